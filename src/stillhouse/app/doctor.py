@@ -1,0 +1,88 @@
+"""Look at a home and say what is proved, what is wrong, and what this machine lacks."""
+
+import importlib.util
+import sys
+from collections.abc import Callable
+
+import msgspec
+
+from stillhouse import __version__
+from stillhouse.app.home import HOME_VERSION, App
+from stillhouse.errors import SandboxUnavailable, StillhouseError
+from stillhouse.sandbox.pool import best_rung
+from stillhouse.vault.checkpoints import audit, load_checkpoints
+
+OK, NOTE, BAD = "ok", "note", "bad"
+
+
+class Check(msgspec.Struct, frozen=True):
+    """One finding. ``state`` is ok, note (works, but look) or bad (integrity violated)."""
+
+    name: str
+    state: str
+    detail: str
+
+
+def examine(app: App) -> list[Check]:
+    """Every check, in order; none of them changes anything."""
+    checks = [
+        Check("version", OK, f"stillhouse {__version__}, home version {HOME_VERSION}, Python {sys.version.split()[0]}")
+    ]
+    for check in (_log, _objects, _ledger):
+        checks += _guarded(check, app)
+    return [*checks, _sandbox(), _generation()]
+
+
+def _guarded(check: Callable[[App], list[Check]], app: App) -> list[Check]:
+    try:
+        return check(app)
+    except StillhouseError as failure:
+        return [Check(check.__name__.strip("_"), BAD, str(failure))]
+
+
+def _log(app: App) -> list[Check]:
+    proof = audit(app.log, load_checkpoints(app.settings.checkpoints))
+    found = [Check("log", BAD, problem) for problem in proof.problems]
+    if found:
+        return found
+    if app.settings.checkpoints is None:
+        detail = (
+            f"{proof.entries} entries are consistent with each other. No checkpoint is kept elsewhere, so whoever can write "
+            "to this folder could have replaced them all: set `checkpoints` in config.toml."
+        )
+        return [Check("log", NOTE, detail)]
+    detail = (
+        f"{proof.entries} entries are consistent; the first {proof.covered} are proved unchanged by checkpoints kept in "
+        f"{app.settings.checkpoints} (newest: {proof.checkpoint or 'none yet'})."
+    )
+    return [Check("log", OK if proof.covered == proof.entries else NOTE, detail)]
+
+
+def _objects(app: App) -> list[Check]:
+    results = list(app.objects.verify())
+    bad = [Check("objects", BAD, problem) for _, problem in results if problem]
+    return bad or [Check("objects", OK, f"{len(results)} objects have the bytes that their digests name")]
+
+
+def _ledger(app: App) -> list[Check]:
+    different = app.ledger.differences(app.log)
+    if different:
+        return [Check("ledger", BAD, f"{text} (run `stillhouse doctor --rebuild`)") for text in different]
+    return [Check("ledger", OK, f"equal to the log, row for row ({app.ledger.engine.dialect.name})")]
+
+
+def _sandbox() -> Check:
+    try:
+        rung = best_rung()
+    except SandboxUnavailable as failure:
+        return Check("sandbox", NOTE, str(failure))
+    return Check("sandbox", OK if rung == "namespaces" else NOTE, f"{rung}+seccomp")
+
+
+def _generation() -> Check:
+    missing = [name for name in ("torch", "transformers") if importlib.util.find_spec(name) is None]
+    if missing:
+        return Check(
+            "generation", NOTE, f"no local models: {', '.join(missing)} not installed (pip install 'stillhouse[train]')"
+        )
+    return Check("generation", OK, "local models can be run")

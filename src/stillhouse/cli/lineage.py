@@ -1,0 +1,32 @@
+"""lineage show, impact."""
+
+from typing import Annotated
+
+import typer
+
+from stillhouse.cli.options import Home, Json, opened
+from stillhouse.cli.output import emit, table
+
+commands = typer.Typer(help="Lineage: what was made from what.", no_args_is_help=True)
+Node = Annotated[str, typer.Argument(help="teacher:NAME, run:ID or dataset:NAME@N.")]
+
+
+@commands.command()
+def show(node: Node, home: Home = None, as_json: Json = False) -> None:
+    """Everything that a node was made from."""
+    from stillhouse.ledger.lineage import ancestry
+
+    with opened(home) as app:
+        edges = ancestry(app.ledger, node)
+    emit([edge._asdict() for edge in edges], as_json, table(["from", "to", "how"], edges))
+
+
+@commands.command()
+def impact(node: Node, home: Home = None, as_json: Json = False) -> None:
+    """Everything that was made from a node."""
+    from stillhouse.ledger.lineage import impact as impact_of
+
+    with opened(home) as app:
+        found = impact_of(app.ledger, node)
+    value = {"records": found.records, "nodes": list(found.nodes), "edges": [edge._asdict() for edge in found.edges]}
+    emit(value, as_json, f"{found.records} records\n" + table(["from", "to", "how"], found.edges))

@@ -1,0 +1,129 @@
+"""Show things: JSON on standard output for programs, tables for people; progress and notes on standard error."""
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+# Where nobody watches a bar move, a line now and then says that things go on.
+_SECONDS_BETWEEN_LINES = 5.0
+
+
+def emit(value: Any, as_json: bool, text: str = "") -> None:
+    """Print a value: as JSON, or the text that says the same to people."""
+    if as_json:
+        sys.stdout.write(json.dumps(msgspec.to_builtins(value), ensure_ascii=False) + "\n")
+    elif text:
+        sys.stdout.write(text.rstrip("\n") + "\n")
+
+
+def note(text: str) -> None:
+    """A line for whoever watches."""
+    sys.stderr.write(text + "\n")
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A table as text; empty where there are no rows."""
+    if not rows:
+        return "(none)"
+    from rich.console import Console
+    from rich.table import Table
+
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in headings:
+        grid.add_column(heading, overflow="fold")
+    for row in rows:
+        grid.add_row(*(str(cell) for cell in row))
+    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160)
+    with console.capture() as captured:
+        console.print(grid)
+    return captured.get()
+
+
+class LineProgress:
+    """Progress as lines of text: for logs, pipes and machines."""
+
+    def __init__(self) -> None:
+        self._stage, self._total, self._done = "", 0, 0
+        self._started = self._said = 0.0
+
+    def start(self, stage: str, total: int) -> None:
+        """Say what begins."""
+        self._stage, self._total, self._done = stage, total, 0
+        self._started = self._said = time.monotonic()
+        note(f"{stage} ({total})" if total else stage)
+
+    def update(self, done: int, message: str = "") -> None:
+        """Say how far it is, but not too often; ``done`` below 0 means as before."""
+        self._done = done if done >= 0 else self._done
+        moment = time.monotonic()
+        if moment - self._said >= _SECONDS_BETWEEN_LINES:
+            self._said = moment
+            of = f"{self._done}/{self._total}" if self._total else str(self._done)
+            note(f"  {self._stage}: {of} after {moment - self._started:.0f} s{'; ' + message if message else ''}")
+
+    def say(self, message: str) -> None:
+        """Say at once what takes a while."""
+        note(f"  {self._stage}: {message}")
+
+    def finish(self, message: str = "") -> None:
+        """Say what came of it."""
+        note(f"  {self._stage}: {message or 'done'} ({time.monotonic() - self._started:.1f} s)")
+
+
+class BarProgress(LineProgress):
+    """Progress as a bar, where a person watches a terminal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._bar: Any = None
+
+    def start(self, stage: str, total: int) -> None:
+        """A new bar."""
+        self._stage, self._total, self._done = stage, total, 0
+        self._started = time.monotonic()
+        self._bars.start()
+        self._bar = self._bars.add_task(stage, total=total or None, note="")
+
+    def update(self, done: int, message: str = "") -> None:
+        """Move the bar."""
+        self._done = done if done >= 0 else self._done
+        self._bars.update(self._bar, completed=self._done, note=message)
+
+    def say(self, message: str) -> None:
+        """Beside the bar."""
+        self._bars.update(self._bar, note=message)
+
+    def finish(self, message: str = "") -> None:
+        """Take the bar away and leave a line."""
+        self._bars.remove_task(self._bar)
+        self._bars.stop()
+        super().finish(message)
+
+
+def progress() -> LineProgress:
+    """A bar on a terminal, lines elsewhere."""
+    return BarProgress() if sys.stderr.isatty() else LineProgress()

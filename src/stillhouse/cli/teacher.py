@@ -1,0 +1,80 @@
+"""teacher list, add, probe."""
+
+from typing import Annotated
+
+import typer
+
+from stillhouse.cli.options import Home, Json, opened
+from stillhouse.cli.output import emit, note, table
+from stillhouse.nouns import Channel, Teacher, TeacherKind
+
+commands = typer.Typer(help="Teachers: registered by whoever governs, not by a recipe.", no_args_is_help=True)
+
+
+@commands.command("list")
+def list_teachers(home: Home = None, as_json: Json = False) -> None:
+    """All registered teachers."""
+    from stillhouse.ledger import queries
+
+    with opened(home) as app:
+        found = queries.teachers(app.ledger)
+    rows = [[t.name, t.kind, t.model, t.lab, t.channel, ", ".join(t.terms), _price(t)] for t in found]
+    emit(found, as_json, table(["name", "kind", "model", "lab", "channel", "terms", "USD per million in/out"], rows))
+
+
+@commands.command()
+def add(
+    name: Annotated[str, typer.Argument(help="The name by which recipes use it.")],
+    kind: Annotated[TeacherKind, typer.Option(help="How it is spoken to.")],
+    model: Annotated[str, typer.Option(help="The model's name, as the server knows it.")],
+    lab: Annotated[str, typer.Option(help="Who made the model.")],
+    channel: Annotated[Channel, typer.Option(help="By which way it is reached.")],
+    terms: Annotated[list[str], typer.Option(help="service/document@date or licence/id; repeat for several.")],
+    base_url: Annotated[str, typer.Option(help="The server's address; the provider's own if not given.")] = "",
+    key_env: Annotated[str, typer.Option(help="The environment variable that holds its key.")] = "",
+    weights: Annotated[str, typer.Option(help="A model folder or .gguf file (local), or a recording (replay).")] = "",
+    price_in: Annotated[str, typer.Option(help="USD per million prompt tokens.")] = "",
+    price_out: Annotated[str, typer.Option(help="USD per million answer tokens.")] = "",
+    unmetered: Annotated[bool, typer.Option("--unmetered", help="Calls cost nothing.")] = False,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Register a teacher: what is declared must agree with what is known of its host or weights."""
+    from stillhouse.teachers.register import register, unknown_terms
+
+    declared = Teacher(
+        name=name,
+        kind=kind,
+        model=model,
+        lab=lab,
+        channel=channel,
+        terms=tuple(terms),
+        base_url=base_url,
+        key_env=key_env,
+        weights=weights,
+        price_in="" if unmetered else price_in,
+        price_out="" if unmetered else price_out,
+    )
+    with opened(home) as app:
+        registered = register(app.recorder, declared, unmetered=unmetered)
+    for unknown in unknown_terms(registered):
+        note(
+            f"The registry does not know {unknown}: unknown means no, for every use but storing. `stillhouse terms list`"
+        )
+    emit(registered, as_json, f"registered {registered.name} ({registered.grade})")
+
+
+@commands.command()
+def probe(
+    name: Annotated[str, typer.Argument(help="A registered teacher.")], home: Home = None, as_json: Json = False
+) -> None:
+    """Ask a teacher for one word, and say what came. Costs what such a call costs; nothing is recorded as an answer."""
+    from stillhouse.app.probe import probe_teacher
+
+    with opened(home) as app:
+        reply = probe_teacher(app, name)
+    emit(reply, as_json, f"{name} answered in {reply['seconds']} s: {reply['text']!r} ({reply['finish']})")
+
+
+def _price(teacher: Teacher) -> str:
+    return f"{teacher.price_in}/{teacher.price_out}" if teacher.price_in or teacher.price_out else "unmetered"

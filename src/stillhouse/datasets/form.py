@@ -1,0 +1,147 @@
+"""Which records make the dataset, and why the others do not. Pure: candidates in, a funnel and placements out."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from stillhouse.canon import digest_value
+from stillhouse.facts import Placed
+from stillhouse.fingerprint import code_digest, common_ngrams, ngrams
+from stillhouse.nouns import Decision, FunnelStep, Task, Verdict, VerdictStatus
+
+# Ten tokens in a row are rarely chance in code; shorter runs are the grammar of the language.
+NGRAM = 10
+# What stands in more than one prompt in fifty is the way in which prompts are worded.
+COMMON_SHARE = 0.02
+
+
+class Candidate(NamedTuple):
+    """An answer that might become a row."""
+
+    key: str
+    task: Task
+    sample: int
+    text: str
+    code: str
+    finish: str
+    stamps: int
+    verdict: Verdict
+
+
+class Protected(NamedTuple):
+    """What training data must not contain: the n-grams of held-out tasks by where they are from, and their solutions."""
+
+    ngrams: Mapping[tuple[str, ...], str]
+    codes: Mapping[str, str]
+
+
+class Formed(NamedTuple):
+    """The outcome: rows in a fixed order, the funnel, and where every candidate ended."""
+
+    rows: tuple[Candidate, ...]
+    funnel: tuple[FunnelStep, ...]
+    placements: tuple[Placed, ...]
+    content_digest: str
+
+
+def protect(tasks: Sequence[Task], own_prompts: Sequence[str]) -> Protected:
+    """What must not be in a dataset if these tasks are to mean anything as a test."""
+    common = common_ngrams(own_prompts, NGRAM, COMMON_SHARE)
+    grams: dict[tuple[str, ...], str] = {}
+    codes: dict[str, str] = {}
+    for task in tasks:
+        for text in (task.messages[-1].content, task.solution):
+            for gram in ngrams(text, NGRAM) - common:
+                grams.setdefault(gram, task.id)
+        if task.solution:
+            codes.setdefault(code_digest(task.solution), task.id)
+    return Protected(grams, codes)
+
+
+def form(candidates: Sequence[Candidate], protected: Protected, decisions: Mapping[int, Decision]) -> Formed:
+    """Passed, distinct, not held out, allowed: in that order, each drop with its reason.
+
+    ``decisions`` are those of the stamp sets for the dataset's use; a set without one is denied.
+    """
+    steps: tuple[tuple[str, Callable[[Candidate], str]], ...] = (
+        ("verified", _verified),
+        ("distinct", _Distinct()),
+        ("not held out", lambda candidate: _held_out(candidate, protected)),
+        ("allowed", lambda candidate: _denied(candidate, decisions)),
+    )
+    left = sorted(candidates, key=lambda candidate: (candidate.task.id, candidate.sample, candidate.key))
+    placements: list[Placed] = []
+    funnel = [FunnelStep("answers", len(left), {})]
+    for name, reason_of in steps:
+        kept: list[Candidate] = []
+        dropped: Counter[str] = Counter()
+        for candidate in left:
+            reason = reason_of(candidate)
+            if reason:
+                dropped[_kind(reason)] += 1
+                placements.append(Placed(candidate.key, candidate.stamps, name, reason))
+            else:
+                kept.append(candidate)
+        funnel.append(FunnelStep(name, len(kept), dict(sorted(dropped.items()))))
+        left = kept
+    placements += [Placed(candidate.key, candidate.stamps) for candidate in left]
+    return Formed(tuple(left), tuple(funnel), tuple(placements), content_digest(left))
+
+
+def content_digest(rows: Sequence[Candidate]) -> str:
+    """Equal for equal work: prompts, answers and verdicts, and neither days, ids nor timings."""
+    content = [
+        [
+            [[message.role, message.content] for message in row.task.messages],
+            row.text,
+            [str(row.verdict.status), row.verdict.check, row.verdict.checks, row.verdict.checks_passed],
+        ]
+        for row in rows
+    ]
+    return digest_value(sorted(content, key=repr))
+
+
+def _verified(candidate: Candidate) -> str:
+    if candidate.verdict.status is VerdictStatus.PASSED:
+        return ""
+    if candidate.verdict.status is VerdictStatus.NOT_JUDGED:
+        return ""  # a prompt without tests: its answers are kept as they are, and say so
+    where = f" at {candidate.verdict.check}" if candidate.verdict.check else ""
+    return f"{candidate.verdict.status}{where}: {candidate.verdict.reason}"
+
+
+class _Distinct:
+    """Drops an answer whose code, but for names and layout, was seen for the same prompt."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[str, str], int] = {}
+
+    def __call__(self, candidate: Candidate) -> str:
+        form = code_digest(candidate.code) if candidate.code else digest_value(candidate.text)
+        first = self._seen.setdefault((candidate.task.id, form), candidate.sample)
+        return "" if first == candidate.sample else f"duplicate: the same code as sample {first}"
+
+
+def _held_out(candidate: Candidate, protected: Protected) -> str:
+    if candidate.task.split == "held-out":
+        return f"held-out family: {candidate.task.family}"
+    same = protected.codes.get(code_digest(candidate.code)) if candidate.code else None
+    if same:
+        return f"same code as the held-out: {same}"
+    for text in (candidate.task.messages[-1].content, candidate.code or candidate.text):
+        for gram in ngrams(text, NGRAM):
+            if gram in protected.ngrams:
+                return f"shares words with the held-out: {protected.ngrams[gram]} ({' '.join(gram)})"
+    return ""
+
+
+def _denied(candidate: Candidate, decisions: Mapping[int, Decision]) -> str:
+    decision = decisions.get(candidate.stamps)
+    if decision is None:
+        return "denied: nothing is known of its origin"
+    return "" if decision.allowed else f"denied: {decision.reason}"
+
+
+def _kind(reason: str) -> str:
+    """The part of a reason that is counted: what stands before the particulars."""
+    return reason.partition(":")[0].partition(" at ")[0]

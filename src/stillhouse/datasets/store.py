@@ -1,0 +1,141 @@
+"""Write a dataset version, read it, export it."""
+
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from stillhouse import facts
+from stillhouse.canon import digest_value
+from stillhouse.datasets.form import Candidate, Formed
+from stillhouse.errors import StorageError, UsageError
+from stillhouse.ledger import queries
+from stillhouse.nouns import DatasetVersion
+from stillhouse.recorder import Recorder, now
+from stillhouse.vault.objects import Objects
+
+ROWS, DROPPED = "rows.parquet", "dropped.parquet"
+# Ten thousand placements are about 2 MB: an entry of a comfortable size.
+_PLACEMENTS_PER_ENTRY = 10_000
+
+
+def write_version(
+    recorder: Recorder,
+    objects: Objects,
+    *,
+    name: str,
+    run: str,
+    recipe: str,
+    formed: Formed,
+    candidates: Sequence[Candidate],
+) -> DatasetVersion:
+    """Store the files, then the facts; the version exists once its last fact is in the log.
+
+    The same content under the same name is the same version: nothing is written twice.
+    """
+    earlier = [known for known in queries.datasets(recorder.ledger) if known.name == name]
+    funnel_digest = digest_value(formed.funnel)
+    for known in earlier:
+        if known.content_digest == formed.content_digest and digest_value(known.funnel) == funnel_digest:
+            return known
+    reasons = {placed.key: placed for placed in formed.placements if placed.step}
+    kept = [_row(candidate) for candidate in formed.rows]
+    dropped = [
+        {**_row(candidate), "step": reasons[candidate.key].step, "reason": reasons[candidate.key].reason}
+        for candidate in candidates
+        if candidate.key in reasons
+    ]
+    files = {ROWS: objects.put(_parquet(kept, dropped=False)), DROPPED: objects.put(_parquet(dropped, dropped=True))}
+    made = now()
+    stamp_sets = {str(id): count for id, count in sorted(Counter(row.stamps for row in formed.rows).items())}
+    manifest = [name, recipe, files, formed.content_digest, formed.funnel, stamp_sets, made]
+    dataset = DatasetVersion(
+        name=name,
+        version=1 + max((known.version for known in earlier), default=0),
+        rows=len(formed.rows),
+        content_digest=formed.content_digest,
+        manifest_digest=digest_value(manifest),
+        recipe=recipe,
+        funnel=formed.funnel,
+        files=files,
+        stamp_sets=stamp_sets,
+        made=made,
+    )
+    entries: list[facts.AnyFact] = [
+        facts.RecordsPlaced(
+            at=made,
+            by=recorder.by,
+            dataset=dataset.label,
+            records=formed.placements[start : start + _PLACEMENTS_PER_ENTRY],
+        )
+        for start in range(0, len(formed.placements), _PLACEMENTS_PER_ENTRY)
+    ]
+    edge = facts.Derived(at=made, by=recorder.by, parent=f"run:{run}", child=f"dataset:{dataset.label}", kind="formed")
+    recorder.record(*entries, edge, facts.DatasetFormed(at=made, by=recorder.by, run=run, dataset=dataset))
+    recorder.refresh()
+    return dataset
+
+
+def read_rows(objects: Objects, dataset: DatasetVersion, file: str = ROWS) -> Iterator[dict[str, Any]]:
+    """The rows of a version. Raises CorruptObject where the stored bytes are not those that were written."""
+    import pyarrow.parquet
+
+    table = pyarrow.parquet.read_table(io.BytesIO(objects.get(dataset.files[file])))
+    yield from table.to_pylist()
+
+
+def export_jsonl(objects: Objects, dataset: DatasetVersion, target: Path) -> int:
+    """Write rows as chat JSONL: ``messages`` with the answer as last turn, and where it comes from. Returns the rows."""
+    if target.exists():
+        raise UsageError(f"{target} exists already.", next_step="Name a file that does not exist yet.")
+    count = 0
+    try:
+        with target.open("x", encoding="utf-8") as file:
+            for row in read_rows(objects, dataset):
+                answer = {"role": "assistant", "content": row["response"]}
+                origin = {"key": row["key"], "task": row["task"], "stamps": row["stamps"], "dataset": dataset.label}
+                file.write(
+                    json.dumps({"messages": [*row["messages"], answer], "stillhouse": origin}, ensure_ascii=False)
+                    + "\n"
+                )
+                count += 1
+    except OSError as failure:
+        raise StorageError(f"{target} could not be written: {failure.strerror}.") from failure
+    return count
+
+
+def _row(candidate: Candidate) -> dict[str, Any]:
+    return {
+        "key": candidate.key,
+        "task": candidate.task.id,
+        "family": candidate.task.family,
+        "sample": candidate.sample,
+        "messages": [msgspec.structs.asdict(message) for message in candidate.task.messages],
+        "response": candidate.text,
+        "code": candidate.code,
+        "finish": candidate.finish,
+        "verdict": str(candidate.verdict.status),
+        "verdict_reason": candidate.verdict.reason,
+        "trust": candidate.verdict.trust,
+        "stamps": candidate.stamps,
+    }
+
+
+def _parquet(rows: list[dict[str, Any]], *, dropped: bool) -> bytes:
+    import pyarrow
+    import pyarrow.parquet
+
+    text, message = pyarrow.string(), pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())])
+    fields = [(name, text) for name in ("key", "task", "family")]
+    fields += [("sample", pyarrow.int32()), ("messages", pyarrow.list_(message))]
+    fields += [(name, text) for name in ("response", "code", "finish", "verdict", "verdict_reason", "trust")]
+    fields += [("stamps", pyarrow.int64())]
+    fields += [("step", text), ("reason", text)] if dropped else []
+    buffer = io.BytesIO()
+    table = pyarrow.Table.from_pylist(rows, schema=pyarrow.schema(fields))
+    pyarrow.parquet.write_table(table, buffer, compression="zstd")
+    return buffer.getvalue()

@@ -1,0 +1,56 @@
+"""Verify by execution: every answer gets a verdict, and keeps it; nothing is thrown away."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from stillhouse import facts
+from stillhouse.ledger import queries
+from stillhouse.ledger.queries import StoredAnswer
+from stillhouse.nouns import Task, Verdict
+from stillhouse.recorder import Recorder, now
+from stillhouse.sandbox.pool import Sandbox
+from stillhouse.tasks.judge import judge, judge_digest
+
+# Verdicts are written in groups, since one can always be had again; a kill costs at most this many.
+_GROUP = 64
+
+
+def verify(
+    recorder: Recorder,
+    run: str,
+    tasks: Mapping[str, Task],
+    answers: Sequence[StoredAnswer],
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Verdict]:
+    """Verdicts by key; only answers without one of the same judge are run. Raises SandboxUnavailable."""
+    judges = {task.id: judge_digest(task) for task in tasks.values()}
+    known = queries.verdicts(recorder.ledger, [answer.key for answer in answers])
+    found = {
+        answer.key: known[answer.key, judges[answer.task]]
+        for answer in answers
+        if (answer.key, judges[answer.task]) in known
+    }
+    todo = [answer for answer in answers if answer.key not in found]
+    if not todo:
+        return found
+    pending: list[facts.AnyFact] = []
+    with Sandbox() as sandbox:
+        verdicts = judge(sandbox, ((tasks[answer.task], answer.text) for answer in todo))
+        for number, (answer, verdict) in enumerate(zip(todo, verdicts, strict=True), start=1):
+            found[answer.key] = verdict
+            pending.append(
+                facts.Judged(
+                    at=now(),
+                    by=recorder.by,
+                    run=run,
+                    key=answer.key,
+                    task=answer.task,
+                    judge=judges[answer.task],
+                    verdict=verdict,
+                )
+            )
+            if len(pending) >= _GROUP or number == len(todo):
+                recorder.record(*pending)
+                pending = []
+            on_progress(number, len(todo))
+    recorder.refresh()
+    return found

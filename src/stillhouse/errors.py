@@ -1,0 +1,209 @@
+"""The error tree. The docstring is the message, ``exit_code`` is the process's, ``next_step`` says what to do.
+
+::
+
+    StillhouseError                    1  failed
+    |-- UsageError                     2  wrong use
+    |   |-- RecipeError                   a recipe that cannot be read as meant
+    |   |-- PromptsError                  a prompts or tasks file that cannot be read as meant
+    |   |-- UnknownName                   a teacher, dataset, plan ... that is not registered
+    |   `-- NameTaken                     a name that already means something else
+    |-- RefusedError                   3  refused by policy or custody
+    |   |-- PolicyRefusal                 the decision table says no
+    |   |-- TeacherContradiction          what was declared is not what was found
+    |   |-- PlanRefused                   a plan that expired, was used, or no longer matches the facts
+    |   `-- SandboxUnavailable            no isolation on this machine that is good enough for untrusted code
+    |-- IntegrityError                 4  integrity violated
+    |   |-- CorruptLog                    a log entry that does not match its checksum or chain
+    |   `-- CorruptObject                 an object that does not match its digest
+    |-- BudgetReached                  5  the cap was reached; what was collected is a clean dataset
+    |-- HomeError                      1  the home folder cannot be used
+    |   |-- HomeMissing                   there is none
+    |   |-- HomeNewer                     it was written by a newer Stillhouse
+    |   `-- HomeBusy                      another run holds it
+    |-- StorageError                   1  the disk refused
+    |-- LedgerUnavailable              1  the database refused
+    |-- TeacherError                   1  the teacher failed
+    |   |-- TeacherUnreachable            no connection, or a stalled one
+    |   |-- TeacherRejected               it answered with an error that retrying will not cure
+    |   `-- ModelUnusable                 a model folder that cannot be loaded
+    |-- MissingExtra                   1  an optional part is not installed
+    `-- Interrupted                  130  Ctrl-C
+
+Adding one: subclass the nearest parent, write the sentence a stranger reads as the docstring, set ``next_step`` to one
+thing they can do, and add it to the drawing; a test compares the drawing with the code.
+"""
+
+
+class StillhouseError(Exception):
+    """Something failed."""
+
+    exit_code = 1
+    next_step = "Run the command again with --debug and report what it prints."
+
+    def __init__(self, detail: str = "", *, next_step: str = "") -> None:
+        """``detail`` names the thing concerned; ``next_step`` replaces the class's advice where more is known."""
+        super().__init__(detail)
+        self.detail = detail
+        if next_step:
+            self.next_step = next_step
+
+    def __str__(self) -> str:
+        summary = (type(self).__doc__ or "").splitlines()[0]
+        return f"{summary} {self.detail}".strip()
+
+
+class UsageError(StillhouseError):
+    """The command cannot be understood."""
+
+    exit_code = 2
+    next_step = "Run it with --help to see what it takes."
+
+
+class RecipeError(UsageError):
+    """The recipe cannot be used."""
+
+    next_step = "Correct the recipe; docs/recipes.md lists every key."
+
+
+class PromptsError(UsageError):
+    """The prompts file cannot be used."""
+
+    next_step = "Correct the line named above; docs/recipes.md shows the format."
+
+
+class UnknownName(UsageError):
+    """There is nothing of that name."""
+
+    next_step = "List what there is with the matching `list` command."
+
+
+class NameTaken(UsageError):
+    """That name already means something else."""
+
+    next_step = "Choose another name, or repeat the registration exactly as it stands."
+
+
+class RefusedError(StillhouseError):
+    """Refused."""
+
+    exit_code = 3
+    next_step = "`stillhouse policy explain` gives the rule and its source."
+
+
+class PolicyRefusal(RefusedError):
+    """Policy does not allow this."""
+
+
+class TeacherContradiction(RefusedError):
+    """The teacher is not what was declared."""
+
+    next_step = "Register it again with the lab, channel and address that it really has."
+
+
+class PlanRefused(RefusedError):
+    """The plan may not be executed."""
+
+    next_step = "Make a new plan; nothing was done under this one."
+
+
+class SandboxUnavailable(RefusedError):
+    """This machine offers no isolation that is good enough to run untrusted code."""
+
+    next_step = (
+        "Run on Linux (x86-64) with user namespaces, or with Landlock (kernel 5.13 or newer); "
+        "`stillhouse doctor` shows what is missing."
+    )
+
+
+class IntegrityError(StillhouseError):
+    """Stored data is not what was written."""
+
+    exit_code = 4
+    next_step = "Run `stillhouse doctor`, and restore what it names from a copy."
+
+
+class CorruptLog(IntegrityError):
+    """A log entry does not match its checksum or its chain."""
+
+
+class CorruptObject(IntegrityError):
+    """An object does not match its digest."""
+
+
+class BudgetReached(StillhouseError):
+    """The budget is reached; nothing more was asked."""
+
+    exit_code = 5
+    next_step = "What was collected is a complete dataset. Raise `budget` in the recipe and run it again to go on."
+
+
+class HomeError(StillhouseError):
+    """The home folder cannot be used."""
+
+    next_step = "Name another with --home, or set STILLHOUSE_HOME."
+
+
+class HomeMissing(HomeError):
+    """There is no Stillhouse home here."""
+
+    next_step = "Run `stillhouse init` first, or name the home with --home."
+
+
+class HomeNewer(HomeError):
+    """This home was written by a newer Stillhouse."""
+
+    next_step = "Upgrade Stillhouse; this version has changed nothing in it."
+
+
+class HomeBusy(HomeError):
+    """Another run is at work on this."""
+
+    next_step = "Wait for it to end, or stop it; then run the command again: it goes on where things stand."
+
+
+class StorageError(StillhouseError):
+    """The disk refused to read or write."""
+
+    next_step = "Free space or mend permissions, then run the command again: it goes on where it was."
+
+
+class LedgerUnavailable(StillhouseError):
+    """The ledger's database cannot be reached or used."""
+
+    next_step = "Start the database or correct STILLHOUSE_LEDGER_URL, then run the command again."
+
+
+class TeacherError(StillhouseError):
+    """The teacher could not answer."""
+
+    next_step = "Run the command again later: answers that were received are kept and not asked for again."
+
+
+class TeacherUnreachable(TeacherError):
+    """The teacher cannot be reached."""
+
+
+class TeacherRejected(TeacherError):
+    """The teacher refused the request."""
+
+    next_step = "Correct what its message names (model, key, prompt), then run the command again."
+
+
+class ModelUnusable(TeacherError):
+    """The model cannot be loaded."""
+
+    next_step = "Point --weights at a folder with config, tokenizer and safetensors, or at a .gguf file."
+
+
+class MissingExtra(StillhouseError):
+    """An optional part of Stillhouse is not installed."""
+
+    next_step = "Install it with pip."
+
+
+class Interrupted(StillhouseError):
+    """Interrupted."""
+
+    exit_code = 130
+    next_step = "Run the command again: it goes on where it was, and asks for nothing that it has."

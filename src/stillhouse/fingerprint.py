@@ -1,0 +1,82 @@
+"""Fingerprints of text and code: n-gram sets, and a normal form of Python that ignores names, comments and layout."""
+
+import ast
+import re
+from collections.abc import Iterable
+
+from stillhouse.canon import digest_bytes
+
+_TOKEN = re.compile(r"[A-Za-z_]+|\d+|[^\sA-Za-z_\d]")
+
+
+def tokens(text: str) -> list[str]:
+    """Lower-case words, numbers and single marks."""
+    return _TOKEN.findall(text.lower())
+
+
+def ngrams(text: str, size: int) -> frozenset[tuple[str, ...]]:
+    """All runs of ``size`` tokens; a shorter text is one run of all it has."""
+    found = tokens(text)
+    if len(found) <= size:
+        return frozenset([tuple(found)]) if found else frozenset()
+    return frozenset(tuple(found[start : start + size]) for start in range(len(found) - size + 1))
+
+
+def common_ngrams(texts: Iterable[str], size: int, share: float) -> frozenset[tuple[str, ...]]:
+    """Runs that stand in more than this share of the texts: boilerplate, which proves nothing about any of them."""
+    counts: dict[tuple[str, ...], int] = {}
+    total = 0
+    for text in texts:
+        total += 1
+        for gram in ngrams(text, size):
+            counts[gram] = counts.get(gram, 0) + 1
+    return frozenset(gram for gram, count in counts.items() if count > max(1, share * total))
+
+
+def code_digest(code: str) -> str:
+    """The digest of a program's normal form: equal for programs that differ in names, comments, docstrings and layout.
+
+    Code that does not parse is taken as it stands, but for white space.
+    """
+    try:
+        tree = _Normal().visit(ast.parse(code))
+        form = ast.dump(tree, annotate_fields=False)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        form = " ".join(code.split())
+    return digest_bytes(form.encode("utf-8", "surrogatepass"))
+
+
+class _Normal(ast.NodeTransformer):
+    """Gives every name that the program itself binds the number of its first appearance."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, str] = {}
+        self._bound: set[str] = set()
+
+    def visit_Module(self, node: ast.Module) -> ast.AST:
+        for inner in ast.walk(node):
+            if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                self._bound.add(inner.name)
+            elif isinstance(inner, ast.arg):
+                self._bound.add(inner.arg)
+            elif isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
+                self._bound.add(inner.id)
+        return self.generic_visit(node)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        node.name = self._number(node.name)
+        node.returns = None
+        if len(node.body) > 1 and isinstance(node.body[0], ast.Expr) and isinstance(node.body[0].value, ast.Constant):
+            del node.body[0]
+        return self.generic_visit(node)
+
+    def visit_arg(self, node: ast.arg) -> ast.AST:
+        node.arg, node.annotation = self._number(node.arg), None
+        return node
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        node.id = self._number(node.id)
+        return node
+
+    def _number(self, name: str) -> str:
+        return self._names.setdefault(name, f"v{len(self._names)}") if name in self._bound else name

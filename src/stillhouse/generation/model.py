@@ -1,0 +1,122 @@
+"""Load a causal language model from a folder or a GGUF file: never from the network."""
+
+import contextlib
+import errno
+import io
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stillhouse.errors import ModelUnusable, StorageError
+from stillhouse.generation.weights import weights_digest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class LoadedModel:
+    """A model and its tokenizer, ready to decode; ``digest`` is that of the files it came from."""
+
+    def __init__(self, model: Any, tokenizer: Any, digest: str) -> None:
+        self.model, self.tokenizer, self.digest = model, tokenizer, digest
+        self.device = next(model.parameters()).device
+        self.layers = int(model.config.num_hidden_layers)
+        self.context = int(getattr(model.config, "max_position_embeddings", 1 << 30))
+        self.end_tokens = _end_tokens(model, tokenizer)
+        self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(self.end_tokens, default=0)
+        self.back_ticks = frozenset(token for text, token in tokenizer.get_vocab().items() if "`" in text)
+
+    def render(self, messages: Sequence[dict[str, str]]) -> str:
+        """The prompt as the model's own chat template writes it."""
+        return str(self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True))
+
+    def encode(self, prompt: str) -> list[int]:
+        """Token ids of a rendered prompt (the template has written the special tokens already)."""
+        return list(self.tokenizer.encode(prompt, add_special_tokens=False))
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Text of generated tokens."""
+        return str(self.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+    def next_logits(self, *, ids: "Tensor", mask: "Tensor", positions: "Tensor", cache: Any) -> "Tensor":
+        """Logits ``[rows, vocabulary]`` of the token after ``ids [rows, new]``."""
+        out = self.model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        logits: Tensor = out.logits[:, -1]
+        return logits
+
+
+def load(path: Path, *, dtype: str, cache: Path) -> LoadedModel:
+    """Load weights as ``dtype`` ("bfloat16" or "float32") onto a GPU where there is one.
+
+    A GGUF file is unpacked once into ``cache`` (loading it takes ten times longer than loading the result). Raises
+    ModelUnusable with the reason.
+    """
+    import torch
+    import transformers
+
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    digest = weights_digest(path)
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):  # progress bars that no switch of the library turns off
+            folder = _unpacked(path, digest, cache) if path.is_file() else path
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        with contextlib.redirect_stderr(io.StringIO()):
+            model = transformers.AutoModelForCausalLM.from_pretrained(
+                folder, dtype=getattr(torch, dtype), local_files_only=True
+            )
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as failure:
+        if isinstance(failure, OSError) and failure.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise StorageError(f"{cache} could not be written: {failure.strerror}.") from failure
+        raise ModelUnusable(f"{path}: {_first_line(failure)}") from failure
+    if not getattr(tokenizer, "chat_template", None):
+        raise ModelUnusable(f"{path}: its tokenizer has no chat template.")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return LoadedModel(model.to(device).eval(), tokenizer, digest)  # type: ignore[arg-type]
+
+
+def _unpacked(path: Path, digest: str, cache: Path) -> Path:
+    """The dequantised form of a GGUF file, made on first use; a rename makes it appear whole or not at all."""
+    import torch
+    import transformers
+
+    folder = cache / digest.replace(":", "-")
+    if folder.exists():
+        return folder
+    cache.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(dir=cache, prefix=".unpacking-"))
+    try:
+        source: dict[str, Any] = {"gguf_file": path.name, "local_files_only": True}
+        transformers.AutoTokenizer.from_pretrained(path.parent, **source).save_pretrained(building)
+        transformers.AutoModelForCausalLM.from_pretrained(
+            path.parent,
+            dtype=torch.bfloat16,
+            quantization_config=transformers.GgufConfig(dequantize=True),
+            **source,
+        ).save_pretrained(building)
+        os.replace(building, folder)
+    except OSError:
+        if not folder.exists():  # else another process was first, and its result is as good
+            raise
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return folder
+
+
+def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+    configured = getattr(model.generation_config, "eos_token_id", None)
+    ends = configured if isinstance(configured, list) else [configured, tokenizer.eos_token_id]
+    return frozenset(int(end) for end in ends if end is not None)
+
+
+def _first_line(failure: Exception) -> str:
+    return (str(failure).strip().splitlines() or [type(failure).__name__])[0]

@@ -1,0 +1,111 @@
+"""Choose number format and batch size by trying: a short, remembered measurement.
+
+bf16 is several times faster than fp32 in batches on CPUs with AMX and slower than it on others, and no flag says by how
+much. The choice changes rounding and so the answers: it is kept beside the unpacked weights, per machine type, so that
+the same recipe gives the same answers there.
+"""
+
+import os
+import platform
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from stillhouse.canon import digest_value
+from stillhouse.generation.weights import weights_digest
+
+if TYPE_CHECKING:
+    from stillhouse.generation.model import LoadedModel
+
+DTYPES = ("bfloat16", "float32")
+# Beyond 128 rows a CPU gains little, and the last unfinished rows of a batch wait longer for company.
+BATCH_SIZES_CPU, BATCH_SIZES_CUDA = (32, 128), (128, 512)
+_STEPS = 4
+_PROMPT_TOKENS = 64
+# A larger batch must be worth its memory and its longer tail.
+_WORTH_IT = 1.15
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """What to run with, and why: tokens per second of everything that was tried."""
+
+    dtype: str
+    batch_size: int
+    tokens_per_second: dict[str, float]
+
+
+def choose(weights: Path, cache: Path) -> Choice:
+    """The choice for these weights on this type of machine, from the cache or by measuring."""
+    machine = machine_type()
+    name = digest_value({"weights": weights_digest(weights), "machine": machine}).partition(":")[2][:32]
+    file = cache / "probes" / f"{name}.json"
+    if file.exists():
+        try:
+            return msgspec.json.decode(file.read_bytes(), type=Choice)
+        except msgspec.MsgspecError:
+            file.unlink()  # torn by a kill: measure again
+    choice = _measure(weights, cache)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    building = file.with_suffix(f".{os.getpid()}")
+    building.write_bytes(msgspec.json.encode(choice))
+    building.replace(file)
+    return choice
+
+
+def machine_type() -> dict[str, str]:
+    """What makes floating point and speed alike: processor or GPU, threads, torch."""
+    import torch
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
+    return {"device": device, "threads": str(torch.get_num_threads()), "torch": str(torch.__version__)}
+
+
+def processor() -> str:
+    """The processor's name."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _measure(weights: Path, cache: Path) -> Choice:
+    from stillhouse.generation.model import load
+
+    speeds: dict[str, float] = {}
+    best: tuple[float, str, int] = (0.0, DTYPES[0], BATCH_SIZES_CPU[0])
+    for dtype in DTYPES:
+        loaded = load(weights, dtype=dtype, cache=cache / "models")
+        for size in BATCH_SIZES_CUDA if loaded.device.type == "cuda" else BATCH_SIZES_CPU:
+            speed = _tokens_per_second(loaded, size)
+            speeds[f"{dtype} x {size}"] = round(speed, 1)
+            if speed > best[0] * _WORTH_IT:
+                best = (speed, dtype, size)
+    return Choice(dtype=best[1], batch_size=best[2], tokens_per_second=speeds)
+
+
+def _tokens_per_second(loaded: "LoadedModel", size: int) -> float:
+    """Decode steps only: they are nearly all of the time. The first is left out, since it warms things up."""
+    import torch
+
+    from stillhouse.generation.cache import in_place_cache
+    from stillhouse.generation.sampling import draw
+
+    cache = in_place_cache(loaded.layers, _PROMPT_TOKENS + _STEPS + 2)
+    uniforms = torch.full((size,), 0.5, device=loaded.device)
+    started = 0.0
+    with torch.inference_mode():
+        ids = torch.full((size, _PROMPT_TOKENS), loaded.pad, device=loaded.device)
+        mask = torch.ones((size, _PROMPT_TOKENS + _STEPS + 2), dtype=torch.long, device=loaded.device)
+        positions = torch.arange(_PROMPT_TOKENS, device=loaded.device).expand(size, -1)
+        loaded.next_logits(ids=ids, mask=mask[:, :_PROMPT_TOKENS], positions=positions, cache=cache)
+        for step in range(_STEPS + 1):
+            length = _PROMPT_TOKENS + step + 1
+            logits = loaded.next_logits(
+                ids=ids[:, :1], mask=mask[:, :length], positions=positions[:, :1] + length - 1, cache=cache
+            )
+            draw(logits, uniforms, 0.8).tolist()
+            started = started or time.perf_counter()
+    return size * _STEPS / (time.perf_counter() - started)

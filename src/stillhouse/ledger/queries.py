@@ -1,0 +1,227 @@
+"""The questions that the rest asks of the ledger, by name. Where a thing was written twice, the first counts, but for a
+teacher's registration, where the last does.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import msgspec
+from sqlalchemy import ColumnElement, Row, Select, Table, and_, func, select
+
+from stillhouse.errors import UnknownName
+from stillhouse.ledger import schema
+from stillhouse.ledger.store import Ledger, database_errors
+from stillhouse.nouns import (
+    DatasetVersion,
+    Message,
+    Plan,
+    Receipt,
+    Stamp,
+    StampSet,
+    Teacher,
+    Usage,
+    Verdict,
+    VerdictStatus,
+)
+
+# SQLite takes 32,766 parameters in a statement; a thousand keeps statements small everywhere.
+_KEYS_PER_QUERY = 1000
+
+
+class StoredAnswer(NamedTuple):
+    """An answer as the view has it."""
+
+    key: str
+    run: str
+    teacher: str
+    task: str
+    prompt: str
+    sample: int
+    stamps: int
+    text: str
+    finish: str
+    usage: Usage
+    cost_usd: str
+    seconds: float
+
+
+class StoredPlan(NamedTuple):
+    """A plan, when it was made, and the outcomes of its receipts."""
+
+    digest: str
+    at: str
+    plan: Plan
+    receipts: tuple[Receipt, ...]
+
+
+class Spending(NamedTuple):
+    """Money of a run, in USD: paid for answers, and held for calls whose fate is not known."""
+
+    paid: Decimal
+    held: Decimal
+    unsettled: int
+
+
+def teachers(ledger: Ledger) -> list[Teacher]:
+    """All teachers, as last registered, by name."""
+    found = {row.name: _decode(row.teacher, Teacher) for row in _all(ledger, _ordered(schema.teachers))}
+    return [found[name] for name in sorted(found)]
+
+
+def teacher(ledger: Ledger, name: str) -> Teacher:
+    """One teacher. Raises UnknownName."""
+    for registered in teachers(ledger):
+        if registered.name == name:
+            return registered
+    known = ", ".join(registered.name for registered in teachers(ledger)) or "none"
+    raise UnknownName(
+        f"No teacher is registered as {name!r}; there is: {known}.",
+        next_step="Register it with `stillhouse teacher add`, or use one of those.",
+    )
+
+
+def stamp_set_ids(ledger: Ledger) -> set[int]:
+    """The integers that already stand for a stamp set."""
+    return {row.id for row in _all(ledger, select(schema.stamp_sets.c.id))}
+
+
+def stamp_sets(ledger: Ledger) -> dict[int, StampSet]:
+    """All stamp sets by integer."""
+    return {
+        row.id: StampSet(row.id, row.digest, _decode(row.stamps, tuple[Stamp, ...]))
+        for row in _all(ledger, _ordered(schema.stamp_sets))
+    }
+
+
+def prompt_digests(ledger: Ledger) -> set[str]:
+    """The prompts that the log already has."""
+    return {row.prompt for row in _all(ledger, select(schema.prompts.c.prompt))}
+
+
+def prompt_messages(ledger: Ledger, digests: Iterable[str]) -> dict[str, tuple[Message, ...]]:
+    """The messages of prompts."""
+    table = schema.prompts
+    return {
+        row.prompt: _decode(row.messages, tuple[Message, ...])
+        for row in _by_keys(ledger, table, table.c.prompt, digests)
+    }
+
+
+def answers(ledger: Ledger, keys: Iterable[str]) -> dict[str, StoredAnswer]:
+    """The answers to these keys, where there are any."""
+    found: dict[str, StoredAnswer] = {}
+    for row in _by_keys(ledger, schema.answers, schema.answers.c.key, keys):
+        if row.key not in found:
+            usage = Usage(row.prompt_tokens, row.completion_tokens)
+            found[row.key] = StoredAnswer(
+                row.key, row.run, row.teacher, row.task, row.prompt, row.sample, row.stamps, row.text, row.finish, usage,
+                row.cost_usd, row.seconds,
+            )  # fmt: skip
+    return found
+
+
+def verdicts(ledger: Ledger, keys: Iterable[str]) -> dict[tuple[str, str], Verdict]:
+    """Verdicts by (key, judge)."""
+    found: dict[tuple[str, str], Verdict] = {}
+    for row in _by_keys(ledger, schema.verdicts, schema.verdicts.c.key, keys):
+        verdict = Verdict(
+            VerdictStatus(row.status), row.reason, row.check_failed, row.trust, row.isolation, row.checks,
+            row.checks_passed, row.cpu_seconds,
+        )  # fmt: skip
+        found.setdefault((row.key, row.judge), verdict)
+    return found
+
+
+def failures(ledger: Ledger, keys: Iterable[str]) -> dict[str, str]:
+    """The last failure's reason of keys that failed."""
+    return {row.key: row.reason for row in _by_keys(ledger, schema.failures, schema.failures.c.key, keys)}
+
+
+def spending(ledger: Ledger, run: str) -> Spending:
+    """What a run has cost, and what it may have cost besides."""
+    asked = _count_by_key(ledger, schema.asked, schema.asked.c.run == run)
+    settled = _count_by_key(ledger, schema.answers, schema.answers.c.run == run)
+    free = _count_by_key(ledger, schema.failures, and_(schema.failures.c.run == run, schema.failures.c.charged == 0))
+    worst = {
+        row.key: Decimal(row.worst_case_usd)
+        for row in _all(ledger, select(schema.asked).where(schema.asked.c.run == run))
+    }
+    open_calls = {key: count - settled.get(key, 0) - free.get(key, 0) for key, count in asked.items()}
+    open_calls = {key: count for key, count in open_calls.items() if count > 0}
+    paid = sum(
+        (
+            Decimal(row.cost_usd)
+            for row in _all(ledger, select(schema.answers.c.cost_usd).where(schema.answers.c.run == run))
+        ),
+        Decimal(0),
+    )
+    held = sum((worst[key] * count for key, count in open_calls.items()), Decimal(0))
+    return Spending(paid, held, sum(open_calls.values()))
+
+
+def datasets(ledger: Ledger) -> list[DatasetVersion]:
+    """All dataset versions, by name and version."""
+    found: dict[str, DatasetVersion] = {}
+    for row in _all(ledger, _ordered(schema.datasets)):
+        dataset = _decode(row.dataset, DatasetVersion)
+        found.setdefault(dataset.label, dataset)
+    return sorted(found.values(), key=lambda dataset: (dataset.name, dataset.version))
+
+
+def dataset(ledger: Ledger, label: str) -> DatasetVersion:
+    """One dataset version by ``name@version``, or the newest by ``name``. Raises UnknownName."""
+    known = datasets(ledger)
+    for version in reversed(known):
+        if label in (version.label, version.name):
+            return version
+    names = ", ".join(version.label for version in known) or "none"
+    raise UnknownName(f"No dataset is called {label!r}; there is: {names}.")
+
+
+def placements(ledger: Ledger, label: str) -> list[Row[Any]]:
+    """Where each record ended in the forming of a dataset version: key, stamps, step, reason."""
+    return list(_all(ledger, _ordered(schema.placements).where(schema.placements.c.dataset == label)))
+
+
+def plans(ledger: Ledger) -> list[StoredPlan]:
+    """All plans, oldest first, with their receipts."""
+    receipts: dict[str, list[Receipt]] = {}
+    for row in _all(ledger, _ordered(schema.receipts)):
+        receipt = Receipt(plan=row.plan, outcome=row.outcome, result=msgspec.json.decode(row.result), made=row.at)
+        receipts.setdefault(row.plan, []).append(receipt)
+    found: dict[str, StoredPlan] = {}
+    for row in _all(ledger, _ordered(schema.plans)):
+        plan = _decode(row.plan, Plan)
+        found.setdefault(row.digest, StoredPlan(row.digest, row.at, plan, tuple(receipts.get(row.digest, ()))))
+    return list(found.values())
+
+
+def totals(ledger: Ledger) -> dict[str, int]:
+    """Rows of every table: the size of what is known."""
+    return ledger.counts()
+
+
+def _ordered(table: Table) -> Select[Any]:
+    return select(table).order_by(table.c.at, table.c.writer, table.c.number, table.c.place)
+
+
+def _all(ledger: Ledger, query: Select[Any]) -> Iterator[Row[Any]]:
+    with database_errors(), ledger.engine.connect() as connection:
+        yield from connection.execute(query)
+
+
+def _by_keys(ledger: Ledger, table: Table, column: ColumnElement[str], keys: Iterable[str]) -> Iterator[Row[Any]]:
+    iterator = iter(keys)
+    while chunk := list(itertools.islice(iterator, _KEYS_PER_QUERY)):
+        yield from _all(ledger, _ordered(table).where(column.in_(chunk)))
+
+
+def _count_by_key(ledger: Ledger, table: Table, condition: ColumnElement[bool]) -> dict[str, int]:
+    query = select(table.c.key, func.count().label("times")).where(condition).group_by(table.c.key)
+    return {str(row.key): int(row.times) for row in _all(ledger, query)}
+
+
+def _decode(data: str, kind: Any) -> Any:
+    return msgspec.json.decode(data, type=kind)

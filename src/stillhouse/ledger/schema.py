@@ -1,0 +1,98 @@
+"""Every table and column, once.
+
+All rows of all tables are keyed by the place of the log entry they come from (``writer``, ``number``) and their place
+within it, so applying an entry twice changes nothing, in any order, by any number of processes.
+"""
+
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, Float, Index, Integer, MetaData, String, Table, Text
+
+metadata = MetaData()
+
+
+def _table(name: str, *columns: Column[Any]) -> Table:
+    return Table(
+        name,
+        metadata,
+        Column("writer", String(8), primary_key=True),
+        Column("number", BigInteger, primary_key=True, autoincrement=False),
+        Column("place", Integer, primary_key=True, autoincrement=False),
+        Column("at", String(32), nullable=False),
+        *columns,
+    )
+
+
+def _text(name: str) -> Column[str]:
+    return Column(name, Text, nullable=False)
+
+
+def _indexed(name: str) -> Column[str]:
+    return Column(name, Text, nullable=False, index=True)
+
+
+def _whole(name: str) -> Column[int]:
+    return Column(name, BigInteger, nullable=False)
+
+
+def _real(name: str) -> Column[float]:
+    return Column(name, Float(53), nullable=False)
+
+
+cursors = Table(
+    "cursors",
+    metadata,
+    Column("writer", String(8), primary_key=True),
+    Column("number", BigInteger, nullable=False),
+)
+teachers = _table("teachers", _indexed("name"), _text("registered_by"), _text("teacher"))
+stamp_sets = _table(
+    "stamp_sets", Column("id", BigInteger, nullable=False, index=True), _text("digest"), _text("stamps")
+)
+prompts = _table("prompts", _indexed("prompt"), _text("messages"))
+plans = _table("plans", _indexed("digest"), _text("kind"), _text("subject"), _text("plan"), _text("made_by"))
+receipts = _table("receipts", _indexed("plan"), _text("outcome"), _text("result"))
+asked = _table("asked", _indexed("key"), _text("run"), _indexed("teacher"), _text("worst_case_usd"))
+answers = _table(
+    "answers",
+    _indexed("key"),
+    _indexed("run"),
+    _text("teacher"),
+    _text("task"),
+    _text("prompt"),
+    _whole("sample"),
+    _whole("stamps"),
+    _text("text"),
+    _text("finish"),
+    _whole("prompt_tokens"),
+    _whole("completion_tokens"),
+    _text("cost_usd"),
+    _real("seconds"),
+)
+failures = _table(
+    "failures", _indexed("key"), _text("run"), _text("teacher"), _text("reason"), _whole("status"), _whole("charged")
+)
+verdicts = _table(
+    "verdicts",
+    _indexed("key"),
+    _text("run"),
+    _text("task"),
+    _text("judge"),
+    _text("status"),
+    _text("reason"),
+    _text("check_failed"),
+    _text("trust"),
+    _text("isolation"),
+    _whole("checks"),
+    _whole("checks_passed"),
+    _real("cpu_seconds"),
+)
+datasets = _table("datasets", _indexed("name"), _whole("version"), _text("run"), _text("dataset"))
+placements = _table(
+    "placements", _indexed("dataset"), _indexed("key"), _whole("stamps"), _text("step"), _text("reason")
+)
+edges = _table("edges", _indexed("parent"), _indexed("child"), _text("kind"))
+refusals = _table("refusals", _text("subject"), _text("reason"))
+tails = _table("tails", _text("torn_writer"), _whole("entry"), _whole("bytes"), _text("kept_in"))
+
+Index("asked_by_run", asked.c.run)

@@ -1,0 +1,169 @@
+"""The ledger: opens the database, brings the view up to date with the log, rebuilds it, compares it."""
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Engine, Table, create_engine, event, func, inspect, select, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+
+from stillhouse import facts
+from stillhouse.errors import CorruptLog, HomeNewer, LedgerUnavailable
+from stillhouse.ledger import schema
+from stillhouse.ledger.view import rows_of
+from stillhouse.vault.log import Entry, Log
+
+# The revision that this code's schema is; a test compares it with the migrations.
+REVISION = "0001"
+# Enough rows to make a transaction worth its commit, few enough to keep progress visible.
+_ENTRIES_PER_TRANSACTION = 2000
+
+
+class Ledger:
+    """One database. Everything it holds can be deleted and rebuilt from the log."""
+
+    def __init__(self, url: str) -> None:
+        """Open and, where needed, migrate. Raises LedgerUnavailable, HomeNewer."""
+        self.url = url
+        with database_errors():
+            self.engine = _engine(url)
+            self._migrate()
+
+    def close(self) -> None:
+        """Let go of all connections."""
+        self.engine.dispose()
+
+    def catch_up(self, log: Log) -> int:
+        """Apply what the log has and the view has not; returns how many entries that were."""
+        applied = 0
+        with database_errors():
+            with self.engine.connect() as connection:
+                cursors = dict(connection.execute(select(schema.cursors.c.writer, schema.cursors.c.number)).all())
+            for writer in log.writers():
+                batch: list[Entry] = []
+                for entry in log.follow(writer, cursors.get(writer, 0)):
+                    batch.append(entry)
+                    if len(batch) >= _ENTRIES_PER_TRANSACTION:
+                        applied += self._apply(batch)
+                        batch = []
+                applied += self._apply(batch)
+        return applied
+
+    def _apply(self, entries: list[Entry]) -> int:
+        """Apply entries of one writer in one transaction, together with how far that brings us."""
+        if not entries:
+            return 0
+        with self.engine.begin() as connection:
+            for table, rows in _group(entries).items():
+                connection.execute(_insert_new(connection, table), rows)
+            writer, number = entries[-1].position.writer, entries[-1].position.number + 1
+            at = connection.execute(
+                select(schema.cursors.c.number).where(schema.cursors.c.writer == writer)
+            ).scalar_one_or_none()
+            if at is None:
+                connection.execute(_insert_new(connection, schema.cursors), [{"writer": writer, "number": number}])
+            elif at < number:
+                connection.execute(
+                    schema.cursors.update().where(schema.cursors.c.writer == writer).values(number=number)
+                )
+        return len(entries)
+
+    def rebuild(self, log: Log) -> int:
+        """Forget everything and read the log from its start."""
+        with database_errors(), self.engine.begin() as connection:
+            for table in reversed(schema.metadata.sorted_tables):
+                connection.execute(table.delete())
+        return self.catch_up(log)
+
+    def differences(self, log: Log) -> list[str]:
+        """Compare with a view built from the log alone, in memory; says which tables differ."""
+        fresh = Ledger("sqlite://")
+        fresh.catch_up(log)
+        with database_errors():
+            found = [
+                f"{table.name}: {len(here)} rows here, {len(there)} in the log's view"
+                + ("" if len(here) != len(there) else ", but not the same ones")
+                for table in schema.metadata.sorted_tables
+                if (here := _rows(self.engine, table)) != (there := _rows(fresh.engine, table))
+            ]
+        fresh.close()
+        return found
+
+    def counts(self) -> dict[str, int]:
+        """Rows per table."""
+        with database_errors(), self.engine.connect() as connection:
+            return {
+                table.name: connection.execute(select(func.count()).select_from(table)).scalar_one()
+                for table in schema.metadata.sorted_tables
+            }
+
+    def _migrate(self) -> None:
+        """Bring the schema to REVISION; alembic is imported only when there is something to do."""
+        with self.engine.connect() as connection:
+            revision = None
+            if inspect(connection).has_table("alembic_version"):
+                revision = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+        if revision == REVISION:
+            return
+        if revision is not None and revision > REVISION:
+            raise HomeNewer(f"(its ledger has schema {revision}, this version knows {REVISION})")
+        from stillhouse.ledger.migrations.apply import upgrade
+
+        upgrade(self.engine)
+
+
+@contextlib.contextmanager
+def database_errors() -> Iterator[None]:
+    """Turn the database's refusals into LedgerUnavailable."""
+    try:
+        yield
+    except OperationalError as failure:
+        raise LedgerUnavailable(f"({_reason(failure)})") from failure
+    except (SQLAlchemyError, ImportError) as failure:
+        raise LedgerUnavailable(f"({_reason(failure)})") from failure
+
+
+def _reason(failure: Exception) -> str:
+    cause = failure.orig if isinstance(failure, DBAPIError) else failure
+    return (str(cause).strip().splitlines() or [type(cause).__name__])[0]
+
+
+def _engine(url: str) -> Engine:
+    engine = create_engine(url)
+    if engine.dialect.name == "sqlite":
+
+        @event.listens_for(engine, "connect")
+        def _pragmas(connection: Any, _: Any) -> None:
+            # The log is the truth, so the view need not survive power loss; NORMAL keeps it consistent.
+            for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=30000"):
+                connection.execute(f"PRAGMA {pragma}")
+
+    return engine
+
+
+def _insert_new(connection: Connection, table: Table) -> Any:
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    return dialect.insert(table).on_conflict_do_nothing()
+
+
+def _group(entries: Iterable[Entry]) -> dict[Table, list[dict[str, Any]]]:
+    grouped: dict[Table, list[dict[str, Any]]] = {}
+    for entry in entries:
+        try:
+            fact = facts.decode(entry.payload)
+        except msgspec.MsgspecError as failure:
+            writer, number = entry.position
+            raise CorruptLog(
+                f"entry {number} of {writer} is of a kind that this version does not know: {failure}"
+            ) from (failure)
+        where = {"writer": entry.position.writer, "number": entry.position.number, "at": fact.at}
+        for place, row in enumerate(rows_of(fact)):
+            grouped.setdefault(row.table, []).append({**where, "place": place, **row.values})
+    return grouped
+
+
+def _rows(engine: Engine, table: Table) -> list[tuple[Any, ...]]:
+    with engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(select(table).order_by(*table.primary_key.columns))]

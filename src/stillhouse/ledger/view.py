@@ -1,0 +1,150 @@
+"""From an entry of the log to rows. Pure, so that a rebuilt view equals the old one row for row."""
+
+from functools import singledispatch
+from typing import Any, NamedTuple
+
+import msgspec
+from sqlalchemy import Table
+
+from stillhouse import facts
+from stillhouse.ledger import schema
+
+
+class Row(NamedTuple):
+    """A row for a table, without the columns that say which entry it is from."""
+
+    table: Table
+    values: dict[str, Any]
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value, order="sorted").decode()
+
+
+@singledispatch
+def rows_of(fact: Any) -> list[Row]:
+    """The rows that a fact makes, in order."""
+    raise TypeError(f"no view of a {type(fact).__name__}")
+
+
+@rows_of.register
+def _(fact: facts.TeacherRegistered) -> list[Row]:
+    return [Row(schema.teachers, {"name": fact.teacher.name, "registered_by": fact.by, "teacher": _json(fact.teacher)})]
+
+
+@rows_of.register
+def _(fact: facts.StampsSeen) -> list[Row]:
+    return [Row(schema.stamp_sets, {"id": fact.id, "digest": fact.digest, "stamps": _json(fact.stamps)})]
+
+
+@rows_of.register
+def _(fact: facts.PromptSeen) -> list[Row]:
+    return [Row(schema.prompts, {"prompt": fact.prompt, "messages": _json(fact.messages)})]
+
+
+@rows_of.register
+def _(fact: facts.PlanMade) -> list[Row]:
+    values = {
+        "digest": fact.digest,
+        "kind": fact.plan.kind,
+        "subject": fact.plan.subject,
+        "plan": _json(fact.plan),
+        "made_by": fact.by,
+    }
+    return [Row(schema.plans, values)]
+
+
+@rows_of.register
+def _(fact: facts.ReceiptLeft) -> list[Row]:
+    receipt = fact.receipt
+    values = {"plan": receipt.plan, "outcome": receipt.outcome, "result": _json(receipt.result)}
+    return [Row(schema.receipts, values)]
+
+
+@rows_of.register
+def _(fact: facts.Asked) -> list[Row]:
+    shared = {"run": fact.run, "teacher": fact.teacher, "worst_case_usd": fact.worst_case_usd}
+    return [Row(schema.asked, {"key": key, **shared}) for key in fact.keys]
+
+
+@rows_of.register
+def _(fact: facts.Answered) -> list[Row]:
+    values = {
+        "key": fact.key,
+        "run": fact.run,
+        "teacher": fact.teacher,
+        "task": fact.task,
+        "prompt": fact.prompt,
+        "sample": fact.sample,
+        "stamps": fact.stamps,
+        "text": fact.text.replace("\x00", "\ufffd"),  # PostgreSQL stores no NUL; the log keeps the text as it was
+        "finish": fact.finish,
+        "prompt_tokens": fact.usage.prompt_tokens,
+        "completion_tokens": fact.usage.completion_tokens,
+        "cost_usd": fact.cost_usd,
+        "seconds": fact.seconds,
+    }
+    return [Row(schema.answers, values)]
+
+
+@rows_of.register
+def _(fact: facts.CallFailed) -> list[Row]:
+    values = {
+        "key": fact.key,
+        "run": fact.run,
+        "teacher": fact.teacher,
+        "reason": fact.reason.replace("\x00", "\ufffd"),
+        "status": fact.status,
+        "charged": int(fact.charged),
+    }
+    return [Row(schema.failures, values)]
+
+
+@rows_of.register
+def _(fact: facts.Judged) -> list[Row]:
+    verdict = fact.verdict
+    values = {
+        "key": fact.key,
+        "run": fact.run,
+        "task": fact.task,
+        "judge": fact.judge,
+        "status": str(verdict.status),
+        "reason": verdict.reason.replace("\x00", "\ufffd"),
+        "check_failed": verdict.check,
+        "trust": verdict.trust,
+        "isolation": verdict.isolation,
+        "checks": verdict.checks,
+        "checks_passed": verdict.checks_passed,
+        "cpu_seconds": verdict.cpu_seconds,
+    }
+    return [Row(schema.verdicts, values)]
+
+
+@rows_of.register
+def _(fact: facts.DatasetFormed) -> list[Row]:
+    dataset = fact.dataset
+    values = {"name": dataset.name, "version": dataset.version, "run": fact.run, "dataset": _json(dataset)}
+    return [Row(schema.datasets, values)]
+
+
+@rows_of.register
+def _(fact: facts.RecordsPlaced) -> list[Row]:
+    return [
+        Row(schema.placements, {"dataset": fact.dataset, **msgspec.structs.asdict(record)}) for record in fact.records
+    ]
+
+
+@rows_of.register
+def _(fact: facts.Derived) -> list[Row]:
+    return [Row(schema.edges, {"parent": fact.parent, "child": fact.child, "kind": fact.kind})]
+
+
+@rows_of.register
+def _(fact: facts.RefusalMade) -> list[Row]:
+    return [Row(schema.refusals, {"subject": fact.subject, "reason": fact.reason})]
+
+
+@rows_of.register
+def _(fact: facts.TailCut) -> list[Row]:
+    values = {"torn_writer": fact.writer, "entry": fact.entry, "bytes": fact.bytes, "kept_in": fact.kept_in}
+    return [Row(schema.tails, values)]

@@ -1,0 +1,261 @@
+"""The nouns: what the log's entries and everyone's arguments are made of. Frozen values; no I/O, no behaviour.
+
+Times are RFC 3339 in UTC, days ``YYYY-MM-DD``, digests tagged (``blake3:...``), money in USD as decimal text.
+"""
+
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+# --- where a thing comes from -------------------------------------------------------------------------------------
+
+
+class Origin(StrEnum):
+    """Who or what wrote it."""
+
+    TEACHER = "teacher"
+    OWN_MODEL = "own model"
+    HUMAN = "human"
+    LICENSED = "licensed"
+    WEB = "web"
+    PROMPT_SEED = "prompt seed"
+    UNKNOWN = "unknown"
+
+
+class Channel(StrEnum):
+    """By which way a teacher was reached."""
+
+    OFFICIAL = "official"
+    CLOUD = "cloud"
+    INTERMEDIARY = "intermediary"
+    PERSONAL = "personal"
+    OPEN_WEIGHTS = "open-weights"
+    PUBLISHED = "published"
+    UNKNOWN = "unknown"
+
+
+class Grade(StrEnum):
+    """How well an origin is known."""
+
+    OBSERVED = "observed"
+    DECLARED = "declared"
+    INFERRED = "inferred"
+    UNKNOWN = "unknown"
+
+
+class Use(StrEnum):
+    """What somebody wants to do with a record."""
+
+    STORE = "store"
+    EVALUATE = "evaluate"
+    TRAIN_INTERNAL_CLASSIFIER = "train-internal-classifier"
+    TRAIN = "train"
+    RELEASE_WEIGHTS = "release-weights"
+    PUBLISH_DATA = "publish-data"
+
+
+class Stamp(msgspec.Struct, frozen=True, order=True):
+    """One origin of a record. ``model`` is a name or a weights digest; ``account`` a fingerprint, never a key."""
+
+    origin: Origin
+    lab: str = ""
+    model: str = ""
+    channel: Channel = Channel.UNKNOWN
+    account: str = ""
+    terms: tuple[str, ...] = ()
+    region: str = ""
+    day: str = ""
+    purpose: str = ""
+    grade: Grade = Grade.UNKNOWN
+
+
+class StampSet(msgspec.Struct, frozen=True):
+    """All origins of a record: those of its parts too. ``id`` is the integer that rows carry."""
+
+    id: int
+    digest: str
+    stamps: tuple[Stamp, ...]
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """May this be used so? ``duties`` are what must be done where it may."""
+
+    use: Use
+    allowed: bool
+    reason: str
+    duties: tuple[str, ...] = ()
+
+
+# --- teachers and what they are asked -----------------------------------------------------------------------------
+
+
+class TeacherKind(StrEnum):
+    """How a teacher is spoken to."""
+
+    OPENAI = "openai"
+    ANTHROPIC = "anthropic"
+    LOCAL = "local"
+    REPLAY = "replay"
+
+
+class Teacher(msgspec.Struct, frozen=True, kw_only=True):
+    """A registered teacher. Prices are USD per million tokens, as decimal text; empty means unmetered."""
+
+    name: str
+    kind: TeacherKind
+    model: str
+    lab: str
+    channel: Channel
+    terms: tuple[str, ...]
+    base_url: str = ""
+    key_env: str = ""
+    weights: str = ""
+    weights_digest: str = ""
+    price_in: str = ""
+    price_out: str = ""
+    grade: Grade = Grade.DECLARED
+
+
+class Message(msgspec.Struct, frozen=True):
+    """One turn of a conversation."""
+
+    role: str
+    content: str
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """A prompt, and for code how its answers are judged.
+
+    ``tests`` are input/output values (the checker stays outside); ``check`` is source that runs inside the program's
+    process ("trusting"). With neither, answers are collected and not judged.
+    """
+
+    id: str
+    messages: tuple[Message, ...]
+    entry_point: str = ""
+    tests: tuple["Example", ...] = ()
+    check: str = ""
+    prefix: str = ""
+    family: str = ""
+    split: str = ""
+    solution: str = ""
+
+
+class Example(msgspec.Struct, frozen=True):
+    """Arguments, and what the function must return."""
+
+    arguments: tuple[Any, ...]
+    returns: Any
+
+
+class Parameters(msgspec.Struct, frozen=True):
+    """Everything in a request that changes the answer, but for its messages and its sample number."""
+
+    max_tokens: int
+    temperature: float
+    seed: int
+    stop_at_code: bool = False
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """One answer wanted. ``key`` identifies it for good: teacher, messages, parameters, sample."""
+
+    key: str
+    task: str
+    prompt: str
+    messages: tuple[Message, ...]
+    parameters: Parameters
+    sample: int
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Tokens as the teacher counted them; -1 where it did not say."""
+
+    prompt_tokens: int = -1
+    completion_tokens: int = -1
+
+
+# --- verdicts ------------------------------------------------------------------------------------------------------
+
+
+class VerdictStatus(StrEnum):
+    """What running an answer's code showed."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    ERROR = "error"
+    TIMEOUT = "timeout"
+    STALLED = "stalled"
+    MEMORY = "memory"
+    OUTPUT = "output"
+    CRASH = "crash"
+    NO_CODE = "no code"
+    NOT_JUDGED = "not judged"
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """``check`` names the first test that failed; ``trust`` is "separate" (checker outside) or "trusting"."""
+
+    status: VerdictStatus
+    reason: str
+    check: str = ""
+    trust: str = "separate"
+    isolation: str = ""
+    checks: int = 0
+    checks_passed: int = 0
+    cpu_seconds: float = 0.0
+
+
+# --- plans, receipts, datasets -------------------------------------------------------------------------------------
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What an act will do, before it is done. Dry-run prints this value; executing re-checks it."""
+
+    kind: str
+    subject: str
+    does: dict[str, Any]
+    decisions: tuple[Decision, ...]
+    worst_case_usd: str
+    facts: str
+    made: str
+    expires: str
+    approvals_needed: int = 0
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a plan. ``outcome`` is done | stopped | failed | refused."""
+
+    plan: str
+    outcome: str
+    result: dict[str, Any]
+    made: str
+
+
+class FunnelStep(msgspec.Struct, frozen=True):
+    """How many records were left after a step, and why the others were not."""
+
+    step: str
+    kept: int
+    dropped: dict[str, int]
+
+
+class DatasetVersion(msgspec.Struct, frozen=True, kw_only=True):
+    """An immutable dataset. ``files`` maps a name to the digest of its object."""
+
+    name: str
+    version: int
+    rows: int
+    content_digest: str
+    manifest_digest: str
+    recipe: str
+    funnel: tuple[FunnelStep, ...]
+    files: dict[str, str]
+    stamp_sets: dict[str, int]
+    made: str
+
+    @property
+    def label(self) -> str:
+        """The name by which commands know it."""
+        return f"{self.name}@{self.version}"

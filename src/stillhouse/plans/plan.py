@@ -1,0 +1,73 @@
+"""Make plans, and execute them once, with a receipt."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from stillhouse import facts
+from stillhouse.canon import digest_value
+from stillhouse.errors import BudgetReached, Interrupted, PlanRefused, RefusedError
+from stillhouse.nouns import Decision, Plan, Receipt
+from stillhouse.plans.money import usd
+from stillhouse.recorder import Recorder, now
+
+# Long enough to read a plan and say yes, short enough that the world it was made for is still there.
+_VALID = timedelta(hours=24)
+
+
+def make_plan(
+    kind: str, subject: str, does: dict[str, Any], decisions: Sequence[Decision], worst_case: Decimal, facts_digest: str
+) -> Plan:
+    """A plan as of now. ``facts_digest`` stands for what it rests on: executing compares it with what is then true."""
+    made = datetime.now(UTC)
+    return Plan(
+        kind=kind,
+        subject=subject,
+        does=does,
+        decisions=tuple(decisions),
+        worst_case_usd=usd(worst_case),
+        facts=facts_digest,
+        made=_text(made),
+        expires=_text(made + _VALID),
+    )
+
+
+def plan_digest(plan: Plan) -> str:
+    """What an approval is given over, and a receipt names."""
+    return digest_value(plan)
+
+
+@contextlib.contextmanager
+def executing(recorder: Recorder, plan: Plan, facts_digest: str) -> Iterator[dict[str, Any]]:
+    """Run the block under a plan; what it puts into the dictionary becomes the receipt's result.
+
+    Raises PlanRefused where the plan has expired, or rests on facts that have changed since.
+    """
+    digest = plan_digest(plan)
+    if plan.expires < now():
+        raise PlanRefused(f"It expired at {plan.expires}.")
+    if plan.facts != facts_digest:
+        raise PlanRefused("What it rests on has changed since it was made.")
+    recorder.record(facts.PlanMade(at=now(), by=recorder.by, digest=digest, plan=plan))
+    result: dict[str, Any] = {}
+    outcome = "failed"
+    try:
+        yield result
+        outcome = "done"
+    except (BudgetReached, Interrupted, KeyboardInterrupt):
+        outcome = "stopped"
+        raise
+    except RefusedError:
+        outcome = "refused"
+        raise
+    finally:
+        receipt = Receipt(plan=digest, outcome=outcome, result=result, made=now())
+        with contextlib.suppress(OSError):
+            recorder.record(facts.ReceiptLeft(at=now(), by=recorder.by, receipt=receipt))
+            recorder.refresh()
+
+
+def _text(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

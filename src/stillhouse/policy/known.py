@@ -1,0 +1,74 @@
+"""What is known of hosts and weights: a declaration that contradicts it is refused."""
+
+import functools
+import tomllib
+from importlib import resources
+from urllib.parse import urlsplit
+
+import msgspec
+
+from stillhouse.errors import TeacherContradiction
+from stillhouse.nouns import Channel, Teacher
+
+
+class KnownHost(msgspec.Struct, frozen=True):
+    """A host (or, with a leading dot, all hosts below it): through it come models of ``lab`` ("" = of many labs)."""
+
+    host: str
+    channel: Channel
+    lab: str = ""
+
+
+class KnownWeights(msgspec.Struct, frozen=True):
+    """Weights that were looked at."""
+
+    digest: str
+    name: str
+    lab: str
+    terms: str
+
+
+class _Known(msgspec.Struct, frozen=True):
+    host: list[KnownHost]
+    weights: list[KnownWeights]
+
+
+@functools.cache
+def _known() -> _Known:
+    text = resources.files(__package__).joinpath("known.toml").read_text(encoding="utf-8")
+    return msgspec.convert(tomllib.loads(text), _Known)
+
+
+def known_host(base_url: str) -> KnownHost | None:
+    """What is known of the host of an address."""
+    host = urlsplit(base_url).hostname or ""
+    for known in _known().host:
+        if host == known.host.lstrip(".") or (known.host.startswith(".") and host.endswith(known.host)):
+            return known
+    return None
+
+
+def known_weights(digest: str) -> KnownWeights | None:
+    """What is known of weights by their digest."""
+    return next((known for known in _known().weights if known.digest == digest), None)
+
+
+def check_declaration(teacher: Teacher) -> None:
+    """Raises TeacherContradiction where a teacher is declared to be what its host or its weights are known not to be."""
+    host = known_host(teacher.base_url) if teacher.base_url else None
+    if host is not None:
+        personal = teacher.channel is Channel.PERSONAL  # stricter than what is known: nobody is misled
+        if host.channel is not teacher.channel and not personal:
+            raise TeacherContradiction(
+                f"{teacher.name}: {host.host.lstrip('.')} is known as {host.channel}, but {teacher.channel} was declared."
+            )
+        if host.lab and host.lab != teacher.lab:
+            raise TeacherContradiction(
+                f"{teacher.name}: {host.host.lstrip('.')} belongs to {host.lab}, but {teacher.lab} was declared."
+            )
+    weights = known_weights(teacher.weights_digest)
+    if weights is not None and (weights.lab != teacher.lab or weights.terms not in teacher.terms):
+        raise TeacherContradiction(
+            f"{teacher.name}: these weights are {weights.name} by {weights.lab} under {weights.terms}, "
+            f"but {teacher.lab} under {', '.join(teacher.terms)} was declared."
+        )

@@ -1,0 +1,51 @@
+"""From a verdict to a decision: one row per verdict, one column per use."""
+
+from enum import StrEnum
+
+from stillhouse.nouns import Use
+
+
+class Verdict(StrEnum):
+    """What a document says about using outputs to train another model."""
+
+    ALLOW = "allow"
+    CONDITIONS = "conditions"
+    NO_COMPETING_MODEL = "no-competing-model"
+    NO_MODEL = "no-model"
+    NO_GENERATION_FOR_TRAINING = "no-generation-for-training"
+    NON_COMMERCIAL = "non-commercial"
+    UPSTREAM = "upstream"
+    UNCLEAR = "unclear"
+    UNKNOWN = "unknown"
+
+
+class Rule(StrEnum):
+    """A cell of the table."""
+
+    ALLOW = "allow"
+    DENY = "deny"
+    IF_NOT_COMPETING = "if not competing"
+    IF_NOT_FOR_TRAINING = "if not collected for training"
+    IF_NON_COMMERCIAL = "if non-commercial"
+
+
+_A, _D = Rule.ALLOW, Rule.DENY
+_C, _P, _N = Rule.IF_NOT_COMPETING, Rule.IF_NOT_FOR_TRAINING, Rule.IF_NON_COMMERCIAL
+
+# Order of columns: store, evaluate, train-internal-classifier, train, release-weights, publish-data.
+# Storing what is not understood is allowed so that evidence is kept; nothing can be made of it.
+# Publishing data under a competition clause is denied whatever oneself does: others would compete with it.
+_ROWS: dict[Verdict, tuple[Rule, ...]] = {
+    Verdict.ALLOW: (_A, _A, _A, _A, _A, _A),
+    Verdict.CONDITIONS: (_A, _A, _A, _A, _A, _A),
+    Verdict.NO_COMPETING_MODEL: (_A, _A, _C, _C, _C, _D),
+    Verdict.NO_MODEL: (_A, _A, _D, _D, _D, _D),
+    Verdict.NO_GENERATION_FOR_TRAINING: (_P, _A, _D, _D, _D, _D),
+    Verdict.NON_COMMERCIAL: (_A, _A, _N, _N, _N, _N),
+    Verdict.UPSTREAM: (_A, _A, _A, _A, _A, _A),
+    Verdict.UNCLEAR: (_A, _A, _D, _D, _D, _D),
+    Verdict.UNKNOWN: (_A, _D, _D, _D, _D, _D),
+}
+TABLE: dict[Verdict, dict[Use, Rule]] = {
+    verdict: dict(zip(Use, rules, strict=True)) for verdict, rules in _ROWS.items()
+}

@@ -1,0 +1,124 @@
+"""The one way in: policy, then one entry of the log, then the view.
+
+Where a kill can fall, and what is then true:
+
+``decided``     policy has said yes; nothing is written: as if it had not been asked for
+``appended``    the entry is in the log and the view lacks it: the next catch-up applies it
+``viewed``      done
+
+A torn append is cut and reported when the chain is next opened. Stamp sets and prompts are written before the first
+entry that names them, in the same write, so no reader meets an integer or a digest that it cannot resolve.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+
+from stillhouse import facts
+from stillhouse.canon import digest_value, short_integer
+from stillhouse.errors import PolicyRefusal
+from stillhouse.ledger import queries
+from stillhouse.ledger.store import Ledger
+from stillhouse.nouns import Decision, Message, Stamp, StampSet, Use
+from stillhouse.policy.decide import Organisation, decide_set
+from stillhouse.vault.log import Durability, Log, Position, Writer
+
+
+def now() -> str:
+    """The present time, as it stands in the log."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def stamp_set(stamps: Iterable[Stamp]) -> StampSet:
+    """The interned form of some stamps: the same for the same members in any order."""
+    members = tuple(sorted(set(stamps)))
+    digest = digest_value(members)
+    return StampSet(short_integer(digest), digest, members)
+
+
+def prompt_digest(messages: Sequence[Message]) -> str:
+    """The digest that stands for a prompt."""
+    return digest_value(tuple(messages))
+
+
+class Recorder:
+    """Writes facts. One per process; the view lags until ``refresh`` is called or the recorder is closed."""
+
+    def __init__(
+        self,
+        log: Log,
+        ledger: Ledger,
+        organisation: Organisation,
+        *,
+        by: str,
+        durability: Durability = Durability.KILL,
+        reached: Callable[[str], None] = lambda point: None,
+    ) -> None:
+        """``reached`` is told each point named above, so that tests can kill the process exactly there."""
+        self.log, self.ledger, self.organisation, self.by = log, ledger, organisation, by
+        self._durability, self._reached = durability, reached
+        self._open_writer: Writer | None = None
+        self._stamps = queries.stamp_set_ids(ledger)
+        self._prompts = queries.prompt_digests(ledger)
+
+    def record(self, *entries: facts.AnyFact) -> list[Position]:
+        """Append facts in one write. Raises StorageError, and then none of them counts."""
+        self._reached("decided")
+        positions = self._writer().append_many([facts.encode(entry) for entry in entries])
+        self._reached("appended")
+        return positions
+
+    def refresh(self) -> None:
+        """Bring the view up to date with the log."""
+        self.ledger.catch_up(self.log)
+        self._reached("viewed")
+
+    def decide(self, subject: str, stamps: Sequence[Stamp], uses: Sequence[Use]) -> list[Decision]:
+        """The decisions for some uses. A refusal is written down, then raised as PolicyRefusal."""
+        decisions = [decide_set(stamps, use, self.organisation) for use in uses]
+        for decision in decisions:
+            if not decision.allowed:
+                reason = f"{decision.use}: {decision.reason}"
+                self.record(facts.RefusalMade(at=now(), by=self.by, subject=subject, reason=reason))
+                self.refresh()
+                raise PolicyRefusal(f"{subject} may not be used to {decision.use}: {decision.reason}.")
+        return decisions
+
+    def intern(self, sets: Iterable[StampSet], prompts: dict[str, tuple[Message, ...]]) -> None:
+        """Write down stamp sets and prompts that the log does not have yet."""
+        entries: list[facts.AnyFact] = []
+        for stamps in sets:
+            if stamps.id not in self._stamps:
+                self._stamps.add(stamps.id)
+                entries.append(
+                    facts.StampsSeen(at=now(), by=self.by, id=stamps.id, digest=stamps.digest, stamps=stamps.stamps)
+                )
+        for digest, messages in prompts.items():
+            if digest not in self._prompts:
+                self._prompts.add(digest)
+                entries.append(facts.PromptSeen(at=now(), by=self.by, prompt=digest, messages=messages))
+        if entries:
+            self.record(*entries)
+
+    @property
+    def wrote(self) -> bool:
+        """Has this process written anything?"""
+        return self._open_writer is not None
+
+    def close(self) -> None:
+        """Make everything durable and bring the view up to date."""
+        if self._open_writer is not None:
+            self._open_writer.close()
+            self.refresh()
+            self._open_writer = None
+
+    def _writer(self) -> Writer:
+        """Opened at the first fact, so that commands that only read take no lock and leave no trace."""
+        if self._open_writer is None:
+            self._open_writer = self.log.writer(self._durability)
+            torn = self._open_writer.torn
+            if torn is not None:
+                cut = facts.TailCut(
+                    at=now(), by=self.by, writer=torn.writer, entry=torn.entry, bytes=torn.bytes, kept_in=torn.kept_in
+                )
+                self._open_writer.append(facts.encode(cut))
+        return self._open_writer

@@ -1,0 +1,45 @@
+"""A report as HTML (one file, nothing loaded from anywhere), Markdown and JSON."""
+
+from importlib import resources
+from pathlib import Path
+
+import jinja2
+import msgspec
+
+from stillhouse.report import plots
+from stillhouse.report.value import RunReport
+from stillhouse.vault.files import write_whole
+
+
+def render_html(report: RunReport) -> str:
+    """One self-contained page. Every text from outside is escaped by the template engine."""
+    return _template("report.html").render(
+        report=report,
+        funnel_svg=plots.funnel_svg(report.funnel),
+        families_svg=plots.families_svg(report.families) if report.families else "",
+        stages_svg=plots.stages_svg(report.stages),
+        lineage_svg=plots.lineage_svg(report.lineage),
+    )
+
+
+def render_markdown(report: RunReport) -> str:
+    """The same as text."""
+    return _template("report.md").render(report=report)
+
+
+def write_report(report: RunReport, folder: Path) -> Path:
+    """Write all three forms into a folder; returns the page's path. Raises StorageError."""
+    write_whole(folder / "report.json", msgspec.json.format(msgspec.json.encode(report), indent=2))
+    write_whole(folder / "report.md", render_markdown(report).encode())
+    page = folder / "report.html"
+    write_whole(page, render_html(report).encode())
+    return page
+
+
+def _template(name: str) -> jinja2.Template:
+    text = resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        autoescape=name.endswith(".html"), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["percent"] = lambda part, whole: f"{100 * part / whole:.0f} %" if whole else "-"
+    return environment.from_string(text)

@@ -1,0 +1,24 @@
+"""Run untrusted Python programs.
+
+One *zygote* per worker is started inside an outer sandbox, with an empty environment and a root file system of its own.
+For each program it forks a *supervisor*, which makes namespaces of the program's own, forks the program into them, and
+kills whatever is left when time is up. The program gets plain inputs and hands back plain values over a pipe; what they
+should have been is known only outside, so nothing that a program does to its own interpreter can make an answer right.
+
+Rungs, best first; the one in use is named in every outcome:
+
+``namespaces+seccomp``  user, mount, process, network, IPC and host-name namespaces; a root of read-only system folders;
+                        a fresh 16 MiB /tmp per program; an allow-list of system calls.
+``landlock+seccomp``    for containers where namespaces are refused: the same allow-list, with Landlock in place of mounts.
+otherwise               refused: SandboxUnavailable.
+
+Covered, on both rungs: network (no socket can be made), writes outside its own temporary folder, reading anything but
+the Python installation and system libraries, the environment, memory (address space), CPU time (also inside C code),
+new processes and programs (no fork, no exec; threads only as far as memory reaches), signals to others, endless output,
+files left behind, pretending to have passed.
+
+Not covered: bugs in the kernel; side channels between programs and host (caches, timing); CPU time of its own up to the
+limit; and, for suites whose tests run inside the program ("trusting"), a program that finds the tests and cheats.
+On ``landlock+seccomp`` also: whether a path exists can be seen, though not what it holds, and the programs of one worker
+share an IPC namespace.
+"""

@@ -1,0 +1,69 @@
+"""The allow-list of system calls for a program, as classic BPF (seccomp(2), Linux x86-64).
+
+Whatever is not named gets EPERM, and clone3 ENOSYS, so that glibc falls back to clone, whose flags can be looked at.
+"""
+
+import struct
+
+_ARCHITECTURE_X86_64 = 0xC000003E
+_LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _JUMP_SET, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
+_EPERM, _ENOSYS = 1, 38
+_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16
+_CLONE, _CLONE3, _TGKILL, _CLONE_THREAD = 56, 435, 234, 0x10000
+_X32_BIT = 0x40000000
+
+_FILES = {
+    "read": 0, "write": 1, "open": 2, "close": 3, "stat": 4, "fstat": 5, "lstat": 6, "lseek": 8, "ioctl": 16,
+    "pread64": 17, "pwrite64": 18, "readv": 19, "writev": 20, "access": 21, "pipe": 22, "dup": 32, "dup2": 33,
+    "fcntl": 72, "fsync": 74, "fdatasync": 75, "truncate": 76, "ftruncate": 77, "getdents": 78, "getcwd": 79,
+    "chdir": 80, "fchdir": 81, "rename": 82, "mkdir": 83, "rmdir": 84, "creat": 85, "unlink": 87, "readlink": 89,
+    "chmod": 90, "fchmod": 91, "umask": 95, "getdents64": 217, "openat": 257, "mkdirat": 258, "newfstatat": 262,
+    "unlinkat": 263, "renameat": 264, "readlinkat": 267, "faccessat": 269, "utimensat": 280, "dup3": 292,
+    "pipe2": 293, "renameat2": 316, "statx": 332, "faccessat2": 439,
+}  # fmt: skip
+_MEMORY = {"mmap": 9, "mprotect": 10, "munmap": 11, "brk": 12, "mremap": 25, "madvise": 28}
+_WAITING = {
+    "poll": 7, "select": 23, "sched_yield": 24, "nanosleep": 35, "futex": 202, "epoll_create": 213, "clock_nanosleep": 230,
+    "epoll_wait": 232, "epoll_ctl": 233, "pselect6": 270, "ppoll": 271, "eventfd2": 290, "epoll_create1": 291,
+    "epoll_pwait": 281,
+}  # fmt: skip
+_SELF = {
+    "rt_sigaction": 13, "rt_sigprocmask": 14, "rt_sigreturn": 15, "getitimer": 36, "alarm": 37, "setitimer": 38,
+    "getpid": 39, "exit": 60, "uname": 63, "gettimeofday": 96, "getrlimit": 97, "getrusage": 98, "sysinfo": 99,
+    "times": 100, "getuid": 102, "getgid": 104, "geteuid": 107, "getegid": 108, "getppid": 110, "rt_sigpending": 127,
+    "sigaltstack": 131, "arch_prctl": 158, "gettid": 186, "time": 201, "sched_getaffinity": 204, "restart_syscall": 219,
+    "clock_gettime": 228, "clock_getres": 229, "exit_group": 231, "set_robust_list": 273, "getrandom": 318,
+    "membarrier": 324, "rseq": 334,
+}  # fmt: skip
+ALLOWED = {**_FILES, **_MEMORY, **_WAITING, **_SELF}
+
+
+def _statement(code: int, value: int) -> bytes:
+    return struct.pack("=HBBI", code, 0, 0, value)
+
+
+def _jump(code: int, value: int, if_true: int, if_false: int) -> bytes:
+    return struct.pack("=HBBI", code, if_true, if_false, value)
+
+
+def filter_for(own_process: int) -> bytes:
+    """The filter for a program whose process id, as it sees it, is ``own_process``: it may signal only itself."""
+    allow, kill = _statement(_RETURN, _ALLOW), _statement(_RETURN, _KILL)
+    refuse = _statement(_RETURN, _ERRNO | _EPERM)
+    parts = [
+        _statement(_LOAD, _ARCHITECTURE),
+        _jump(_JUMP_EQUAL, _ARCHITECTURE_X86_64, 1, 0),
+        kill,
+        _statement(_LOAD, _NUMBER),
+        _jump(_JUMP_AT_LEAST, _X32_BIT, 0, 1),
+        kill,
+    ]
+    for number in sorted(ALLOWED.values()):
+        parts += [_jump(_JUMP_EQUAL, number, 0, 1), allow]
+    parts += [_jump(_JUMP_EQUAL, _CLONE3, 0, 1), _statement(_RETURN, _ERRNO | _ENOSYS)]
+    parts += [_jump(_JUMP_EQUAL, _CLONE, 0, 4), _statement(_LOAD, _FIRST_ARGUMENT)]
+    parts += [_jump(_JUMP_SET, _CLONE_THREAD, 0, 1), allow, refuse]
+    parts += [_jump(_JUMP_EQUAL, _TGKILL, 0, 3), _statement(_LOAD, _FIRST_ARGUMENT)]
+    parts += [_jump(_JUMP_EQUAL, own_process, 0, 1), allow, refuse]
+    return b"".join(parts)

@@ -1,0 +1,274 @@
+"""The process that programs are forked from. Started as a script; talks frames over standard input and output.
+
+Frame: four bytes of length (big-endian), then that many bytes. In: one JSON job. Out: one JSON header, then the raw bytes
+that the program said.
+"""
+
+import contextlib
+import gc
+import json
+import os
+import resource
+import select
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from typing import Any
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import runner
+import seccomp
+import syscalls
+
+# Programs import these all the time; importing them here makes each such import free for every program.
+PRELOADED = (
+    "abc array bisect calendar cmath collections collections.abc copy dataclasses datetime decimal enum fractions functools "
+    "hashlib heapq io itertools json math operator queue random re statistics string struct textwrap threading time "
+    "traceback types typing unicodedata"
+)
+NOBODY = 65534
+RESULTS = 3
+
+
+def read_frame(descriptor: int) -> bytes:
+    """One frame; empty at the end of the stream."""
+    length = int.from_bytes(_read_exactly(descriptor, 4), "big")
+    return _read_exactly(descriptor, length)
+
+
+def _read_exactly(descriptor: int, count: int) -> bytes:
+    pieces = []
+    while count:
+        piece = os.read(descriptor, min(count, 1 << 20))
+        if not piece:
+            return b""
+        pieces.append(piece)
+        count -= len(piece)
+    return b"".join(pieces)
+
+
+def write_frame(descriptor: int, data: bytes) -> None:
+    """Write one frame whole."""
+    data = len(data).to_bytes(4, "big") + data
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+def answer(header: dict[str, Any], said: bytes = b"") -> None:
+    """Tell the host what became of a job."""
+    write_frame(1, json.dumps(header).encode())
+    write_frame(1, said)
+
+
+def system_folders() -> list[str]:
+    """What Python needs to see: the system's libraries and its own installation."""
+    folders = ["/usr", "/lib", "/lib64", "/bin"]
+    prefix = os.path.realpath(sys.base_prefix)
+    return folders if prefix.startswith("/usr") else [*folders, prefix]
+
+
+def enter_namespaces() -> None:
+    """Give this process a network without interfaces and a root file system of read-only system folders."""
+    if os.getuid() == 0:
+        syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWNET | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS)
+    else:
+        user, group = os.getuid(), os.getgid()
+        syscalls.unshare(
+            syscalls.CLONE_NEWUSER
+            | syscalls.CLONE_NEWNS
+            | syscalls.CLONE_NEWNET
+            | syscalls.CLONE_NEWIPC
+            | syscalls.CLONE_NEWUTS
+        )
+        map_identity(user, group)
+    build_root()
+    if os.getuid() == 0:
+        become_nobody()
+
+
+def map_identity(user: int, group: int) -> None:
+    """Inside the new user namespace, be who one was outside, and nobody else."""
+    for name, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(text)
+
+
+def build_root() -> None:
+    """A tmpfs with binds of the system folders, pivoted into; nothing else of the machine is left."""
+    syscalls.mount("none", "/", "none", syscalls.MS_REC | syscalls.MS_PRIVATE)
+    prefix = os.path.realpath(sys.base_prefix)
+    root = next(
+        folder for folder in ("/mnt", "/tmp", "/opt") if os.path.isdir(folder) and not prefix.startswith(folder)
+    )
+    syscalls.mount("tmpfs", root, "tmpfs", syscalls.MS_NOSUID, "size=1m,mode=755")
+    for folder in system_folders():
+        if os.path.islink(folder):
+            os.symlink(os.readlink(folder), root + folder)
+        elif os.path.isdir(folder):
+            os.makedirs(root + folder)
+            syscalls.mount(folder, root + folder, "none", syscalls.MS_BIND | syscalls.MS_REC)
+    for file in ("/etc/ld.so.cache", "/dev/null", "/dev/zero", "/dev/urandom"):
+        if os.path.exists(file):
+            os.makedirs(os.path.dirname(root + file), exist_ok=True)
+            with open(root + file, "w"):
+                pass
+            syscalls.mount(file, root + file, "none", syscalls.MS_BIND)
+    for folder in ("/tmp", "/proc", "/old"):
+        os.mkdir(root + folder)
+    syscalls.read_only(root)
+    # Supervisors need /proc to map an identity, which a read-only one forbids; programs find an empty one over it.
+    syscalls.mount("/proc", root + "/proc", "none", syscalls.MS_BIND | syscalls.MS_REC)
+    syscalls.pivot_root(root, root + "/old")
+    os.chdir("/")
+    syscalls.unmount("/old")
+
+
+def become_nobody() -> None:
+    """Give up root for good."""
+    os.setgroups([])
+    os.setresgid(NOBODY, NOBODY, NOBODY)
+    os.setresuid(NOBODY, NOBODY, NOBODY)
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)  # else /proc/self is root's, and no identity can be mapped
+
+
+def enter_landlock(scratch: str) -> None:
+    """Without namespaces: everything but the system folders and ``scratch`` out of reach."""
+    step_down = os.getuid() == 0 and anyone_may_enter(os.path.realpath(sys.base_prefix))
+    if step_down:
+        os.chown(scratch, NOBODY, NOBODY)
+    readable = [*system_folders(), "/etc/ld.so.cache", "/dev/urandom", "/dev/zero"]
+    syscalls.landlock(readable, [scratch, "/dev/null"])
+    if step_down:
+        become_nobody()
+
+
+def anyone_may_enter(path: str) -> bool:
+    """May every user pass through all folders above ``path``? Else only root finds this Python's own modules."""
+    while path != "/":
+        if not os.stat(path).st_mode & 0o001:
+            return False
+        path = os.path.dirname(path)
+    return True
+
+
+def supervise(job: dict[str, Any], isolated: bool, scratch: str) -> None:
+    """Run one program to its end or its limits, and answer. Runs in a process of its own, forked from the zygote."""
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+    if isolated:
+        user, group = os.getuid(), os.getgid()
+        syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS | syscalls.CLONE_NEWPID | syscalls.CLONE_NEWIPC)
+        map_identity(user, group)
+        syscalls.mount("tmpfs", "/proc", "tmpfs", syscalls.MS_RDONLY, "size=4k")
+        syscalls.mount("tmpfs", "/tmp", "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "size=16m,nr_inodes=4096")
+        folder = "/tmp"
+    else:
+        folder = tempfile.mkdtemp(dir=scratch)
+    reading, writing = os.pipe()
+    started = time.monotonic()
+    child = os.fork()
+    if child == 0:
+        become_program(job, writing, folder)
+    os.close(writing)
+    said, ending = listen(reading, job["wall_seconds"], job["output_bytes"])
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(child, signal.SIGKILL)
+    _, status, usage = os.wait4(child, 0)
+    wall = time.monotonic() - started
+    if not isolated:
+        shutil.rmtree(folder, ignore_errors=True)
+    header = {
+        "ending": ending,
+        "signal": os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0,
+        "cpu_seconds": usage.ru_utime + usage.ru_stime,
+        "wall_seconds": wall,
+    }
+    answer(header, said)
+
+
+def listen(reading: int, wall_seconds: float, output_bytes: int) -> tuple[bytes, str]:
+    """Everything the program says until it closes the pipe, says too much, or runs out of wall-clock time."""
+    deadline = time.monotonic() + wall_seconds
+    pieces: list[bytes] = []
+    size = 0
+    poller = select.poll()
+    poller.register(reading, select.POLLIN)
+    while True:
+        left = deadline - time.monotonic()
+        if left <= 0 or not poller.poll(left * 1000):
+            return b"".join(pieces), "stalled"
+        piece = os.read(reading, 1 << 16)
+        if not piece:
+            return b"".join(pieces), "closed"
+        pieces.append(piece)
+        size += len(piece)
+        if size > output_bytes:
+            return b"".join(pieces), "output"
+
+
+def become_program(job: dict[str, Any], writing: int, folder: str) -> None:
+    """In the forked child: give up everything that is not the program's, then run it. Does not return."""
+    code = 1
+    try:
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+        os.chdir(folder)
+        os.environ["HOME"] = os.environ["TMPDIR"] = folder
+        nothing = os.open("/dev/null", os.O_RDWR)
+        for standard in (0, 1, 2):
+            os.dup2(nothing, standard)
+        if writing != RESULTS:
+            os.dup2(writing, RESULTS)
+        os.closerange(RESULTS + 1, 256)
+        set_limits(job)
+        syscalls.drop_capabilities()
+        syscalls.install_filter(seccomp.filter_for(os.getpid()))
+        runner.run(job, RESULTS)
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def set_limits(job: dict[str, Any]) -> None:
+    """Kernel limits. At the CPU limit the kernel sends SIGKILL, which the first process of a namespace cannot ignore."""
+    cpu, memory = job["cpu_seconds"], job["memory_bytes"]
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu))
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16 << 20, 16 << 20))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_STACK, (8 << 20, 8 << 20))
+
+
+def main(rung: str, scratch: str) -> None:
+    """Isolate, say so, then fork a supervisor per job until the input ends."""
+    for name in PRELOADED.split():
+        __import__(name)
+    isolated = rung == "namespaces"
+    try:
+        if isolated:
+            enter_namespaces()
+        else:
+            enter_landlock(scratch)
+    except OSError as failure:
+        write_frame(1, json.dumps({"error": str(failure)}).encode())
+        return
+    write_frame(1, b"{}")
+    gc.collect()
+    gc.freeze()
+    while frame := read_frame(0):
+        supervisor = os.fork()
+        if supervisor == 0:
+            try:
+                supervise(json.loads(frame), isolated, scratch)
+            except OSError as failure:
+                answer({"ending": "broken", "error": str(failure)})
+            finally:
+                os._exit(0)
+        _, status = os.waitpid(supervisor, 0)
+        if status != 0:
+            answer({"ending": "broken", "error": f"the supervisor ended with status {status}"})
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2])

@@ -1,0 +1,135 @@
+"""One zygote and the conversation with it."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import IO, Any, cast
+
+import msgspec
+
+from stillhouse.errors import SandboxUnavailable
+from stillhouse.sandbox.programs import Call, Limits, Outcome, Program
+
+ZYGOTE = Path(__file__).parent / "inner" / "zygote.py"
+RUNGS = ("namespaces", "landlock")
+
+
+class Worker:
+    """Runs one program at a time in children of one zygote."""
+
+    def __init__(self, rung: str) -> None:
+        """Start the zygote. Raises SandboxUnavailable where the machine refuses this rung."""
+        self.rung = rung
+        self._scratch = tempfile.TemporaryDirectory(prefix="stillhouse-sandbox-")
+        # The base interpreter: a virtual environment's own would have to be made visible inside.
+        python = getattr(sys, "_base_executable", sys.executable)
+        self._process = subprocess.Popen(
+            [python, "-I", "-S", "-X", "utf8", str(ZYGOTE), rung, self._scratch.name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={},
+            cwd="/",
+            start_new_session=True,
+        )
+        self._in, self._out = cast("IO[bytes]", self._process.stdin), cast("IO[bytes]", self._process.stdout)
+        greeting = json.loads(self._read_frame() or b'{"error": "the sandbox process ended at once"}')
+        if "error" in greeting:
+            self.close()
+            raise SandboxUnavailable(f"({rung}: {greeting['error']})")
+
+    def run(self, program: Program, limits: Limits) -> Outcome:
+        """Run one program and say what happened to it. Raises BrokenPipeError where the zygote is gone."""
+        job = {**msgspec.structs.asdict(program), **msgspec.structs.asdict(limits)}
+        data = json.dumps(job).encode()
+        self._in.write(len(data).to_bytes(4, "big") + data)
+        self._in.flush()
+        header, said = self._read_frame(), self._read_frame()
+        if header is None or said is None:
+            raise BrokenPipeError
+        return _outcome(json.loads(header), said, f"{self.rung}+seccomp", limits)
+
+    def close(self) -> None:
+        """End the zygote and everything under it."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        for stream in (self._in, self._out):
+            with contextlib.suppress(BrokenPipeError):
+                stream.close()
+        self._scratch.cleanup()
+
+    def _read_frame(self) -> bytes | None:
+        length = self._out.read(4)
+        if len(length) < 4:
+            return None
+        return self._out.read(int.from_bytes(length, "big"))
+
+
+def _outcome(header: dict[str, Any], said: bytes, isolation: str, limits: Limits) -> Outcome:
+    """Read what an untrusted program said, believing only its shape."""
+    if header["ending"] == "broken":
+        return Outcome(status="crash", isolation=isolation, error=header["error"])
+    calls: list[Call] = []
+    error, done = "", False
+    for line in said.split(b"\n"):
+        try:
+            message = json.loads(line) if line else {}
+            if "value" in message:
+                calls.append(Call(value=decode(message["value"])))
+            elif "error" in message:
+                calls.append(Call(error=str(message["error"])[:300]))
+            elif "load" in message:
+                error, done = str(message["load"])[:300], True
+            elif "done" in message:
+                done = True
+        except (ValueError, TypeError, RecursionError):
+            calls.append(Call(error="the program wrote something unreadable in place of a result"))
+    status = _status(header, done, limits)
+    if "MemoryError" in error or any(call.error.startswith("MemoryError") for call in calls):
+        status = "memory"
+    return Outcome(
+        status=status,
+        isolation=isolation,
+        calls=tuple(calls),
+        error=error,
+        cpu_seconds=float(header["cpu_seconds"]),
+        wall_seconds=float(header["wall_seconds"]),
+    )
+
+
+def _status(header: dict[str, Any], done: bool, limits: Limits) -> str:
+    if header["cpu_seconds"] >= limits.cpu_seconds:
+        return "timeout"
+    if header["ending"] in ("stalled", "output"):
+        return str(header["ending"])
+    return "finished" if done else "crash"
+
+
+def decode(value: Any) -> Any:
+    """The plain value of a JSON form that ``inner/runner.py`` wrote; raises ValueError for any other shape."""
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    tag, items = value
+    if tag == "float":
+        return float(items)
+    if tag == "dict":
+        return {_hashable(decode(key)): decode(item) for key, item in items}
+    parts = [decode(item) for item in items]
+    if tag == "list":
+        return parts
+    if tag == "tuple":
+        return tuple(parts)
+    if tag in ("set", "frozenset"):
+        return {_hashable(part) for part in parts}
+    raise ValueError(f"unknown tag {tag!r}")
+
+
+def _hashable(value: Any) -> Any:
+    hash(value)
+    return value

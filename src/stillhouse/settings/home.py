@@ -1,0 +1,85 @@
+"""Where a home is, and how it is set up."""
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from stillhouse.errors import HomeError
+from stillhouse.policy.decide import Organisation
+from stillhouse.vault.log import Durability
+
+# Every variable that Stillhouse itself reads (a teacher's key is read by the name that its registration gives).
+ENVIRONMENT = {
+    "STILLHOUSE_HOME": "the home folder, where --home is not given; else ./.stillhouse",
+    "STILLHOUSE_LEDGER_URL": "the ledger's database, such as postgresql+psycopg://user@host/name; else SQLite in the home",
+    "STILLHOUSE_DURABILITY": "kill (default: safe against a process kill, at most 50 ms lost on power loss) or power",
+}
+CONFIG = "config.toml"
+DEFAULT_CONFIG = """\
+# Facts about whoever runs this home; docs/settings.md explains them.
+[organisation]
+competes_with = ["*"]   # labs whose models yours competes with; "*" is all of them
+commercial = true
+
+[log]
+# checkpoints = "/mnt/elsewhere/checkpoints"   # a second place: what `doctor` can prove reaches to its newest file
+"""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that is set for a home."""
+
+    home: Path
+    ledger_url: str
+    organisation: Organisation = Organisation()
+    checkpoints: Path | None = None
+    durability: Durability = Durability.KILL
+
+
+class _Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    checkpoints: str = ""
+
+
+class _Organisation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    competes_with: tuple[str, ...] = ("*",)
+    commercial: bool = True
+
+
+class _Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    organisation: _Organisation = _Organisation()
+    log: _Log = _Log()
+
+
+def read_settings(home: Path | None, environment: dict[str, str] | None = None) -> Settings:
+    """The settings of a home; an argument wins over the environment, and that over the defaults. Raises HomeError."""
+    variables: dict[str, str] | os._Environ[str] = os.environ if environment is None else environment
+    place = (home or Path(variables.get("STILLHOUSE_HOME") or ".stillhouse")).absolute()
+    config = _read_config(place / CONFIG)
+    durability = variables.get("STILLHOUSE_DURABILITY") or "kill"
+    if durability not in tuple(Durability):
+        raise HomeError(
+            f"STILLHOUSE_DURABILITY is {durability!r}.", next_step="Set it to kill or power, or leave it unset."
+        )
+    checkpoints = Path(config.log.checkpoints) if config.log.checkpoints else None
+    return Settings(
+        home=place,
+        ledger_url=variables.get("STILLHOUSE_LEDGER_URL") or f"sqlite:///{place / 'ledger.db'}",
+        organisation=Organisation(config.organisation.competes_with, config.organisation.commercial),
+        checkpoints=place / checkpoints if checkpoints else None,
+        durability=Durability(durability),
+    )
+
+
+def _read_config(path: Path) -> _Config:
+    try:
+        content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        return msgspec.convert(content, _Config)
+    except FileNotFoundError:
+        return _Config()
+    except (OSError, ValueError, msgspec.ValidationError) as failure:
+        raise HomeError(
+            f"{path}: {failure}.", next_step=f"Correct {path}; docs/settings.md lists its keys."
+        ) from failure

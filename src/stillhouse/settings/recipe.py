@@ -1,0 +1,146 @@
+"""A recipe: what to ask whom, and what to make of the answers. TOML in, frozen values out."""
+
+import tomllib
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from stillhouse.canon import digest_value
+from stillhouse.errors import RecipeError
+from stillhouse.nouns import Use
+from stillhouse.plans.money import parse_usd
+
+
+class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Keys that are not listed are refused: a mistyped one must not pass for a default."""
+
+
+class TeacherSection(_Section, frozen=True):
+    """``use``: the name of a registered teacher."""
+
+    use: str
+
+
+class PromptsSection(_Section, frozen=True):
+    """``file`` or ``suite`` (stillhouse, humaneval); ``split`` keeps one part and ``limit`` spreads over the whole."""
+
+    file: str = ""
+    suite: str = ""
+    split: str = ""
+    limit: int = 0
+    terms: tuple[str, ...] = ()
+
+
+class CollectSection(_Section, frozen=True):
+    """How to ask. ``stop_at_code`` ends a local model's answer at its closing code fence."""
+
+    samples: int = 1
+    in_flight: int = 64
+    budget: str = ""
+    max_tokens: int = 512
+    temperature: float = 0.8
+    seed: int = 0
+    purpose: Use = Use.TRAIN
+    stop_at_code: bool = True
+    stall_seconds: float = 300.0
+
+
+class DatasetSection(_Section, frozen=True):
+    """``name`` of the dataset; ``use`` is what it must be allowed for."""
+
+    name: str
+    use: Use = Use.TRAIN
+
+
+class TrainSection(_Section, frozen=True):
+    """Which student to train (accepted, and not carried out yet)."""
+
+    student: str
+
+
+class EvalSection(_Section, frozen=True):
+    """On which suites to evaluate (accepted, and not carried out yet)."""
+
+    suites: tuple[str, ...] = ()
+
+
+class Recipe(_Section, frozen=True):
+    """A whole recipe. ``folder`` is where relative paths count from."""
+
+    teacher: TeacherSection
+    prompts: PromptsSection
+    dataset: DatasetSection
+    collect: CollectSection = CollectSection()
+    train: TrainSection | None = None
+    eval: EvalSection | None = None
+    folder: str = ""
+
+    @property
+    def suite(self) -> str:
+        """The suite's name, or the path of the prompts file."""
+        return self.prompts.suite or str(Path(self.folder) / self.prompts.file)
+
+    @property
+    def budget(self) -> Decimal | None:
+        """The cap in USD, where there is one."""
+        return parse_usd(self.collect.budget, "budget") if self.collect.budget else None
+
+    @property
+    def run(self) -> str:
+        """The run's name: the same recipe goes on with the same run. A budget may be raised without a new one."""
+        collect = {**msgspec.to_builtins(self.collect), "budget": "", "in_flight": 0, "stall_seconds": 0}
+        parts = [self.teacher, self.prompts, self.dataset.name, collect]
+        return digest_value(msgspec.to_builtins(parts)).partition(":")[2][:12]
+
+
+def read_recipe(path: Path) -> Recipe:
+    """A recipe from a file. Raises RecipeError, naming the key."""
+    try:
+        return parse_recipe(path.read_bytes(), str(path), path.absolute().parent)
+    except FileNotFoundError:
+        raise RecipeError(f"{path} does not exist.", next_step="Correct the path.") from None
+    except OSError as failure:
+        raise RecipeError(f"{path} cannot be read: {failure.strerror}.") from failure
+
+
+def parse_recipe(data: bytes, where: str, folder: Path) -> Recipe:
+    """A recipe from TOML bytes. Raises RecipeError."""
+    try:
+        content: dict[str, Any] = tomllib.loads(data.decode("utf-8"))
+        if "folder" in content:
+            raise RecipeError(f"{where}: unknown field `folder`.")
+        recipe = msgspec.convert({**content, "folder": str(folder)}, Recipe)
+    except UnicodeDecodeError as failure:
+        raise RecipeError(f"{where}: the text is not UTF-8.") from failure
+    except tomllib.TOMLDecodeError as failure:
+        raise RecipeError(f"{where}: this is not TOML ({failure}).") from failure
+    except msgspec.ValidationError as failure:
+        raise RecipeError(f"{where}: {_readable(failure)}.") from failure
+    _check(recipe, where)
+    return recipe
+
+
+def _check(recipe: Recipe, where: str) -> None:
+    if bool(recipe.prompts.file) == bool(recipe.prompts.suite):
+        raise RecipeError(f"{where}: [prompts] needs either file or suite.")
+    for key in ("samples", "in_flight", "max_tokens"):
+        if getattr(recipe.collect, key) < 1:
+            raise RecipeError(f"{where}: [collect] {key} must be at least 1.")
+    if recipe.prompts.limit < 0 or recipe.collect.temperature < 0 or recipe.collect.stall_seconds <= 0:
+        raise RecipeError(f"{where}: limit and temperature may not be negative, and stall_seconds must be positive.")
+    if not recipe.dataset.name or any(letter in recipe.dataset.name for letter in "@/\\ \n"):
+        raise RecipeError(f"{where}: [dataset] name must be one word without @, / or spaces.")
+    _ = recipe.budget
+
+
+def _readable(failure: msgspec.ValidationError) -> str:
+    """Msgspec says ``Object contains unknown field `x` - at `$.collect` ``; a reader of TOML thinks in sections."""
+    text = (
+        str(failure)
+        .replace("Object contains unknown field", "unknown key")
+        .replace("Object missing required field", "missing key")
+    )
+    what, _, place = text.partition(" - at `$")
+    return f"{what} in [{place.strip('`.')}]" if place.strip("`.") else what

@@ -1,0 +1,41 @@
+"""The dialect of Anthropic's messages."""
+
+from typing import Any
+
+import msgspec
+
+from stillhouse.nouns import Ask, Teacher, Usage
+from stillhouse.teachers.http import Read
+
+_VERSION = "2023-06-01"
+_FINISH = {"end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length", "refusal": "filtered"}
+
+
+class AnthropicDialect:
+    """How a request is written and an answer read."""
+
+    path = "/v1/messages"
+    default_base_url = "https://api.anthropic.com"
+
+    def headers(self, key: str) -> dict[str, str]:
+        """Authorisation and the version of the dialect."""
+        return {"anthropic-version": _VERSION, **({"x-api-key": key} if key else {})}
+
+    def body(self, teacher: Teacher, ask: Ask) -> dict[str, Any]:
+        """The request for one answer; the system prompt is a field of its own here."""
+        system = "\n\n".join(message.content for message in ask.messages if message.role == "system")
+        body: dict[str, Any] = {
+            "model": teacher.model,
+            "messages": [msgspec.structs.asdict(message) for message in ask.messages if message.role != "system"],
+            "max_tokens": ask.parameters.max_tokens,
+            "temperature": ask.parameters.temperature,
+        }
+        return {**body, "system": system} if system else body
+
+    def read(self, answer: Any) -> Read:
+        """Text, finish and usage of a decoded answer. Raises KeyError, TypeError where it is malformed."""
+        text = "".join(part["text"] for part in answer["content"] if part["type"] == "text")
+        usage = answer.get("usage") or {}
+        finish = str(answer.get("stop_reason") or "stop")
+        tokens = Usage(int(usage.get("input_tokens", -1)), int(usage.get("output_tokens", -1)))
+        return Read(text, _FINISH.get(finish, finish), tokens)

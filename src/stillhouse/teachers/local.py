@@ -1,0 +1,83 @@
+"""A model on this machine as a teacher. The same path as any other: asked, answered, recorded."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence, Set
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from stillhouse.errors import MissingExtra, TeacherContradiction
+from stillhouse.nouns import Ask, Teacher, Usage
+from stillhouse.teachers.client import Admit, Failure, Reply
+
+if TYPE_CHECKING:
+    from stillhouse.generation.model import LoadedModel
+
+
+class LocalTeacher:
+    """Answers in a fixed plan of batches; a batch of which anything is wanted is generated whole."""
+
+    def __init__(
+        self,
+        teacher: Teacher,
+        cache: Path,
+        on_tokens: Callable[[int], None] = lambda tokens: None,
+        say: Callable[[str], None] = lambda message: None,
+    ) -> None:
+        """``on_tokens`` hears of every step's tokens, ``say`` of what takes a while besides."""
+        self._teacher, self._cache, self._on_tokens, self._say = teacher, cache, on_tokens, say
+        self._loaded: LoadedModel | None = None
+        self._batch_size = 0
+
+    def answers(self, asks: Sequence[Ask], wanted: Set[str], admit: Admit) -> Iterator[Reply | Failure]:
+        """Generate batch by batch; only what is wanted is handed on."""
+        from stillhouse.generation import decode as decoding
+        from stillhouse.generation.batches import Request, plan_batches, seed_of
+
+        loaded = self._load()
+        requests, by_key = [], {ask.key: ask for ask in asks}
+        for ask in by_key.values():
+            prompt = loaded.render([msgspec.structs.asdict(message) for message in ask.messages])
+            if len(loaded.encode(prompt)) + ask.parameters.max_tokens > loaded.context:
+                if ask.key in wanted:
+                    admit([ask])
+                    yield Failure(ask, f"the prompt leaves no room in the model's {loaded.context} tokens", 0, False)
+                continue
+            requests.append(Request(ask.key, prompt, seed_of(ask.parameters.seed, prompt, ask.sample)))
+        for batch in plan_batches(requests, self._batch_size):
+            missing = [by_key[request.key] for request in batch.requests if request.key in wanted]
+            if not missing:
+                continue
+            admit(missing)
+            started = time.monotonic()
+            parameters = missing[0].parameters
+            sampling = decoding.Sampling(temperature=parameters.temperature, max_tokens=parameters.max_tokens)
+            until = decoding.closed_code_block if parameters.stop_at_code else decoding.never
+            finished = list(decoding.decode(loaded, batch, sampling, until, self._on_tokens))
+            share = (time.monotonic() - started) / len(finished)
+            for made in finished:
+                if made.key in wanted:
+                    usage = Usage(made.prompt_tokens, made.completion_tokens)
+                    yield Reply(by_key[made.key], made.text, made.finish, usage, share, made.text)
+
+    def close(self) -> None:
+        """Free the model."""
+        self._loaded = None
+
+    def _load(self) -> "LoadedModel":
+        if self._loaded is None:
+            try:
+                from stillhouse.generation import model, probe
+            except ImportError as failure:
+                raise MissingExtra(
+                    f"Answering with a local model needs torch and transformers ({failure.name} is missing).",
+                    next_step="pip install 'stillhouse[train]'",
+                ) from failure
+            self._say("reading the model; the first time, it is unpacked and its speed is measured")
+            choice = probe.choose(Path(self._teacher.weights), self._cache)
+            self._loaded = model.load(Path(self._teacher.weights), dtype=choice.dtype, cache=self._cache / "models")
+            self._batch_size = choice.batch_size
+            if self._loaded.digest != self._teacher.weights_digest:
+                raise TeacherContradiction(f"{self._teacher.name}: its weights have changed since it was registered.")
+        return self._loaded

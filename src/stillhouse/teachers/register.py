@@ -1,0 +1,103 @@
+"""Registering a teacher: what is declared must agree with what is found."""
+
+import hashlib
+import os
+import re
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+
+import msgspec
+
+from stillhouse import facts
+from stillhouse.canon import digest_file
+from stillhouse.errors import NameTaken, RecipeError, UsageError
+from stillhouse.generation.weights import weights_digest
+from stillhouse.ledger import queries
+from stillhouse.nouns import Grade, Teacher, TeacherKind
+from stillhouse.policy.decide import OWN_TERMS
+from stillhouse.policy.known import check_declaration, known_weights
+from stillhouse.policy.registry import resolve
+from stillhouse.recorder import Recorder, now
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+
+def register(recorder: Recorder, teacher: Teacher, *, unmetered: bool) -> Teacher:
+    """Check a teacher and write it down; returns it as registered. Repeating a registration changes nothing.
+
+    Raises UsageError for what is missing, TeacherContradiction for what is not so, NameTaken where the name stands for
+    another teacher already.
+    """
+    _check_shape(teacher, unmetered)
+    teacher = _with_weights(teacher)
+    check_declaration(teacher)
+    for known in queries.teachers(recorder.ledger):
+        if known.name == teacher.name:
+            if known == teacher:
+                return known
+            raise NameTaken(f"{teacher.name!r} is registered already, and not as this.")
+    recorder.record(facts.TeacherRegistered(at=now(), by=recorder.by, teacher=teacher))
+    recorder.refresh()
+    return teacher
+
+
+def unknown_terms(teacher: Teacher) -> tuple[str, ...]:
+    """Terms of a teacher that the registry does not know: it may be registered, but its answers serve no use."""
+    return tuple(terms for terms in teacher.terms if terms != OWN_TERMS and resolve(terms, "") is None)
+
+
+def account_fingerprint(key: str) -> str:
+    """Which account a key belongs to, without the key: keys have too much entropy to be found from this."""
+    return hashlib.blake2b(key.encode(), digest_size=8, person=b"stillhouse-acct").hexdigest() if key else ""
+
+
+def key_of(teacher: Teacher) -> str:
+    """A teacher's API key from the environment variable that its registration names. Raises UsageError."""
+    if not teacher.key_env:
+        return ""
+    key = os.environ.get(teacher.key_env, "")  # noqa: TID251 - the one secret that is read where it is used
+    if not key:
+        raise UsageError(
+            f"{teacher.name} needs an API key, and the variable {teacher.key_env} is not set.",
+            next_step=f"Set {teacher.key_env} in the environment, then run the command again.",
+        )
+    return key
+
+
+def _check_shape(teacher: Teacher, unmetered: bool) -> None:
+    if not _NAME.fullmatch(teacher.name):
+        raise UsageError(f"{teacher.name!r} is no name for a teacher: use a-z, 0-9, dot, dash and underscore.")
+    if not teacher.lab or not teacher.model or not teacher.terms:
+        raise UsageError(f"{teacher.name} needs --model, --lab and --terms.")
+    for price in (teacher.price_in, teacher.price_out):
+        try:
+            if price and not (Decimal(price).is_finite() and Decimal(price) >= 0):
+                raise InvalidOperation
+        except InvalidOperation:
+            raise UsageError(f"A price is USD per million tokens, such as 0.15, not {price!r}.") from None
+    over_http = teacher.kind in (TeacherKind.OPENAI, TeacherKind.ANTHROPIC)
+    if over_http and not unmetered and not (teacher.price_in and teacher.price_out):
+        raise UsageError(
+            f"{teacher.name} has no price, and an item without a price is refused.",
+            next_step="Give --price-in and --price-out (USD per million tokens), or say --unmetered.",
+        )
+    if not over_http and not teacher.weights:
+        raise UsageError(f"{teacher.name}: a {teacher.kind} teacher needs --weights PATH.")
+    if over_http and teacher.base_url and not teacher.base_url.startswith(("http://", "https://")):
+        raise UsageError(f"{teacher.base_url!r} is no address: it must start with http:// or https://.")
+
+
+def _with_weights(teacher: Teacher) -> Teacher:
+    """A teacher with the digest of what it answers from, and an observed grade where that digest is known."""
+    if teacher.kind is TeacherKind.LOCAL:
+        digest = weights_digest(Path(teacher.weights))
+        grade = Grade.OBSERVED if known_weights(digest) else Grade.DECLARED
+    elif teacher.kind is TeacherKind.REPLAY:
+        path = Path(teacher.weights)
+        if not path.is_file():
+            raise RecipeError(f"{teacher.name}: there is no recording at {path}.")
+        digest, grade = digest_file(path), Grade.DECLARED
+    else:
+        return teacher
+    weights = str(Path(teacher.weights).absolute())
+    return msgspec.structs.replace(teacher, weights=weights, weights_digest=digest, grade=grade)

@@ -1,0 +1,60 @@
+"""Write files so that they are whole or absent, and stay. Every durable write of the vault goes through here."""
+
+import contextlib
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from stillhouse.errors import StorageError
+
+_ADVICE = {
+    errno.ENOSPC: "The disk is full: free some space, then run the command again; it goes on where it was.",
+    errno.EDQUOT: "The disk quota is used up: free some space, then run the command again; it goes on where it was.",
+    errno.EACCES: "Give this user permission to write there, then run the command again.",
+    errno.EROFS: "The file system is read-only: remount it or choose another --home, then run the command again.",
+}
+
+
+@contextlib.contextmanager
+def storage_errors(what: str) -> Iterator[None]:
+    """Turn the medium's refusal into a StorageError that says what to do."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as failure:
+        reason = failure.strerror or str(failure)
+        raise StorageError(f"{what}: {reason}.", next_step=_ADVICE.get(failure.errno or 0, "")) from failure
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write, fsync, rename, fsync the folder. Raises StorageError; what was at ``path`` stays until the rename."""
+    with storage_errors(f"{path} could not be written"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".incoming-")
+        try:
+            try:
+                os.fchmod(descriptor, 0o444)
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(descriptor, view) :]
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            os.replace(name, path)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name)
+            raise
+        sync_folder(path.parent)

@@ -1,0 +1,56 @@
+"""Objects by digest, over any backend."""
+
+from collections.abc import Iterator
+
+from stillhouse.canon import digest_bytes, is_digest
+from stillhouse.errors import CorruptObject
+from stillhouse.vault.backend import Backend
+
+
+class Objects:
+    """Content-addressed bytes: what is read is what was written, or an error."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    def put(self, data: bytes) -> str:
+        """Store bytes; returns their digest. Storing the same bytes again costs a look-up."""
+        digest = digest_bytes(data)
+        self._backend.put(_key(digest), data)
+        return digest
+
+    def get(self, digest: str) -> bytes:
+        """The bytes of a digest. Raises CorruptObject where they are missing or are not those."""
+        try:
+            data = self._backend.get(_key(digest))
+        except KeyError:
+            raise CorruptObject(f"{digest} is missing.") from None
+        if digest_bytes(data) != digest:
+            raise CorruptObject(f"{digest} has other bytes than it should.")
+        return data
+
+    def exists(self, digest: str) -> bool:
+        """Is there an object of this digest? Says nothing about its bytes; ``verify`` does."""
+        return self._backend.exists(_key(digest))
+
+    def list(self) -> Iterator[str]:
+        """All digests."""
+        for key in self._backend.list():
+            yield key.replace("-", ":", 1)
+
+    def verify(self) -> Iterator[tuple[str, str]]:
+        """Read everything; yields each digest with "" or what is wrong with it."""
+        for digest in self.list():
+            if not is_digest(digest):
+                yield digest, "its name is not a digest"
+                continue
+            try:
+                self.get(digest)
+            except CorruptObject as failure:
+                yield digest, failure.detail
+            else:
+                yield digest, ""
+
+
+def _key(digest: str) -> str:
+    return digest.replace(":", "-", 1)
