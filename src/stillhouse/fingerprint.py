@@ -6,17 +6,18 @@ from collections.abc import Iterable
 
 from stillhouse.canon import digest_bytes
 
-_TOKEN = re.compile(r"[A-Za-z_]+|\d+|[^\sA-Za-z_\d]")
+# Marks are left out: ten tokens of brackets, commas and small numbers are in every second example of a list.
+_WORD = re.compile(r"[A-Za-z_]+|\d+")
 
 
-def tokens(text: str) -> list[str]:
-    """Lower-case words, numbers and single marks."""
-    return _TOKEN.findall(text.lower())
+def words(text: str) -> list[str]:
+    """Lower-case words and numbers, in order."""
+    return _WORD.findall(text.lower())
 
 
 def ngrams(text: str, size: int) -> frozenset[tuple[str, ...]]:
-    """All runs of ``size`` tokens; a shorter text is one run of all it has."""
-    found = tokens(text)
+    """All runs of ``size`` words; a shorter text is one run of all it has."""
+    found = words(text)
     if len(found) <= size:
         return frozenset([tuple(found)]) if found else frozenset()
     return frozenset(tuple(found[start : start + size]) for start in range(len(found) - size + 1))

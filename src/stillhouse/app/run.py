@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from decimal import Decimal
+from pathlib import Path
 from typing import NamedTuple
 
 from stillhouse.app.home import App
@@ -70,6 +71,7 @@ def prepare(app: App, recipe: Recipe) -> Prepared:
         samples=section.samples,
         parameters=Parameters(section.max_tokens, section.temperature, section.seed, section.stop_at_code),
         purpose=section.purpose,
+        prompts=recipe.prompts.suite or Path(recipe.prompts.file).name,
         prompt_terms=terms,
         budget=recipe.budget,
         account=account_fingerprint(key_of(teacher)),

@@ -9,7 +9,7 @@ from stillhouse.facts import Placed
 from stillhouse.fingerprint import code_digest, common_ngrams, ngrams
 from stillhouse.nouns import Decision, FunnelStep, Task, Verdict, VerdictStatus
 
-# Ten tokens in a row are rarely chance in code; shorter runs are the grammar of the language.
+# Ten words in a row are rarely chance; shorter runs are the grammar of the language.
 NGRAM = 10
 # What stands in more than one prompt in fifty is the way in which prompts are worded.
 COMMON_SHARE = 0.02

@@ -1,6 +1,6 @@
 """The lineage graph: what was made from what.
 
-Nodes are text: ``teacher:NAME``, ``run:ID``, ``dataset:NAME@N``. Records hang below their run and above the datasets that
+Nodes are text: ``teacher:NAME``, ``prompts:NAME``, ``run:ID``, ``dataset:NAME@N``. Records hang below their run and above the datasets that
 kept them; they are found through the placements and not repeated as edges.
 """
 

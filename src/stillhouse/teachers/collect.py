@@ -26,6 +26,7 @@ class CollectOptions(NamedTuple):
     samples: int
     parameters: Parameters
     purpose: Use
+    prompts: str
     prompt_terms: tuple[str, ...]
     budget: Decimal | None
     account: str = ""
@@ -120,7 +121,7 @@ def collect(
     with executing(recorder, collection.plan, collection.facts_digest) as result:
         try:
             if collection.missing:
-                recorder.record(*_edges(recorder, teacher, options.run))
+                recorder.record(*_edges(recorder, teacher, options.prompts, options.run))
             for item in client.answers(collection.asks, collection.missing, admit) if collection.missing else ():
                 if isinstance(item, Reply):
                     _record_reply(recorder, teacher, collection, options, budget, item)
@@ -190,10 +191,9 @@ def _record_failure(
         budget.settle(failure.ask.key, Decimal(0))
 
 
-def _edges(recorder: Recorder, teacher: Teacher, run: str) -> Iterable[facts.Derived]:
-    yield facts.Derived(
-        at=now(), by=recorder.by, parent=f"teacher:{teacher.name}", child=f"run:{run}", kind="answered in"
-    )
+def _edges(recorder: Recorder, teacher: Teacher, prompts: str, run: str) -> Iterable[facts.Derived]:
+    for parent, kind in ((f"teacher:{teacher.name}", "answered"), (f"prompts:{prompts}", "asked in")):
+        yield facts.Derived(at=now(), by=recorder.by, parent=parent, child=f"run:{run}", kind=kind)
 
 
 def _stamps(teacher: Teacher, options: CollectOptions) -> list[Stamp]:

