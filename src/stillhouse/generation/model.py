@@ -74,7 +74,7 @@ def load(path: Path, *, dtype: str, cache: Path) -> LoadedModel:
             model = transformers.AutoModelForCausalLM.from_pretrained(
                 folder, dtype=getattr(torch, dtype), local_files_only=True
             )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as failure:
+    except Exception as failure:  # whatever the libraries raise: the reader needs the reason, not the class
         if isinstance(failure, OSError) and failure.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise StorageError(f"{cache} could not be written: {failure.strerror}.") from failure
         raise ModelUnusable(f"{path}: {_first_line(failure)}") from failure

@@ -1,7 +1,7 @@
 """The lineage graph: what was made from what.
 
-Nodes are text: ``teacher:NAME``, ``prompts:NAME``, ``run:ID``, ``dataset:NAME@N``. Records hang below their run and above the datasets that
-kept them; they are found through the placements and not repeated as edges.
+Nodes are text: ``teacher:NAME``, ``prompts:NAME``, ``run:ID``, ``dataset:NAME@N``. Records hang below their run and above
+the datasets that kept them; they are found through the placements and not repeated as edges.
 """
 
 from typing import NamedTuple

@@ -29,7 +29,11 @@ class Ledger:
         self.url = url
         with database_errors():
             self.engine = _engine(url)
-            self._migrate()
+            try:
+                self._migrate()
+            except BaseException:
+                self.engine.dispose()
+                raise
 
     def close(self) -> None:
         """Let go of all connections."""

