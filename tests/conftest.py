@@ -40,6 +40,8 @@ class Cli:
             name: value for name, value in os.environ.items() if not name.startswith(("STILLHOUSE", "COV"))
         }
         self.environment |= {"STILLHOUSE_HOME": str(self.home), "NO_COLOR": "1"}
+        # Tests share the cores: threads that wait for each other must not spin.
+        self.environment |= {"OMP_WAIT_POLICY": "passive"}
 
     def command(self, *words: str) -> list[str]:
         return [sys.executable, "-m", "stillhouse", *words]
@@ -51,7 +53,7 @@ class Cli:
             text=True,
             cwd=self.folder,
             env={**self.environment, **environment},
-            timeout=240,
+            timeout=800,
             errors="replace",
         )
         ran = Ran(done.returncode, done.stdout, done.stderr)

@@ -67,6 +67,7 @@ class Server:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         body = json.loads(await request.read())
+        self.transport = request.transport
         self.requests.append(body)
         self.headers.append(dict(request.headers))
         self.in_flight += 1

@@ -13,7 +13,7 @@ from stillhouse.sandbox.inner import seccomp
 from stillhouse.sandbox.pool import Sandbox
 from stillhouse.sandbox.programs import Limits, Program
 from stillhouse.sandbox.worker import RUNGS, Worker
-from stillhouse.tasks.judge import judge
+from stillhouse.tasks.judge import judge, program_of
 
 LIMITS = Limits(cpu_seconds=1, wall_seconds=4.0, memory_bytes=256 << 20, output_bytes=200_000)
 TASK = Task(
@@ -227,7 +227,8 @@ return 1
         "import os, json\nold = os.write\nos.write = lambda d, b: old(d, b'{\"value\": 2}\\n')\ndef f(x): return 0",
         "import sys\nfor m in list(sys.modules.values()):\n    for n in ('equal', 'judge', 'run', 'encode'):\n"
         "        if hasattr(m, n) and m.__name__ in ('runner', '__main__'): setattr(m, n, lambda *a: 2)\ndef f(x): return 0",
-        "import gc\nfor o in gc.get_objects():\n    if isinstance(o, dict) and 'inputs' in o: o['inputs'] = []\ndef f(x): return 0",
+        "import gc\nfor o in gc.get_objects():\n"
+        "    if isinstance(o, dict) and 'inputs' in o: o['inputs'] = []\ndef f(x): return 0",
         "def f(x): return True",
         "def f(x): return str(x + 1)",
         "def f(x): return [x + 1]",
@@ -254,14 +255,18 @@ def test_answers_can_be_forged_only_by_knowing_them(sandbox):
 
 
 def test_the_expected_values_are_not_inside(sandbox):
-    body = "import gc\nfound = [repr(o) for o in gc.get_objects() if isinstance(o, (dict, list, tuple))]\n"
-    body += "return [text for text in found if '987654' in text]"
-    code = "def f(x):\n" + "\n".join("    " + line for line in body.splitlines())
+    """The program searches all of its memory that Python can reach for the result it should return."""
+    code = """
+import gc
+def f(x):
+    wanted = str(int("987653") + 1)
+    found = [repr(o) for o in gc.get_objects() if isinstance(o, (dict, list, tuple))]
+    return [text[:200] for text in found if wanted in text]
+"""
     task = Task(id="t", messages=(), entry_point="f", tests=(Example((1,), 987654),))
-    found = next(judge(sandbox, [(task, f"```python\n{code}\n```")]))
-    assert found.status == "failed"
-    outcome = sandbox.run(Program("def f(x):\n    return open('/proc/self/maps').read()", "f", ([1],)))
-    assert outcome.calls[0].error
+    program = program_of(task, f"```python\n{code}\n```")
+    assert isinstance(program, Program)
+    assert value(sandbox.run(program)) == []
 
 
 @pytest.mark.parametrize(

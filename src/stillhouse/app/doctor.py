@@ -65,6 +65,7 @@ def _objects(app: App) -> list[Check]:
 
 
 def _ledger(app: App) -> list[Check]:
+    app.ledger.catch_up(app.log)
     different = app.ledger.differences(app.log)
     if different:
         return [Check("ledger", BAD, f"{text} (run `stillhouse doctor --rebuild`)") for text in different]

@@ -30,13 +30,15 @@ class App:
     """A home, opened. Close it, or use it as a context manager: closing makes everything durable."""
 
     def __init__(self, settings: Settings) -> None:
-        """Raises HomeMissing, HomeNewer, LedgerUnavailable."""
+        """Open without looking at the log: that is what ``doctor`` needs, and ``open_app`` adds for everybody else.
+
+        Raises HomeMissing, HomeNewer, LedgerUnavailable.
+        """
         check_home(settings.home)
         self.settings = settings
         self.objects = Objects(LocalBackend(settings.home / "objects"))
         self.log = Log(settings.home / "log", self.objects)
         self.ledger = Ledger(settings.ledger_url)
-        self.ledger.catch_up(self.log)
         self.recorder = Recorder(
             self.log, self.ledger, settings.organisation, by=_who(), durability=settings.durability
         )
@@ -95,8 +97,14 @@ class App:
 
 
 def open_app(settings: Settings) -> App:
-    """Open a home that exists."""
-    return App(settings)
+    """Open a home that exists, with its view brought up to date. Raises CorruptLog where the log is damaged."""
+    app = App(settings)
+    try:
+        app.ledger.catch_up(app.log)
+    except BaseException:
+        app.ledger.close()
+        raise
+    return app
 
 
 def create_home(settings: Settings) -> tuple[bool, bool]:

@@ -64,10 +64,12 @@ def doctor(
     ] = False,
 ) -> None:
     """Check the log, the objects, the ledger and this machine. Exit code 4 where data is not what was written."""
+    from stillhouse.app import App
     from stillhouse.app.doctor import BAD, examine
     from stillhouse.errors import IntegrityError
+    from stillhouse.settings.home import read_settings
 
-    with opened(home) as app:
+    with App(read_settings(home)) as app:  # not `opened`: a damaged log is a finding here, and not the end
         rebuilt = app.ledger.rebuild(app.log) if rebuild else None
         checks = examine(app)
     value = {"checks": checks, "rebuilt_from_entries": rebuilt}

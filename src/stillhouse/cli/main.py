@@ -57,16 +57,16 @@ def main(arguments: list[str] | None = None) -> int:
     words = [word for word in words if word != "--debug"]
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        result = cli(args=words, prog_name="stillhouse", standalone_mode=False)
-        return int(result or 0)
-    except typer.Exit as leaving:
-        return int(leaving.exit_code)
+        code = int(cli(args=words, prog_name="stillhouse", standalone_mode=False) or 0)
+        if code != Interrupted.exit_code:
+            return code
+        error: StillhouseError = Interrupted()  # typer turns a KeyboardInterrupt into this code
     except typer.TyperException as failure:
         text = failure.format_message()
         if text.startswith("Usage:"):  # a noun without a verb: its help is the answer
             sys.stderr.write(text + "\n")
             return UsageError.exit_code
-        error: StillhouseError = UsageError(text)
+        error = UsageError(text)
     except (KeyboardInterrupt, typer.Abort):
         error = Interrupted()
     except StillhouseError as failure:

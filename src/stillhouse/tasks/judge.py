@@ -36,13 +36,13 @@ def is_judged(task: Task) -> bool:
 
 def judge(sandbox: Sandbox, pairs: Iterable[tuple[Task, str]]) -> Iterator[Verdict]:
     """Verdicts for (task, answer text) pairs, in their order."""
-    prepared = [(task, _program(task, text)) for task, text in pairs]
+    prepared = [(task, program_of(task, text)) for task, text in pairs]
     outcomes = sandbox.map(program for _, program in prepared if isinstance(program, Program))
     for task, program in prepared:
         yield verdict(task, next(outcomes)) if isinstance(program, Program) else program
 
 
-def _program(task: Task, text: str) -> Program | Verdict:
+def program_of(task: Task, text: str) -> Program | Verdict:
     """The program to run for an answer, or the verdict where there is nothing to run."""
     if not is_judged(task):
         return Verdict(VerdictStatus.NOT_JUDGED, "the task has no tests")

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import aiohttp
 import msgspec
 
-from stillhouse.errors import StillhouseError, TeacherRejected, TeacherUnreachable
+from stillhouse.errors import BudgetReached, StillhouseError, TeacherRejected, TeacherUnreachable
 from stillhouse.nouns import Ask, Teacher, Usage
 from stillhouse.teachers.client import Admit, Failure, Reply
 
@@ -27,6 +27,7 @@ _TRIES_TO_CONNECT = 3
 _LONGEST_WAIT = 60.0
 _CONNECT_SECONDS = 10.0
 _STOP_POLL_SECONDS = 0.1
+_SETTLE_POLL_SECONDS = 0.02
 # A teacher may think for minutes, but then it sends something; silence for longer is a stall.
 STALL_SECONDS = 300.0
 
@@ -72,6 +73,7 @@ class HttpTeacher:
         base = (teacher.base_url or dialect.default_base_url).rstrip("/")
         self._url = base + dialect.path
         self._answered = False
+        self._outstanding = 0  # calls that were admitted and are not settled yet
 
     def answers(self, asks: Sequence[Ask], wanted: Set[str], admit: Admit) -> Iterator[Reply | Failure]:
         """Keep the slots full until everything wanted is answered or failed."""
@@ -92,6 +94,7 @@ class HttpTeacher:
                 if isinstance(item, BaseException):
                     raise item
                 yield item
+                self._outstanding -= 1
         finally:
             stopping.set()
             thread.join()
@@ -120,7 +123,7 @@ class HttpTeacher:
                     if stopping.is_set() or error is not None:
                         return
                     try:
-                        admit([ask])
+                        await self._admitted(ask, admit)
                         done.put(await self._ask(session, ask, stopping))
                     except StillhouseError as failure:
                         error = error or failure
@@ -137,6 +140,19 @@ class HttpTeacher:
             results = await asyncio.gather(*tasks, return_exceptions=True)
             watching.cancel()
         done.put(error or next((result for result in results if isinstance(result, BaseException)), None))
+
+    async def _admitted(self, ask: Ask, admit: Admit) -> None:
+        """Wait for the budget while calls are out that may cost less than is held for them."""
+        while True:
+            try:
+                admit([ask])
+            except BudgetReached:
+                if self._outstanding <= 0:
+                    raise
+                await asyncio.sleep(_SETTLE_POLL_SECONDS)
+            else:
+                self._outstanding += 1
+                return
 
     async def _ask(self, session: aiohttp.ClientSession, ask: Ask, stopping: threading.Event) -> Reply | Failure:
         """One call, tried again where that can help. Raises TeacherRejected, TeacherUnreachable where nothing will."""
@@ -196,9 +212,12 @@ class HttpTeacher:
 def _read(dialect: Dialect, raw: bytes) -> Read:
     """What an answer says; one that cannot be read is an answer all the same, and was paid for."""
     try:
-        return dialect.read(msgspec.json.decode(raw))
+        read = dialect.read(msgspec.json.decode(raw))
+        if isinstance(read.text, str):
+            return read
     except (msgspec.MsgspecError, KeyError, TypeError, IndexError, AttributeError, ValueError):
-        return Read("", "malformed", Usage())
+        pass
+    return Read("", "malformed", Usage())
 
 
 def _message(text: str) -> str:

@@ -1,0 +1,79 @@
+"""The documentation is true: its commands run, and what it lists is what there is."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from stillhouse.cli.main import cli as commands
+from stillhouse.settings import recipe
+from stillhouse.settings.home import DEFAULT_CONFIG, ENVIRONMENT
+
+ROOT = Path(__file__).parents[2]
+PAGES = [path for path in sorted(ROOT.glob("docs/*.md")) if "```console" in path.read_text(encoding="utf-8")]
+
+
+def console_blocks(text: str) -> list[str]:
+    return re.findall(r"```console\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_the_commands_of_a_page_run(cli, sandboxed, page):
+    scripts = [
+        "\n".join(re.sub(r"^\$ ", "", line) for line in block.splitlines())
+        for block in console_blocks(page.read_text())
+    ]
+    script = "set -e\nstillhouse() { " + sys.executable + ' -m stillhouse "$@"; }\n' + "\n".join(scripts)
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=cli.folder, env=cli.environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_key_of_a_recipe_is_documented():
+    page = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+    sections = {name: field for name, field in recipe.Recipe.__annotations__.items() if name != "folder"}
+    for name, kind in sections.items():
+        assert f"`[{name}]`" in page
+        section = next(part for part in getattr(kind, "__args__", [kind]) if part is not type(None))
+        for field in msgspec.structs.fields(section):
+            assert f"`{field.name}`" in page, field.name
+
+
+def test_every_setting_is_documented():
+    page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    for name, meaning in ENVIRONMENT.items():
+        assert f"`{name}`" in page
+        assert meaning.partition(" ")[0] in page
+    for key in re.findall(r"^#? ?(\w+) =", DEFAULT_CONFIG, flags=re.MULTILINE):
+        assert key in page
+
+
+def test_every_command_is_in_the_readme_or_its_pages():
+    text = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    for command in commands.registered_commands:
+        assert f"## stillhouse {command.callback.__name__}" in text
+    for group in commands.registered_groups:
+        assert f"## stillhouse {group.name}" in text
+
+
+def test_promises_are_in_the_readme_and_have_a_file():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for file in (ROOT / "tests" / "promises").glob("test_*.py"):
+        promise = file.stem.removeprefix("test_").replace("_", " ")
+        assert promise in readme.lower().replace("**", "").replace(",", ""), promise
+
+
+def test_no_file_is_too_long():
+    for file in [*ROOT.glob("src/**/*.py"), *ROOT.glob("tests/**/*.py")]:
+        lines = file.read_text(encoding="utf-8").count("\n")
+        assert lines <= 600, f"{file}: {lines} lines"
+
+
+def test_starting_is_quick_enough_to_be_asked_often():
+    """No timing here: what would make it slow is named instead, and must not be loaded."""
+    code = "import sys, stillhouse; sys.exit(str(len(sys.modules)) if 'torch' in sys.modules else 0)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,167 @@
+"""Servers that refuse, stall, throttle, break off, or talk nonsense."""
+
+import asyncio
+import time
+
+import pytest
+from aiohttp import web
+
+from tests.server import chat, code_answer
+
+
+def collect(home, server, count=3, code=0, **options):
+    home.add_mock(server.url)
+    home.prompts(count)
+    return home("collect", home.recipe(**options), "--json", code=code)
+
+
+def test_nobody_is_there(home):
+    home.add_mock("http://127.0.0.1:9/v1")
+    home.prompts(3)
+    ran = home("run", home.recipe(), "--json", code=1)
+    assert ran.json["error"] == "TeacherUnreachable"
+    assert "127.0.0.1:9" in ran.json["message"]
+    assert "later" in ran.json["next_step"]
+    assert home("status", "--json").json["counts"]["datasets"] == 0
+
+
+@pytest.mark.parametrize("base", ["http://no-such-host.invalid/v1", "http://127.0.0.1:99999/v1"])
+def test_an_address_that_leads_nowhere(home, base):
+    home.add_mock(base)
+    home.prompts(1)
+    assert home("run", home.recipe(), "--json", code=1).json["error"] in ("TeacherUnreachable", "TeacherError")
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_hopeless_error_stops_the_run_at_once(home, serve, status):
+    async def no(server, body):
+        return web.json_response({"error": {"message": "go away"}}, status=status)
+
+    server = serve(no)
+    ran = collect(home, server, 50, code=1, in_flight=2)
+    assert ran.json["error"] == "TeacherRejected"
+    assert f"{status}: go away" in ran.json["message"]
+    assert len(server.requests) <= 2, "it is not asked again and again"
+
+
+def test_a_poisoned_prompt_costs_no_other(home, serve):
+    async def poisoned(server, body):
+        if body["messages"][-1]["content"] == "add 1":
+            return web.json_response({"error": {"message": "cannot"}}, status=400)
+        return web.json_response(chat(code_answer(body)))
+
+    server = serve(poisoned)
+    done = collect(home, server).json
+    assert (done["answers"], done["failed"], len(server.requests)) == (2, 1, 3)
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 529])
+def test_what_passes_is_tried_again(home, serve, status):
+    async def busy(server, body):
+        if len(server.requests) <= 2:
+            return web.json_response({"error": "busy"}, status=status, headers={"Retry-After": "0.2"})
+        return web.json_response(chat(code_answer(body)))
+
+    done = collect(home, serve(busy), 2, in_flight=1).json
+    assert (done["answers"], done["failed"]) == (2, 0)
+
+
+def test_retry_after_is_heeded(home, serve):
+    moments = []
+
+    async def busy(server, body):
+        moments.append(time.monotonic())
+        if len(moments) == 1:
+            return web.json_response({}, status=429, headers={"Retry-After": "1.5"})
+        return web.json_response(chat(code_answer(body)))
+
+    collect(home, serve(busy), 1)
+    assert moments[1] - moments[0] >= 1.5
+
+
+def test_a_stalled_server_is_left_and_its_call_stays_unsettled(home, serve):
+    async def stalling(server, body):
+        if body["messages"][-1]["content"] == "add 0":
+            await asyncio.sleep(60)
+        return web.json_response(chat(code_answer(body)))
+
+    done = collect(home, serve(stalling), 3, stall_seconds=1.0).json
+    assert (done["answers"], done["failed"], done["unsettled"]) == (2, 1, 1)
+
+
+def test_torn_and_foreign_answers_are_kept_as_what_they_are(home, serve):
+    bodies = [b"", b"{", b"null", b"[]", b'{"choices": [{"message": {"content": 7}}]}', b"\xff\xfe\x00", b'"text"']
+
+    async def nonsense(server, body):
+        return web.Response(
+            body=bodies[int(body["messages"][-1]["content"].split()[-1])], content_type="application/json"
+        )
+
+    done = collect(home, serve(nonsense), len(bodies)).json
+    assert (done["answers"], done["failed"]) == (len(bodies), 0)
+    assert home("doctor", "--json", code=0).json
+
+
+def test_a_connection_that_breaks_off(home, serve):
+    async def breaking(server, body):
+        if len(server.requests) == 1:
+            server.transport.close()
+        return web.json_response(chat(code_answer(body)))
+
+    done = collect(home, serve(breaking), 3, in_flight=1).json
+    assert (done["answers"], done["failed"], done["unsettled"]) == (2, 1, 1)
+    again = home("collect", home.recipe(in_flight=1), "--json").json
+    assert (again["answers"], again["paid"]) == (3, 1), "asked again by decision: a new run of the command"
+
+
+def test_redirects_are_not_followed(home, serve):
+    other = serve()
+
+    async def elsewhere(server, body):
+        return web.Response(status=307, headers={"Location": f"{other.url}/chat/completions"})
+
+    ran = collect(home, serve(elsewhere), 1, code=1)
+    assert ran.json["error"] == "TeacherError"
+    assert other.requests == [], "a key must not travel to a host that nobody registered"
+
+
+@pytest.mark.parametrize("size", [0, 10_000_000])
+def test_empty_and_huge_answers(home, serve, sandboxed, size):
+    async def huge(server, body):
+        return web.json_response(chat("```python\n# " + "x" * size + "\n```" if size else ""))
+
+    home.add_mock(serve(huge).url)
+    home.prompts(2)
+    done = home("run", home.recipe(), "--json").json
+    assert (done["answers"], done["verified"]) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    "text", ["\u0000", "\ud83d\ude00 ```\ndef f(x): return x\u0000\n```", "``` ```", "def f(x): return '\udcff'"]
+)
+def test_odd_characters(home, serve, sandboxed, text):
+    async def odd(server, body):
+        return web.json_response(chat(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")))
+
+    home.add_mock(serve(odd).url)
+    home.prompts(1)
+    assert home("run", home.recipe(), "--json").json["answers"] == 1
+    states = {check["name"]: check["state"] for check in home("doctor", "--json").json["checks"]}
+    assert states["ledger"] == "ok"
+
+
+def test_no_more_calls_than_allowed(home, serve):
+    server = serve(delay=0.05)
+    collect(home, server, 30, in_flight=4)
+    assert server.most_in_flight == 4
+
+
+def test_one_slow_answer_holds_up_no_other(home, serve):
+    async def straggler(server, body):
+        await asyncio.sleep(3 if body["messages"][-1]["content"] == "add 0" else 0.02)
+        return web.json_response(chat(code_answer(body)))
+
+    server = serve(straggler)
+    started = time.monotonic()
+    collect(home, server, 60, in_flight=2)
+    assert time.monotonic() - started < 8, "no batch waits for its slowest"

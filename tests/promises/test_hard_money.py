@@ -1,0 +1,132 @@
+"""Promise 2. Metered spend never passes the cap, under any concurrency and any number of restarts: unsettled calls stay
+charged at their worst case. An item without a price is refused.
+
+Not covered: a cap shared by several processes that run at the same time; a provider that bills more than its own counts.
+"""
+
+import asyncio
+import json
+import subprocess
+from decimal import Decimal
+
+import pytest
+from aiohttp import web
+
+from tests.server import chat, code_answer
+
+PRICES = ("--price-in", "0", "--price-out", "1000")  # a tenth of a cent per token: easy to add up
+
+
+def worst_case(tokens: int) -> Decimal:
+    return Decimal(tokens) * Decimal("0.001")
+
+
+@pytest.mark.parametrize("in_flight", [1, 16])
+def test_the_cap_holds_and_what_was_collected_is_a_dataset(home, serve, in_flight):
+    async def dear(server, body):
+        await asyncio.sleep(0.01)
+        return web.json_response(chat(code_answer(body), completion_tokens=body["max_tokens"]))
+
+    server = serve(dear)
+    home.add_mock(server.url, "mock", *PRICES)
+    home.prompts(30)
+    recipe = home.recipe(budget="0.105", max_tokens=10, in_flight=in_flight)
+    ran = home("collect", recipe, "--json", code=5)
+    assert Decimal(ran.json["spent"]) <= Decimal("0.105")
+    assert sum(server.answered.values()) == 10, "ten calls of one cent fit, the eleventh does not"
+    assert (ran.json["answers"], ran.json["dataset"]) == (10, "example@1")
+    assert "budget" in ran.err
+    assert home("collect", recipe, "--json", code=5).json["paid"] == 0, "starting again does not start the budget again"
+    more = home("collect", home.recipe(budget="0.205", max_tokens=10), "--json", code=5).json
+    assert (more["paid"], Decimal(more["spent"])) == (10, Decimal("0.2"))
+    assert home("collect", home.recipe(budget="9", max_tokens=10), "--json").json["answers"] == 30
+    assert max(server.answered.values()) == 1
+
+
+def test_what_is_cheaper_than_its_worst_case_frees_the_rest(home, serve):
+    home.add_mock(serve().url, "mock", *PRICES)
+    home.prompts(12)
+    done = home("collect", home.recipe(budget="0.105", max_tokens=20, in_flight=2), "--json").json
+    assert (done["answers"], Decimal(done["spent"])) == (12, Decimal("0.060"))
+
+
+def test_killed_calls_stay_charged(home, serve):
+    """However often it is killed, what the server answered never costs more than the cap."""
+
+    async def dear(server, body):
+        await asyncio.sleep(0.15)
+        return web.json_response(chat(code_answer(body), completion_tokens=10))
+
+    server = serve(dear)
+    home.add_mock(server.url, "mock", *PRICES)
+    home.prompts(60)
+    recipe = home.recipe(budget="0.30", max_tokens=10, in_flight=5)
+    for _ in range(6):
+        process = home.start("collect", recipe, "--json")
+        try:
+            process.communicate(timeout=1.1)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+    last = home("collect", recipe, "--json", code=None)
+    assert last.code == 5
+    assert worst_case(10) * len(server.requests) <= Decimal("0.30"), (
+        "every request that was ever sent fits under the cap"
+    )
+    assert last.json["unsettled"] > 0
+
+
+def test_a_refusal_is_free_and_a_broken_connection_is_not(home, serve):
+    async def picky(server, body):
+        number = int(body["messages"][-1]["content"].split()[-1])
+        if number == 0:
+            return web.json_response({"error": {"message": "bad prompt"}}, status=400)
+        if number == 1:
+            server.transport.close()
+        return web.json_response(chat(code_answer(body), completion_tokens=1))
+
+    home.add_mock(serve(picky).url, "mock", *PRICES)
+    home.prompts(3)
+    done = home("collect", home.recipe(budget="1", max_tokens=10, in_flight=1), "--json").json
+    assert (done["answers"], done["failed"], done["unsettled"]) == (1, 2, 1)
+
+
+def test_what_has_no_price_is_refused(home):
+    words = [
+        "teacher",
+        "add",
+        "t",
+        "--kind",
+        "openai",
+        "--model",
+        "m",
+        "--lab",
+        "l",
+        "--channel",
+        "official",
+        "--terms",
+    ]
+    ran = home(*words, "licence/mit", "--base-url", "http://127.0.0.1:9", code=2)
+    assert "no price" in ran.err
+    assert "--unmetered" in ran.err
+    assert "no price" in home(*words, "licence/mit", "--price-in", "1", code=2).err
+    assert "not 'dear'" in home(*words, "licence/mit", "--price-in", "dear", "--price-out", "1", code=2).err
+
+
+def test_a_metered_teacher_needs_a_budget(home, serve):
+    server = serve()
+    home.add_mock(server.url, "mock", *PRICES)
+    home.prompts(1)
+    ran = home("run", home.recipe(), code=2)
+    assert "sets no budget" in ran.err
+    assert server.requests == []
+
+
+def test_the_plan_shows_the_worst_case_and_sends_nothing(home, serve):
+    server = serve()
+    home.add_mock(server.url, "mock", *PRICES)
+    home.prompts(4)
+    plan = home("collect", home.recipe(budget="1", max_tokens=10, samples=2), "--plan", "--json").json
+    assert (plan["does"]["answers_to_ask_for"], Decimal(plan["worst_case_usd"])) == (8, Decimal("0.08"))
+    assert server.requests == []
+    assert json.loads(home("plan", "list", "--json").out) == []
