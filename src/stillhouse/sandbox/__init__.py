@@ -1,8 +1,9 @@
 """Run untrusted Python programs.
 
-One *zygote* per worker is started inside an outer sandbox, with an empty environment and a root file system of its own.
-For each program it forks a *supervisor*, which makes namespaces of the program's own, forks the program into them, and
-kills whatever is left when time is up. The program gets plain inputs and hands back plain values over a pipe; what they
+One *zygote* per worker is started inside an outer sandbox, with an empty environment, a root file system of its own, and as
+the first process of a process namespace. For each program it forks a child, which enters user, mount and IPC namespaces of
+its own, gives up every capability and most system calls, and runs the program; the zygote kills it when time is up. The
+program gets plain inputs and hands back plain values over a pipe; what they
 should have been is known only outside, so nothing that a program does to its own interpreter can make an answer right.
 
 Rungs, best first; the one in use is named in every outcome:

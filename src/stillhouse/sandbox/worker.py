@@ -74,8 +74,6 @@ class Worker:
 
 def _outcome(header: dict[str, Any], said: bytes, isolation: str, limits: Limits) -> Outcome:
     """Read what an untrusted program said, believing only its shape."""
-    if header["ending"] == "broken":
-        return Outcome(status="crash", isolation=isolation, error=header["error"])
     calls: list[Call] = []
     error, done = "", False
     for line in said.split(b"\n"):
@@ -91,6 +89,8 @@ def _outcome(header: dict[str, Any], said: bytes, isolation: str, limits: Limits
                 done = True
         except (ValueError, TypeError, RecursionError):
             calls.append(Call(error="the program wrote something unreadable in place of a result"))
+    if header["ending"] == "not isolated":
+        error = "the sandbox could not isolate it, and did not run it"
     status = _status(header, done, limits)
     if "MemoryError" in error or any(call.error.startswith("MemoryError") for call in calls):
         status = "memory"

@@ -47,8 +47,8 @@ def _jump(code: int, value: int, if_true: int, if_false: int) -> bytes:
     return struct.pack("=HBBI", code, if_true, if_false, value)
 
 
-def filter_for(own_process: int) -> bytes:
-    """The filter for a program whose process id, as it sees it, is ``own_process``: it may signal only itself."""
+def _jumps() -> bytes:
+    """Everything but the end, which depends on the process."""
     allow, kill = _statement(_RETURN, _ALLOW), _statement(_RETURN, _KILL)
     refuse = _statement(_RETURN, _ERRNO | _EPERM)
     parts = [
@@ -64,6 +64,14 @@ def filter_for(own_process: int) -> bytes:
     parts += [_jump(_JUMP_EQUAL, _CLONE3, 0, 1), _statement(_RETURN, _ERRNO | _ENOSYS)]
     parts += [_jump(_JUMP_EQUAL, _CLONE, 0, 4), _statement(_LOAD, _FIRST_ARGUMENT)]
     parts += [_jump(_JUMP_SET, _CLONE_THREAD, 0, 1), allow, refuse]
-    parts += [_jump(_JUMP_EQUAL, _TGKILL, 0, 3), _statement(_LOAD, _FIRST_ARGUMENT)]
-    parts += [_jump(_JUMP_EQUAL, own_process, 0, 1), allow, refuse]
+    parts += [_jump(_JUMP_EQUAL, _TGKILL, 1, 0), refuse, _statement(_LOAD, _FIRST_ARGUMENT)]
     return b"".join(parts)
+
+
+_ALIKE = _jumps()
+_ALLOW_OR_REFUSE = _statement(_RETURN, _ALLOW) + _statement(_RETURN, _ERRNO | _EPERM)
+
+
+def filter_for(own_process: int) -> bytes:
+    """The filter for a program whose process id, as it sees it, is ``own_process``: it may signal only itself."""
+    return _ALIKE + _jump(_JUMP_EQUAL, own_process, 0, 1) + _ALLOW_OR_REFUSE

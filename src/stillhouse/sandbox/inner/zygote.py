@@ -30,6 +30,7 @@ PRELOADED = (
 )
 NOBODY = 65534
 RESULTS = 3
+NOT_ISOLATED = 97  # exit code of a child that was not isolated as it should be, and so ran nothing
 
 
 def read_frame(descriptor: int) -> bytes:
@@ -70,21 +71,25 @@ def system_folders() -> list[str]:
 
 
 def enter_namespaces() -> None:
-    """Give this process a network without interfaces and a root file system of read-only system folders."""
-    if os.getuid() == 0:
-        syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWNET | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS)
+    """Give this process a network without interfaces, a root of read-only system folders, and no sight of other processes.
+
+    Returns in a child that is the first process of its process namespace: when it ends, for whatever reason, the kernel
+    ends everything under it.
+    """
+    user, group = os.getuid(), os.getgid()
+    apart = syscalls.CLONE_NEWNS | syscalls.CLONE_NEWNET | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS
+    apart |= syscalls.CLONE_NEWPID
+    if user == 0:
+        syscalls.unshare(apart)
     else:
-        user, group = os.getuid(), os.getgid()
-        syscalls.unshare(
-            syscalls.CLONE_NEWUSER
-            | syscalls.CLONE_NEWNS
-            | syscalls.CLONE_NEWNET
-            | syscalls.CLONE_NEWIPC
-            | syscalls.CLONE_NEWUTS
-        )
+        syscalls.unshare(apart | syscalls.CLONE_NEWUSER)
         map_identity(user, group)
+    first = os.fork()
+    if first:
+        _, status = os.waitpid(first, 0)
+        os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
     build_root()
-    if os.getuid() == 0:
+    if user == 0:
         become_nobody()
 
 
@@ -118,7 +123,7 @@ def build_root() -> None:
     for folder in ("/tmp", "/proc", "/old"):
         os.mkdir(root + folder)
     syscalls.read_only(root)
-    # Supervisors need /proc to map an identity, which a read-only one forbids; programs find an empty one over it.
+    # A child needs /proc to map its identity, which a read-only one forbids; its program finds an empty one over it.
     syscalls.mount("/proc", root + "/proc", "none", syscalls.MS_BIND | syscalls.MS_REC)
     syscalls.pivot_root(root, root + "/old")
     os.chdir("/")
@@ -154,24 +159,16 @@ def anyone_may_enter(path: str) -> bool:
 
 
 def supervise(job: dict[str, Any], isolated: bool, scratch: str) -> None:
-    """Run one program to its end or its limits, and answer. Runs in a process of its own, forked from the zygote."""
-    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
-    if isolated:
-        user, group = os.getuid(), os.getgid()
-        syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS | syscalls.CLONE_NEWPID | syscalls.CLONE_NEWIPC)
-        map_identity(user, group)
-        syscalls.mount("tmpfs", "/proc", "tmpfs", syscalls.MS_RDONLY, "size=4k")
-        syscalls.mount("tmpfs", "/tmp", "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "size=16m,nr_inodes=4096")
-        folder = "/tmp"
-    else:
-        folder = tempfile.mkdtemp(dir=scratch)
+    """Run one program to its end or its limits, and answer."""
+    folder = "/tmp" if isolated else tempfile.mkdtemp(dir=scratch)
     reading, writing = os.pipe()
     started = time.monotonic()
     child = os.fork()
     if child == 0:
-        become_program(job, writing, folder)
+        become_program(job, writing, folder, isolated)
     os.close(writing)
     said, ending = listen(reading, job["wall_seconds"], job["output_bytes"])
+    os.close(reading)
     with contextlib.suppress(ProcessLookupError):
         os.kill(child, signal.SIGKILL)
     _, status, usage = os.wait4(child, 0)
@@ -179,7 +176,7 @@ def supervise(job: dict[str, Any], isolated: bool, scratch: str) -> None:
     if not isolated:
         shutil.rmtree(folder, ignore_errors=True)
     header = {
-        "ending": ending,
+        "ending": "not isolated" if not said and status == NOT_ISOLATED << 8 else ending,
         "signal": os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0,
         "cpu_seconds": usage.ru_utime + usage.ru_stime,
         "wall_seconds": wall,
@@ -207,11 +204,13 @@ def listen(reading: int, wall_seconds: float, output_bytes: int) -> tuple[bytes,
             return b"".join(pieces), "output"
 
 
-def become_program(job: dict[str, Any], writing: int, folder: str) -> None:
+def become_program(job: dict[str, Any], writing: int, folder: str, isolated: bool) -> None:
     """In the forked child: give up everything that is not the program's, then run it. Does not return."""
-    code = 1
+    code = NOT_ISOLATED
     try:
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+        if isolated:
+            own_namespaces()
         os.chdir(folder)
         os.environ["HOME"] = os.environ["TMPDIR"] = folder
         nothing = os.open("/dev/null", os.O_RDWR)
@@ -219,14 +218,24 @@ def become_program(job: dict[str, Any], writing: int, folder: str) -> None:
             os.dup2(nothing, standard)
         if writing != RESULTS:
             os.dup2(writing, RESULTS)
-        os.closerange(RESULTS + 1, 256)
+        os.closerange(RESULTS + 1, 64)
         set_limits(job)
         syscalls.drop_capabilities()
         syscalls.install_filter(seccomp.filter_for(os.getpid()))
+        code = 1
         runner.run(job, RESULTS)
         code = 0
     finally:
         os._exit(code)
+
+
+def own_namespaces() -> None:
+    """A user, mount and IPC namespace of the program's own: an empty /tmp, and an empty /proc over the real one."""
+    user, group = os.getuid(), os.getgid()
+    syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS | syscalls.CLONE_NEWIPC)
+    map_identity(user, group)
+    syscalls.mount("tmpfs", "/proc", "tmpfs", syscalls.MS_RDONLY, "size=4k")
+    syscalls.mount("tmpfs", "/tmp", "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "size=16m,nr_inodes=4096")
 
 
 def set_limits(job: dict[str, Any]) -> None:
@@ -241,7 +250,7 @@ def set_limits(job: dict[str, Any]) -> None:
 
 
 def main(rung: str, scratch: str) -> None:
-    """Isolate, say so, then fork a supervisor per job until the input ends."""
+    """Isolate, say so, then run job after job until the input ends."""
     for name in PRELOADED.split():
         __import__(name)
     isolated = rung == "namespaces"
@@ -257,17 +266,7 @@ def main(rung: str, scratch: str) -> None:
     gc.collect()
     gc.freeze()
     while frame := read_frame(0):
-        supervisor = os.fork()
-        if supervisor == 0:
-            try:
-                supervise(json.loads(frame), isolated, scratch)
-            except OSError as failure:
-                answer({"ending": "broken", "error": str(failure)})
-            finally:
-                os._exit(0)
-        _, status = os.waitpid(supervisor, 0)
-        if status != 0:
-            answer({"ending": "broken", "error": f"the supervisor ended with status {status}"})
+        supervise(json.loads(frame), isolated, scratch)
 
 
 if __name__ == "__main__":
