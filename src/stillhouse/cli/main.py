@@ -55,7 +55,8 @@ def main(arguments: list[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
         code = int(cli(args=words, prog_name="stillhouse", standalone_mode=False) or 0)
         if code != Interrupted.exit_code:
@@ -90,11 +91,6 @@ def _explain(error: StillhouseError, *, as_json: bool) -> int:
     return error.exit_code
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
-    """A polite kill is an interruption: what is under way is put down in order."""
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """A polite kill is an interruption, too: what is under way is put down in order."""
     raise KeyboardInterrupt
-
-
-def entry() -> None:
-    """The console script."""
-    sys.exit(main())
