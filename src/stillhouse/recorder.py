@@ -20,7 +20,8 @@ from stillhouse.ledger import queries
 from stillhouse.ledger.store import Ledger
 from stillhouse.nouns import Decision, Message, Stamp, StampSet, Use
 from stillhouse.policy.decide import Organisation, decide_set
-from stillhouse.vault.log import Durability, Log, Position, Writer
+from stillhouse.vault.log import Log
+from stillhouse.vault.writer import Durability, Position, Writer
 
 
 def now() -> str:

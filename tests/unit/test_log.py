@@ -10,8 +10,9 @@ import pytest
 from stillhouse.errors import CorruptLog, CorruptObject, StorageError
 from stillhouse.vault.checkpoints import audit, load_checkpoints, save_checkpoint
 from stillhouse.vault.local import LocalBackend
-from stillhouse.vault.log import Durability, Log, Position
+from stillhouse.vault.log import Log
 from stillhouse.vault.objects import Objects
+from stillhouse.vault.writer import Durability, Position
 
 
 def open_log(root: Path, segment_bytes: int = 1 << 20) -> Log:

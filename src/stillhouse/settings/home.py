@@ -9,7 +9,7 @@ import msgspec
 
 from stillhouse.errors import HomeError
 from stillhouse.policy.decide import Organisation
-from stillhouse.vault.log import Durability
+from stillhouse.vault.writer import Durability
 
 # Every variable that Stillhouse itself reads (a teacher's key is read by the name that its registration gives).
 ENVIRONMENT = {
