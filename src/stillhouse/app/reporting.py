@@ -102,7 +102,8 @@ def wilson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float
     share = successes / trials
     centre = (share + z * z / (2 * trials)) / (1 + z * z / trials)
     half = z / (1 + z * z / trials) * (share * (1 - share) / trials + z * z / (4 * trials * trials)) ** 0.5
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # Rounding must not put an end on the wrong side of what was seen.
+    return max(0.0, min(centre - half, share)), min(1.0, max(centre + half, share))
 
 
 def _spread(members: Sequence[Candidate]) -> list[Candidate]:

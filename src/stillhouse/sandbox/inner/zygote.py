@@ -88,8 +88,9 @@ def enter_namespaces() -> None:
     if first:
         _, status = os.waitpid(first, 0)
         os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+    step_down = can_become_nobody()
     build_root()
-    if user == 0:
+    if step_down:
         become_nobody()
 
 
@@ -138,9 +139,22 @@ def become_nobody() -> None:
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 1)  # else /proc/self is root's, and no identity can be mapped
 
 
+def can_become_nobody() -> bool:
+    """Is this root, and is there a nobody to become?
+
+    In a user namespace that maps one user only (a rootless container), root is an ordinary user outside; it stays that, and
+    the program's capabilities are dropped in any case.
+    """
+    if os.getuid() != 0:
+        return False
+    with open("/proc/self/uid_map", encoding="ascii") as file:
+        ranges = [tuple(map(int, line.split())) for line in file]
+    return any(first <= NOBODY < first + count for first, _, count in ranges)
+
+
 def enter_landlock(scratch: str) -> None:
     """Without namespaces: everything but the system folders and ``scratch`` out of reach."""
-    step_down = os.getuid() == 0 and anyone_may_enter(os.path.realpath(sys.base_prefix))
+    step_down = can_become_nobody() and anyone_may_enter(os.path.realpath(sys.base_prefix))
     if step_down:
         os.chown(scratch, NOBODY, NOBODY)
     readable = [*system_folders(), "/etc/ld.so.cache", "/dev/urandom", "/dev/zero"]
