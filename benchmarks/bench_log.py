@@ -10,10 +10,10 @@ import threading
 import time
 from pathlib import Path
 
+from stillhouse.nouns import Durability
 from stillhouse.vault.local import LocalBackend
 from stillhouse.vault.log import Log
 from stillhouse.vault.objects import Objects
-from stillhouse.vault.writer import Durability
 
 PAYLOAD = (
     b'{"fact":"refusal-made","at":"2026-01-01T00:00:00.000Z","by":"me","subject":"s","reason":"' + b"r" * 110 + b'"}'

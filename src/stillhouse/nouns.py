@@ -207,6 +207,13 @@ class Verdict(msgspec.Struct, frozen=True):
     cpu_seconds: float = 0.0
 
 
+class Durability(StrEnum):
+    """What a fact survives once it was written down."""
+
+    KILL = "kill"
+    POWER = "power"
+
+
 # --- plans, receipts, datasets -------------------------------------------------------------------------------------
 
 

@@ -18,10 +18,10 @@ from stillhouse.canon import digest_value, short_integer
 from stillhouse.errors import PolicyRefusal
 from stillhouse.ledger import queries
 from stillhouse.ledger.store import Ledger
-from stillhouse.nouns import Decision, Message, Stamp, StampSet, Use
+from stillhouse.nouns import Decision, Durability, Message, Stamp, StampSet, Use
 from stillhouse.policy.decide import Organisation, decide_set
 from stillhouse.vault.log import Log
-from stillhouse.vault.writer import Durability, Position, Writer
+from stillhouse.vault.writer import Position, Writer
 
 
 def now() -> str:

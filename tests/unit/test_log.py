@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from stillhouse.errors import CorruptLog, CorruptObject, StorageError
+from stillhouse.nouns import Durability
 from stillhouse.vault.checkpoints import audit, load_checkpoints, save_checkpoint
 from stillhouse.vault.local import LocalBackend
 from stillhouse.vault.log import Log
 from stillhouse.vault.objects import Objects
-from stillhouse.vault.writer import Durability, Position
+from stillhouse.vault.writer import Position
 
 
 def open_log(root: Path, segment_bytes: int = 1 << 20) -> Log:

@@ -5,7 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
+
+from stillhouse.nouns import Durability
 
 if TYPE_CHECKING:
     from stillhouse.app import App
@@ -15,15 +18,26 @@ Home = Annotated[
     typer.Option("--home", help="The home folder; else STILLHOUSE_HOME, else ./.stillhouse.", show_default=False),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
+Safety = Annotated[
+    Durability | None,
+    typer.Option(
+        "--durability",
+        help="kill: safe against a process kill, at most 50 ms lost on power loss; power: nothing lost. Default: kill.",
+        show_default=False,
+    ),
+]
 PlanOnly = Annotated[bool, typer.Option("--plan", help="Print what would be done, and do nothing.")]
 RecipeFile = Annotated[Path, typer.Argument(help="A recipe; docs/recipes.md lists its keys.", metavar="RECIPE.toml")]
 
 
 @contextlib.contextmanager
-def opened(home: Path | None) -> Iterator["App"]:
-    """The home, opened for one command."""
+def opened(home: Path | None, durability: Durability | None = None) -> Iterator["App"]:
+    """The home, opened for one command; ``durability`` where the command line says something of it."""
     from stillhouse.app import open_app
     from stillhouse.settings.home import read_settings
 
-    with open_app(read_settings(home)) as app:
+    settings = read_settings(home)
+    if durability is not None:
+        settings = msgspec.structs.replace(settings, durability=durability)
+    with open_app(settings) as app:
         yield app

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stillhouse.cli.options import Home, Json, PlanOnly, RecipeFile, opened
+from stillhouse.cli.options import Home, Json, PlanOnly, RecipeFile, Safety, opened
 from stillhouse.cli.output import emit, note, progress, table
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def add_to(cli: typer.Typer) -> None:
 def demo(
     home: Home = None,
     as_json: Json = False,
+    durability: Safety = None,
     quick: Annotated[bool, typer.Option("--quick", help="A quarter of the tasks, half of the samples.")] = False,
 ) -> None:
     """Run the main job on a real small model: ask, verify, form a dataset, report. Makes the home where there is none."""
@@ -42,16 +43,18 @@ def demo(
         )
     name = "demo-quick.toml" if quick else "demo.toml"
     data = resources.files("stillhouse.app").joinpath("recipes", name).read_bytes()
-    with opened(home) as app:
+    with opened(home, durability) as app:
         _run(app, parse_recipe(data, name, Path.cwd()), as_json, started)
 
 
-def run(recipe: RecipeFile, home: Home = None, as_json: Json = False, plan: PlanOnly = False) -> None:
+def run(
+    recipe: RecipeFile, home: Home = None, as_json: Json = False, plan: PlanOnly = False, durability: Safety = None
+) -> None:
     """Run a recipe as far as it says. Run it again to go on: nothing that the log has is asked for again."""
     from stillhouse.settings.recipe import read_recipe
 
     started = time.monotonic()
-    with opened(home) as app:
+    with opened(home, durability) as app:
         parsed = read_recipe(recipe)
         if plan:
             _show_plan(app, parsed, as_json)
@@ -59,13 +62,15 @@ def run(recipe: RecipeFile, home: Home = None, as_json: Json = False, plan: Plan
             _run(app, parsed, as_json, started)
 
 
-def collect(recipe: RecipeFile, home: Home = None, as_json: Json = False, plan: PlanOnly = False) -> None:
+def collect(
+    recipe: RecipeFile, home: Home = None, as_json: Json = False, plan: PlanOnly = False, durability: Safety = None
+) -> None:
     """Collect a recipe's answers and make them a dataset, without running any code."""
     from stillhouse.app.run import run as run_recipe
     from stillhouse.settings.recipe import read_recipe
 
     started = time.monotonic()
-    with opened(home) as app:
+    with opened(home, durability) as app:
         parsed = read_recipe(recipe)
         if plan:
             _show_plan(app, parsed, as_json)

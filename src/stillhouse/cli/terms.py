@@ -1,10 +1,10 @@
-"""terms list, show, asof."""
+"""terms list, show, asof. They take --home as every command does; the registry that they show ships with the code."""
 
 from typing import Annotated
 
 import typer
 
-from stillhouse.cli.options import Json
+from stillhouse.cli.options import Home, Json
 from stillhouse.cli.output import emit, table
 from stillhouse.nouns import Use
 
@@ -12,7 +12,7 @@ commands = typer.Typer(help="Terms: dated facts of what each document allows.", 
 
 
 @commands.command("list")
-def list_terms(as_json: Json = False) -> None:
+def list_terms(home: Home = None, as_json: Json = False) -> None:
     """Every version of every document that the registry knows."""
     from stillhouse.policy.registry import registry
 
@@ -21,7 +21,11 @@ def list_terms(as_json: Json = False) -> None:
 
 
 @commands.command()
-def show(terms: Annotated[str, typer.Argument(help="service/document, or licence/id.")], as_json: Json = False) -> None:
+def show(
+    terms: Annotated[str, typer.Argument(help="service/document, or licence/id.")],
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
     """All versions of one document."""
     from stillhouse.errors import UnknownName
     from stillhouse.policy.registry import document_id, registry
@@ -42,6 +46,7 @@ def asof(
     document: Annotated[str, typer.Option(help="The document.")],
     date: Annotated[str, typer.Option(help="The day of collection, YYYY-MM-DD.")],
     use: Annotated[Use, typer.Option(help="What for.")],
+    home: Home = None,
     as_json: Json = False,
 ) -> None:
     """What a document said on a day, and the decision that follows where one competes with everybody."""

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from stillhouse.errors import HomeError
+from stillhouse.nouns import Durability
 from stillhouse.policy.decide import Organisation
-from stillhouse.vault.writer import Durability
 
 # Every variable that Stillhouse itself reads (a teacher's key is read by the name that its registration gives).
 ENVIRONMENT = {

@@ -16,10 +16,11 @@ import msgspec
 import zstandard
 
 from stillhouse.errors import CorruptLog
+from stillhouse.nouns import Durability
 from stillhouse.vault.entries import Frame, SegmentHeader, read_frames, read_header
 from stillhouse.vault.files import storage_errors
 from stillhouse.vault.objects import Objects
-from stillhouse.vault.writer import SEGMENT_BYTES, Durability, Position, Writer, segments
+from stillhouse.vault.writer import SEGMENT_BYTES, Position, Writer, segments
 
 
 class Entry(NamedTuple):

@@ -3,13 +3,13 @@
 import contextlib
 import os
 import threading
-from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 import zstandard
 
+from stillhouse.nouns import Durability
 from stillhouse.vault.entries import GENESIS, LARGEST_PAYLOAD, SegmentHeader, frame, read_frames, read_header
 from stillhouse.vault.files import storage_errors, sync_folder, write_whole
 from stillhouse.vault.objects import Objects
@@ -18,13 +18,6 @@ from stillhouse.vault.objects import Objects
 COMMIT_SECONDS = 0.05
 # Small enough to recover and to seal in about a second, large enough to compress well.
 SEGMENT_BYTES = 64 << 20
-
-
-class Durability(StrEnum):
-    """What an append survives when it returns."""
-
-    KILL = "kill"
-    POWER = "power"
 
 
 class Position(NamedTuple):
