@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from stillhouse import facts
 from stillhouse.canon import digest_value, short_integer
 from stillhouse.errors import PolicyRefusal
+from stillhouse.interrupts import shielded
 from stillhouse.ledger import queries
 from stillhouse.ledger.store import Ledger
 from stillhouse.nouns import Decision, Durability, Message, Stamp, StampSet, Use
@@ -63,8 +64,10 @@ class Recorder:
 
     def record(self, *entries: facts.AnyFact) -> list[Position]:
         """Append facts in one write. Raises StorageError, and then none of them counts."""
+        payloads = [facts.encode(entry) for entry in entries]
         self._reached("decided")
-        positions = self._writer().append_many([facts.encode(entry) for entry in entries])
+        with shielded():
+            positions = self._writer().append_many(payloads)
         self._reached("appended")
         return positions
 
@@ -107,10 +110,11 @@ class Recorder:
 
     def close(self) -> None:
         """Make everything durable and bring the view up to date."""
-        if self._open_writer is not None:
-            self._open_writer.close()
-            self.refresh()
-            self._open_writer = None
+        with shielded():
+            if self._open_writer is not None:
+                writer, self._open_writer = self._open_writer, None
+                writer.close()
+                self.refresh()
 
     def _writer(self) -> Writer:
         """Opened at the first fact, so that commands that only read take no lock and leave no trace."""

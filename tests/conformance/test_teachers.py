@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
+from stillhouse.errors import BudgetReached, StorageError
 from stillhouse.nouns import Ask, Channel, Message, Parameters, Teacher, TeacherKind
 from stillhouse.teachers.anthropic import AnthropicDialect
 from stillhouse.teachers.client import Failure, Reply
@@ -69,40 +70,49 @@ def client(request, serve, tmp_path):
 
 def test_every_ask_is_admitted_first_and_ends_once(client):
     admitted, ended = [], []
-    for item in client.answers(
-        asks(6), {ask.key for ask in asks(6)}, lambda group: admitted.extend(a.key for a in group)
-    ):
+
+    def deliver(item):
         assert isinstance(item, Reply), item
         assert item.ask.key in admitted
         assert item.finish in ("stop", "length")
         ended.append(item.ask.key)
+
+    client.answer(asks(6), {ask.key for ask in asks(6)}, lambda group: admitted.extend(a.key for a in group), deliver)
     assert sorted(ended) == sorted(admitted) == sorted(ask.key for ask in asks(6))
 
 
 def test_only_what_is_wanted_is_asked_for(client):
     admitted = []
-    replies = list(client.answers(asks(6), {"key1", "key4"}, lambda group: admitted.extend(a.key for a in group)))
+    replies = []
+    client.answer(asks(6), {"key1", "key4"}, lambda group: admitted.extend(a.key for a in group), replies.append)
     assert sorted(reply.ask.key for reply in replies) == sorted(admitted) == ["key1", "key4"]
 
 
 def test_nothing_wanted_is_nothing_done(client):
-    assert list(client.answers(asks(2), set(), lambda group: pytest.fail("nothing is to be admitted"))) == []
+    client.answer(asks(2), set(), lambda group: pytest.fail("nothing is to be admitted"), pytest.fail)
 
 
 def test_a_refused_admission_stops_and_is_raised(client):
-    from stillhouse.errors import BudgetReached
-
     def refuse(group):
         raise BudgetReached("no")
 
     with pytest.raises(BudgetReached):
-        list(client.answers(asks(6), {ask.key for ask in asks(6)}, refuse))
+        client.answer(asks(6), {ask.key for ask in asks(6)}, refuse, pytest.fail)
+
+
+def test_what_cannot_be_written_down_is_raised(client):
+    def broken(item):
+        raise StorageError("full")
+
+    with pytest.raises(StorageError):
+        client.answer(asks(6), {ask.key for ask in asks(6)}, lambda group: None, broken)
 
 
 def test_a_recording_without_an_answer_fails_and_is_free(tmp_path: Path):
     (tmp_path / "r.jsonl").write_text("")
     made = ReplayTeacher(teacher(TeacherKind.REPLAY, weights=str(tmp_path / "r.jsonl")))
-    found = list(made.answers(asks(1), {"key0"}, lambda group: None))
+    found = []
+    made.answer(asks(1), {"key0"}, lambda group: None, found.append)
     assert isinstance(found[0], Failure)
     assert not found[0].charged
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from stillhouse import facts
 from stillhouse.errors import SandboxUnavailable
 from stillhouse.nouns import Example, Message, Task
 from stillhouse.sandbox import pool
@@ -88,6 +89,19 @@ def alive_and_well(sandbox: Sandbox) -> None:
         "os.symlink('/etc/passwd', 'x')",
         "os.mknod('x')",
         "os.nice(-5)",
+        "import fcntl; fcntl.fcntl(0, fcntl.F_SETOWN, 1)",
+        "import fcntl; fcntl.fcntl(0, 10, 9)",  # F_SETSIG
+        "import fcntl; fcntl.ioctl(0, 0x5412, b'x')",  # TIOCSTI
+        "os.chmod('.', 0o777)",
+        "os.utime('.', (1, 1))",
+        "os.truncate('/etc/passwd', 0)",
+        "open('../x', 'w')",
+        "os.listdir('/usr/share')",
+        "os.listdir('/usr/src')",
+        "os.listdir('/usr/local')",
+        "open('/usr/share/common-licenses/BSD').read()",
+        "import stillhouse",
+        "import pip",
     ],
 )
 def test_out_of_reach(sandbox, body):
@@ -122,8 +136,31 @@ def test_no_environment_no_arguments_no_descriptors(sandbox, monkeypatch):
         assert value(run(fresh, opened)) == [0, 1, 2, 3], "standard streams (to nowhere) and its own pipe"
 
 
+def test_no_installed_package_and_so_no_task_is_within_reach(sandbox):
+    """Wherever Stillhouse is installed, the suite with its expected values must not be readable from inside."""
+    import stillhouse
+
+    body = """
+found = []
+for top in sys.path + ['/usr', '/lib', '/lib64', os.path.dirname(os.__file__)]:
+    for folder, folders, files in os.walk(top):
+        found += [folder + '/' + name for name in files if name in ('suite.jsonl', 'HumanEval.jsonl.gz')]
+        found += [folder + '/' + name for name in folders if name in ('site-packages', 'dist-packages')
+                  and os.path.exists(folder + '/' + name) and any(os.scandir(folder + '/' + name))]
+return found
+"""
+    outcome = run(sandbox, body.strip())
+    assert outcome.calls[0].value in ([], None), outcome
+    assert error(run(sandbox, f"os.listdir({str(Path(stillhouse.__file__).parent)!r})"))
+    used = "import sqlite3, decimal, zlib, ctypes, unicodedata, json.tool, email, xml.dom, concurrent.futures"
+    assert run(sandbox, f"{used}\nreturn 1").calls[0].value == 1, "the whole standard library is there"
+
+
 def test_nothing_is_left_for_the_next_program(sandbox):
-    assert value(run(sandbox, "open('left', 'w').write('x'); return os.listdir('.')")) == ["left"]
+    if sandbox.rung == "namespaces":
+        assert value(run(sandbox, "open('left', 'w').write('x'); return os.listdir('.')")) == ["left"]
+    else:
+        assert error(run(sandbox, "open('left', 'w').write('x')")), "on the weaker rung there is nowhere to write"
     assert value(run(sandbox, "return os.listdir('.')")) == []
     run(sandbox, "import builtins, json, math\nbuiltins.len = json.dumps = math.sqrt = None")
     assert value(run(sandbox, "import math; return [len('ab'), math.sqrt(4)]")) == [2, 2.0]
@@ -277,6 +314,23 @@ def test_nonsense_in_place_of_results_is_not_believed(sandbox, line):
     code = f"import os\ndef f(x):\n    os.write(3, {line!r} + b'\\n'); os._exit(0)"
     assert verdict(sandbox, code).status == "crash"
     alive_and_well(sandbox)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "def f(x): raise ValueError('\\ud800')",
+        "raise ValueError('\\ud800')",
+        "def f(x): return '\\ud800'",
+        "import os\ndef f(x):\n    os.write(3, b'{\"value\":[\"float\",1' + b'0' * 400 + b']}\\n'); os._exit(0)",
+        "import os\ndef f(x):\n    os.write(3, b'{\"error\":' + b'[' * 900 + b']' * 900 + b'}\\n'); os._exit(0)",
+    ],
+)
+def test_what_a_program_says_can_always_be_written_down(sandbox, code):
+    found = verdict(sandbox, code)
+    assert found.status != "passed"
+    now = {"at": "t", "by": "me", "run": "r", "key": "k", "task": "t", "judge": "j"}
+    assert facts.decode(facts.encode(facts.Judged(**now, verdict=found))).verdict == found
 
 
 def test_a_trusting_suite_says_so(sandbox):

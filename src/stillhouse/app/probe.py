@@ -6,7 +6,7 @@ from stillhouse.app.home import App
 from stillhouse.app.run import make_client, prepare
 from stillhouse.errors import TeacherError
 from stillhouse.settings.recipe import CollectSection, DatasetSection, PromptsSection, Recipe, TeacherSection
-from stillhouse.teachers.client import Failure
+from stillhouse.teachers.client import Failure, Reply
 
 
 def probe_teacher(app: App, name: str) -> dict[str, Any]:
@@ -20,11 +20,12 @@ def probe_teacher(app: App, name: str) -> dict[str, Any]:
     prepared = prepare(app, recipe)
     client = make_client(app, prepared)
     asks = prepared.collection.asks
+    received: list[Reply | Failure] = []
     try:
-        for reply in client.answers(asks, {ask.key for ask in asks}, lambda sending: None):
-            if isinstance(reply, Failure):
-                raise TeacherError(f"{name}: {reply.reason}.")
-            return {"text": reply.text, "finish": reply.finish, "seconds": round(reply.seconds, 3)}
+        client.answer(asks, {ask.key for ask in asks}, lambda sending: None, received.append)
     finally:
         client.close()
-    raise TeacherError(f"{name} gave no answer.")
+    reply = received[-1]
+    if isinstance(reply, Failure):
+        raise TeacherError(f"{name}: {reply.reason}.")
+    return {"text": reply.text, "finish": reply.finish, "seconds": round(reply.seconds, 3)}

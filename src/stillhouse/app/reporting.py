@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import NormalDist
+from typing import Any
 
 from stillhouse.app.home import App
 from stillhouse.app.run import RunOutcome, candidates, has_human_eval
@@ -32,9 +33,6 @@ def describe(app: App, outcome: RunOutcome) -> RunReport:
     prepared, dataset = outcome.prepared, outcome.dataset
     teacher = prepared.teacher
     found = candidates(prepared.tasks, outcome.answers, outcome.verdicts)
-    placed = {row.key: (row.step, row.reason) for row in queries.placements(app.ledger, dataset.label)}
-    kept = [candidate for candidate in found if placed.get(candidate.key, ("?", ""))[0] == ""]
-    dropped = [candidate for candidate in found if placed.get(candidate.key, ("", ""))[0]]
     edges = lineage.ancestry(app.ledger, f"dataset:{dataset.label}")
     return RunReport(
         title=f"{dataset.label}: a dataset and where it comes from",
@@ -61,8 +59,8 @@ def describe(app: App, outcome: RunOutcome) -> RunReport:
         funnel=dataset.funnel,
         verdicts=dict(Counter(str(verdict.status) for verdict in outcome.verdicts.values())),
         families=families(found),
-        kept=tuple(_sample(candidate, "kept", "") for candidate in _spread(kept)),
-        dropped=tuple(_sample(candidate, *placed[candidate.key]) for candidate in _spread(dropped)),
+        kept=tuple(_sample(row, "kept", "") for row in _spread(outcome.formed.rows)),
+        dropped=tuple(_sample(*drop) for drop in _spread(outcome.formed.drops)),
         decisions=dataset_decisions(app, outcome),
         lineage=tuple(Edge(*edge) for edge in edges),
         stages={stage: round(seconds, 2) for stage, seconds in outcome.stages.items()},
@@ -106,9 +104,9 @@ def wilson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float
     return max(0.0, min(centre - half, share)), min(1.0, max(centre + half, share))
 
 
-def _spread(members: Sequence[Candidate]) -> list[Candidate]:
-    step = max(1, len(members) // _EXAMPLES)
-    return list(members[::step][:_EXAMPLES])
+def _spread(members: Sequence[Any]) -> Sequence[Any]:
+    """A few of them, from everywhere."""
+    return members[:: max(1, len(members) // _EXAMPLES)][:_EXAMPLES]
 
 
 def _sample(candidate: Candidate, outcome: str, reason: str) -> Sample:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from stillhouse.app.home import App
 from stillhouse.app.progress import Progress
 from stillhouse.canon import digest_value
-from stillhouse.datasets.form import Candidate, form, protect
+from stillhouse.datasets.form import Candidate, Formed, form, protect
 from stillhouse.datasets.store import write_version
 from stillhouse.datasets.verify import verify
 from stillhouse.errors import BudgetReached, TeacherError
@@ -50,7 +50,8 @@ class RunOutcome(NamedTuple):
     prepared: Prepared
     collected: Collected
     answers: tuple[StoredAnswer, ...]
-    verdicts: dict[str, Verdict]
+    verdicts: dict[tuple[str, str], Verdict]
+    formed: Formed
     dataset: DatasetVersion
     stages: dict[str, float]
     budget_reached: BudgetReached | None
@@ -89,16 +90,17 @@ def run(app: App, recipe: Recipe, progress: Progress, *, judged: bool) -> RunOut
         collected, reached = _collect(app, prepared, progress)
         stages["collect"] = time.monotonic() - started
         found = queries.answers(app.ledger, [ask.key for ask in prepared.collection.asks])
-        answers = tuple(found[ask.key] for ask in prepared.collection.asks if ask.key in found)
+        wanted = prepared.collection.wanted
+        answers = tuple(found[ask.key]._replace(task=ask.task) for ask in wanted if ask.key in found)
         started = time.monotonic()
         verdicts = _verify(app, prepared, answers, progress) if judged else {}
         stages["verify"] = time.monotonic() - started
         started = time.monotonic()
         progress.start("form the dataset", 0)
-        dataset = _form(app, prepared, answers, verdicts)
+        formed, dataset = _form(app, prepared, answers, verdicts)
         progress.finish(f"{dataset.label}: {dataset.rows} rows")
         stages["dataset"] = time.monotonic() - started
-        return RunOutcome(prepared, collected, answers, verdicts, dataset, stages, reached)
+        return RunOutcome(prepared, collected, answers, verdicts, formed, dataset, stages, reached)
 
 
 def spread(tasks: Sequence[Task], limit: int) -> tuple[Task, ...]:
@@ -178,7 +180,9 @@ def _note(collected: Collected) -> str:
     return ", ".join(parts)
 
 
-def _verify(app: App, prepared: Prepared, answers: Sequence[StoredAnswer], progress: Progress) -> dict[str, Verdict]:
+def _verify(
+    app: App, prepared: Prepared, answers: Sequence[StoredAnswer], progress: Progress
+) -> dict[tuple[str, str], Verdict]:
     progress.start("run their code in the sandbox", len(answers))
     tasks = {task.id: task for task in prepared.tasks}
     verdicts = verify(app.recorder, prepared.options.run, tasks, answers, lambda done, total: progress.update(done))
@@ -187,7 +191,9 @@ def _verify(app: App, prepared: Prepared, answers: Sequence[StoredAnswer], progr
     return verdicts
 
 
-def candidates(tasks: Sequence[Task], answers: Sequence[StoredAnswer], verdicts: dict[str, Verdict]) -> list[Candidate]:
+def candidates(
+    tasks: Sequence[Task], answers: Sequence[StoredAnswer], verdicts: dict[tuple[str, str], Verdict]
+) -> list[Candidate]:
     """Answers with their task, code and verdict."""
     by_id = {task.id: task for task in tasks}
     unjudged = Verdict(VerdictStatus.NOT_JUDGED, "it was not run")
@@ -200,7 +206,7 @@ def candidates(tasks: Sequence[Task], answers: Sequence[StoredAnswer], verdicts:
             code_of(answer.text, by_id[answer.task].entry_point) if by_id[answer.task].entry_point else "",
             answer.finish,
             answer.stamps,
-            verdicts.get(answer.key, unjudged),
+            verdicts.get((answer.task, answer.key), unjudged),
         )
         for answer in answers
     ]
@@ -218,8 +224,11 @@ def held_out_tasks() -> tuple[Task, ...]:
 
 
 def _form(
-    app: App, prepared: Prepared, answers: Sequence[StoredAnswer], verdicts: dict[str, Verdict]
-) -> DatasetVersion:
+    app: App,
+    prepared: Prepared,
+    answers: Sequence[StoredAnswer],
+    verdicts: dict[tuple[str, str], Verdict],
+) -> tuple[Formed, DatasetVersion]:
     recipe = prepared.recipe
     found = candidates(prepared.tasks, answers, verdicts)
     sets = queries.stamp_sets(app.ledger)
@@ -240,10 +249,9 @@ def _form(
             run=prepared.options.run,
             recipe=digest_value(recipe),
             formed=formed,
-            candidates=found,
         )
         result.update({"dataset": dataset.label, "rows": dataset.rows, "content_digest": dataset.content_digest})
-    return dataset
+    return formed, dataset
 
 
 def plan_run(app: App, recipe: Recipe) -> Plan:

@@ -4,11 +4,10 @@ import json
 import signal
 import sys
 import traceback
-from types import FrameType
 
 import typer
 
-from stillhouse import __version__
+from stillhouse import __version__, interrupts
 from stillhouse.cli import dataset, home, lineage, plan, policy, run, teacher, terms, vault
 from stillhouse.errors import Interrupted, StillhouseError, StorageError, UsageError
 
@@ -56,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+        signal.signal(number, interrupts.handle)  # a polite kill is an interruption, too
     try:
         code = int(cli(args=words, prog_name="stillhouse", standalone_mode=False) or 0)
         if code != Interrupted.exit_code:
@@ -89,8 +88,3 @@ def _explain(error: StillhouseError, *, as_json: bool) -> int:
         value = {"error": type(error).__name__, "message": str(error), "next_step": error.next_step}
         sys.stdout.write(json.dumps({**value, "exit_code": error.exit_code}) + "\n")
     return error.exit_code
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """A polite kill is an interruption, too: what is under way is put down in order."""
-    raise KeyboardInterrupt

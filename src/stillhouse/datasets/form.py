@@ -35,13 +35,27 @@ class Protected(NamedTuple):
     codes: Mapping[str, str]
 
 
+class Drop(NamedTuple):
+    """A candidate that did not become a row: at which step, and why."""
+
+    candidate: Candidate
+    step: str
+    reason: str
+
+
 class Formed(NamedTuple):
-    """The outcome: rows in a fixed order, the funnel, and where every candidate ended."""
+    """The outcome: rows in a fixed order, the funnel, and what was dropped."""
 
     rows: tuple[Candidate, ...]
     funnel: tuple[FunnelStep, ...]
-    placements: tuple[Placed, ...]
+    drops: tuple[Drop, ...]
     content_digest: str
+
+    @property
+    def placements(self) -> tuple[Placed, ...]:
+        """Where every candidate ended."""
+        dropped = [Placed(drop.candidate.key, drop.candidate.stamps, drop.step, drop.reason) for drop in self.drops]
+        return (*dropped, *(Placed(row.key, row.stamps) for row in self.rows))
 
 
 def protect(tasks: Sequence[Task], own_prompts: Sequence[str]) -> Protected:
@@ -70,7 +84,7 @@ def form(candidates: Sequence[Candidate], protected: Protected, decisions: Mappi
         ("allowed", lambda candidate: _denied(candidate, decisions)),
     )
     left = sorted(candidates, key=lambda candidate: (candidate.task.id, candidate.sample, candidate.key))
-    placements: list[Placed] = []
+    drops: list[Drop] = []
     funnel = [FunnelStep("answers", len(left), {})]
     for name, reason_of in steps:
         kept: list[Candidate] = []
@@ -79,13 +93,12 @@ def form(candidates: Sequence[Candidate], protected: Protected, decisions: Mappi
             reason = reason_of(candidate)
             if reason:
                 dropped[_kind(reason)] += 1
-                placements.append(Placed(candidate.key, candidate.stamps, name, reason))
+                drops.append(Drop(candidate, name, reason))
             else:
                 kept.append(candidate)
         funnel.append(FunnelStep(name, len(kept), dict(sorted(dropped.items()))))
         left = kept
-    placements += [Placed(candidate.key, candidate.stamps) for candidate in left]
-    return Formed(tuple(left), tuple(funnel), tuple(placements), content_digest(left))
+    return Formed(tuple(left), tuple(funnel), tuple(drops), content_digest(left))
 
 
 def content_digest(rows: Sequence[Candidate]) -> str:
@@ -114,12 +127,12 @@ class _Distinct:
     """Drops an answer whose code, but for names and layout, was seen for the same prompt."""
 
     def __init__(self) -> None:
-        self._seen: dict[tuple[str, str], int] = {}
+        self._seen: dict[tuple[object, str], Candidate] = {}
 
     def __call__(self, candidate: Candidate) -> str:
         form = code_digest(candidate.code) if candidate.code else digest_value(candidate.text)
-        first = self._seen.setdefault((candidate.task.id, form), candidate.sample)
-        return "" if first == candidate.sample else f"duplicate: the same code as sample {first}"
+        first = self._seen.setdefault((candidate.task.messages, form), candidate)
+        return "" if first is candidate else f"duplicate: the same code as sample {first.sample} of {first.task.id}"
 
 
 def _held_out(candidate: Candidate, protected: Protected) -> str:
@@ -128,7 +141,7 @@ def _held_out(candidate: Candidate, protected: Protected) -> str:
     same = protected.codes.get(code_digest(candidate.code)) if candidate.code else None
     if same:
         return f"same code as the held-out: {same}"
-    for text in (candidate.task.messages[-1].content, candidate.code or candidate.text):
+    for text in (*(message.content for message in candidate.task.messages), candidate.text, candidate.code):
         for gram in ngrams(text, NGRAM):
             if gram in protected.ngrams:
                 return f"shares words with the held-out: {protected.ngrams[gram]} ({' '.join(gram)})"

@@ -3,7 +3,7 @@
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,6 @@ def write_version(
     run: str,
     recipe: str,
     formed: Formed,
-    candidates: Sequence[Candidate],
 ) -> DatasetVersion:
     """Store the files, then the facts; the version exists once its last fact is in the log.
 
@@ -42,13 +41,9 @@ def write_version(
     for known in earlier:
         if known.content_digest == formed.content_digest and digest_value(known.funnel) == funnel_digest:
             return known
-    reasons = {placed.key: placed for placed in formed.placements if placed.step}
     kept = [_row(candidate) for candidate in formed.rows]
-    dropped = [
-        {**_row(candidate), "step": reasons[candidate.key].step, "reason": reasons[candidate.key].reason}
-        for candidate in candidates
-        if candidate.key in reasons
-    ]
+    dropped = [{**_row(drop.candidate), "step": drop.step, "reason": drop.reason} for drop in formed.drops]
+    placements = formed.placements
     files = {ROWS: objects.put(_parquet(kept, dropped=False)), DROPPED: objects.put(_parquet(dropped, dropped=True))}
     made = now()
     stamp_sets = {str(id): count for id, count in sorted(Counter(row.stamps for row in formed.rows).items())}
@@ -70,9 +65,9 @@ def write_version(
             at=made,
             by=recorder.by,
             dataset=dataset.label,
-            records=formed.placements[start : start + _PLACEMENTS_PER_ENTRY],
+            records=placements[start : start + _PLACEMENTS_PER_ENTRY],
         )
-        for start in range(0, len(formed.placements), _PLACEMENTS_PER_ENTRY)
+        for start in range(0, len(placements), _PLACEMENTS_PER_ENTRY)
     ]
     edge = facts.Derived(at=made, by=recorder.by, parent=f"run:{run}", child=f"dataset:{dataset.label}", kind="formed")
     recorder.record(*entries, edge, facts.DatasetFormed(at=made, by=recorder.by, run=run, dataset=dataset))

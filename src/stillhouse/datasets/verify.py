@@ -20,23 +20,26 @@ def verify(
     tasks: Mapping[str, Task],
     answers: Sequence[StoredAnswer],
     on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> dict[str, Verdict]:
-    """Verdicts by key; only answers without one of the same judge are run. Raises SandboxUnavailable."""
+) -> dict[tuple[str, str], Verdict]:
+    """Verdicts by (task, key); only answers without one of the same judge are run. Raises SandboxUnavailable.
+
+    Tasks with the same question share answers, and judge them each by its own tests.
+    """
     judges = {task.id: judge_digest(task) for task in tasks.values()}
     known = queries.verdicts(recorder.ledger, [answer.key for answer in answers])
     found = {
-        answer.key: known[answer.key, judges[answer.task]]
+        (answer.task, answer.key): known[answer.key, judges[answer.task]]
         for answer in answers
         if (answer.key, judges[answer.task]) in known
     }
-    todo = [answer for answer in answers if answer.key not in found]
+    todo = [answer for answer in answers if (answer.task, answer.key) not in found]
     if not todo:
         return found
     pending: list[facts.AnyFact] = []
     with Sandbox() as sandbox:
         verdicts = judge(sandbox, ((tasks[answer.task], answer.text) for answer in todo))
         for number, (answer, verdict) in enumerate(zip(todo, verdicts, strict=True), start=1):
-            found[answer.key] = verdict
+            found[answer.task, answer.key] = verdict
             pending.append(
                 facts.Judged(
                     at=now(),

@@ -44,6 +44,7 @@ cursors = Table(
     metadata,
     Column("writer", String(8), primary_key=True),
     Column("number", BigInteger, nullable=False),
+    Column("chain", String(64), nullable=False),
 )
 teachers = _table("teachers", _indexed("name"), _text("registered_by"), _text("teacher"))
 stamp_sets = _table(

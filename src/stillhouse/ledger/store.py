@@ -40,14 +40,20 @@ class Ledger:
         self.engine.dispose()
 
     def catch_up(self, log: Log) -> int:
-        """Apply what the log has and the view has not; returns how many entries that were."""
+        """Apply what the log has and the view has not; returns how many entries that were.
+
+        A view that knows entries which the log does not have (after power loss, or another log) is built anew.
+        """
         applied = 0
         with database_errors():
             with self.engine.connect() as connection:
-                cursors = dict(connection.execute(select(schema.cursors.c.writer, schema.cursors.c.number)).all())
+                cursors = {row.writer: row for row in connection.execute(select(schema.cursors))}
+            if not all(log.holds(row.writer, row.number, row.chain) for row in cursors.values()):
+                return self.rebuild(log)
             for writer in log.writers():
                 batch: list[Entry] = []
-                for entry in log.follow(writer, cursors.get(writer, 0)):
+                start = cursors[writer].number if writer in cursors else 0
+                for entry in log.follow(writer, start):
                     batch.append(entry)
                     if len(batch) >= _ENTRIES_PER_TRANSACTION:
                         applied += self._apply(batch)
@@ -62,15 +68,18 @@ class Ledger:
         with self.engine.begin() as connection:
             for table, rows in _group(entries).items():
                 connection.execute(_insert_new(connection, table), rows)
-            writer, number = entries[-1].position.writer, entries[-1].position.number + 1
+            (writer, last), chain = entries[-1].position, entries[-1].chain.hex()
+            number = last + 1
             at = connection.execute(
                 select(schema.cursors.c.number).where(schema.cursors.c.writer == writer)
             ).scalar_one_or_none()
             if at is None:
-                connection.execute(_insert_new(connection, schema.cursors), [{"writer": writer, "number": number}])
+                connection.execute(
+                    _insert_new(connection, schema.cursors), [{"writer": writer, "number": number, "chain": chain}]
+                )
             elif at < number:
                 connection.execute(
-                    schema.cursors.update().where(schema.cursors.c.writer == writer).values(number=number)
+                    schema.cursors.update().where(schema.cursors.c.writer == writer).values(number=number, chain=chain)
                 )
         return len(entries)
 

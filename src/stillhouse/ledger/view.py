@@ -17,6 +17,10 @@ class Row(NamedTuple):
     values: dict[str, Any]
 
 
+# What a column can hold: a count that somebody else wrote must not make the log unreadable.
+_LARGEST = 2**53
+
+
 def _json(value: Any) -> str:
     return msgspec.json.encode(value, order="sorted").decode()
 
@@ -79,8 +83,8 @@ def _(fact: facts.Answered) -> list[Row]:
         "stamps": fact.stamps,
         "text": fact.text.replace("\x00", "\ufffd"),  # PostgreSQL stores no NUL; the log keeps the text as it was
         "finish": fact.finish,
-        "prompt_tokens": fact.usage.prompt_tokens,
-        "completion_tokens": fact.usage.completion_tokens,
+        "prompt_tokens": min(fact.usage.prompt_tokens, _LARGEST),
+        "completion_tokens": min(fact.usage.completion_tokens, _LARGEST),
         "cost_usd": fact.cost_usd,
         "seconds": fact.seconds,
     }

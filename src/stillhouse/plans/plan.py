@@ -8,7 +8,7 @@ from typing import Any
 
 from stillhouse import facts
 from stillhouse.canon import digest_value
-from stillhouse.errors import BudgetReached, Interrupted, PlanRefused, RefusedError
+from stillhouse.errors import BudgetReached, Interrupted, PlanRefused, RefusedError, StorageError
 from stillhouse.nouns import Decision, Plan, Receipt
 from stillhouse.plans.money import usd
 from stillhouse.recorder import Recorder, now
@@ -64,7 +64,7 @@ def executing(recorder: Recorder, plan: Plan, facts_digest: str) -> Iterator[dic
         raise
     finally:
         receipt = Receipt(plan=digest, outcome=outcome, result=result, made=now())
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(StorageError):  # the block's own error says more than the receipt's
             recorder.record(facts.ReceiptLeft(at=now(), by=recorder.by, receipt=receipt))
             recorder.refresh()
 

@@ -8,13 +8,16 @@ should have been is known only outside, so nothing that a program does to its ow
 
 Rungs, best first; the one in use is named in every outcome:
 
-``namespaces+seccomp``  user, mount, process, network, IPC and host-name namespaces; a root of read-only system folders;
-                        a fresh 16 MiB /tmp per program; an allow-list of system calls.
-``landlock+seccomp``    for containers where namespaces are refused: the same allow-list, with Landlock in place of mounts.
+``namespaces+seccomp``  user, mount, process, network, IPC and host-name namespaces; a root with nothing but Python's
+                        standard library and shared libraries, read-only; a fresh 16 MiB /tmp per program; an
+                        allow-list of system calls.
+``landlock+seccomp``    for containers where namespaces are refused: the same allow-list, with Landlock in place of mounts,
+                        and no folder at all to write to.
 otherwise               refused: SandboxUnavailable.
 
-Covered, on both rungs: network (no socket can be made), writes outside its own temporary folder, reading anything but
-the Python installation and system libraries, the environment, memory (address space), CPU time (also inside C code),
+Covered, on both rungs: network (no socket can be made), writes outside its own temporary folder, changing modes or times
+of files, reading anything but the standard library and shared libraries (installed packages, Stillhouse and its tasks
+among them, are hidden), the environment, memory (address space), CPU time (also inside C code),
 new processes and programs (no fork, no exec; threads only as far as memory reaches), signals to others, endless output,
 files left behind, pretending to have passed.
 

@@ -82,12 +82,12 @@ def _outcome(header: dict[str, Any], said: bytes, isolation: str, limits: Limits
             if "value" in message:
                 calls.append(Call(value=decode(message["value"])))
             elif "error" in message:
-                calls.append(Call(error=str(message["error"])[:300]))
+                calls.append(Call(error=_text(message["error"])))
             elif "load" in message:
-                error, done = str(message["load"])[:300], True
+                error, done = _text(message["load"]), True
             elif "done" in message:
                 done = True
-        except (ValueError, TypeError, RecursionError):
+        except Exception:  # whatever an untrusted line does to the decoder is the program's doing
             calls.append(Call(error="the program wrote something unreadable in place of a result"))
     if header["ending"] == "not isolated":
         error = "the sandbox could not isolate it, and did not run it"
@@ -102,6 +102,11 @@ def _outcome(header: dict[str, Any], said: bytes, isolation: str, limits: Limits
         cpu_seconds=float(header["cpu_seconds"]),
         wall_seconds=float(header["wall_seconds"]),
     )
+
+
+def _text(value: Any) -> str:
+    """A program's text, short and without what UTF-8 cannot hold (lone surrogates)."""
+    return str(value)[:300].encode("utf-8", "replace").decode("utf-8")
 
 
 def _status(header: dict[str, Any], done: bool, limits: Limits) -> str:

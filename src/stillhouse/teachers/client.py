@@ -1,6 +1,6 @@
 """What a teacher must do for the collection loop. Synchronous; whoever needs an event loop hides it."""
 
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from typing import Protocol
 
 import msgspec
@@ -26,23 +26,33 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """A call that brought no answer. ``charged`` is false only where the teacher surely did not bill it."""
+    """A call that brought no answer.
+
+    ``charged`` is false only where the teacher surely did not bill it. ``again``: it is not the last word on the ask, which
+    is being tried once more, under a new admission.
+    """
 
     ask: Ask
     reason: str
     status: int = 0
     charged: bool = True
+    again: bool = False
+
+
+# Called with each reply or failure the moment it is there, by whatever thread received it: it writes it down.
+Deliver = Callable[[Reply | Failure], None]
 
 
 class TeacherClient(Protocol):
     """One teacher, ready to be asked."""
 
-    def answers(self, asks: Sequence[Ask], wanted: Set[str], admit: Admit) -> Iterator[Reply | Failure]:
-        """Answers for the asks whose key is ``wanted``, in any order, each as soon as it is there.
+    def answer(self, asks: Sequence[Ask], wanted: Set[str], admit: Admit, deliver: Deliver) -> None:
+        """Answer the asks whose key is ``wanted``, in any order.
 
-        ``asks`` are all of the run, so that one that plans ahead can plan the same every time. Every ask is passed to
-        ``admit`` before it is sent, and ends in exactly one Reply or Failure, unless something is raised. Raises
-        TeacherUnreachable, TeacherRejected or ModelUnusable where going on is pointless.
+        ``asks`` are all of the run, each key once, so that one that plans ahead can plan the same every time. Every ask is
+        passed to ``admit`` before it is sent, and then delivered as exactly one Reply or final Failure, unless something is
+        raised or it is interrupted. Raises TeacherUnreachable, TeacherRejected or ModelUnusable where going on is pointless,
+        and whatever ``admit`` and ``deliver`` raise.
         """
 
     def close(self) -> None:

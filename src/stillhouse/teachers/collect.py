@@ -1,6 +1,5 @@
 """Collect: plan what is missing, ask for it, record what comes. Nothing that the log has is asked for again."""
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -33,9 +32,13 @@ class CollectOptions(NamedTuple):
 
 
 class Collection(NamedTuple):
-    """A plan to collect, and the asks behind it: all of the run's, and the keys that the log lacks."""
+    """A plan to collect, and the asks behind it.
+
+    ``wanted`` has one per task and sample; ``asks`` has each key once, since tasks with the same messages share answers.
+    """
 
     plan: Plan
+    wanted: tuple[Ask, ...]
     asks: tuple[Ask, ...]
     missing: frozenset[str]
     stamps: StampSet
@@ -68,7 +71,8 @@ def plan_collection(recorder: Recorder, teacher: Teacher, tasks: Sequence[Task],
         )
     stamps = stamp_set(_stamps(teacher, options))
     decisions = recorder.decide(f"teacher {teacher.name}", stamps.stamps, (Use.STORE, options.purpose))
-    asks = tuple(_asks(teacher, tasks, options))
+    wanted = tuple(_asks(teacher, tasks, options))
+    asks = tuple({ask.key: ask for ask in reversed(wanted)}.values())[::-1]
     answered = queries.answers(recorder.ledger, [ask.key for ask in asks])
     missing = frozenset(ask.key for ask in asks) - answered.keys()
     cheapest_bound = sum((worst_case(teacher, ask) for ask in asks if ask.key in missing), Decimal(0))
@@ -84,7 +88,7 @@ def plan_collection(recorder: Recorder, teacher: Teacher, tasks: Sequence[Task],
         "purpose": str(options.purpose),
     }
     plan = make_plan("collect", options.run, does, decisions, cheapest_bound, facts_digest)
-    return Collection(plan, asks, missing, stamps, facts_digest)
+    return Collection(plan, wanted, asks, missing, stamps, facts_digest)
 
 
 def collect(
@@ -118,22 +122,24 @@ def collect(
             )
         )  # fmt: skip
 
+    def deliver(item: Reply | Failure) -> None:
+        if isinstance(item, Reply):
+            _record_reply(recorder, teacher, collection, options, budget, item)
+            done.answers, done.paid = done.answers + 1, done.paid + 1
+            done.tokens += max(0, item.usage.completion_tokens)
+        else:
+            _record_failure(recorder, teacher, options, budget, item)
+            done.failed += int(not item.again)
+            done.unsettled += int(item.charged)
+            done.reasons[item.reason] = done.reasons.get(item.reason, 0) + 1
+        done.spent = usd(budget.spent)
+        on_progress(done)
+
     with executing(recorder, collection.plan, collection.facts_digest) as result:
         try:
             if collection.missing:
                 recorder.record(*_edges(recorder, teacher, options.prompts, options.run))
-            for item in client.answers(collection.asks, collection.missing, admit) if collection.missing else ():
-                if isinstance(item, Reply):
-                    _record_reply(recorder, teacher, collection, options, budget, item)
-                    done.answers, done.paid = done.answers + 1, done.paid + 1
-                    done.tokens += max(0, item.usage.completion_tokens)
-                else:
-                    _record_failure(recorder, teacher, options, budget, item)
-                    done.failed += 1
-                    done.unsettled += int(item.charged)
-                    done.reasons = dict(Counter(done.reasons) + Counter([item.reason]))
-                done.spent = usd(budget.spent)
-                on_progress(done)
+                client.answer(collection.asks, collection.missing, admit, deliver)
         finally:
             recorder.refresh()
             after = queries.spending(recorder.ledger, options.run)

@@ -1,10 +1,9 @@
 """Ask a teacher over HTTP: slots kept full, retries where they can help, and an honest word on what may have been paid.
 
-The event loop runs in a thread of its own and hands finished calls over a queue, so that the rest stays synchronous.
+The event loop runs in a thread of its own, so that the rest stays synchronous.
 """
 
 import asyncio
-import queue
 import random
 import threading
 import time
@@ -16,13 +15,17 @@ import msgspec
 
 from stillhouse.errors import BudgetReached, StillhouseError, TeacherRejected, TeacherUnreachable
 from stillhouse.nouns import Ask, Teacher, Usage
-from stillhouse.teachers.client import Admit, Failure, Reply
+from stillhouse.teachers.client import Admit, Deliver, Failure, Reply
 
-# Answers that may come out differently on another try. 529 is Anthropic's "overloaded".
+# Statuses by which a teacher says that it did no work: 529 is Anthropic's "overloaded". All others may have been billed,
+# a gateway's time-out after the model had run among them.
+_FREE = frozenset({400, 401, 402, 403, 404, 405, 413, 415, 422, 425, 429, 503, 529})
+# Answers that may come out differently on another try.
 _RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 # Errors that every other call will meet, too: going on would only repeat them.
 _HOPELESS = frozenset({401, 403, 404})
 _TRIES = 6
+_MOST_TOKENS = 2**40  # more is not a count of tokens
 _TRIES_TO_CONNECT = 3
 _LONGEST_WAIT = 60.0
 _CONNECT_SECONDS = 10.0
@@ -73,64 +76,55 @@ class HttpTeacher:
         base = (teacher.base_url or dialect.default_base_url).rstrip("/")
         self._url = base + dialect.path
         self._answered = False
-        self._outstanding = 0  # calls that were admitted and are not settled yet
 
-    def answers(self, asks: Sequence[Ask], wanted: Set[str], admit: Admit) -> Iterator[Reply | Failure]:
-        """Keep the slots full until everything wanted is answered or failed."""
-        done: queue.SimpleQueue[Reply | Failure | BaseException | None] = queue.SimpleQueue()
-        todo = iter([ask for ask in asks if ask.key in wanted])
-        stopping = threading.Event()
+    def answer(self, asks: Sequence[Ask], wanted: Set[str], admit: Admit, deliver: Deliver) -> None:
+        """Keep the slots full until everything wanted is answered or failed.
+
+        The event loop runs in a thread of its own, which no interrupt reaches: what was received is written down whatever
+        happens to the main thread. An interrupt here cancels the calls in flight, whose fate is then unknown.
+        """
+        round_ = _Round(iter([ask for ask in asks if ask.key in wanted]), admit, deliver)
 
         def loop() -> None:
             try:
-                asyncio.run(self._run(todo, admit, done, stopping))
+                asyncio.run(self._run(round_))
             except BaseException as failure:
-                done.put(failure)
+                round_.error = round_.error or failure
 
         thread = threading.Thread(target=loop, name="teacher", daemon=True)
         thread.start()
         try:
-            while (item := done.get()) is not None:
-                if isinstance(item, BaseException):
-                    raise item
-                yield item
-                self._outstanding -= 1
+            while thread.is_alive():
+                thread.join(_STOP_POLL_SECONDS)  # a join without a limit would not hear an interrupt
         finally:
-            stopping.set()
+            round_.stopping.set()
             thread.join()
+        if round_.error is not None:
+            raise round_.error
 
     def close(self) -> None:
-        """Connections are closed at the end of every ``answers``."""
+        """Connections are closed at the end of every ``answer``."""
 
-    async def _run(
-        self,
-        todo: Iterator[Ask],
-        admit: Admit,
-        done: "queue.SimpleQueue[Reply | Failure | BaseException | None]",
-        stopping: threading.Event,
-    ) -> None:
+    async def _run(self, round_: "_Round") -> None:
         """Workers share one iterator: a slow answer holds its own slot and no other. The first error stops them all."""
         timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=_CONNECT_SECONDS, sock_read=self._options.stall_seconds
         )
-        error: BaseException | None = None
         connector = aiohttp.TCPConnector(limit=0)
         async with aiohttp.ClientSession(timeout=timeout, connector=connector, trust_env=False) as session:
 
             async def work() -> None:
-                nonlocal error
-                for ask in todo:
-                    if stopping.is_set() or error is not None:
+                for ask in round_.todo:
+                    if round_.over:
                         return
                     try:
-                        await self._admitted(ask, admit)
-                        done.put(await self._ask(session, ask, stopping))
+                        await self._ask(session, ask, round_)
                     except StillhouseError as failure:
-                        error = error or failure
+                        round_.error = round_.error or failure
                         return
 
             async def watch() -> None:
-                while not stopping.is_set():
+                while not round_.stopping.is_set():
                     await asyncio.sleep(_STOP_POLL_SECONDS)
                 for task in tasks:
                     task.cancel()
@@ -139,40 +133,57 @@ class HttpTeacher:
             watching = asyncio.create_task(watch())
             results = await asyncio.gather(*tasks, return_exceptions=True)
             watching.cancel()
-        done.put(error or next((result for result in results if isinstance(result, BaseException)), None))
+        unexpected = (result for result in results if isinstance(result, Exception))
+        round_.error = round_.error or next(unexpected, None)
 
-    async def _admitted(self, ask: Ask, admit: Admit) -> None:
-        """Wait for the budget while calls are out that may cost less than is held for them."""
-        while True:
+    async def _admitted(self, ask: Ask, round_: "_Round") -> bool:
+        """Admit a call; wait for the budget while calls are out that may cost less than is held for them."""
+        while not round_.over:
             try:
-                admit([ask])
+                round_.admit([ask])
             except BudgetReached:
-                if self._outstanding <= 0:
+                if round_.outstanding == 0:
                     raise
                 await asyncio.sleep(_SETTLE_POLL_SECONDS)
             else:
-                self._outstanding += 1
-                return
+                round_.outstanding += 1
+                return True
+        return False
 
-    async def _ask(self, session: aiohttp.ClientSession, ask: Ask, stopping: threading.Event) -> Reply | Failure:
-        """One call, tried again where that can help. Raises TeacherRejected, TeacherUnreachable where nothing will."""
-        failure, wait = Failure(ask, "it was stopped before it was sent", 0, False), 0.0
-        for attempt in range(_TRIES):
-            if attempt:
-                await asyncio.sleep(wait or self._backoff(attempt))
+    async def _ask(self, session: aiohttp.ClientSession, ask: Ask, round_: "_Round") -> None:
+        """One ask, tried again where that can help; every try that may have been billed is an admission of its own.
+
+        Raises TeacherRejected, TeacherUnreachable where going on is pointless for all.
+        """
+        admitted = await self._admitted(ask, round_)
+        for attempt in range(1, _TRIES + 1):
+            if not admitted:
+                return
             result, wait = await self._try(session, ask)
             if isinstance(result, Reply):
                 self._answered = True
-                return result
-            failure = result
-            if failure.status in _HOPELESS:
-                raise TeacherRejected(f"{self._teacher.name} answered {failure.status}: {failure.reason}.")
-            unreachable = failure.status == 0 and not failure.charged
-            if unreachable and not self._answered and attempt + 1 == _TRIES_TO_CONNECT:
-                raise TeacherUnreachable(f"{self._teacher.name} at {self._url}: {failure.reason}.")
-            if failure.charged or (failure.status and failure.status not in _RETRIED):
-                break  # what may have been paid for is asked again by decision, not by reflex
-        return failure
+                round_.settle(result)
+                return
+            tryable = attempt < _TRIES and not round_.over and (result.status in _RETRIED or _unreachable(result))
+            hopeless = self._hopeless(result, attempt)
+            if hopeless is not None or not tryable:
+                round_.settle(result)
+                if hopeless is not None:
+                    raise hopeless
+                return
+            if result.charged:
+                round_.settle(msgspec.structs.replace(result, again=True))
+            await asyncio.sleep(wait or self._backoff(attempt))
+            if result.charged:
+                admitted = await self._admitted(ask, round_)
+
+    def _hopeless(self, failure: Failure, attempt: int) -> StillhouseError | None:
+        """The error that ends the run, where every other call would meet the same."""
+        if failure.status in _HOPELESS:
+            return TeacherRejected(f"{self._teacher.name} answered {failure.status}: {failure.reason}.")
+        if _unreachable(failure) and not self._answered and attempt >= _TRIES_TO_CONNECT:
+            return TeacherUnreachable(f"{self._teacher.name} at {self._url}: {failure.reason}.")
+        return None
 
     def _backoff(self, attempt: int) -> float:
         """Exponential with jitter, for when the teacher names no time of its own."""
@@ -196,7 +207,7 @@ class HttpTeacher:
             return Failure(ask, self._clean(f"the connection broke: {failure or type(failure).__name__}"), 0), 0.0
         text = raw.decode("utf-8", "replace")
         if status != 200:
-            return Failure(ask, self._clean(_message(text)), status, charged=False), _seconds(retry_after)
+            return Failure(ask, self._clean(_message(text)), status, status not in _FREE), _seconds(retry_after)
         read = _read(self._dialect, raw)
         whole = self._clean(text, len(text))
         return Reply(
@@ -209,15 +220,45 @@ class HttpTeacher:
         return (text.replace(key, "[redacted key]") if key else text)[: longest + 20]
 
 
+class _Round:
+    """What the workers of one ``answer`` share. Used in the event loop's thread alone, but for ``stopping``."""
+
+    def __init__(self, todo: Iterator[Ask], admit: Admit, deliver: Deliver) -> None:
+        self.todo, self.admit, self._deliver = todo, admit, deliver
+        self.stopping = threading.Event()
+        self.error: BaseException | None = None
+        self.outstanding = 0  # calls that were admitted and are not settled yet
+
+    @property
+    def over(self) -> bool:
+        """Shall nothing more be sent?"""
+        return self.error is not None or self.stopping.is_set()
+
+    def settle(self, item: Reply | Failure) -> None:
+        """Hand on what became of an admitted call."""
+        self._deliver(item)
+        self.outstanding -= 1
+
+
+def _unreachable(failure: Failure) -> bool:
+    """Was nothing ever sent?"""
+    return failure.status == 0 and not failure.charged
+
+
 def _read(dialect: Dialect, raw: bytes) -> Read:
     """What an answer says; one that cannot be read is an answer all the same, and was paid for."""
     try:
         read = dialect.read(msgspec.json.decode(raw))
         if isinstance(read.text, str):
-            return read
+            return read._replace(usage=Usage(_count(read.usage.prompt_tokens), _count(read.usage.completion_tokens)))
     except (msgspec.MsgspecError, KeyError, TypeError, IndexError, AttributeError, ValueError):
         pass
     return Read("", "malformed", Usage())
+
+
+def _count(tokens: int) -> int:
+    """A teacher's count, where it can be one."""
+    return tokens if 0 <= tokens <= _MOST_TOKENS else -1
 
 
 def _message(text: str) -> str:

@@ -1,7 +1,7 @@
 """A model on this machine as a teacher. The same path as any other: asked, answered, recorded."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,7 @@ import msgspec
 
 from stillhouse.errors import MissingExtra, TeacherContradiction
 from stillhouse.nouns import Ask, Teacher, Usage
-from stillhouse.teachers.client import Admit, Failure, Reply
+from stillhouse.teachers.client import Admit, Deliver, Failure, Reply
 
 if TYPE_CHECKING:
     from stillhouse.generation.model import LoadedModel
@@ -30,7 +30,7 @@ class LocalTeacher:
         self._loaded: LoadedModel | None = None
         self._batch_size = 0
 
-    def answers(self, asks: Sequence[Ask], wanted: Set[str], admit: Admit) -> Iterator[Reply | Failure]:
+    def answer(self, asks: Sequence[Ask], wanted: Set[str], admit: Admit, deliver: Deliver) -> None:
         """Generate batch by batch; only what is wanted is handed on."""
         from stillhouse.generation import decode as decoding
         from stillhouse.generation.batches import Request, plan_batches, seed_of
@@ -42,7 +42,8 @@ class LocalTeacher:
             if len(loaded.encode(prompt)) + ask.parameters.max_tokens > loaded.context:
                 if ask.key in wanted:
                     admit([ask])
-                    yield Failure(ask, f"the prompt leaves no room in the model's {loaded.context} tokens", 0, False)
+                    reason = f"the prompt leaves no room in the model's {loaded.context} tokens"
+                    deliver(Failure(ask, reason, charged=False))
                 continue
             requests.append(Request(ask.key, prompt, seed_of(ask.parameters.seed, prompt, ask.sample)))
         for batch in plan_batches(requests, self._batch_size):
@@ -59,7 +60,7 @@ class LocalTeacher:
             for made in finished:
                 if made.key in wanted:
                     usage = Usage(made.prompt_tokens, made.completion_tokens)
-                    yield Reply(by_key[made.key], made.text, made.finish, usage, share, made.text)
+                    deliver(Reply(by_key[made.key], made.text, made.finish, usage, share, made.text))
 
     def close(self) -> None:
         """Free the model."""

@@ -3,14 +3,14 @@
 The file is JSONL: ``{"task": ID, "sample": N, "text": TEXT, "finish": "stop"}``.
 """
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Sequence, Set
 from pathlib import Path
 
 import msgspec
 
 from stillhouse.errors import TeacherUnreachable
 from stillhouse.nouns import Ask, Teacher, Usage
-from stillhouse.teachers.client import Admit, Failure, Reply
+from stillhouse.teachers.client import Admit, Deliver, Failure, Reply
 
 
 class _Line(msgspec.Struct):
@@ -36,7 +36,7 @@ class ReplayTeacher:
             ) from failure
         self._texts = {(row.task, row.sample): row for row in rows}
 
-    def answers(self, asks: Sequence[Ask], wanted: Set[str], admit: Admit) -> Iterator[Reply | Failure]:
+    def answer(self, asks: Sequence[Ask], wanted: Set[str], admit: Admit, deliver: Deliver) -> None:
         """Look each ask up."""
         for ask in asks:
             if ask.key not in wanted:
@@ -44,9 +44,9 @@ class ReplayTeacher:
             admit([ask])
             row = self._texts.get((ask.task, ask.sample))
             if row is None:
-                yield Failure(ask, "the recording does not hold this answer", 0, False)
+                deliver(Failure(ask, "the recording does not hold this answer", charged=False))
             else:
-                yield Reply(ask, row.text, row.finish, Usage(), 0.0, row.text)
+                deliver(Reply(ask, row.text, row.finish, Usage(), 0.0, row.text))
 
     def close(self) -> None:
         """Nothing to let go of."""

@@ -9,7 +9,8 @@ A segment is a header frame and then entry frames. A frame::
     chain     32 bytes                 BLAKE3 of the previous frame's chain and this payload: fixes the order of all
 
 A killed process leaves a prefix of what it wrote; after power loss a file may also end in zeros where a write did not
-arrive. Those two are a torn tail, which may be cut; whatever else does not match is damage, and is an error.
+arrive. Those two are a torn tail, which may be cut: an incomplete frame, or one that does not match and after which nothing
+but zeros follows. Whatever else does not match is damage, and is an error.
 """
 
 import zlib
@@ -25,6 +26,8 @@ FORMAT_VERSION = 1
 GENESIS = bytes(32)
 LARGEST_PAYLOAD = 256 << 20
 _HEAD, _CHAIN = 12, 32
+# A hash that happens to end in four zero bytes comes once in four thousand million entries.
+_ZEROS = 4
 
 
 class SegmentHeader(msgspec.Struct, frozen=True):
@@ -62,7 +65,7 @@ def read_frames(data: bytes, previous: bytes, where: str) -> Iterator[Frame]:
         end = offset + _HEAD + length + _CHAIN
         problem = ""
         if length ^ inverse != 0xFFFFFFFF:
-            problem = "the length is damaged"
+            problem, end = "the length is damaged", offset + _HEAD
         elif end > len(data):
             return
         else:
@@ -72,7 +75,7 @@ def read_frames(data: bytes, previous: bytes, where: str) -> Iterator[Frame]:
             elif blake3(previous + payload).digest() != chain:
                 problem = "the hash chain is broken"
         if problem:
-            if not any(data[-_CHAIN:]):
+            if not any(data[end:]) and not any(data[-_ZEROS:]):
                 return
             raise CorruptLog(f"{where}, byte {offset}: {problem}.")
         yield Frame(payload, chain, end)

@@ -113,6 +113,19 @@ class Log:
             start += 1
             self._marks[writer] = _Mark(mark.segment, mark.offset + found.end, start, found.chain)
 
+    def holds(self, writer: str, number: int, chain: str) -> bool:
+        """Are the first ``number`` entries of a writer those that end in this chain value?
+
+        A view asks this before it goes on: after power loss it can know entries that the log has lost.
+        """
+        if number == 0:
+            return True
+        mark = self._marks.get(writer)
+        if mark is not None and mark.number == number:
+            return mark.chain.hex() == chain
+        last = next(self.read(writer, number - 1), None)
+        return last is not None and last.chain.hex() == chain
+
     def _mark(self, writer: str, name: str, last: Entry) -> None:
         data = (self.root / writer / name).read_bytes()
         header, first = read_header(data, name)

@@ -9,9 +9,10 @@ from typing import NamedTuple
 import msgspec
 import zstandard
 
+from stillhouse.errors import CorruptLog
 from stillhouse.nouns import Durability
 from stillhouse.vault.entries import GENESIS, LARGEST_PAYLOAD, SegmentHeader, frame, read_frames, read_header
-from stillhouse.vault.files import storage_errors, sync_folder, write_whole
+from stillhouse.vault.files import storage_errors, write_whole
 from stillhouse.vault.objects import Objects
 
 # What a power cut may cost at most; a disk's flush takes 1 to 10 ms, so this keeps it mostly idle.
@@ -36,8 +37,21 @@ class Torn(msgspec.Struct, frozen=True):
     kept_in: str
 
 
+class _End(NamedTuple):
+    """Where a chain ends: bytes in the segment, entries, chain value. Replaced in one step, so never half true."""
+
+    size: int
+    entries: int
+    chain: bytes
+
+
 class Writer:
-    """Appends to one chain. Safe to use from several threads; close it, or use it as a context manager."""
+    """Appends to one chain. Safe to use from several threads; close it, or use it as a context manager.
+
+    An exception can come at any moment (Ctrl-C is one). Whatever it leaves in the file beyond the known end is looked at
+    before the next append: whole frames are adopted, the rest is cut. Sealing runs in the committer's thread, which no
+    signal reaches.
+    """
 
     def __init__(self, folder: Path, objects: Objects, durability: Durability, lock: int, segment_bytes: int) -> None:
         self.name = folder.name
@@ -48,11 +62,9 @@ class Writer:
         self._mutex = threading.Lock()
         self._commit = threading.Condition(self._mutex)
         self._written = self._synced = 0
-        self._failure: OSError | None = None
-        self._closing = False
-        self._file, self._size = -1, 0
-        self._count, self._chain = 0, GENESIS
-        self._open()
+        self._failure: Exception | None = None
+        self._seal_failed = self._closing = False
+        self._path, self._file, self._end = self._open()
         self._committer = threading.Thread(target=self._commit_loop, name=f"commit-{self.name}", daemon=True)
         self._committer.start()
 
@@ -65,19 +77,23 @@ class Writer:
         if max(map(len, payloads), default=0) > LARGEST_PAYLOAD:
             raise ValueError("an entry of the log may not be larger than 256 MiB")
         with self._mutex:
-            chain, pieces = self._chain, []
+            self._raise_failure()
+            self._reconcile()
+            size, first, chain = self._end
+            pieces = []
             for payload in payloads:
                 piece, chain = frame(payload, chain)
                 pieces.append(piece)
-            self._write(b"".join(pieces))
-            first, self._chain, self._count = self._count, chain, self._count + len(payloads)
+            data = b"".join(pieces)
+            self._write(data)
+            self._end = _End(size + len(data), first + len(payloads), chain)
             self._written += 1
             ticket = self._written
             self._commit.notify_all()
-            if self._size >= self._segment_bytes:
-                self._seal()
             while self.durability is Durability.POWER and self._synced < ticket:
                 self._raise_failure()
+                self._commit.wait()
+            while self._due_to_seal() and not self._failure:
                 self._commit.wait()
         return [Position(self.name, first + place) for place in range(len(payloads))]
 
@@ -88,17 +104,20 @@ class Writer:
             self._fsync()
 
     def close(self) -> None:
-        """Make everything durable and let another process have this chain."""
+        """Make everything durable and let another process have this chain. Raises StorageError where that failed."""
         with self._mutex:
             if self._closing:
                 return
             self._closing = True
             self._commit.notify_all()
         self._committer.join()
-        with contextlib.suppress(OSError), self._mutex:
-            self._fsync()
-        os.close(self._file)
-        os.close(self._lock)
+        try:
+            with self._mutex:
+                self._raise_failure()
+                self._fsync()
+        finally:
+            os.close(self._file)
+            os.close(self._lock)
 
     def __enter__(self) -> "Writer":
         return self
@@ -108,39 +127,78 @@ class Writer:
 
     def _write(self, data: bytes) -> None:
         """Hand bytes to the operating system; a write that fails half-way is taken back."""
-        self._raise_failure()
-        view, start = memoryview(data), self._size
+        view = memoryview(data)
         try:
             with storage_errors(f"the log ({self._folder}) could not be written"):
                 while view:
                     view = view[os.write(self._file, view) :]
         except BaseException:
-            os.ftruncate(self._file, start)
+            os.ftruncate(self._file, self._end.size)
             raise
-        self._size = start + len(data)
+
+    def _reconcile(self) -> None:
+        """Take up what an interrupted append left behind."""
+        size = os.fstat(self._file).st_size
+        if size == self._end.size:
+            return
+        left = os.pread(self._file, size - self._end.size, self._end.size)
+        at, count, chain = self._end
+        for found in read_frames(left, chain, str(self._path)):
+            at, count, chain = self._end.size + found.end, count + 1, found.chain
+        os.ftruncate(self._file, at)
+        self._end = _End(at, count, chain)
+        self._written += 1
+
+    # In the committer's thread.
 
     def _commit_loop(self) -> None:
-        """One fsync for all the appends of the last moments, for as long as there are any."""
+        """One fsync for all the appends of the last moments, for as long as there are any; then seal what is full."""
         while True:
             with self._mutex:
-                while self._synced == self._written and not self._closing:
+                while self._synced == self._written and not self._closing and not self._due_to_seal():
                     self._commit.wait()
                 if self._closing:
                     return
-                target, descriptor = self._written, os.dup(self._file)
+                if self._due_to_seal():
+                    self._try_to_seal()
+                    self._commit.notify_all()
+                    continue
+                target = self._written
             try:
-                os.fsync(descriptor)
-            except OSError as failure:
+                descriptor = os.dup(self._file)  # a seal may replace the file, but only this thread seals
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+            except Exception as failure:
                 self._failure = failure
-            finally:
-                os.close(descriptor)
             with self._mutex:
                 self._commit.notify_all()
                 if self._failure:
                     return
                 self._synced = max(self._synced, target)
-                if self.durability is Durability.KILL and not self._closing:
-                    self._commit.wait_for(lambda: self._closing, timeout=COMMIT_SECONDS)
+                if self.durability is Durability.KILL:
+                    self._commit.wait_for(lambda: self._closing or self._due_to_seal(), timeout=COMMIT_SECONDS)
+
+    def _due_to_seal(self) -> bool:
+        return self._end.size >= self._segment_bytes and not self._seal_failed
+
+    def _try_to_seal(self) -> None:
+        """A seal that fails costs nothing but room: the segment grows on, and the next process seals it."""
+        try:
+            self._seal()
+        except Exception:
+            self._seal_failed = True
+
+    def _seal(self) -> None:
+        """Compress the full segment into an object, then start the next, whose header names it."""
+        self._fsync()
+        pack = self._objects.put(zstandard.ZstdCompressor(level=3).compress(self._path.read_bytes()))
+        old, old_path = self._file, self._path
+        header = SegmentHeader(self.name, self._end.entries, self._end.chain.hex(), pack)
+        self._path, self._file, self._end = self._start_segment(header)
+        os.close(old)
+        os.unlink(old_path)
 
     def _raise_failure(self) -> None:
         """After a failed fsync nobody knows what the disk holds (the kernel drops the pages): refuse from then on."""
@@ -153,55 +211,62 @@ class Writer:
             os.fsync(self._file)
         self._synced = self._written
 
-    # Opening, sealing.
+    # Opening.
 
-    def _open(self) -> None:
+    def _open(self) -> tuple[Path, int, _End]:
         names = segments(self._folder)
         if not names:
-            self._start_segment(SegmentHeader(self.name, 0, GENESIS.hex(), ""))
-            return
+            return self._start_segment(SegmentHeader(self.name, 0, GENESIS.hex(), ""))
         path = self._folder / names[-1]
         with storage_errors(f"{path} could not be opened"):
             data = path.read_bytes()
-            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-        header, first = read_header(data, str(path))
-        self._count, self._chain, end = header.first, bytes.fromhex(header.previous_chain), first.end
-        for entry in read_frames(data[first.end :], self._chain, str(path)):
-            self._count, self._chain, end = self._count + 1, entry.chain, first.end + entry.end
-        self._size = end
-        if end < len(data):
-            self._cut(data[end:], end)
-        for name in names[:-1]:  # a kill between making the new segment and removing the sealed one
-            os.unlink(self._folder / name)
+        header, end = _read_segment(data, path)
+        for name in names[:-1]:
+            self._remove_sealed(self._folder / name, header)
+        with storage_errors(f"{path} could not be opened"):
+            file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        if end.size < len(data):
+            self._cut(file, data[end.size :], end)
+        return path, file, end
 
-    def _cut(self, tail: bytes, end: int) -> None:
-        kept = self._folder / "torn" / f"{self._count:012d}"
-        write_whole(kept, tail)
-        with storage_errors(f"{self._folder} could not be mended"):
-            os.ftruncate(self._file, end)
-            os.fsync(self._file)
-        self.torn = Torn(writer=self.name, entry=self._count, bytes=len(tail), kept_in=str(kept))
-
-    def _seal(self) -> None:
-        """Compress the full segment into an object, then start the next, whose header names it."""
-        self._fsync()
-        path = self._folder / segments(self._folder)[-1]
-        data = path.read_bytes()
-        pack = self._objects.put(zstandard.ZstdCompressor(level=3).compress(data))
-        old = self._file
-        self._start_segment(SegmentHeader(self.name, self._count, self._chain.hex(), pack))
-        os.close(old)
+    def _remove_sealed(self, path: Path, header: SegmentHeader) -> None:
+        """Remove what a kill left between making a segment and removing the one before: but only if that is what it is."""
+        _, end = _read_segment(path.read_bytes(), path)
+        if (end.entries, end.chain.hex()) != (header.first, header.previous_chain) or not header.previous_pack:
+            raise CorruptLog(f"{path} is not the segment before {header.first:012d}.")
         os.unlink(path)
 
-    def _start_segment(self, header: SegmentHeader) -> None:
+    def _cut(self, file: int, tail: bytes, end: _End) -> None:
+        kept = self._folder / "torn" / f"{end.entries:012d}"
+        write_whole(kept, tail)
+        with storage_errors(f"{self._folder} could not be mended"):
+            os.ftruncate(file, end.size)
+            os.fsync(file)
+        self.torn = Torn(writer=self.name, entry=end.entries, bytes=len(tail), kept_in=str(kept))
+
+    def _start_segment(self, header: SegmentHeader) -> tuple[Path, int, _End]:
+        """A new segment, durable and open; where that fails, there is none."""
         data, _ = frame(msgspec.json.encode(header), GENESIS)
         path = self._folder / f"{header.first:012d}.segment"
-        write_whole(path, data)
-        with storage_errors(f"{path} could not be opened"):
-            path.chmod(0o644)
-            sync_folder(self._folder)
-            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-        self._count, self._chain, self._size = header.first, bytes.fromhex(header.previous_chain), len(data)
+        try:
+            write_whole(path, data)
+            with storage_errors(f"{path} could not be opened"):
+                path.chmod(0o644)
+                file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                path.unlink()
+            raise
+        return path, file, _End(len(data), header.first, bytes.fromhex(header.previous_chain))
+
+
+def _read_segment(data: bytes, path: Path) -> tuple[SegmentHeader, _End]:
+    """A segment's header, and where its whole entries end."""
+    header, first = read_header(data, str(path))
+    size, count, chain = first.end, header.first, bytes.fromhex(header.previous_chain)
+    for found in read_frames(data[first.end :], chain, str(path)):
+        size, count, chain = first.end + found.end, count + 1, found.chain
+    return header, _End(size, count, chain)
 
 
 def segments(folder: Path) -> list[str]:

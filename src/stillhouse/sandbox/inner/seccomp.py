@@ -9,17 +9,20 @@ _ARCHITECTURE_X86_64 = 0xC000003E
 _LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _JUMP_SET, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 _EPERM, _ENOSYS = 1, 38
-_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16
+_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT, _SECOND_ARGUMENT = 0, 4, 16, 24
 _CLONE, _CLONE3, _TGKILL, _CLONE_THREAD = 56, 435, 234, 0x10000
 _X32_BIT = 0x40000000
+# Of fcntl, nothing that makes the kernel signal somebody: F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_DUPFD_CLOEXEC.
+# Of ioctl, what Python's own open() and isatty() ask: TCGETS, TIOCGWINSZ, FIONREAD, FIONCLEX, FIOCLEX.
+_BY_COMMAND = {72: (0, 1, 2, 3, 1030), 16: (0x5401, 0x5413, 0x541B, 0x5450, 0x5451)}
 
 _FILES = {
-    "read": 0, "write": 1, "open": 2, "close": 3, "stat": 4, "fstat": 5, "lstat": 6, "lseek": 8, "ioctl": 16,
+    "read": 0, "write": 1, "open": 2, "close": 3, "stat": 4, "fstat": 5, "lstat": 6, "lseek": 8,
     "pread64": 17, "pwrite64": 18, "readv": 19, "writev": 20, "access": 21, "pipe": 22, "dup": 32, "dup2": 33,
-    "fcntl": 72, "fsync": 74, "fdatasync": 75, "truncate": 76, "ftruncate": 77, "getdents": 78, "getcwd": 79,
+    "fsync": 74, "fdatasync": 75, "ftruncate": 77, "getdents": 78, "getcwd": 79,
     "chdir": 80, "fchdir": 81, "rename": 82, "mkdir": 83, "rmdir": 84, "creat": 85, "unlink": 87, "readlink": 89,
-    "chmod": 90, "fchmod": 91, "umask": 95, "getdents64": 217, "openat": 257, "mkdirat": 258, "newfstatat": 262,
-    "unlinkat": 263, "renameat": 264, "readlinkat": 267, "faccessat": 269, "utimensat": 280, "dup3": 292,
+    "umask": 95, "getdents64": 217, "openat": 257, "mkdirat": 258, "newfstatat": 262,
+    "unlinkat": 263, "renameat": 264, "readlinkat": 267, "faccessat": 269, "dup3": 292,
     "pipe2": 293, "renameat2": 316, "statx": 332, "faccessat2": 439,
 }  # fmt: skip
 _MEMORY = {"mmap": 9, "mprotect": 10, "munmap": 11, "brk": 12, "mremap": 25, "madvise": 28}
@@ -61,6 +64,9 @@ def _jumps() -> bytes:
     ]
     for number in sorted(ALLOWED.values()):
         parts += [_jump(_JUMP_EQUAL, number, 0, 1), allow]
+    for number, commands in _BY_COMMAND.items():
+        checks = [part for command in commands for part in (_jump(_JUMP_EQUAL, command, 0, 1), allow)]
+        parts += [_jump(_JUMP_EQUAL, number, 0, len(checks) + 2), _statement(_LOAD, _SECOND_ARGUMENT), *checks, refuse]
     parts += [_jump(_JUMP_EQUAL, _CLONE3, 0, 1), _statement(_RETURN, _ERRNO | _ENOSYS)]
     parts += [_jump(_JUMP_EQUAL, _CLONE, 0, 4), _statement(_LOAD, _FIRST_ARGUMENT)]
     parts += [_jump(_JUMP_SET, _CLONE_THREAD, 0, 1), allow, refuse]

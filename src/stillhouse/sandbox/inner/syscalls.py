@@ -64,14 +64,15 @@ def landlock_version() -> int:
     return max(0, int(_libc.syscall(_SYS_LANDLOCK_CREATE, None, 0, 1)))
 
 
-_READ = 1 << 2 | 1 << 3  # read a file, list a folder
-_EXECUTE = 1 << 0
+_EXECUTE, _WRITE_FILE, _READ_FILE, _READ_FOLDER = 1 << 0, 1 << 1, 1 << 2, 1 << 3
+_READ = _READ_FILE | _READ_FOLDER
 _ALL_V1 = (1 << 13) - 1
 _REFER, _TRUNCATE, _IOCTL_DEVICE = 1 << 13, 1 << 14, 1 << 15
 
 
-def landlock(readable: list[str], writable: list[str]) -> None:
-    """From now on this process and its children reach only these paths (landlock(7)).
+def landlock(readable: list[str], writable: list[str], listed: list[str]) -> None:
+    """From now on this process and its children reach only these paths (landlock(7)): what is below ``readable`` to read,
+    the files ``writable`` to write, the folders ``listed`` to be in.
 
     Nothing is handled beyond the kernel's version, so that an older one restricts what it can.
     """
@@ -80,11 +81,12 @@ def landlock(readable: list[str], writable: list[str]) -> None:
     handled |= _IOCTL_DEVICE if version >= 5 else 0
     attributes = struct.pack("=Q", handled)
     ruleset = _checked(_libc.syscall(_SYS_LANDLOCK_CREATE, attributes, len(attributes), 0), "landlock")
-    for paths, wanted in ((readable, _READ | _EXECUTE), (writable, handled & ~_EXECUTE)):
+    write = (_WRITE_FILE | _READ_FILE | _TRUNCATE) & handled
+    for paths, wanted in ((readable, _READ | _EXECUTE), (writable, write), (listed, _READ_FOLDER)):
         for path in paths:
             if not os.path.exists(path):
                 continue
-            allowed = wanted if os.path.isdir(path) else wanted & (1 << 1 | 1 << 2 | _EXECUTE | _TRUNCATE) & handled
+            allowed = wanted if os.path.isdir(path) else wanted & (_WRITE_FILE | _READ_FILE | _EXECUTE | _TRUNCATE)
             descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
             rule = struct.pack("=Qi", allowed, descriptor)
             _checked(_libc.syscall(_SYS_LANDLOCK_ADD, ruleset, 1, rule, 0), f"landlock {path}")

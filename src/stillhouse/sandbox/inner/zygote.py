@@ -10,10 +10,8 @@ import json
 import os
 import resource
 import select
-import shutil
 import signal
 import sys
-import tempfile
 import time
 from typing import Any
 
@@ -63,11 +61,28 @@ def answer(header: dict[str, Any], said: bytes = b"") -> None:
     write_frame(1, said)
 
 
-def system_folders() -> list[str]:
-    """What Python needs to see: the system's libraries and its own installation."""
-    folders = ["/usr", "/lib", "/lib64", "/bin"]
-    prefix = os.path.realpath(sys.base_prefix)
-    return folders if prefix.startswith("/usr") else [*folders, prefix]
+def standard_library() -> str:
+    """The folder of this Python's own modules."""
+    return os.path.dirname(os.path.realpath(os.__file__))
+
+
+def library_folders() -> list[str]:
+    """Where the loader finds shared libraries, for modules that are imported late."""
+    named = ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu"]
+    # /usr/lib as a whole holds much more than libraries; where it is divided by architecture, that part is enough.
+    divided = os.path.isdir("/usr/lib/x86_64-linux-gnu")
+    return [folder for folder in named if os.path.isdir(folder) and (folder.endswith("linux-gnu") or not divided)]
+
+
+def installed_packages(folder: str) -> list[str]:
+    """Folders of installed packages within a folder: they may hold Stillhouse itself, and the answers to its tasks."""
+    found = []
+    for inner in ("", *(name for name in sorted(os.listdir(folder)) if name.startswith("python"))):
+        for name in ("site-packages", "dist-packages"):
+            path = os.path.join(folder, inner, name)
+            if os.path.isdir(path) and not os.path.islink(path):
+                found.append(path)
+    return found
 
 
 def enter_namespaces() -> None:
@@ -102,19 +117,24 @@ def map_identity(user: int, group: int) -> None:
 
 
 def build_root() -> None:
-    """A tmpfs with binds of the system folders, pivoted into; nothing else of the machine is left."""
+    """A tmpfs with binds of the standard library and shared libraries, pivoted into; nothing else of the machine is left."""
     syscalls.mount("none", "/", "none", syscalls.MS_REC | syscalls.MS_PRIVATE)
-    prefix = os.path.realpath(sys.base_prefix)
+    library = standard_library()
     root = next(
-        folder for folder in ("/mnt", "/tmp", "/opt") if os.path.isdir(folder) and not prefix.startswith(folder)
+        folder for folder in ("/mnt", "/tmp", "/opt") if os.path.isdir(folder) and not library.startswith(folder)
     )
     syscalls.mount("tmpfs", root, "tmpfs", syscalls.MS_NOSUID, "size=1m,mode=755")
-    for folder in system_folders():
-        if os.path.islink(folder):
-            os.symlink(os.readlink(folder), root + folder)
-        elif os.path.isdir(folder):
-            os.makedirs(root + folder)
-            syscalls.mount(folder, root + folder, "none", syscalls.MS_BIND | syscalls.MS_REC)
+    for folder in sorted({library, *map(os.path.realpath, library_folders())}):
+        place = root + folder
+        if not os.path.isdir(folder) or os.path.exists(place):  # the latter: it lies within one that is there already
+            continue
+        os.makedirs(place)
+        syscalls.mount(folder, place, "none", syscalls.MS_BIND | syscalls.MS_REC)
+        for packages in installed_packages(folder):
+            syscalls.mount("tmpfs", root + packages, "tmpfs", syscalls.MS_RDONLY, "size=4k")
+    for link in ("/lib", "/lib64"):
+        if os.path.islink(link):
+            os.symlink(os.readlink(link), root + link)
     for file in ("/etc/ld.so.cache", "/dev/null", "/dev/zero", "/dev/urandom"):
         if os.path.exists(file):
             os.makedirs(os.path.dirname(root + file), exist_ok=True)
@@ -153,14 +173,27 @@ def can_become_nobody() -> bool:
 
 
 def enter_landlock(scratch: str) -> None:
-    """Without namespaces: everything but the system folders and ``scratch`` out of reach."""
-    step_down = can_become_nobody() and anyone_may_enter(os.path.realpath(sys.base_prefix))
-    if step_down:
-        os.chown(scratch, NOBODY, NOBODY)
-    readable = [*system_folders(), "/etc/ld.so.cache", "/dev/urandom", "/dev/zero"]
-    syscalls.landlock(readable, [scratch, "/dev/null"])
+    """Without namespaces: only the standard library and shared libraries within reach, and nothing to write to."""
+    library = standard_library()
+    step_down = can_become_nobody() and anyone_may_enter(library)
+    readable = ["/etc/ld.so.cache", "/dev/urandom", "/dev/zero"]
+    for folder in sorted({library, *map(os.path.realpath, library_folders())}):
+        hidden = installed_packages(folder)
+        if not hidden:
+            readable.append(folder)
+            continue
+        # A rule holds for all that lies below, so a folder with packages in it is opened piece by piece.
+        readable += [
+            path for name in os.listdir(folder) if not holds_packages(path := os.path.join(folder, name), hidden)
+        ]
+    syscalls.landlock(readable, ["/dev/null"], listed=[scratch])
     if step_down:
         become_nobody()
+
+
+def holds_packages(path: str, hidden: list[str]) -> bool:
+    """Is a path one of the hidden folders, or above one?"""
+    return any(folder == path or folder.startswith(path + "/") for folder in hidden)
 
 
 def anyone_may_enter(path: str) -> bool:
@@ -174,7 +207,7 @@ def anyone_may_enter(path: str) -> bool:
 
 def supervise(job: dict[str, Any], isolated: bool, scratch: str) -> None:
     """Run one program to its end or its limits, and answer."""
-    folder = "/tmp" if isolated else tempfile.mkdtemp(dir=scratch)
+    folder = "/tmp" if isolated else scratch
     reading, writing = os.pipe()
     started = time.monotonic()
     child = os.fork()
@@ -187,8 +220,6 @@ def supervise(job: dict[str, Any], isolated: bool, scratch: str) -> None:
         os.kill(child, signal.SIGKILL)
     _, status, usage = os.wait4(child, 0)
     wall = time.monotonic() - started
-    if not isolated:
-        shutil.rmtree(folder, ignore_errors=True)
     header = {
         "ending": "not isolated" if not said and status == NOT_ISOLATED << 8 else ending,
         "signal": os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0,

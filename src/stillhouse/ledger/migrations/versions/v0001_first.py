@@ -52,6 +52,7 @@ def upgrade() -> None:
         "cursors",
         sa.Column("writer", sa.String(8), primary_key=True),
         sa.Column("number", sa.BigInteger, nullable=False),
+        sa.Column("chain", sa.String(64), nullable=False),
     )
     op.create_table(
         "datasets",
