@@ -4,6 +4,7 @@ import os
 import subprocess
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -153,6 +154,35 @@ def test_applying_twice_changes_nothing(recorder, ledger, log):
         connection.execute(schema.cursors.delete())
     assert ledger.catch_up(log) == 2
     assert (ledger.counts()["answers"], ledger.counts()["asked"]) == (1, 1)
+
+
+def test_a_view_that_knows_more_than_the_log_is_built_anew(tmp_path, ledger):
+    """After power loss the log may have lost its last moments, while the database has kept them."""
+    log = Log(tmp_path / "folder", Objects(MemoryBackend()))
+    first = Recorder(log, ledger, Organisation(), by="x")
+    first.record(answered("kept"))
+    segment = next((tmp_path / "folder").rglob("*.segment"))
+    size = segment.stat().st_size
+    first.record(answered("lost1"), answered("lost2"))
+    first.refresh()
+    first.close()
+    with segment.open("r+b") as file:
+        file.truncate(size)
+    log = Log(tmp_path / "folder", Objects(MemoryBackend()))
+    again = Recorder(log, ledger, Organisation(), by="x")
+    again.record(answered("new1"), answered("new2"), answered("new3"))
+    again.refresh()
+    found = queries.answers(ledger, ["kept", "lost1", "lost2", "new1", "new2", "new3"])
+    assert sorted(found) == ["kept", "new1", "new2", "new3"]
+    fresh = Log(tmp_path / "folder", Objects(MemoryBackend()))
+    assert ledger.differences(fresh) == []
+    again.close()
+
+
+def test_a_count_that_no_column_holds_is_clamped(recorder, ledger):
+    recorder.record(msgspec.structs.replace(answered("a"), usage=Usage(2**63 - 1, 5)))
+    recorder.refresh()
+    assert queries.answers(ledger, ["a"])["a"].usage == Usage(2**53, 5)
 
 
 def test_two_processes_write_and_both_see_all(url, log, ledger):

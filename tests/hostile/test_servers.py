@@ -114,6 +114,17 @@ def test_a_connection_that_breaks_off(home, serve):
     assert (again["answers"], again["paid"]) == (3, 1), "asked again by decision: a new run of the command"
 
 
+@pytest.mark.parametrize("tokens", [2**63, 10**24, -5, 1.5, "many", None, True])
+def test_counts_of_tokens_that_cannot_be(home, serve, tokens):
+    async def counting(server, body):
+        return web.json_response(chat(code_answer(body), completion_tokens=tokens))
+
+    done = collect(home, serve(counting), 2).json
+    assert done["answers"] == 2
+    assert home("status", "--json").json["counts"]["answers"] == 2, "and the home opens again"
+    home("doctor")
+
+
 def test_redirects_are_not_followed(home, serve):
     other = serve()
 

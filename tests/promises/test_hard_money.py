@@ -91,6 +91,46 @@ def test_a_refusal_is_free_and_a_broken_connection_is_not(home, serve):
     assert (done["answers"], done["failed"], done["unsettled"]) == (1, 2, 1)
 
 
+@pytest.mark.parametrize("status", [500, 502, 504])
+def test_an_error_that_may_have_been_billed_is_charged_each_time(home, serve, status):
+    async def failing(server, body):
+        return web.json_response({"error": "late"}, status=status, headers={"Retry-After": "0.05"})
+
+    server = serve(failing)
+    home.add_mock(server.url, "mock", *PRICES)
+    home.prompts(5)
+    ran = home("collect", home.recipe(budget="0.035", max_tokens=10, in_flight=2), "--json", code=5)
+    assert len(server.requests) == 3, "three calls of one cent fit, whether they are tries or new questions"
+    assert ran.json["unsettled"] == 3
+
+
+def test_the_same_question_twice_is_reserved_and_paid_once(home, serve):
+    server = serve()
+    home.add_mock(server.url, "mock", *PRICES)
+    rows = [{"id": name, "messages": [{"role": "user", "content": "add 0"}]} for name in ("a", "b", "c")]
+    home.write("prompts.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    done = home("collect", home.recipe(budget="0.01", max_tokens=10), "--json").json
+    assert (len(server.requests), done["answers"], Decimal(done["spent"])) == (1, 1, Decimal("0.005"))
+
+
+def test_a_wrong_key_holds_no_money(home, serve):
+    async def wrong(server, body):
+        await asyncio.sleep(0.05)
+        return web.json_response({"error": {"message": "wrong key"}}, status=401)
+
+    server = serve(wrong)
+    home.add_mock(server.url, "mock", *PRICES)
+    home.prompts(20)
+    recipe = home.recipe(budget="0.087", max_tokens=10, in_flight=8)
+    assert home("collect", recipe, "--json", code=1).json["error"] == "TeacherRejected"
+
+    async def right(server, body):
+        return web.json_response(chat(code_answer(body), completion_tokens=4))
+
+    server.answer = right
+    assert home("collect", recipe, "--json").json["answers"] == 20
+
+
 def test_what_has_no_price_is_refused(home):
     words = [
         "teacher",

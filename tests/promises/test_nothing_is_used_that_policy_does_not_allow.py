@@ -71,6 +71,9 @@ def test_organisation_facts_change_decisions_and_are_read_from_the_home(home, se
         {"base_url": "https://api.openai.com/v1"},
         {"base_url": "https://openrouter.ai/api/v1"},
         {"base_url": "https://x.openai.azure.com", "channel": "official"},
+        {"base_url": "", "lab": "mylab", "channel": "open-weights"},
+        {"base_url": "", "lab": "openai", "channel": "official"},
+        {"base_url": "", "kind": "anthropic", "lab": "anthropic", "channel": "official"},
     ],
 )
 def test_a_known_host_that_contradicts_its_declaration_is_refused(home, changes):

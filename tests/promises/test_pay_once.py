@@ -16,6 +16,7 @@ import time
 import pytest
 from aiohttp import web
 
+from tests.conftest import TASK
 from tests.server import chat, code_answer
 
 
@@ -95,6 +96,39 @@ def test_kills_at_random_moments(home, serve):
     assert (doctor["log"], doctor["ledger"]) == ("note", "ok")
     calm = home("collect", home.recipe(samples=5, dataset="again"), "--json").json
     assert (calm["paid"], calm["content_digest"]) == (0, done["content_digest"])
+
+
+def test_the_same_question_under_two_names_is_bought_once(home, serve, sandboxed):
+    server = serve()
+    home.add_mock(server.url)
+    question = [{"role": "user", "content": "add 0"}]
+    rows = [{"id": name, "messages": question, **TASK} for name in ("a", "b")]
+    rows[1]["tests"] = [{"arguments": [1], "returns": 1}]
+    home.write("prompts.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    done = home("run", home.recipe(samples=2), "--json").json
+    assert sum(server.answered.values()) == 2
+    assert done["verified"] == 2, "each task judges the shared answers by its own tests"
+    home.write("prompts.jsonl", json.dumps({**rows[0], "id": "renamed"}))
+    renamed = home("run", home.recipe(samples=2), "--json").json
+    assert (renamed["reused"], renamed["verified"], sum(server.answered.values())) == (2, 1, 2)
+
+
+def test_what_arrived_before_an_interrupt_is_kept(home, serve):
+    """Answers are written down by the thread that receives them, not when the main thread comes to it."""
+    server = serve(delay=0.01)
+    home.add_mock(server.url)
+    home.prompts(400)
+    process = home.start("collect", home.recipe(in_flight=64), "--json")
+    deadline = time.monotonic() + 20
+    while server.answered.total() < 100 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGINT)
+    process.communicate(timeout=20)
+    answered = server.answered.total()
+    kept = home("status", "--json").json["counts"]["answers"]
+    assert 0 <= answered - kept <= 64, "at most what was on the wire at that moment"
+    home("collect", home.recipe(in_flight=64))
+    assert server.answered.total() - 400 == answered - kept
 
 
 CRASH = """

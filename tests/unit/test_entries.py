@@ -53,6 +53,16 @@ def test_any_flipped_bit_is_an_error(payloads, data):
         read(bytes(whole))
 
 
+@given(PAYLOADS, st.data())
+def test_a_flipped_bit_before_trailing_zeros_cuts_nothing_that_is_whole(payloads, data):
+    """Damage in the middle stays damage, whatever stands at the end of the file."""
+    whole = bytearray(segment(payloads) + segment([b"another"]))
+    place = data.draw(st.integers(0, len(segment(payloads)) - 1))
+    whole[place] ^= 1
+    with pytest.raises(CorruptLog):
+        read(bytes(whole) + bytes(64))
+
+
 @given(st.lists(st.binary(min_size=1, max_size=10), min_size=2, max_size=5, unique=True), st.data())
 def test_order_is_fixed(payloads, data):
     swapped = data.draw(st.permutations(payloads).filter(lambda p: p != payloads))

@@ -161,6 +161,10 @@ def test_declarations_that_contradict_a_known_host_are_refused():
         {"lab": "deepseek"},
         {"base_url": "https://openrouter.ai/api/v1"},
         {"base_url": "https://API.OpenAI.com:443/v1", "lab": "other"},
+        {"base_url": "https://api.openai.com./v1", "lab": "other"},
+        {"terms": ("licence/mit",)},
+        {"terms": (OWN_TERMS,)},
+        {"base_url": "https://openrouter.ai/api/v1", "channel": Channel.INTERMEDIARY, "terms": ("licence/mit",)},
     ):
         with pytest.raises(TeacherContradiction):
             check_declaration(teacher(**changes))

@@ -229,6 +229,18 @@ def candidate(number: int, code: str, verdict: Verdict = PASSED, split: str = "t
     return Candidate(f"k{number}-{code}", task, 0, f"```\n{code}\n```", code, "stop", 7, verdict)
 
 
+def test_what_is_exported_is_what_is_checked():
+    """Held-out words in another message, or in the prose around a harmless code block."""
+    clean = candidate(1, "def f(x): return x")
+    protected = protect([SECRET], [])
+    hidden = SECRET.messages[0].content
+    prose = clean._replace(text=f"{hidden}\n{clean.text}")
+    system = msgspec.structs.replace(clean.task, messages=(Message("system", hidden), *clean.task.messages))
+    assert form([clean], protected, YES).rows
+    for sneaky in (prose, clean._replace(task=system)):
+        assert list(form([sneaky], protected, YES).funnel[3].dropped) == ["shares words with the held-out"]
+
+
 YES, NO = {7: Decision(Use.TRAIN, True, "yes")}, {7: Decision(Use.TRAIN, False, "no")}
 SECRET = Task(id="secret", messages=(Message("user", "the quick brown fox jumps over the lazy dog at noon today"),),
               solution="def g(a):\n    return a * 1234 + 1", split="held-out")  # fmt: skip

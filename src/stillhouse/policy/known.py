@@ -17,6 +17,7 @@ class KnownHost(msgspec.Struct, frozen=True):
     host: str
     channel: Channel
     lab: str = ""
+    services: tuple[str, ...] = ()
 
 
 class KnownWeights(msgspec.Struct, frozen=True):
@@ -41,7 +42,7 @@ def _known() -> _Known:
 
 def known_host(base_url: str) -> KnownHost | None:
     """What is known of the host of an address."""
-    host = urlsplit(base_url).hostname or ""
+    host = (urlsplit(base_url).hostname or "").rstrip(".")
     for known in _known().host:
         if host == known.host.lstrip(".") or (known.host.startswith(".") and host.endswith(known.host)):
             return known
@@ -61,6 +62,12 @@ def check_declaration(teacher: Teacher) -> None:
         if host.channel is not teacher.channel and not personal:
             raise TeacherContradiction(
                 f"{teacher.name}: {host.host.lstrip('.')} is known as {host.channel}, but {teacher.channel} was declared."
+            )
+        bound = tuple(f"{service}/" for service in host.services)
+        if bound and not any(terms.startswith(bound) for terms in teacher.terms):
+            raise TeacherContradiction(
+                f"{teacher.name}: whoever uses {host.host.lstrip('.')} is bound by terms of {' or '.join(host.services)}, and "
+                f"{', '.join(teacher.terms)} was declared."
             )
         if host.lab and host.lab != teacher.lab:
             raise TeacherContradiction(

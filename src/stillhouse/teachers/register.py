@@ -18,7 +18,13 @@ from stillhouse.policy.decide import OWN_TERMS
 from stillhouse.policy.known import check_declaration, known_weights
 from stillhouse.policy.registry import resolve
 from stillhouse.recorder import Recorder, now
+from stillhouse.teachers.anthropic import AnthropicDialect
+from stillhouse.teachers.openai import OpenAIDialect
 
+DEFAULT_BASE_URLS = {
+    TeacherKind.OPENAI: OpenAIDialect.default_base_url,
+    TeacherKind.ANTHROPIC: AnthropicDialect.default_base_url,
+}
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
@@ -28,6 +34,9 @@ def register(recorder: Recorder, teacher: Teacher, *, unmetered: bool) -> Teache
     Raises UsageError for what is missing, TeacherContradiction for what is not so, NameTaken where the name stands for
     another teacher already.
     """
+    default = DEFAULT_BASE_URLS.get(teacher.kind, "")
+    if default and not teacher.base_url:
+        teacher = msgspec.structs.replace(teacher, base_url=default)  # what is not said is checked all the same
     _check_shape(teacher, unmetered)
     teacher = _with_weights(teacher)
     check_declaration(teacher)
