@@ -110,8 +110,9 @@ def _text(value: Any) -> str:
 
 
 def _status(header: dict[str, Any], done: bool, limits: Limits) -> str:
-    # The kernel ends a program at its CPU limit by its own clock, which can be a tick ahead of the usage it reports.
-    if header["signal"] and header["cpu_seconds"] >= _NEARLY * limits.cpu_seconds:
+    # One that ignored SIGXCPU was killed a second later; the usage that the kernel reports can lag behind its own clock.
+    killed = header["signal"] == signal.SIGKILL and header["cpu_seconds"] >= _NEARLY * limits.cpu_seconds
+    if header["signal"] == signal.SIGXCPU or killed:
         return "timeout"
     if header["ending"] in ("stalled", "output"):
         return str(header["ending"])

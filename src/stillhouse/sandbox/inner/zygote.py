@@ -284,9 +284,9 @@ def own_namespaces() -> None:
 
 
 def set_limits(job: dict[str, Any]) -> None:
-    """Kernel limits. At the CPU limit the kernel sends SIGKILL, which the first process of a namespace cannot ignore."""
+    """Kernel limits. The soft CPU limit ends a program with SIGXCPU; one that ignores it, a second later with SIGKILL."""
     cpu, memory = job["cpu_seconds"], job["memory_bytes"]
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu))
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 1))
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_FSIZE, (16 << 20, 16 << 20))
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
