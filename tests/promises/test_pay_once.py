@@ -37,6 +37,13 @@ def test_finished_work_is_not_bought_again(home, serve):
     assert max(server.answered.values()) == 1
 
 
+def test_another_server_is_another_teacher(home, serve):
+    home.prompts(2)
+    home.add_mock(serve().url, "one")
+    home.add_mock(serve().url, "two")
+    assert [home("collect", home.recipe(name), "--json").json["paid"] for name in ("one", "two")] == [2, 2]
+
+
 def test_another_parameter_is_another_answer(home, serve):
     home.add_mock(serve().url)
     home.prompts(2)

@@ -81,26 +81,41 @@ def prepare(app: App, recipe: Recipe) -> Prepared:
     return Prepared(recipe, teacher, tasks, options, plan_collection(app.recorder, teacher, tasks, options))
 
 
+class Gathered(NamedTuple):
+    """Answers, what they are worth, and what it took."""
+
+    collected: Collected
+    answers: tuple[StoredAnswer, ...]
+    verdicts: dict[tuple[str, str], Verdict]
+    stages: dict[str, float]
+    budget_reached: BudgetReached | None
+
+
 def run(app: App, recipe: Recipe, progress: Progress, *, judged: bool) -> RunOutcome:
     """Run a recipe up to its dataset; ``judged`` false leaves the answers' code alone (``stillhouse collect``)."""
     with app.alone(f"run-{recipe.run}"):
-        stages: dict[str, float] = {}
         prepared = prepare(app, recipe)
-        started = time.monotonic()
-        collected, reached = _collect(app, prepared, progress)
-        stages["collect"] = time.monotonic() - started
-        found = queries.answers(app.ledger, [ask.key for ask in prepared.collection.asks])
-        wanted = prepared.collection.wanted
-        answers = tuple(found[ask.key]._replace(task=ask.task) for ask in wanted if ask.key in found)
-        started = time.monotonic()
-        verdicts = _verify(app, prepared, answers, progress) if judged else {}
-        stages["verify"] = time.monotonic() - started
+        got = gather(app, prepared, progress, judged=judged)
         started = time.monotonic()
         progress.start("form the dataset", 0)
-        formed, dataset = _form(app, prepared, answers, verdicts)
+        formed, dataset = _form(app, prepared, got.answers, got.verdicts)
         progress.finish(f"{dataset.label}: {dataset.rows} rows")
-        stages["dataset"] = time.monotonic() - started
-        return RunOutcome(prepared, collected, answers, verdicts, formed, dataset, stages, reached)
+        stages = {**got.stages, "dataset": time.monotonic() - started}
+    return RunOutcome(prepared, got.collected, got.answers, got.verdicts, formed, dataset, stages, got.budget_reached)
+
+
+def gather(app: App, prepared: Prepared, progress: Progress, *, judged: bool) -> Gathered:
+    """Collect what is missing, and judge it where that is wanted."""
+    started = time.monotonic()
+    collected, reached = _collect(app, prepared, progress)
+    stages = {"collect": time.monotonic() - started}
+    found = queries.answers(app.ledger, [ask.key for ask in prepared.collection.asks])
+    wanted = prepared.collection.wanted
+    answers = tuple(found[ask.key]._replace(task=ask.task) for ask in wanted if ask.key in found)
+    started = time.monotonic()
+    verdicts = _verify(app, prepared, answers, progress) if judged else {}
+    stages["verify"] = time.monotonic() - started
+    return Gathered(collected, answers, verdicts, stages, reached)
 
 
 def spread(tasks: Sequence[Task], limit: int) -> tuple[Task, ...]:

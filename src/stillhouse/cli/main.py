@@ -8,7 +8,7 @@ import traceback
 import typer
 
 from stillhouse import __version__, interrupts
-from stillhouse.cli import dataset, home, lineage, plan, policy, run, teacher, terms, vault
+from stillhouse.cli import dataset, home, lineage, model, plan, policy, run, teacher, terms, vault
 from stillhouse.errors import Interrupted, StillhouseError, StorageError, UsageError
 
 EPILOG = "Any command also takes --debug, which shows a traceback where something fails."
@@ -27,6 +27,7 @@ run.add_to(cli)
 for name, noun in (
     ("teacher", teacher),
     ("dataset", dataset),
+    ("model", model),
     ("plan", plan),
     ("terms", terms),
     ("policy", policy),

@@ -220,8 +220,12 @@ def _stamps(teacher: Teacher, options: CollectOptions) -> list[Stamp]:
 
 
 def teacher_identity(teacher: Teacher) -> str:
-    """What makes two teachers give the same answers: not the name that they are registered by."""
-    return digest_value([teacher.kind, teacher.lab, teacher.model, teacher.channel, teacher.weights_digest])
+    """What makes two teachers the same: not the name that they are registered by.
+
+    The address is part of it, since a model of one name can be another at another host.
+    """
+    parts = [teacher.kind, teacher.lab, teacher.model, teacher.channel, teacher.weights_digest, teacher.base_url]
+    return digest_value(parts)
 
 
 def _asks(teacher: Teacher, tasks: Sequence[Task], options: CollectOptions) -> Iterable[Ask]:
