@@ -233,7 +233,7 @@ def test_interning(recorder, ledger):
         recorder.intern([stamps], {prompt_digest(messages): messages})
     recorder.refresh()
     assert queries.stamp_sets(ledger)[stamps.id].stamps == stamps.stamps
-    assert queries.prompt_messages(ledger, [prompt_digest(messages)]) == {prompt_digest(messages): messages}
+    assert queries.prompt_digests(ledger) == {prompt_digest(messages)}
     assert (ledger.counts()["stamp_sets"], ledger.counts()["prompts"]) == (1, 1)
     assert Recorder(recorder.log, ledger, Organisation(), by="x")._stamps == {stamps.id}
 

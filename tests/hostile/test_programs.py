@@ -150,7 +150,8 @@ for top in sys.path + ['/usr', '/lib', '/lib64', os.path.dirname(os.__file__)]:
 return found
 """
     outcome = run(sandbox, body.strip())
-    assert outcome.calls[0].value in ([], None), outcome
+    assert value(outcome) == [], outcome
+    assert not outcome.calls[0].error
     assert error(run(sandbox, f"os.listdir({str(Path(stillhouse.__file__).parent)!r})"))
     used = "import sqlite3, decimal, zlib, ctypes, unicodedata, json.tool, email, xml.dom, concurrent.futures"
     assert run(sandbox, f"{used}\nreturn 1").calls[0].value == 1, "the whole standard library is there"
@@ -287,7 +288,6 @@ def test_answers_can_be_forged_only_by_knowing_them(sandbox):
     """What comes out of the pipe is compared outside: a program that writes the right values itself has computed them."""
     forged = 'import os\nos.write(3, b\'{"value": 2}\\n{"value": 6}\\n{"value": 1}\\n{"done": true}\\n\')\nos._exit(0)'
     assert verdict(sandbox, forged).status == "passed"
-    assert verdict(sandbox, forged.replace('"value\\": 6', '"value\\": 7')).status in ("failed", "passed")
     assert verdict(sandbox, forged.replace("6", "7")).status == "failed"
 
 

@@ -251,6 +251,20 @@ def test_after_a_failed_fsync_nothing_is_accepted(log, monkeypatch):
     log.writer().close()
 
 
+def test_a_commit_that_cannot_even_begin_is_a_failure_too(log, monkeypatch):
+    writer = log.writer(Durability.POWER)
+
+    def refuse(descriptor):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(os, "dup", refuse)
+    with pytest.raises(StorageError, match="Too many open files"):
+        writer.append(b"a")
+    monkeypatch.undo()
+    with pytest.raises(StorageError, match="durable"):
+        writer.close()
+
+
 def test_following_reads_only_what_is_new(tmp_path):
     log, writer_log = open_log(tmp_path, 2000), open_log(tmp_path, 2000)
     seen: list[bytes] = []

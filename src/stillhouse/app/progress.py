@@ -17,19 +17,3 @@ class Progress(Protocol):
 
     def finish(self, message: str = "") -> None:
         """The stage is over."""
-
-
-class Silent:
-    """Nobody listens."""
-
-    def start(self, stage: str, total: int) -> None:
-        """Ignored."""
-
-    def update(self, done: int, message: str = "") -> None:
-        """Ignored."""
-
-    def say(self, message: str) -> None:
-        """Ignored."""
-
-    def finish(self, message: str = "") -> None:
-        """Ignored."""

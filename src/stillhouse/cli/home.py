@@ -32,7 +32,7 @@ def status(home: Home = None, as_json: Json = False) -> None:
     from stillhouse.ledger import queries
 
     with opened(home) as app:
-        counts = queries.totals(app.ledger)
+        counts = app.ledger.counts()
         datasets = queries.datasets(app.ledger)
         checkpoints = str(app.settings.checkpoints) if app.settings.checkpoints else None
         value = {

@@ -15,7 +15,6 @@ from stillhouse.ledger import schema
 from stillhouse.ledger.store import Ledger, database_errors
 from stillhouse.nouns import (
     DatasetVersion,
-    Message,
     Plan,
     Receipt,
     Stamp,
@@ -98,15 +97,6 @@ def stamp_sets(ledger: Ledger) -> dict[int, StampSet]:
 def prompt_digests(ledger: Ledger) -> set[str]:
     """The prompts that the log already has."""
     return {row.prompt for row in _all(ledger, select(schema.prompts.c.prompt))}
-
-
-def prompt_messages(ledger: Ledger, digests: Iterable[str]) -> dict[str, tuple[Message, ...]]:
-    """The messages of prompts."""
-    table = schema.prompts
-    return {
-        row.prompt: _decode(row.messages, tuple[Message, ...])
-        for row in _by_keys(ledger, table, table.c.prompt, digests)
-    }
 
 
 def answers(ledger: Ledger, keys: Iterable[str]) -> dict[str, StoredAnswer]:
@@ -196,11 +186,6 @@ def plans(ledger: Ledger) -> list[StoredPlan]:
         plan = _decode(row.plan, Plan)
         found.setdefault(row.digest, StoredPlan(row.digest, row.at, plan, tuple(receipts.get(row.digest, ()))))
     return list(found.values())
-
-
-def totals(ledger: Ledger) -> dict[str, int]:
-    """Rows of every table: the size of what is known."""
-    return ledger.counts()
 
 
 def _ordered(table: Table) -> Select[Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from stillhouse import facts
 from stillhouse.canon import digest_value
-from stillhouse.errors import BudgetReached, Interrupted, PlanRefused, RefusedError, StorageError
+from stillhouse.errors import BudgetReached, Interrupted, LedgerUnavailable, PlanRefused, RefusedError, StorageError
 from stillhouse.nouns import Decision, Plan, Receipt
 from stillhouse.plans.money import usd
 from stillhouse.recorder import Recorder, now
@@ -52,21 +52,26 @@ def executing(recorder: Recorder, plan: Plan, facts_digest: str) -> Iterator[dic
         raise PlanRefused("What it rests on has changed since it was made.")
     recorder.record(facts.PlanMade(at=now(), by=recorder.by, digest=digest, plan=plan))
     result: dict[str, Any] = {}
-    outcome = "failed"
     try:
         yield result
-        outcome = "done"
-    except (BudgetReached, Interrupted, KeyboardInterrupt):
-        outcome = "stopped"
+    except BaseException as failure:
+        # The block's own error says more than that its receipt could not be written.
+        with contextlib.suppress(StorageError, LedgerUnavailable):
+            _leave_receipt(recorder, digest, _outcome(failure), result)
         raise
-    except RefusedError:
-        outcome = "refused"
-        raise
-    finally:
-        receipt = Receipt(plan=digest, outcome=outcome, result=result, made=now())
-        with contextlib.suppress(StorageError):  # the block's own error says more than the receipt's
-            recorder.record(facts.ReceiptLeft(at=now(), by=recorder.by, receipt=receipt))
-            recorder.refresh()
+    _leave_receipt(recorder, digest, "done", result)
+
+
+def _outcome(failure: BaseException) -> str:
+    if isinstance(failure, BudgetReached | Interrupted | KeyboardInterrupt):
+        return "stopped"
+    return "refused" if isinstance(failure, RefusedError) else "failed"
+
+
+def _leave_receipt(recorder: Recorder, plan: str, outcome: str, result: dict[str, Any]) -> None:
+    receipt = Receipt(plan=plan, outcome=outcome, result=result, made=now())
+    recorder.record(facts.ReceiptLeft(at=now(), by=recorder.by, receipt=receipt))
+    recorder.refresh()
 
 
 def _text(moment: datetime) -> str:

@@ -27,7 +27,7 @@ _HOPELESS = frozenset({401, 403, 404})
 _TRIES = 6
 _MOST_TOKENS = 2**40  # more is not a count of tokens
 _TRIES_TO_CONNECT = 3
-_LONGEST_WAIT = 60.0
+_FIRST_WAIT, _LONGEST_WAIT = 0.5, 60.0
 _CONNECT_SECONDS = 10.0
 _STOP_POLL_SECONDS = 0.1
 _SETTLE_POLL_SECONDS = 0.02
@@ -65,7 +65,6 @@ class HttpOptions(NamedTuple):
     key: str = ""
     in_flight: int = 64
     stall_seconds: float = STALL_SECONDS
-    first_wait: float = 0.5
 
 
 class HttpTeacher:
@@ -119,7 +118,7 @@ class HttpTeacher:
                         return
                     try:
                         await self._ask(session, ask, round_)
-                    except StillhouseError as failure:
+                    except Exception as failure:  # whatever it is, no other call may wait for this one to be settled
                         round_.error = round_.error or failure
                         return
 
@@ -131,10 +130,8 @@ class HttpTeacher:
 
             tasks = [asyncio.create_task(work()) for _ in range(self._options.in_flight)]
             watching = asyncio.create_task(watch())
-            results = await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)  # they keep their errors in the round
             watching.cancel()
-        unexpected = (result for result in results if isinstance(result, Exception))
-        round_.error = round_.error or next(unexpected, None)
 
     async def _admitted(self, ask: Ask, round_: "_Round") -> bool:
         """Admit a call; wait for the budget while calls are out that may cost less than is held for them."""
@@ -187,7 +184,7 @@ class HttpTeacher:
 
     def _backoff(self, attempt: int) -> float:
         """Exponential with jitter, for when the teacher names no time of its own."""
-        base: float = min(_LONGEST_WAIT, self._options.first_wait * 2.0 ** (attempt - 1))
+        base: float = min(_LONGEST_WAIT, _FIRST_WAIT * 2.0 ** (attempt - 1))
         return base * (0.5 + random.random() / 2)  # noqa: S311
 
     async def _try(self, session: aiohttp.ClientSession, ask: Ask) -> tuple[Reply | Failure, float]:

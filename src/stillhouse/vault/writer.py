@@ -97,12 +97,6 @@ class Writer:
                 self._commit.wait()
         return [Position(self.name, first + place) for place in range(len(payloads))]
 
-    def sync(self) -> None:
-        """Return when everything appended so far survives power loss."""
-        with self._mutex:
-            self._raise_failure()
-            self._fsync()
-
     def close(self) -> None:
         """Make everything durable and let another process have this chain. Raises StorageError where that failed."""
         with self._mutex:
