@@ -15,18 +15,25 @@
     |   `-- SandboxUnavailable            no isolation on this machine that is good enough for untrusted code
     |-- IntegrityError                 4  integrity violated
     |   |-- CorruptLog                    a log entry that does not match its checksum or chain
-    |   `-- CorruptObject                 an object that does not match its digest
+    |   |-- CorruptObject                 an object that does not match its digest
+    |   `-- CorruptCheckpoint             a training checkpoint that is not what was written
     |-- BudgetReached                  5  the cap was reached; what was collected is a clean dataset
     |-- HomeError                      1  the home folder cannot be used
     |   |-- HomeMissing                   there is none
     |   |-- HomeNewer                     it was written by a newer Stillhouse
-    |   `-- HomeBusy                      another run holds it
+    |   |-- HomeBusy                      another run holds it
+    |   `-- KeyUnusable                   its signing key cannot be used
     |-- StorageError                   1  the disk refused
     |-- LedgerUnavailable              1  the database refused
     |-- TeacherError                   1  the teacher failed
     |   |-- TeacherUnreachable            no connection, or a stalled one
     |   |-- TeacherRejected               it answered with an error that retrying will not cure
     |   `-- ModelUnusable                 a model folder that cannot be loaded
+    |-- TrainingError                  1  the student could not be trained
+    |   |-- NothingToLearn                no record is left to learn from
+    |   |-- LossNotFinite                 the loss became infinite or no number at all
+    |   |-- TokenizersDiffer              a distribution over other tokens than the student's
+    |   `-- CheckpointForeign             a checkpoint of another version, or of another training
     |-- MissingExtra                   1  an optional part is not installed
     `-- Interrupted                  130  Ctrl-C
 
@@ -131,6 +138,12 @@ class CorruptObject(IntegrityError):
     """An object does not match its digest."""
 
 
+class CorruptCheckpoint(IntegrityError):
+    """A training checkpoint is not what was written."""
+
+    next_step = "Delete that checkpoint's folder and run the command again: it goes on from the one before it."
+
+
 class BudgetReached(StillhouseError):
     """The budget is reached; nothing more was asked."""
 
@@ -160,6 +173,12 @@ class HomeBusy(HomeError):
     """Another run is at work on this."""
 
     next_step = "Wait for it to end, or stop it; then run the command again: it goes on where things stand."
+
+
+class KeyUnusable(HomeError):
+    """The home's signing key cannot be used."""
+
+    next_step = "Restore keys/home.key from your backup; a new key would be an unknown signer to everybody."
 
 
 class StorageError(StillhouseError):
@@ -194,6 +213,36 @@ class ModelUnusable(TeacherError):
     """The model cannot be loaded."""
 
     next_step = "Point --weights at a folder with config, tokenizer and safetensors, or at a .gguf file."
+
+
+class TrainingError(StillhouseError):
+    """The student could not be trained."""
+
+    next_step = "Correct what it names, then run the command again."
+
+
+class NothingToLearn(TrainingError):
+    """There is nothing to learn from."""
+
+    next_step = "`stillhouse dataset show` says why records were dropped; ask for more samples or other tasks."
+
+
+class LossNotFinite(TrainingError):
+    """The loss is not a finite number any more."""
+
+    next_step = "Lower [train] learning_rate; the checkpoints before this step are kept."
+
+
+class TokenizersDiffer(TrainingError):
+    """Teacher and student cut text into different tokens, so their distributions cannot be compared."""
+
+    next_step = 'Use a teacher with the same tokenizer, or [train] signal = "text".'
+
+
+class CheckpointForeign(TrainingError):
+    """This checkpoint was not made by this training in this version."""
+
+    next_step = "Finish with the version that made it, or delete the folder that it names to start this training anew."
 
 
 class MissingExtra(StillhouseError):

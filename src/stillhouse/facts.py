@@ -2,7 +2,7 @@
 
 import msgspec
 
-from stillhouse.nouns import DatasetVersion, Message, Plan, Receipt, Stamp, Teacher, Usage, Verdict
+from stillhouse.nouns import DatasetVersion, Evaluation, Message, Model, Plan, Receipt, Stamp, Teacher, Usage, Verdict
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True, tag_field="fact"):
@@ -125,6 +125,40 @@ class Derived(Fact, frozen=True, tag="derived"):
     kind: str
 
 
+class StepTaken(Fact, frozen=True, tag="step-taken"):
+    """One step of a training: what it learned from, and how it went. A step that a kill made happen twice stands twice."""
+
+    training: str
+    step: int
+    records: tuple[str, ...]
+    tokens: int
+    answer_tokens: int
+    loss: float
+    learning_rate: float
+    seconds: float
+
+
+class ModelTrained(Fact, frozen=True, tag="model-trained"):
+    """A model exists; from now on its weights are known by their digest."""
+
+    model: Model
+
+
+class Evaluated(Fact, frozen=True, tag="evaluated"):
+    """Models were evaluated on a suite; ``subject`` is the one that it was done for."""
+
+    subject: str
+    evaluation: Evaluation
+
+
+class PassportWritten(Fact, frozen=True, tag="passport-written"):
+    """A passport was given out. ``digest`` is that of its file, ``signer`` the key that signed it."""
+
+    model: str
+    digest: str
+    signer: str
+
+
 class RefusalMade(Fact, frozen=True, tag="refusal-made"):
     """Something was refused by policy, and why."""
 
@@ -154,6 +188,10 @@ AnyFact = (
     | DatasetFormed
     | RecordsPlaced
     | Derived
+    | StepTaken
+    | ModelTrained
+    | Evaluated
+    | PassportWritten
     | RefusalMade
     | TailCut
 )

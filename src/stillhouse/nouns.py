@@ -266,3 +266,81 @@ class DatasetVersion(msgspec.Struct, frozen=True, kw_only=True):
     def label(self) -> str:
         """The name by which commands know it."""
         return f"{self.name}@{self.version}"
+
+
+# --- models and what they are worth --------------------------------------------------------------------------------
+
+
+class Method(StrEnum):
+    """What of a student is trained: adapters beside its weights (Hu et al. 2021, arXiv 2106.09685), or all of it."""
+
+    LORA = "lora"
+    FULL = "full"
+
+
+class Signal(StrEnum):
+    """What a student learns from: the teacher's words, or its distribution over them."""
+
+    TEXT = "text"
+    FORWARD_KL = "forward-kl"
+    REVERSE_KL = "reverse-kl"
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True):
+    """A model that was trained here. ``folder`` counts from the home; ``files`` maps each file there to its digest.
+
+    ``stamps`` is the stamp set that its answers inherit: those of its rows, of its base and of the teacher whose
+    distribution it learned from. ``loss`` is the mean over the last step's answer tokens, in nats.
+    """
+
+    name: str
+    version: int
+    weights_digest: str
+    files: dict[str, str]
+    folder: str
+    base: str
+    base_digest: str
+    dataset: str
+    dataset_digest: str
+    training: str
+    method: dict[str, Any]
+    stamps: int
+    rows: int
+    left_out: dict[str, int]
+    steps: int
+    tokens: int
+    loss: float
+    made: str
+
+    @property
+    def label(self) -> str:
+        """The name by which commands, and recipes that use it as a teacher, know it."""
+        return f"{self.name}@{self.version}"
+
+
+class Estimate(msgspec.Struct, frozen=True):
+    """A mean and its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
+    """What one suite says of some models, all asked the same.
+
+    ``arms`` maps an arm ("before", "after", "unverified", or a model's name) to its measures ("pass@1", "loss" ...), and
+    ``models`` to the model that it is; ``differences`` maps "after - before" and the like to paired differences.
+    """
+
+    suite: str
+    split: str
+    tasks: int
+    samples: int
+    answers: int
+    temperature: float
+    models: dict[str, str]
+    arms: dict[str, dict[str, Estimate]]
+    differences: dict[str, dict[str, Estimate]]
+    isolation: str
+    limits: tuple[str, ...]

@@ -19,10 +19,25 @@ from stillhouse.errors import PolicyRefusal
 from stillhouse.interrupts import shielded
 from stillhouse.ledger import queries
 from stillhouse.ledger.store import Ledger
-from stillhouse.nouns import Decision, Durability, Message, Stamp, StampSet, Use
-from stillhouse.policy.decide import Organisation, decide_set
+from stillhouse.nouns import (
+    Channel,
+    Decision,
+    Durability,
+    Grade,
+    Message,
+    Origin,
+    Stamp,
+    StampSet,
+    Teacher,
+    TeacherKind,
+    Use,
+)
+from stillhouse.policy.decide import OWN_TERMS, Organisation, decide_set
 from stillhouse.vault.log import Log
 from stillhouse.vault.writer import Position, Writer
+
+# The lab of models that were trained here.
+OWN_LAB = "own"
 
 
 def now() -> str:
@@ -75,6 +90,37 @@ class Recorder:
         """Bring the view up to date with the log."""
         self.ledger.catch_up(self.log)
         self._reached("viewed")
+
+    def stamps_of(self, teacher: Teacher, *, purpose: Use, account: str = "") -> tuple[Stamp, ...]:
+        """The stamps of what a teacher gives today. What the log trained passes on those that it learned from, whatever
+        name and licence its weights were registered under.
+        """
+        day = now()[:10]
+        trained = queries.model_of_weights(self.ledger, teacher.weights_digest) if teacher.weights_digest else None
+        if trained is not None:
+            own = Stamp(
+                origin=Origin.OWN_MODEL,
+                lab=OWN_LAB,
+                model=trained.weights_digest,
+                channel=Channel.OFFICIAL,
+                terms=(OWN_TERMS,),
+                day=day,
+                purpose=str(purpose),
+                grade=Grade.OBSERVED,
+            )
+            return (own, *queries.stamp_sets(self.ledger)[trained.stamps].stamps)
+        by_teacher = Stamp(
+            origin=Origin.TEACHER,
+            lab=teacher.lab,
+            model=teacher.weights_digest if teacher.kind is TeacherKind.LOCAL else teacher.model,
+            channel=teacher.channel,
+            account=account,
+            terms=teacher.terms,
+            day=day,
+            purpose=str(purpose),
+            grade=teacher.grade,
+        )
+        return (by_teacher,)
 
     def decide(self, subject: str, stamps: Sequence[Stamp], uses: Sequence[Use]) -> list[Decision]:
         """The decisions for some uses. A refusal is written down, then raised as PolicyRefusal."""

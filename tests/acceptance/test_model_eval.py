@@ -20,12 +20,12 @@ def test_two_models_on_the_same_tasks(home, serve, sandboxed):
     home.prompts(20)
     words = ["model", "eval", "good", "--against", "fair", "--suite", "prompts.jsonl", "--split", "", "--samples", "6"]
     found = home(*words, "--json").json
-    first, second = found["scores"]
-    assert (first["tasks"], first["answers"], first["pass_at"]["1"]["mean"]) == (20, 120, 1.0)
-    assert second["pass_at"]["1"]["mean"] == 0.5
-    assert second["pass_at"]["5"]["mean"] == 1.0
-    assert found["difference"]["mean"] == 0.5
-    assert "good minus fair, pass@1: 50.0 %" in home(*words).out
+    assert (found["tasks"], found["answers"]) == (20, 240)
+    assert found["arms"]["good"]["pass@1"]["mean"] == 1.0
+    assert found["arms"]["fair"]["pass@1"]["mean"] == 0.5
+    assert found["arms"]["fair"]["pass@5"]["mean"] == 1.0
+    assert found["differences"]["good - fair"]["pass@1"]["mean"] == 0.5
+    assert "50.0 %" in home(*words).out
     counts = home("status", "--json").json["counts"]
     assert (counts["answers"], counts["datasets"]) == (240, 0), "asked once, and no dataset is made of it"
 
@@ -36,7 +36,7 @@ def test_what_was_collected_to_evaluate_is_stamped_so(home, serve, sandboxed):
     home.prompts(2)
     home("run", home.recipe(), code=3)
     words = ["model", "eval", "mock", "--suite", "prompts.jsonl", "--split", "", "--samples", "1"]
-    assert home(*words, "--json").json["scores"][0]["passed"] == 2
+    assert home(*words, "--json").json["arms"]["mock"]["pass@1"]["mean"] == 1
 
 
 def test_bad_requests(home, serve):

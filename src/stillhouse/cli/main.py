@@ -8,7 +8,7 @@ import traceback
 import typer
 
 from stillhouse import __version__, interrupts
-from stillhouse.cli import dataset, home, lineage, model, plan, policy, run, teacher, terms, vault
+from stillhouse.cli import dataset, home, lineage, model, passport, plan, policy, run, teacher, terms, vault
 from stillhouse.errors import Interrupted, StillhouseError, StorageError, UsageError
 
 EPILOG = "Any command also takes --debug, which shows a traceback where something fails."
@@ -28,6 +28,7 @@ for name, noun in (
     ("teacher", teacher),
     ("dataset", dataset),
     ("model", model),
+    ("passport", passport),
     ("plan", plan),
     ("terms", terms),
     ("policy", policy),

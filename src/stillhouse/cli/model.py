@@ -1,18 +1,70 @@
-"""model eval."""
+"""model list, show, eval."""
 
 from typing import Annotated
 
+import msgspec
 import typer
 
 from stillhouse.cli.options import Home, Json, opened
 from stillhouse.cli.output import emit, progress, table
 
-commands = typer.Typer(help="Models: how good are they, and how sure is that.", no_args_is_help=True)
+commands = typer.Typer(
+    help="Models: what they learned from, how good they are, and how sure that is.", no_args_is_help=True
+)
+
+
+@commands.command("list")
+def list_models(home: Home = None, as_json: Json = False) -> None:
+    """All models that were trained here."""
+    from stillhouse.ledger import queries
+
+    with opened(home) as app:
+        found = queries.models(app.ledger)
+    rows = [[m.label, m.base, m.dataset, m.method["method"], m.steps, f"{m.loss:.3f}", m.made] for m in found]
+    emit(found, as_json, table(["model", "from", "dataset", "method", "steps", "loss", "made"], rows))
+
+
+@commands.command()
+def show(
+    name: Annotated[str, typer.Argument(help="NAME@VERSION, or NAME for the newest.", metavar="MODEL")],
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """One model: what it learned from, in which steps, under which stamps, and what it is worth."""
+    from stillhouse.app.evaluate import table_of
+    from stillhouse.ledger import queries
+
+    with opened(home) as app:
+        model = queries.model(app.ledger, name)
+        stamps = queries.stamp_sets(app.ledger)[model.stamps].stamps
+        evaluations = queries.evaluations(app.ledger, model.label)
+        fed = queries.fed(app.ledger, model.training)
+        steps = queries.steps(app.ledger, model.training)
+    rows = [[key, value] for key, value in msgspec.to_builtins(model).items() if key not in {"files", "method"}]
+    rows += [[key, value] for key, value in model.method.items() if value != ""]
+    text = table(["", ""], rows)
+    text += "\n" + table(
+        ["origin", "lab", "model", "channel", "terms"],
+        [[s.origin, s.lab, s.model, s.channel, ", ".join(s.terms)] for s in stamps],
+    )
+    for found in evaluations:
+        text += f"\n{found.suite}: {found.tasks} tasks, {found.samples} answers each\n"
+        text += table(["", "measure", "mean", "95 %"], table_of(found))
+    value = {
+        **msgspec.to_builtins(model),
+        "label": model.label,
+        "origins": msgspec.to_builtins(stamps),
+        "evaluations": msgspec.to_builtins(evaluations),
+        "answer_tokens": sum(step.answer_tokens for step in steps),
+        "losses": [[step.step, step.loss] for step in steps],
+        "fed": {str(step): list(keys) for step, keys in fed.items()},
+    }
+    emit(value, as_json, text)
 
 
 @commands.command("eval")
 def evaluate(
-    name: Annotated[str, typer.Argument(help="A registered teacher.")],
+    name: Annotated[str, typer.Argument(help="A model (NAME@VERSION) or a registered teacher.")],
     against: Annotated[str, typer.Option(help="Another, on the same tasks: adds the paired difference.")] = "",
     suite: Annotated[str, typer.Option(help="stillhouse, humaneval, or a prompts file.")] = "stillhouse",
     split: Annotated[str, typer.Option(help="train or held-out; empty for all.")] = "held-out",
@@ -26,24 +78,12 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Pass rates on a suite, with 95 % intervals. Answers are collected to evaluate, and are no training data."""
-    from stillhouse.app.evaluate import EvaluationOptions
+    from stillhouse.app.evaluate import EvaluationOptions, table_of
     from stillhouse.app.evaluate import evaluate as evaluate_models
 
     options = EvaluationOptions(suite, split, limit, samples, max_tokens, temperature, seed, budget)
+    names = {name: name, **({against: against} if against else {})}
     with opened(home) as app:
-        found = evaluate_models(app, (name, against) if against else (name,), options, progress())
-    rows = [
-        [one.model, one.tasks, one.answers, f"pass@{k}", _percent(e.mean), f"{_percent(e.low)} to {_percent(e.high)}"]
-        for one in found.scores
-        for k, e in one.pass_at.items()
-    ]
-    text = table(["model", "tasks", "answers", "score", "mean", "95 %"], rows)
-    if found.difference is not None:
-        d = found.difference
-        sure = "" if d.low <= 0 <= d.high else ": the interval excludes 0"
-        text += f"\n{name} minus {against}, pass@1: {_percent(d.mean)} ({_percent(d.low)} to {_percent(d.high)}){sure}"
-    emit(found, as_json, text)
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+        found = evaluate_models(app, names, [(name, against)] if against else [], options, progress())
+    text = f"{found.suite}: {found.tasks} tasks, {found.samples} answers each\n"
+    emit(found, as_json, text + table(["", "measure", "mean", "95 %"], table_of(found)))

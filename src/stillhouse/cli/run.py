@@ -5,6 +5,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
 from stillhouse.cli.options import Home, Json, PlanOnly, RecipeFile, Safety, opened
@@ -13,13 +14,13 @@ from stillhouse.cli.output import emit, note, progress, table
 if TYPE_CHECKING:
     from stillhouse.app import App
     from stillhouse.app.run import RunOutcome
-    from stillhouse.nouns import Plan
+    from stillhouse.nouns import Evaluation, Plan
     from stillhouse.settings.recipe import Recipe
 
 
 def add_to(cli: typer.Typer) -> None:
     """Add the commands that run recipes."""
-    for function in (demo, run, collect):
+    for function in (demo, run, collect, train):
         cli.command()(function)
 
 
@@ -93,22 +94,66 @@ def collect(
     _stop_at_budget(outcome)
 
 
-def _run(app: "App", recipe: "Recipe", as_json: bool, started: float) -> None:
-    from stillhouse.app.reporting import report_run
-    from stillhouse.app.run import run as run_recipe
+def train(
+    recipe: RecipeFile,
+    home: Home = None,
+    as_json: Json = False,
+    plan: PlanOnly = False,
+    durability: Safety = None,
+    processes: Annotated[
+        int,
+        typer.Option(help="Train in so many processes, each with a shard of the model; 0: one for each GPU.", min=0),
+    ] = 0,
+) -> None:
+    """Run a recipe as far as the model, without evaluating it. Killed and run again, it goes on at the last checkpoint."""
+    from stillhouse.app.distil import distil, plan_distil
+    from stillhouse.errors import RecipeError
+    from stillhouse.settings.recipe import read_recipe
 
-    outcome = run_recipe(app, recipe, progress(), judged=True)
-    report, page = report_run(app, outcome)
-    if recipe.train is not None or recipe.eval is not None:
-        note("The recipe asks for training or evaluation. This version stops after the dataset.")
+    started = time.monotonic()
+    with opened(home, durability) as app:
+        parsed = read_recipe(recipe)
+        if parsed.train is None:
+            raise RecipeError(f"{recipe} has no [train] section.", next_step="Add [train] with the student's name.")
+        if plan:
+            made = plan_distil(app, parsed)
+            emit(made, as_json, describe_plan(made))
+            return
+        done = distil(app, parsed, progress(), evaluated=False, processes=processes)
+    model = done.trained.model if done.trained else None
+    value = {
+        "dataset": done.outcome.dataset.label,
+        "model": model.label if model else None,
+        "weights_digest": model.weights_digest if model else None,
+        "folder": str(app.settings.home / model.folder) if model else None,
+        "steps": model.steps if model else 0,
+        "tokens": model.tokens if model else 0,
+        "loss": model.loss if model else None,
+        "left_out": model.left_out if model else {},
+        "seconds": round(time.monotonic() - started, 2),
+    }
+    emit(value, as_json, "\n".join(f"{name:15} {content}" for name, content in value.items()))
+    _stop_at_budget(done.outcome)
+
+
+def _run(app: "App", recipe: "Recipe", as_json: bool, started: float) -> None:
+    from stillhouse.app.distil import distil
+    from stillhouse.app.evaluate import table_of
+    from stillhouse.app.passport import write_passport
+    from stillhouse.app.reporting import report_run
+
+    done = distil(app, recipe, progress(), evaluated=True)
+    outcome, model = done.outcome, done.trained.model if done.trained else None
+    passport = write_passport(app, model.label) if model else None
+    report, page = report_run(app, done)
     value: dict[str, Any] = {
         "dataset": outcome.dataset.label,
-        "model": None,
+        "model": model.label if model else None,
         "report": str(page),
-        "passport": None,
+        "passport": str(passport) if passport else None,
         "answers": len(outcome.answers),
         "verified": outcome.verified,
-        "eval": None,
+        "eval": {found.suite: _evaluation(found) for found in done.evaluations} or None,
         "rows": outcome.dataset.rows,
         "content_digest": outcome.dataset.content_digest,
         "reused": outcome.collected.reused,
@@ -120,9 +165,33 @@ def _run(app: "App", recipe: "Recipe", as_json: bool, started: float) -> None:
         [step.step, step.kept, ", ".join(f"{n} {why}" for why, n in step.dropped.items())] for step in report.funnel
     ]
     text = table(["step", "left", "dropped"], steps)
-    text += f"\n{outcome.dataset.label}: {outcome.dataset.rows} rows, {outcome.dataset.content_digest}\nreport: {page}"
-    emit(value, as_json, text)
+    for found in done.evaluations:
+        text += f"\n{found.suite}: {found.tasks} tasks, {found.samples} answers each\n"
+        text += table(["", "measure", "mean", "95 %"], table_of(found))
+    text += "".join(f"\n{line}" for line in report.findings)
+    text += f"\n{outcome.dataset.label}: {outcome.dataset.rows} rows, {outcome.dataset.content_digest}"
+    text += f"\nmodel: {app.settings.home / model.folder}\npassport: {passport}" if model else ""
+    emit(value, as_json, f"{text}\nreport: {page}")
     _stop_at_budget(outcome)
+
+
+def _evaluation(found: "Evaluation") -> dict[str, Any]:
+    """An evaluation under the names that programs rely on; the difference is "after" minus "before", in pass@1 where
+    there is one.
+    """
+    arms = {
+        arm: {measure.replace("@", "_at_"): estimate.mean for measure, estimate in measures.items()}
+        for arm, measures in found.arms.items()
+    }
+    pairs = {
+        pair: next(iter(measures.values())) if "pass@1" not in measures else measures["pass@1"]
+        for pair, measures in found.differences.items()
+    }
+    value = {**arms, "tasks": found.tasks, "samples": found.samples}
+    for pair, name in (("after - before", "difference"), ("after - unverified", "difference_to_unverified")):
+        if pair in pairs:
+            value[name] = msgspec.to_builtins(pairs[pair])
+    return value
 
 
 def _show_plan(app: "App", recipe: "Recipe", as_json: bool) -> None:

@@ -1,7 +1,7 @@
 """Which records make the dataset, and why the others do not. Pure: candidates in, a funnel and placements out."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from stillhouse.canon import digest_value
@@ -72,21 +72,31 @@ def protect(tasks: Sequence[Task], own_prompts: Sequence[str]) -> Protected:
     return Protected(grams, codes)
 
 
-def form(candidates: Sequence[Candidate], protected: Protected, decisions: Mapping[int, Decision]) -> Formed:
-    """Passed, distinct, not held out, allowed: in that order, each drop with its reason.
+# The steps of a funnel, in order, by name.
+VERIFIED, DISTINCT, NOT_HELD_OUT, ALLOWED = "verified", "distinct", "not held out", "allowed"
+STEPS = (VERIFIED, DISTINCT, NOT_HELD_OUT, ALLOWED)
+
+
+def form(
+    candidates: Sequence[Candidate],
+    protected: Protected,
+    decisions: Mapping[int, Decision],
+    wanted: Collection[str] = STEPS,
+) -> Formed:
+    """Passed, distinct, not held out, allowed: in that order, each drop with its reason; only the ``wanted`` steps.
 
     ``decisions`` are those of the stamp sets for the dataset's use; a set without one is denied.
     """
     steps: tuple[tuple[str, Callable[[Candidate], str]], ...] = (
-        ("verified", _verified),
-        ("distinct", _Distinct()),
-        ("not held out", lambda candidate: _held_out(candidate, protected)),
-        ("allowed", lambda candidate: _denied(candidate, decisions)),
+        (VERIFIED, _verified),
+        (DISTINCT, _Distinct()),
+        (NOT_HELD_OUT, lambda candidate: _held_out(candidate, protected)),
+        (ALLOWED, lambda candidate: _denied(candidate, decisions)),
     )
     left = sorted(candidates, key=lambda candidate: (candidate.task.id, candidate.sample, candidate.key))
     drops: list[Drop] = []
     funnel = [FunnelStep("answers", len(left), {})]
-    for name, reason_of in steps:
+    for name, reason_of in (step for step in steps if step[0] in wanted):
         kept: list[Candidate] = []
         dropped: Counter[str] = Counter()
         for candidate in left:

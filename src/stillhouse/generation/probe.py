@@ -38,20 +38,49 @@ class Choice(msgspec.Struct, frozen=True):
 
 def choose(weights: Path, cache: Path) -> Choice:
     """The choice for these weights on this type of machine, from the cache or by measuring."""
-    machine = machine_type()
-    name = digest_value({"weights": weights_digest(weights), "machine": machine}).partition(":")[2][:32]
-    file = cache / "probes" / f"{name}.json"
+    file = _file(weights, cache)
     if file.exists():
         try:
             return msgspec.json.decode(file.read_bytes(), type=Choice)
         except msgspec.MsgspecError:
             file.unlink()  # torn by a kill: measure again
     choice = _measure(weights, cache)
+    _keep(choice, file)
+    return choice
+
+
+def inherit(weights: Path, child: Path, cache: Path) -> None:
+    """Weights of the same shape are run as those that they came from, so that what is compared is the weights alone."""
+    _keep(choose(weights, cache), _file(child, cache))
+
+
+def training_dtype() -> str:
+    """The number format to train in: bf16 where the machine computes in it, else float32."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+    return "bfloat16" if _flags() & {"amx_bf16", "avx512_bf16"} else "float32"
+
+
+def _flags() -> set[str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return set()
+    return next((set(line.split()) for line in lines if line.startswith("flags")), set())
+
+
+def _file(weights: Path, cache: Path) -> Path:
+    name = digest_value({"weights": weights_digest(weights), "machine": machine_type()}).partition(":")[2][:32]
+    return cache / "probes" / f"{name}.json"
+
+
+def _keep(choice: Choice, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     building = file.with_suffix(f".{os.getpid()}")
     building.write_bytes(msgspec.json.encode(choice))
     building.replace(file)
-    return choice
 
 
 def machine_type() -> dict[str, str]:

@@ -15,6 +15,8 @@ from stillhouse.ledger import schema
 from stillhouse.ledger.store import Ledger, database_errors
 from stillhouse.nouns import (
     DatasetVersion,
+    Evaluation,
+    Model,
     Plan,
     Receipt,
     Stamp,
@@ -70,11 +72,13 @@ def teachers(ledger: Ledger) -> list[Teacher]:
 
 
 def teacher(ledger: Ledger, name: str) -> Teacher:
-    """One teacher. Raises UnknownName."""
-    for registered in teachers(ledger):
-        if registered.name == name:
-            return registered
-    known = ", ".join(registered.name for registered in teachers(ledger)) or "none"
+    """One teacher; a model that was trained here is one, too, by its label or its name. Raises UnknownName."""
+    registered = {found.name: found for found in teachers(ledger)}
+    labels = [name, *(model.label for model in reversed(models(ledger)) if model.name == name)]
+    for label in labels:
+        if label in registered:
+            return registered[label]
+    known = ", ".join(registered) or "none"
     raise UnknownName(
         f"No teacher is registered as {name!r}; there is: {known}.",
         next_step="Register it with `stillhouse teacher add`, or use one of those.",
@@ -160,6 +164,13 @@ def datasets(ledger: Ledger) -> list[DatasetVersion]:
     return sorted(found.values(), key=lambda dataset: (dataset.name, dataset.version))
 
 
+def datasets_of_run(ledger: Ledger, run: str, name: str) -> list[DatasetVersion]:
+    """The versions of a name that a run formed, oldest first."""
+    query = _ordered(schema.datasets).where(and_(schema.datasets.c.run == run, schema.datasets.c.name == name))
+    found = [_decode(row.dataset, DatasetVersion) for row in _all(ledger, query)]
+    return sorted(found, key=lambda dataset: dataset.version)
+
+
 def dataset(ledger: Ledger, label: str) -> DatasetVersion:
     """One dataset version by ``name@version``, or the newest by ``name``. Raises UnknownName."""
     known = datasets(ledger)
@@ -173,6 +184,78 @@ def dataset(ledger: Ledger, label: str) -> DatasetVersion:
 def placements(ledger: Ledger, label: str) -> list[Row[Any]]:
     """Where each record ended in the forming of a dataset version: key, stamps, step, reason."""
     return list(_all(ledger, _ordered(schema.placements).where(schema.placements.c.dataset == label)))
+
+
+class StoredStep(NamedTuple):
+    """A step of a training, as it was first taken."""
+
+    step: int
+    tokens: int
+    answer_tokens: int
+    loss: float
+    learning_rate: float
+    seconds: float
+
+
+def models(ledger: Ledger) -> list[Model]:
+    """All models that were trained here, by name and version."""
+    found: dict[str, Model] = {}
+    for row in _all(ledger, _ordered(schema.models)):
+        model = _decode(row.model, Model)
+        found.setdefault(model.label, model)
+    return sorted(found.values(), key=lambda model: (model.name, model.version))
+
+
+def model(ledger: Ledger, label: str) -> Model:
+    """One model by ``name@version``, or the newest by ``name``. Raises UnknownName."""
+    known = models(ledger)
+    for version in reversed(known):
+        if label in (version.label, version.name):
+            return version
+    names = ", ".join(version.label for version in known) or "none"
+    raise UnknownName(f"No model is called {label!r}; there is: {names}.")
+
+
+def model_of_weights(ledger: Ledger, weights_digest: str) -> Model | None:
+    """The model that the log knows by these weights."""
+    query = _ordered(schema.models).where(schema.models.c.weights_digest == weights_digest)
+    return next((_decode(row.model, Model) for row in _all(ledger, query)), None)
+
+
+def model_of_training(ledger: Ledger, training: str) -> Model | None:
+    """The model that came of a training, where it came to an end."""
+    query = _ordered(schema.models).where(schema.models.c.training == training)
+    return next((_decode(row.model, Model) for row in _all(ledger, query)), None)
+
+
+def steps(ledger: Ledger, training: str) -> list[StoredStep]:
+    """The steps of a training in order."""
+    found: dict[int, StoredStep] = {}
+    for row in _all(ledger, _ordered(schema.steps).where(schema.steps.c.training == training)):
+        step = StoredStep(row.step, row.tokens, row.answer_tokens, row.loss, row.learning_rate, row.seconds)
+        found.setdefault(step.step, step)
+    return [found[number] for number in sorted(found)]
+
+
+def fed(ledger: Ledger, training: str) -> dict[int, tuple[str, ...]]:
+    """Which records fed which step of a training, in order."""
+    found: dict[int, dict[str, None]] = {}
+    for row in _all(ledger, _ordered(schema.fed).where(schema.fed.c.training == training)):
+        found.setdefault(row.step, {})[row.key] = None
+    return {step: tuple(found[step]) for step in sorted(found)}
+
+
+def steps_fed_by(ledger: Ledger, key: str) -> list[tuple[str, int]]:
+    """The steps that a record fed, as (training, step)."""
+    query = _ordered(schema.fed).where(schema.fed.c.key == key)
+    return sorted({(row.training, row.step) for row in _all(ledger, query)})
+
+
+def evaluations(ledger: Ledger, subject: str) -> list[Evaluation]:
+    """What a model was found to be worth: the newest evaluation of each suite."""
+    query = _ordered(schema.evaluations).where(schema.evaluations.c.subject == subject)
+    newest = {row.suite: _decode(row.evaluation, Evaluation) for row in _all(ledger, query)}
+    return list(newest.values())
 
 
 def plans(ledger: Ledger) -> list[StoredPlan]:

@@ -93,6 +93,22 @@ placements = _table(
     "placements", _indexed("dataset"), _indexed("key"), _whole("stamps"), _text("step"), _text("reason")
 )
 edges = _table("edges", _indexed("parent"), _indexed("child"), _text("kind"))
+steps = _table(
+    "steps",
+    _indexed("training"),
+    _whole("step"),
+    _whole("tokens"),
+    _whole("answer_tokens"),
+    _real("loss"),
+    _real("learning_rate"),
+    _real("seconds"),
+)
+fed = _table("fed", _indexed("training"), _whole("step"), _indexed("key"))
+models = _table(
+    "models", _indexed("name"), _whole("version"), _indexed("weights_digest"), _indexed("training"), _text("model")
+)
+evaluations = _table("evaluations", _indexed("subject"), _text("suite"), _text("evaluation"))
+passports = _table("passports", _indexed("model"), _text("digest"), _text("signer"))
 refusals = _table("refusals", _text("subject"), _text("reason"))
 tails = _table("tails", _text("torn_writer"), _whole("entry"), _whole("bytes"), _text("kept_in"))
 

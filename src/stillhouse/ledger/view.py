@@ -144,6 +144,45 @@ def _(fact: facts.Derived) -> list[Row]:
 
 
 @rows_of.register
+def _(fact: facts.StepTaken) -> list[Row]:
+    values = {
+        "training": fact.training,
+        "step": fact.step,
+        "tokens": fact.tokens,
+        "answer_tokens": fact.answer_tokens,
+        "loss": fact.loss,
+        "learning_rate": fact.learning_rate,
+        "seconds": fact.seconds,
+    }
+    fed = [Row(schema.fed, {"training": fact.training, "step": fact.step, "key": key}) for key in fact.records]
+    return [Row(schema.steps, values), *fed]
+
+
+@rows_of.register
+def _(fact: facts.ModelTrained) -> list[Row]:
+    model = fact.model
+    values = {
+        "name": model.name,
+        "version": model.version,
+        "weights_digest": model.weights_digest,
+        "training": model.training,
+        "model": _json(model),
+    }
+    return [Row(schema.models, values)]
+
+
+@rows_of.register
+def _(fact: facts.Evaluated) -> list[Row]:
+    values = {"subject": fact.subject, "suite": fact.evaluation.suite, "evaluation": _json(fact.evaluation)}
+    return [Row(schema.evaluations, values)]
+
+
+@rows_of.register
+def _(fact: facts.PassportWritten) -> list[Row]:
+    return [Row(schema.passports, {"model": fact.model, "digest": fact.digest, "signer": fact.signer})]
+
+
+@rows_of.register
 def _(fact: facts.RefusalMade) -> list[Row]:
     return [Row(schema.refusals, {"subject": fact.subject, "reason": fact.reason})]
 

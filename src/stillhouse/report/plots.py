@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from stillhouse.nouns import FunnelStep
-from stillhouse.report.value import Edge, Family
+from stillhouse.nouns import Evaluation, FunnelStep
+from stillhouse.report.value import Edge, Family, Training
 
 _INK, _PAPER, _ACCENT, _PALE = "#1f2328", "#ffffff", "#8a5a2b", "#d9c3a5"
 _WIDTH = 620
@@ -50,6 +50,43 @@ def stages_svg(stages: dict[str, float]) -> str:
         base.mark_bar(color=_PALE) + base.mark_text(align="left", dx=4, color=_INK).encode(text="seconds:Q"),
         24 * len(rows),
     )
+
+
+def losses_svg(trainings: Sequence[Training]) -> str:
+    """Loss of each training by step."""
+    import altair
+
+    rows = [
+        {"model": training.model, "step": step, "loss": loss}
+        for training in trainings
+        for step, loss in enumerate(training.losses, start=1)
+    ]
+    chart = (
+        _chart(rows)
+        .mark_line(strokeWidth=2)
+        .encode(
+            x=altair.X("step:Q", title="step", axis=altair.Axis(format="d")),
+            y=altair.Y("loss:Q", title="loss (nats a token)", scale=altair.Scale(zero=False)),
+            color=altair.Color("model:N", title=None, scale=altair.Scale(range=[_ACCENT, "#8a9ba8", _INK])),
+        )
+    )
+    return _svg(chart, 180)
+
+
+def evaluation_svg(evaluation: Evaluation, measure: str) -> str:
+    """Each arm's mean of a measure, with its interval."""
+    import altair
+
+    rows = [
+        {"arm": arm, "mean": found[measure].mean, "low": found[measure].low, "high": found[measure].high}
+        for arm, found in evaluation.arms.items()
+    ]
+    order = [arm for arm in ("before", "unverified", "after") if arm in evaluation.arms]
+    axis = altair.Axis(format="") if measure == "loss" else altair.Axis(format="%")
+    base = _chart(rows).encode(y=altair.Y("arm:N", sort=order or None, title=None))
+    bars = base.mark_bar(color=_PALE).encode(x=altair.X("mean:Q", title=measure, axis=axis))
+    rules = base.mark_rule(color=_ACCENT, strokeWidth=3).encode(x="low:Q", x2="high:Q")
+    return _svg(bars + rules, 30 * len(rows))
 
 
 def _chart(rows: list[dict[str, Any]]) -> Any:

@@ -6,6 +6,7 @@ from pathlib import Path
 import jinja2
 import msgspec
 
+from stillhouse.nouns import Estimate
 from stillhouse.report import plots
 from stillhouse.report.value import RunReport
 from stillhouse.vault.files import write_whole
@@ -19,6 +20,10 @@ def render_html(report: RunReport) -> str:
         families_svg=plots.families_svg(report.families) if report.families else "",
         stages_svg=plots.stages_svg(report.stages),
         lineage_svg=plots.lineage_svg(report.lineage),
+        losses_svg=plots.losses_svg(report.trainings) if report.trainings else "",
+        evaluation_svgs=[
+            plots.evaluation_svg(found, next(iter(next(iter(found.arms.values()))))) for found in report.evaluations
+        ],
     )
 
 
@@ -41,5 +46,13 @@ def _template(name: str) -> jinja2.Template:
     environment = jinja2.Environment(
         autoescape=name.endswith(".html"), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["estimate"] = _estimate
     environment.filters["percent"] = lambda part, whole: f"{100 * part / whole:.0f} %" if whole else "-"
     return environment.from_string(text)
+
+
+def _estimate(estimate: Estimate, measure: str) -> str:
+    """A mean with its interval, as its measure is usually written."""
+    if measure == "loss":
+        return f"{estimate.mean:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"
+    return f"{100 * estimate.mean:.1f} % ({100 * estimate.low:.1f} to {100 * estimate.high:.1f} %)"

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from stillhouse.nouns import Decision, FunnelStep
+from stillhouse.nouns import Decision, Evaluation, FunnelStep
 
 
 class Family(msgspec.Struct, frozen=True):
@@ -34,6 +34,22 @@ class Edge(msgspec.Struct, frozen=True):
     kind: str
 
 
+class Training(msgspec.Struct, frozen=True, kw_only=True):
+    """A model of the report: how it was trained, and its loss (nats an answer token) at each step."""
+
+    model: str
+    weights_digest: str
+    base: str
+    dataset: str
+    method: str
+    rows: int
+    left_out: dict[str, int]
+    steps: int
+    tokens: int
+    seconds: float
+    losses: tuple[float, ...]
+
+
 class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that is shown of a run."""
 
@@ -61,3 +77,6 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     stages: dict[str, float]
     machine: str
     limits: tuple[str, ...]
+    trainings: tuple[Training, ...] = ()
+    evaluations: tuple[Evaluation, ...] = ()
+    findings: tuple[str, ...] = ()

@@ -2,6 +2,7 @@
 
 import tomllib
 from decimal import Decimal
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import msgspec
 
 from stillhouse.canon import digest_value
 from stillhouse.errors import RecipeError
-from stillhouse.nouns import Use
+from stillhouse.nouns import Method, Signal, Use
 from stillhouse.plans.money import parse_usd
 
 
@@ -48,22 +49,47 @@ class CollectSection(_Section, frozen=True):
 
 
 class DatasetSection(_Section, frozen=True):
-    """``name`` of the dataset; ``use`` is what it must be allowed for."""
+    """``name`` of the dataset; ``use`` is what it must be allowed for; ``verified`` false keeps what failed, too."""
 
     name: str
     use: Use = Use.TRAIN
+    verified: bool = True
+
+
+class Target(StrEnum):
+    """What of an answer is learned: all of it, or its code in a fence."""
+
+    ANSWER = "answer"
+    CODE = "code"
 
 
 class TrainSection(_Section, frozen=True):
-    """Which student to train (accepted, and not carried out yet)."""
+    """Which student to train, and how. ``name`` is the model's, else the dataset's; ``learning_rate`` 0 is the method's own;
+    ``layers`` above 0 starts from so many of the student's; ``teacher`` (else the recipe's) gives the distribution.
+    """
 
     student: str
+    name: str = ""
+    method: Method = Method.LORA
+    rank: int = 16
+    learning_rate: float = 0.0
+    epochs: int = 2
+    seed: int = 0
+    target: Target = Target.ANSWER
+    signal: Signal = Signal.TEXT
+    teacher: str = ""
+    layers: int = 0
+    gradient_checkpointing: bool = False
 
 
 class EvalSection(_Section, frozen=True):
-    """On which suites to evaluate (accepted, and not carried out yet)."""
+    """On which suites to evaluate, and how many minutes that may take: tasks and samples are scaled to it."""
 
-    suites: tuple[str, ...] = ()
+    suites: tuple[str, ...] = ("held-out",)
+    minutes: float = 5.0
+    max_tokens: int = 256
+    temperature: float = 0.8
+    seed: int = 1
 
 
 class Recipe(_Section, frozen=True):
@@ -76,6 +102,11 @@ class Recipe(_Section, frozen=True):
     train: TrainSection | None = None
     eval: EvalSection | None = None
     folder: str = ""
+
+    @property
+    def model(self) -> str:
+        """The name of the model that is trained."""
+        return (self.train.name if self.train else "") or self.dataset.name
 
     @property
     def suite(self) -> str:
@@ -130,9 +161,27 @@ def _check(recipe: Recipe, where: str) -> None:
             raise RecipeError(f"{where}: [collect] {key} must be at least 1.")
     if recipe.prompts.limit < 0 or recipe.collect.temperature < 0 or recipe.collect.stall_seconds <= 0:
         raise RecipeError(f"{where}: limit and temperature may not be negative, and stall_seconds must be positive.")
-    if not recipe.dataset.name or any(letter in recipe.dataset.name for letter in "@/\\ \n"):
-        raise RecipeError(f"{where}: [dataset] name must be one word without @, / or spaces.")
+    for section, name in (("dataset", recipe.dataset.name), ("train", recipe.model)):
+        if not name or any(letter in name for letter in "@/\\ \n"):
+            raise RecipeError(f"{where}: [{section}] name must be one word without @, / or spaces.")
+    if recipe.train is not None:
+        _check_train(recipe.train, where)
+    if recipe.eval is not None and (
+        recipe.eval.minutes <= 0 or recipe.eval.max_tokens < 1 or recipe.eval.temperature < 0
+    ):
+        raise RecipeError(f"{where}: [eval] minutes and max_tokens must be positive, and temperature not negative.")
+    if recipe.eval is not None and recipe.train is None:
+        raise RecipeError(f"{where}: [eval] needs [train]; `stillhouse model eval` evaluates what there is already.")
     _ = recipe.budget
+
+
+def _check_train(train: TrainSection, where: str) -> None:
+    if train.rank < 1 or train.epochs < 1:
+        raise RecipeError(f"{where}: [train] rank and epochs must be at least 1.")
+    if not 0 <= train.learning_rate < 1:
+        raise RecipeError(f"{where}: [train] learning_rate must lie between 0 and 1.")
+    if train.layers < 0 or train.layers == 1:
+        raise RecipeError(f"{where}: [train] layers must be at least 2, or 0 for all.")
 
 
 def _readable(failure: msgspec.ValidationError) -> str:

@@ -5,19 +5,11 @@ from collections.abc import Mapping, Sequence
 from math import comb
 from typing import NamedTuple
 
-import msgspec
+from stillhouse.nouns import Estimate
 
 # Enough that the ends of a 95 % interval move by less than a percent between seeds; a second for 500 tasks.
 RESAMPLES = 2000
 _SEED = 20210707  # of the paper below; any would do, but it must not change between two looks at the same answers
-
-
-class Estimate(msgspec.Struct, frozen=True):
-    """A mean and its 95 % interval."""
-
-    mean: float
-    low: float
-    high: float
 
 
 class Counted(NamedTuple):
@@ -44,11 +36,11 @@ def score(tasks: Mapping[str, Counted], k: int) -> Estimate:
     Where no task or every task passes, resampling has nothing to vary, and the exact binomial interval over tasks is given.
     """
     values = {name: pass_at_k(task.answers, task.passed, k) for name, task in tasks.items()}
-    mean = sum(values.values()) / len(values)
-    if mean in (0.0, 1.0):
+    middle = sum(values.values()) / len(values)
+    if middle in (0.0, 1.0):
         beyond = 0.025 ** (1 / len(values))  # Clopper and Pearson 1934, at the ends
-        return Estimate(mean, 0.0, 1.0 - beyond) if mean == 0.0 else Estimate(mean, beyond, 1.0)
-    return _bootstrap(_by_family(tasks, values), mean)
+        return Estimate(middle, 0.0, 1.0 - beyond) if middle == 0.0 else Estimate(middle, beyond, 1.0)
+    return mean(values, {name: task.family for name, task in tasks.items()})
 
 
 def paired_difference(before: Mapping[str, Counted], after: Mapping[str, Counted], k: int) -> Estimate:
@@ -64,17 +56,29 @@ def paired_difference(before: Mapping[str, Counted], after: Mapping[str, Counted
         name: pass_at_k(after[name].answers, after[name].passed, k) - pass_at_k(task.answers, task.passed, k)
         for name, task in shared.items()
     }
-    return _bootstrap(_by_family(shared, values), sum(values.values()) / len(values))
+    return mean(values, {name: task.family for name, task in shared.items()})
 
 
-def _by_family(tasks: Mapping[str, Counted], values: Mapping[str, float]) -> list[list[float]]:
-    families: dict[str, list[float]] = {}
-    for name in sorted(tasks):
-        families.setdefault(tasks[name].family, []).append(values[name])
-    return list(families.values())
+def mean(values: Mapping[str, float], families: Mapping[str, str]) -> Estimate:
+    """The mean of any value over tasks, with an interval that resamples families and then tasks within them."""
+    by_family: dict[str, list[float]] = {}
+    for name in sorted(values):
+        by_family.setdefault(families[name], []).append(values[name])
+    return _bootstrap(list(by_family.values()), sum(values.values()) / len(values))
 
 
-def _bootstrap(families: Sequence[Sequence[float]], mean: float) -> Estimate:
+def affordable(tasks: int, answers: int) -> tuple[int, int]:
+    """How many tasks, and samples of each, so many answers are best spent on.
+
+    All tasks before more samples, since tasks differ more than answers to one do; but at least a few of each, for pass@k.
+    """
+    few, many = 4, 16
+    if answers < few * tasks:
+        return max(1, answers // few), max(1, min(few, answers))
+    return tasks, min(many, answers // tasks)
+
+
+def _bootstrap(families: Sequence[Sequence[float]], middle: float) -> Estimate:
     """Percentile interval of the mean over tasks, resampled in two stages; the same answers always give the same one."""
     generator = random.Random(_SEED)  # noqa: S311 - statistics, no secret
     means = []
@@ -86,4 +90,4 @@ def _bootstrap(families: Sequence[Sequence[float]], mean: float) -> Estimate:
         ]
         means.append(sum(drawn) / len(drawn))
     means.sort()
-    return Estimate(mean, min(mean, means[int(0.025 * RESAMPLES)]), max(mean, means[int(0.975 * RESAMPLES) - 1]))
+    return Estimate(middle, min(middle, means[int(0.025 * RESAMPLES)]), max(middle, means[int(0.975 * RESAMPLES) - 1]))

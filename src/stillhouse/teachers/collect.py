@@ -1,7 +1,6 @@
 """Collect: plan what is missing, ask for it, record what comes. Nothing that the log has is asked for again."""
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -69,7 +68,7 @@ def plan_collection(recorder: Recorder, teacher: Teacher, tasks: Sequence[Task],
             f"{teacher.name} costs money, and the recipe sets no budget.",
             next_step='Add budget = "5.00" (USD) to [collect].',
         )
-    stamps = stamp_set(_stamps(teacher, options))
+    stamps = stamp_set(_stamps(recorder, teacher, options))
     decisions = recorder.decide(f"teacher {teacher.name}", stamps.stamps, (Use.STORE, options.purpose))
     wanted = tuple(_asks(teacher, tasks, options))
     asks = tuple({ask.key: ask for ask in reversed(wanted)}.values())[::-1]
@@ -202,21 +201,10 @@ def _edges(recorder: Recorder, teacher: Teacher, prompts: str, run: str) -> Iter
         yield facts.Derived(at=now(), by=recorder.by, parent=parent, child=f"run:{run}", kind=kind)
 
 
-def _stamps(teacher: Teacher, options: CollectOptions) -> list[Stamp]:
-    day = datetime.now(UTC).date().isoformat()
-    by_teacher = Stamp(
-        origin=Origin.TEACHER,
-        lab=teacher.lab,
-        model=teacher.weights_digest if teacher.kind == "local" else teacher.model,
-        channel=teacher.channel,
-        account=options.account,
-        terms=teacher.terms,
-        day=day,
-        purpose=str(options.purpose),
-        grade=teacher.grade,
-    )
-    by_prompt = Stamp(origin=Origin.PROMPT_SEED, terms=options.prompt_terms, day=day, grade=Grade.DECLARED)
-    return [by_teacher, by_prompt]
+def _stamps(recorder: Recorder, teacher: Teacher, options: CollectOptions) -> list[Stamp]:
+    by_teacher = recorder.stamps_of(teacher, purpose=options.purpose, account=options.account)
+    by_prompt = Stamp(origin=Origin.PROMPT_SEED, terms=options.prompt_terms, day=now()[:10], grade=Grade.DECLARED)
+    return [*by_teacher, by_prompt]
 
 
 def teacher_identity(teacher: Teacher) -> str:

@@ -47,7 +47,12 @@ def register(recorder: Recorder, teacher: Teacher, *, unmetered: bool) -> Teache
             if teacher.weights_digest and msgspec.structs.replace(known, weights=teacher.weights) == teacher:
                 break  # the same weights in another place
             raise NameTaken(f"{teacher.name!r} is registered already, and not as this.")
-    recorder.record(facts.TeacherRegistered(at=now(), by=recorder.by, teacher=teacher))
+    entries: list[facts.AnyFact] = [facts.TeacherRegistered(at=now(), by=recorder.by, teacher=teacher)]
+    trained = queries.model_of_weights(recorder.ledger, teacher.weights_digest) if teacher.weights_digest else None
+    if trained is not None:  # whatever it is called here, it is that model
+        edge = {"parent": f"model:{trained.label}", "child": f"teacher:{teacher.name}", "kind": "teaches as"}
+        entries.append(facts.Derived(at=now(), by=recorder.by, **edge))
+    recorder.record(*entries)
     recorder.refresh()
     return teacher
 

@@ -29,6 +29,15 @@ def storage_errors(what: str) -> Iterator[None]:
         raise StorageError(f"{what}: {reason}.", next_step=_ADVICE.get(failure.errno or 0, "")) from failure
 
 
+def sync_file(path: Path) -> None:
+    """Make the bytes of a file that another library wrote durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -1,0 +1,135 @@
+"""The main job from end to end: answers, a dataset, a student, the comparison, the evaluation."""
+
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from stillhouse.app.evaluate import EvaluationOptions, evaluate, evaluate_nearness
+from stillhouse.app.home import App
+from stillhouse.app.progress import Progress
+from stillhouse.app.run import RunOutcome, form_dataset, prepare, run
+from stillhouse.app.train import UNVERIFIED, Trained, prepare_training_of, train_on
+from stillhouse.datasets.form import VERIFIED
+from stillhouse.generation.probe import choose
+from stillhouse.ledger import queries
+from stillhouse.nouns import Evaluation, Plan, Signal
+from stillhouse.settings.recipe import Recipe
+from stillhouse.students.scores import affordable
+from stillhouse.tasks.suites import BUILT_IN, load_suite
+
+# Reading models and running code are part of an evaluation's time, too.
+_ASKING = 0.85
+
+
+class Distilled(NamedTuple):
+    """What came of a recipe: ``trained`` is None where it asks for no training, or stopped at the budget before it.
+
+    ``control`` is the same training on answers that nobody verified.
+    """
+
+    outcome: RunOutcome
+    trained: Trained | None
+    control: Trained | None
+    evaluations: tuple[Evaluation, ...]
+    stages: dict[str, float]
+
+
+def distil(app: App, recipe: Recipe, progress: Progress, *, evaluated: bool, processes: int = 0) -> Distilled:
+    """Carry a recipe through as far as it says; ``evaluated`` false stops with the model (``stillhouse train``).
+
+    Killed anywhere and called again, it goes on: answers, verdicts, steps and evaluations are in the log.
+    """
+    outcome = run(app, recipe, progress, judged=True)
+    stages = dict(outcome.stages)
+    if recipe.train is None or outcome.budget_reached is not None:
+        return Distilled(outcome, None, None, (), stages)
+    started = time.monotonic()
+    trained = train_on(app, recipe, outcome.dataset, progress, processes=processes)
+    stages["train"] = time.monotonic() - started
+    if recipe.eval is None or not evaluated:
+        return Distilled(outcome, trained, None, (), stages)
+    started = time.monotonic()
+    control = _control(app, recipe, outcome, trained, progress, processes)
+    stages["train the comparison"] = time.monotonic() - started
+    started = time.monotonic()
+    evaluations = tuple(
+        _evaluate(app, recipe, suite, outcome, trained, control, progress) for suite in recipe.eval.suites
+    )
+    stages["evaluate"] = time.monotonic() - started
+    return Distilled(outcome, trained, control, evaluations, stages)
+
+
+def plan_distil(app: App, recipe: Recipe) -> Plan:
+    """What comes next: the training, where its dataset is there already, else the collection."""
+    prepared = prepare(app, recipe)
+    found = queries.datasets_of_run(app.ledger, recipe.run, recipe.dataset.name)
+    if prepared.collection.missing or not found or recipe.train is None:
+        return prepared.collection.plan
+    return prepare_training_of(app, recipe, found[-1]).plan
+
+
+def _control(
+    app: App, recipe: Recipe, outcome: RunOutcome, trained: Trained, progress: Progress, processes: int
+) -> Trained | None:
+    """The same training on answers as they came, of equal token count; None where verification dropped nothing."""
+    dropped = sum(sum(step.dropped.values()) for step in outcome.dataset.funnel if step.step == VERIFIED)
+    if not dropped:
+        return None
+    _, dataset = form_dataset(app, outcome.prepared, outcome.answers, outcome.verdicts, UNVERIFIED)
+    return train_on(app, recipe, dataset, progress, processes=processes, like=trained)
+
+
+def _evaluate(
+    app: App,
+    recipe: Recipe,
+    suite: str,
+    outcome: RunOutcome,
+    trained: Trained,
+    control: Trained | None,
+    progress: Progress,
+) -> Evaluation:
+    assert recipe.train is not None
+    near = recipe.train.signal is not Signal.TEXT and trained.teacher is not None
+    arms = 1 if near else 3 if control else 2
+    options = evaluation_options(app, recipe, suite, outcome, trained, arms)
+    if near and trained.teacher is not None:
+        home = app.settings.home
+        models = {
+            "before": (trained.student.name, Path(trained.student.weights), recipe.train.layers),
+            "after": (trained.model.label, home / trained.model.folder, 0),
+        }
+        if control:
+            models[UNVERIFIED] = (control.model.label, home / control.model.folder, 0)
+        return evaluate_nearness(app, trained.teacher, models, trained.model.label, options, progress)
+    names = {"after": trained.model.label, "before": trained.student.name}
+    pairs = [("after", "before")]
+    if control:
+        names[UNVERIFIED] = control.model.label
+        pairs.append(("after", UNVERIFIED))
+    return evaluate(app, names, pairs, options, progress)
+
+
+def evaluation_options(
+    app: App, recipe: Recipe, name: str, outcome: RunOutcome, trained: Trained, arms: int
+) -> EvaluationOptions:
+    """What a suite is asked: as many tasks, and samples of each, as its share of the time allows."""
+    section = recipe.eval
+    assert section is not None
+    suite, split = ("stillhouse", name) if name in ("train", "held-out") else (name, "")
+    if suite not in BUILT_IN:
+        suite = str(Path(recipe.folder) / suite)
+    seconds = section.minutes * 60 * _ASKING / len(section.suites) / arms
+    answers = int(seconds / _seconds_an_answer(app, section.max_tokens, outcome, trained))
+    tasks, samples = affordable(len(load_suite(suite, split)), max(1, answers))
+    return EvaluationOptions(suite, split, tasks, samples, section.max_tokens, section.temperature, section.seed)
+
+
+def _seconds_an_answer(app: App, max_tokens: int, outcome: RunOutcome, trained: Trained) -> float:
+    """As the student's base answered in this run, where it did; else from its measured speed, for answers of half length.
+
+    Both come from the log or the cache, so a run that goes on is scaled as it was.
+    """
+    if outcome.prepared.teacher.weights_digest == trained.student.weights_digest and outcome.answers:
+        return max(1e-4, sum(answer.seconds for answer in outcome.answers) / len(outcome.answers))
+    speed = max(choose(Path(trained.student.weights), app.cache).tokens_per_second.values())
+    return max_tokens / speed

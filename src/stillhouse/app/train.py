@@ -1,0 +1,203 @@
+"""Train the student of a recipe on a dataset version; and the same on what was not verified, to compare."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from stillhouse.app.home import App
+from stillhouse.app.progress import Progress
+from stillhouse.datasets.store import read_rows
+from stillhouse.errors import MissingExtra, ModelUnusable, PolicyRefusal, UnknownName, UsageError
+from stillhouse.generation.weights import weights_digest
+from stillhouse.ledger import queries
+from stillhouse.nouns import DatasetVersion, Message, Model, Signal, Teacher, TeacherKind
+from stillhouse.settings.recipe import Recipe, Target, TrainSection
+
+if TYPE_CHECKING:
+    from stillhouse.students.documents import Record
+    from stillhouse.students.training import Places, Prepared
+
+# What the comparison's dataset and model are called.
+UNVERIFIED = "unverified"
+
+
+class Trained(NamedTuple):
+    """A model, and what its training took from a start to the facts; 0 tokens where the log had it already."""
+
+    model: Model
+    student: Teacher
+    teacher: Teacher | None
+    tokens: int
+    answer_tokens: int
+
+
+def train_on(
+    app: App,
+    recipe: Recipe,
+    dataset: DatasetVersion,
+    progress: Progress,
+    *,
+    processes: int = 0,
+    like: Trained | None = None,
+) -> Trained:
+    """Train as a recipe says. ``like`` trains the comparison: another dataset, as many answer tokens, a name that says so.
+
+    ``processes`` 0 is one for each GPU, or one. Raises PolicyRefusal, TrainingError and what reading a model raises.
+    """
+    section = recipe.train
+    assert section is not None
+    name = f"{recipe.model}-{UNVERIFIED}" if like else recipe.model
+    progress.start(f"train {name}", 0)
+    progress.say("reading the student")
+    with app.alone(f"train-{name}"):
+        prepared = prepare_training_of(app, recipe, dataset, processes=processes, like=like)
+        from stillhouse.students.training import carry_out
+
+        listener = _Listener(progress, name)
+        if prepared.ready is not None:
+            listener.begin(len(prepared.ready.steps), prepared.ready.alone)
+        model = carry_out(app.recorder, _places(app), prepared, listener)
+    steps = queries.steps(app.ledger, model.training)
+    answer_tokens = sum(step.answer_tokens for step in steps) // section.epochs
+    progress.finish(f"{model.label}: {model.steps} steps, loss {model.loss:.3f}")
+    return Trained(model, prepared.student, prepared.teacher, listener.tokens, answer_tokens)
+
+
+def prepare_training_of(
+    app: App, recipe: Recipe, dataset: DatasetVersion, *, processes: int = 0, like: Trained | None = None
+) -> "Prepared":
+    """Resolve what a recipe says of training, ask policy, and decide every step; nothing is done yet."""
+    try:
+        from stillhouse.students.training import TrainingOptions, prepare_training
+    except ImportError as failure:
+        raise MissingExtra(
+            f"Training needs torch, transformers, accelerate and peft ({failure.name} is missing).",
+            next_step="pip install 'stillhouse[train]'",
+        ) from failure
+    section = recipe.train
+    assert section is not None
+    student, teacher = resolve_student(app, section.student, Path(recipe.folder)), _distribution(app, recipe, section)
+    options = TrainingOptions(
+        name=f"{recipe.model}-{UNVERIFIED}" if like else recipe.model,
+        method=section.method,
+        rank=section.rank,
+        learning_rate=section.learning_rate,
+        epochs=section.epochs,
+        seed=section.seed,
+        signal=section.signal,
+        layers=section.layers,
+        gradient_checkpointing=section.gradient_checkpointing,
+        processes=processes or _devices(),
+        answer_tokens=like.answer_tokens if like else 0,
+    )
+    records = tuple(_records(app, dataset, section.target))
+    return prepare_training(app.recorder, _places(app), student, teacher, dataset, records, options)
+
+
+def _places(app: App) -> "Places":
+    from stillhouse.students.training import Places
+
+    return Places(app.settings.home, app.cache)
+
+
+def resolve_student(app: App, name: str, folder: Path) -> Teacher:
+    """The weights that a student starts from, as what they are registered as.
+
+    ``name`` is a registered local teacher, a model of the log, a path, or a hub name that is fetched or was. A path stands for
+    whatever its weights are known as. Raises UnknownName, PolicyRefusal where nobody knows where they come from.
+    """
+    path = folder / name
+    if not path.exists():
+        try:
+            registered = queries.teacher(app.ledger, name)
+        except UnknownName:
+            path = _from_hub(name)
+        else:
+            if registered.kind is not TeacherKind.LOCAL:
+                raise UsageError(
+                    f"{name} answers over {registered.kind}, and a student needs weights.",
+                    next_step="Name a local model: a registered one, a folder or a .gguf file.",
+                )
+            return registered
+    digest = weights_digest(path)
+    for known in queries.teachers(app.ledger):
+        if known.weights_digest == digest:
+            return msgspec.structs.replace(known, weights=str(path.absolute()))
+    raise PolicyRefusal(
+        f"{path} may not be trained: nobody has said where these weights come from, and unknown means no.",
+        next_step=f"Register them: stillhouse teacher add NAME --kind local --weights {path} --model M --lab L "
+        "--channel open-weights --terms licence/ID",
+    )
+
+
+def _from_hub(name: str) -> Path:
+    """The folder of a hub name (``owner/model``), from its cache or from the hub."""
+    import huggingface_hub
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return Path(huggingface_hub.snapshot_download(name, local_files_only=True))
+    except HFValidationError:
+        known = "`stillhouse teacher list` and `stillhouse model list` show what there is"
+        raise UnknownName(f"There is no model, teacher or path {name!r}.", next_step=f"{known}.") from None
+    except Exception:  # not in the cache: whatever the library calls that
+        pass
+    if "/" not in name:
+        raise UnknownName(f"There is no model, teacher or path {name!r}.")
+    try:
+        return Path(huggingface_hub.snapshot_download(name))
+    except Exception as failure:
+        raise ModelUnusable(
+            f"{name} is no path here, and the hub does not give it: {(str(failure).splitlines() or ['?'])[0]}"
+        ) from failure
+
+
+def _distribution(app: App, recipe: Recipe, section: TrainSection) -> Teacher | None:
+    """The teacher whose distribution is learned, where text alone is not."""
+    if section.signal is Signal.TEXT:
+        return None
+    return resolve_student(app, section.teacher or recipe.teacher.use, Path(recipe.folder))
+
+
+def _records(app: App, dataset: DatasetVersion, target: Target) -> "Iterator[Record]":
+    from stillhouse.students.documents import Record
+
+    for row in read_rows(app.objects, dataset):
+        code = target is Target.CODE and row["code"]
+        response = f"```python\n{row['code'].rstrip()}\n```" if code else row["response"]
+        yield Record(row["key"], tuple(Message(**message) for message in row["messages"]), response, row["stamps"])
+
+
+def _devices() -> int:
+    import torch
+
+    return max(1, torch.cuda.device_count())
+
+
+class _Listener:
+    """Shows how a training goes, and counts what it takes."""
+
+    def __init__(self, progress: Progress, name: str) -> None:
+        self._progress, self._name, self.tokens = progress, name, 0
+
+    def begin(self, steps: int, alone: str) -> None:
+        """The steps are known."""
+        self._progress.start(f"train {self._name}", steps)
+        if alone:
+            self._progress.say(f"one document at a time: {alone}")
+
+    def __call__(self, event: object) -> None:
+        from stillhouse.students.train import Resumed, Said, StepDone
+
+        match event:
+            case Said(message):
+                self._progress.say(message)
+            case Resumed(step):
+                self._progress.say(f"going on after step {step}")
+                self._progress.update(step)
+            case StepDone():
+                self.tokens += event.tokens
+                speed = event.tokens / max(event.seconds, 1e-9)
+                self._progress.update(event.step, f"loss {event.loss:.3f}, {speed:,.0f} tokens/s")

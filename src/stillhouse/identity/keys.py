@@ -1,0 +1,126 @@
+"""The key of a home: Ed25519 (RFC 8032), made when it is first needed.
+
+Covers: the private key stands in one file that only its owner may read, is never logged, exported or printed, and is refused
+where others could read it. A signature says that whoever held this file signed. Does not cover: there is no passphrase and no
+hardware behind it, so whoever can read as this user can sign as this home; and nothing says which person that was.
+"""
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from stillhouse.errors import KeyUnusable, UsageError
+from stillhouse.vault.files import storage_errors, sync_folder, write_whole
+
+PRIVATE, PUBLIC = "home.key", "home.pub"
+_BEGIN, _END = "-----BEGIN PUBLIC KEY-----", "-----END PUBLIC KEY-----"
+
+
+class PublicKey(NamedTuple):
+    """A public key as PEM text, and the digest that names it."""
+
+    pem: str
+    id: str
+
+
+class Signer:
+    """Signs with a private key that it never shows."""
+
+    def __init__(self, private: Ed25519PrivateKey) -> None:
+        self._private = private
+        self.public = _public(private.public_key())
+
+    def sign(self, data: bytes) -> bytes:
+        """64 bytes."""
+        return self._private.sign(data)
+
+
+def home_signer(folder: Path) -> Signer:
+    """The home's key from its ``keys`` folder, made there if there is none. Raises KeyUnusable, StorageError."""
+    path = folder / PRIVATE
+    if not path.exists():
+        _make(folder)
+    try:
+        if path.stat().st_mode & 0o077:
+            raise KeyUnusable(f"{path} can be read by others.", next_step=f"chmod 600 {path}")
+        private = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except OSError as failure:
+        raise KeyUnusable(f"{path} cannot be read: {failure.strerror}.") from failure
+    except (ValueError, TypeError, UnsupportedAlgorithm) as failure:
+        raise KeyUnusable(f"{path} holds no private key that can be used.") from failure
+    if not isinstance(private, Ed25519PrivateKey):
+        raise KeyUnusable(f"{path} is of another kind than Ed25519.")
+    signer = Signer(private)
+    if not (folder / PUBLIC).exists():
+        write_whole(folder / PUBLIC, signer.public.pem.encode())
+    return signer
+
+
+def read_public_keys(path: Path) -> list[PublicKey]:
+    """The public keys of a PEM file, or of all ``*.pub`` and ``*.pem`` files of a folder. Raises UsageError."""
+    files = sorted([*path.glob("*.pub"), *path.glob("*.pem")]) if path.is_dir() else [path]
+    found = []
+    for file in files:
+        try:
+            text = file.read_text(encoding="ascii")
+        except (OSError, UnicodeDecodeError) as failure:
+            raise UsageError(f"{file} cannot be read as public keys: {failure}.") from failure
+        found += [public_key(f"{_BEGIN}{part.partition(_END)[0]}{_END}\n") for part in text.split(_BEGIN)[1:]]
+    if not found:
+        raise UsageError(f"{path} holds no public key (PEM).")
+    return found
+
+
+def public_key(pem: str) -> PublicKey:
+    """A public key from PEM text. Raises UsageError."""
+    try:
+        loaded = serialization.load_pem_public_key(pem.encode())
+    except (ValueError, UnsupportedAlgorithm) as failure:
+        raise UsageError("That is no public key that can be used (PEM, Ed25519).") from failure
+    if not isinstance(loaded, Ed25519PublicKey):
+        raise UsageError("That public key is of another kind than Ed25519.")
+    return _public(loaded)
+
+
+def signed_by(key: PublicKey, signature: bytes, data: bytes) -> bool:
+    """Did the holder of this key sign this?"""
+    loaded = serialization.load_pem_public_key(key.pem.encode())
+    assert isinstance(loaded, Ed25519PublicKey)
+    try:
+        loaded.verify(signature, data)
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _public(key: Ed25519PublicKey) -> PublicKey:
+    encoding, spki = serialization.Encoding, serialization.PublicFormat.SubjectPublicKeyInfo
+    der = key.public_bytes(encoding.DER, spki)
+    return PublicKey(key.public_bytes(encoding.PEM, spki).decode(), f"sha256:{hashlib.sha256(der).hexdigest()}")
+
+
+def _make(folder: Path) -> None:
+    """Write a new key; where another process was quicker, its key stays."""
+    pem = Ed25519PrivateKey.generate().private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    with storage_errors(f"{folder} could not be written"):
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=folder, prefix=".incoming-")  # made with mode 0600
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(pem)
+                file.flush()
+                os.fsync(file.fileno())
+            with contextlib.suppress(FileExistsError):
+                os.link(name, folder / PRIVATE)
+        finally:
+            os.unlink(name)
+        sync_folder(folder)

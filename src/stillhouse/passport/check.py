@@ -1,0 +1,136 @@
+"""Verify a passport with nothing but the file, the model's folder and the keys that one trusts.
+
+Covers: a changed statement, a changed, missing or added model file, a signature by another key than it names. Does not cover:
+whether what the signer says is true, and whether its key was lost; ``revocation_checked_as_of`` says how old its knowledge is.
+"""
+
+import hashlib
+from collections.abc import Collection, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from blake3 import blake3
+
+from stillhouse.errors import UsageError
+from stillhouse.generation.weights import parts
+from stillhouse.identity.keys import PublicKey, public_key, signed_by
+from stillhouse.passport.envelope import open_envelope
+from stillhouse.passport.statement import DATASET, PREDICATE_TYPE, STATEMENT_TYPE, Digests
+
+_READ = 1 << 20
+
+
+class Verdict(StrEnum):
+    """What a passport is worth."""
+
+    TRUSTED = "trusted"
+    INTACT = "intact, unknown signer"
+    BROKEN = "broken"
+
+
+class Checked(msgspec.Struct, frozen=True, kw_only=True):
+    """The outcome. ``broken`` says which parts and why; ``not_checked`` which files were not there to look at."""
+
+    result: Verdict
+    revocation_checked_as_of: str | None
+    broken: tuple[str, ...]
+    signer: str
+    model: str
+    checked: tuple[str, ...]
+    not_checked: tuple[str, ...]
+
+
+class _Subject(msgspec.Struct):
+    name: str
+    digest: dict[str, str]
+
+
+class _Statement(msgspec.Struct, rename={"type": "_type", "predicate_type": "predicateType"}):
+    type: str
+    subject: list[_Subject]
+    predicate_type: str
+    predicate: dict[str, Any]
+
+
+def check(path: Path, folder: Path, roots: Collection[PublicKey]) -> Checked:
+    """Verify the passport at ``path`` against the files in ``folder``. Raises UsageError where there is no such file."""
+    try:
+        data = path.read_bytes()
+    except OSError as failure:
+        raise UsageError(f"{path} cannot be read: {failure.strerror}.") from failure
+    try:
+        opened = open_envelope(data)
+        statement = msgspec.json.decode(opened.payload, type=_Statement)
+        if (statement.type, statement.predicate_type) != (STATEMENT_TYPE, PREDICATE_TYPE):
+            raise ValueError(f"a statement of type {statement.predicate_type!r}, and not a passport")
+        key = public_key(str(statement.predicate.get("signer")))
+    except (ValueError, msgspec.MsgspecError, UsageError) as failure:
+        return _broken_beyond_reading(str(failure))
+    broken = []
+    if not signed_by(key, opened.signatures.get(key.id, b""), opened.message):
+        broken.append("signature: the statement was changed, or signed by another key than the one that it names")
+    wrong, checked, not_checked = _files(statement.subject, folder)
+    broken += wrong
+    trusted = any(root.id == key.id for root in roots)
+    as_of = statement.predicate.get("revocation_checked_as_of")
+    model = statement.predicate.get("model")
+    return Checked(
+        result=Verdict.BROKEN if broken else Verdict.TRUSTED if trusted else Verdict.INTACT,
+        revocation_checked_as_of=str(as_of) if as_of else None,
+        broken=tuple(broken),
+        signer=key.id,
+        model=str(model.get("name")) + "@" + str(model.get("version")) if isinstance(model, dict) else "",
+        checked=tuple(checked),
+        not_checked=tuple(not_checked),
+    )
+
+
+def digests_of(path: Path) -> Digests:
+    """A file's digests. Raises OSError."""
+    ours, theirs = blake3(), hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(_READ):
+            ours.update(piece)
+            theirs.update(piece)
+    return Digests(ours.hexdigest(), theirs.hexdigest())
+
+
+def _files(subjects: Sequence[_Subject], folder: Path) -> tuple[list[str], list[str], list[str]]:
+    """What is wrong, what was looked at, what was not there. A folder with any of the model's files must have all."""
+    broken: list[str] = []
+    checked: list[str] = []
+    absent: list[str] = []
+    for subject in subjects:
+        file = folder / subject.name
+        if ".." in Path(subject.name).parts or Path(subject.name).is_absolute():
+            broken.append(f"{subject.name}: a name that leads out of the folder")
+        elif not file.is_file():
+            absent.append(subject.name)
+        else:
+            try:
+                same = digests_of(file)._asdict() == subject.digest
+            except OSError as failure:
+                broken.append(f"{subject.name}: cannot be read ({failure.strerror})")
+                continue
+            (checked if same else broken).append(subject.name if same else f"{subject.name}: has other bytes")
+    names = {subject.name for subject in subjects}
+    ours = [name for name in names if not name.startswith(f"{DATASET}/")]
+    if any((folder / name).is_file() for name in ours):
+        broken += [f"{name}: is missing" for name in absent if name in ours]
+        absent = [name for name in absent if name not in ours]
+        broken += [f"{part.name}: is no part of the model" for part in parts(folder) if part.name not in names]
+    return broken, checked, absent
+
+
+def _broken_beyond_reading(reason: str) -> Checked:
+    return Checked(
+        result=Verdict.BROKEN,
+        revocation_checked_as_of=None,
+        broken=(f"statement: {reason}",),
+        signer="",
+        model="",
+        checked=(),
+        not_checked=(),
+    )

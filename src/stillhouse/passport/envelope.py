@@ -1,0 +1,60 @@
+"""DSSE v1: a payload, its type, and signatures over both (github.com/secure-systems-lab/dsse)."""
+
+import base64
+import binascii
+from typing import NamedTuple
+
+import msgspec
+
+from stillhouse.identity.keys import Signer
+
+PAYLOAD_TYPE = "application/vnd.in-toto+json"
+
+
+class _Signature(msgspec.Struct):
+    keyid: str
+    sig: str
+
+
+class _Envelope(msgspec.Struct, rename={"payload_type": "payloadType"}):
+    payload: str
+    payload_type: str
+    signatures: list[_Signature]
+
+
+class Opened(NamedTuple):
+    """An envelope's content: what was signed (``message``), the payload in it, and the signatures by key."""
+
+    message: bytes
+    payload: bytes
+    signatures: dict[str, bytes]
+
+
+def seal(payload: bytes, signer: Signer) -> bytes:
+    """An envelope as JSON."""
+    signature = signer.sign(pre_authentication(PAYLOAD_TYPE, payload))
+    envelope = _Envelope(_text(payload), PAYLOAD_TYPE, [_Signature(signer.public.id, _text(signature))])
+    return msgspec.json.format(msgspec.json.encode(envelope), indent=2)
+
+
+def open_envelope(data: bytes) -> Opened:
+    """Take an envelope apart; nothing is verified. Raises ValueError where it is none."""
+    try:
+        envelope = msgspec.json.decode(data, type=_Envelope)
+        payload = base64.b64decode(envelope.payload, validate=True)
+        signatures = {one.keyid: base64.b64decode(one.sig, validate=True) for one in envelope.signatures}
+    except (msgspec.MsgspecError, binascii.Error, UnicodeDecodeError) as failure:
+        raise ValueError(f"no DSSE envelope: {failure}") from failure
+    if envelope.payload_type != PAYLOAD_TYPE:
+        raise ValueError(f"a payload of type {envelope.payload_type!r}, and not an in-toto statement")
+    return Opened(pre_authentication(envelope.payload_type, payload), payload, signatures)
+
+
+def pre_authentication(kind: str, payload: bytes) -> bytes:
+    """PAE: lengths before contents, so that no two (type, payload) pairs give the same bytes to sign."""
+    encoded = kind.encode()
+    return b"DSSEv1 %d %b %d %b" % (len(encoded), encoded, len(payload), payload)
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode()

@@ -1,0 +1,154 @@
+"""What a student reads, and in which order: records become documents, documents become steps. Pure.
+
+A step is a list of packs, a pack a list of documents that go through the model as one row without any padding. Since
+``attention`` keeps documents apart, a pack need not be full and no bin-packing is needed: the shuffled sequence is cut.
+"""
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from stillhouse.nouns import Message
+
+# Long enough that a step's fixed costs vanish, short enough that logits of a large vocabulary fit beside the model.
+PACK_TOKENS = 1024
+# At least so many steps an epoch: a small dataset in a few large steps learns nothing; and a bound for large ones.
+STEPS_PER_EPOCH, BATCH_TOKENS = 16, (1024, 131_072)
+
+
+class Record(NamedTuple):
+    """A row of a dataset, as a student needs it."""
+
+    key: str
+    messages: tuple[Message, ...]
+    response: str
+    stamps: int
+
+
+class Document(NamedTuple):
+    """Token ids of a prompt and its answer; the answer, which the loss looks at, begins at ``answer``."""
+
+    key: str
+    tokens: tuple[int, ...]
+    answer: int
+
+    @property
+    def answer_tokens(self) -> int:
+        """How many tokens the loss looks at."""
+        return len(self.tokens) - self.answer
+
+
+class Pack(NamedTuple):
+    """Documents that go through the model as one row."""
+
+    documents: tuple[Document, ...]
+
+    @property
+    def tokens(self) -> int:
+        """Length of the row."""
+        return sum(len(document.tokens) for document in self.documents)
+
+
+class Step(NamedTuple):
+    """Everything that one update of the weights learns from. Numbers count from 1."""
+
+    number: int
+    packs: tuple[Pack, ...]
+
+    @property
+    def records(self) -> tuple[str, ...]:
+        """The keys of its records, in order."""
+        return tuple(document.key for pack in self.packs for document in pack.documents)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that go through the model."""
+        return sum(pack.tokens for pack in self.packs)
+
+    @property
+    def answer_tokens(self) -> int:
+        """Tokens that the loss looks at."""
+        return sum(document.answer_tokens for pack in self.packs for document in pack.documents)
+
+
+class LeftOut(NamedTuple):
+    """A record that no step learns from, and why."""
+
+    key: str
+    reason: str
+
+
+class Language(NamedTuple):
+    """How a model writes: its template and tokenizer, as functions, and what is to be known of them."""
+
+    render: Callable[[Sequence[Message]], str]
+    encode: Callable[[str], Sequence[int]]
+    end: int
+    context: int
+    vocabulary: int
+
+
+def documents(records: Sequence[Record], language: Language) -> tuple[list[Document], list[LeftOut]]:
+    """Records as the model reads them: the prompt by its template, the answer, the end of the turn.
+
+    Prompt and answer are encoded apart, as they are when the model answers. A record that does not fit into the context
+    is left out whole: a cut answer would teach to stop in the middle.
+    """
+    found, left_out = [], []
+    for record in records:
+        prompt = list(language.encode(language.render(record.messages)))
+        answer = [*language.encode(record.response), language.end]
+        tokens = (*prompt, *answer)
+        if len(tokens) > language.context:
+            left_out.append(LeftOut(record.key, f"longer than the context of {language.context} tokens"))
+        elif not prompt:
+            left_out.append(LeftOut(record.key, "an empty prompt"))
+        elif max(tokens) >= language.vocabulary:
+            left_out.append(LeftOut(record.key, f"a token beyond the vocabulary of {language.vocabulary}"))
+        else:
+            found.append(Document(record.key, tokens, len(prompt)))
+    return found, left_out
+
+
+def take_answer_tokens(documents: Sequence[Document], limit: int, seed: int) -> tuple[list[Document], list[LeftOut]]:
+    """Documents drawn by the seed until their answers hold ``limit`` tokens; the last may go a little beyond."""
+    order = list(documents)
+    random.Random(f"{seed}/drawn").shuffle(order)  # noqa: S311 - an order, no secret
+    kept: list[Document] = []
+    count = 0
+    for document in order:
+        if count >= limit:
+            break
+        kept.append(document)
+        count += document.answer_tokens
+    return kept, [LeftOut(document.key, "beyond the number of tokens wanted") for document in order[len(kept) :]]
+
+
+def plan_steps(documents: Sequence[Document], *, epochs: int, seed: int, together: bool = True) -> list[Step]:
+    """Which documents feed which step: every document once an epoch, in an order that only the seed decides.
+
+    ``together`` false gives every document a pack of its own, for models that cannot keep them apart.
+    """
+    epoch_tokens = sum(len(document.tokens) for document in documents)
+    batch = min(max(epoch_tokens // STEPS_PER_EPOCH, BATCH_TOKENS[0]), BATCH_TOKENS[1])
+    pack = min(PACK_TOKENS, batch) if together else 1
+    steps: list[Step] = []
+    for epoch in range(epochs):
+        order = list(documents)
+        random.Random(f"{seed}/{epoch}").shuffle(order)  # noqa: S311 - an order, no secret
+        for members in _cut(order, batch):
+            packs = tuple(Pack(tuple(part)) for part in _cut(members, pack))
+            steps.append(Step(len(steps) + 1, packs))
+    return steps
+
+
+def _cut(documents: Sequence[Document], most: int) -> Iterator[list[Document]]:
+    """Runs of at most ``most`` tokens; a longer document is a run of its own."""
+    run: list[Document] = []
+    for document in documents:
+        if run and sum(len(member.tokens) for member in run) + len(document.tokens) > most:
+            yield run
+            run = []
+        run.append(document)
+    if run:
+        yield run

@@ -1,0 +1,120 @@
+"""What a student learns from, behind one seam: for every answer token, how far the student is from what is wanted.
+
+A ``TeacherSignal`` is told a pack and returns a loss for that pack's answer tokens; the loop knows nothing else of it. Text is
+one signal, a live teacher's distribution another; stored sparse logits, the student's own answers scored by a teacher, or a
+teacher with another tokenizer are further ones: each a class here that reads ``pack`` as it needs.
+"""
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch.nn.functional import cross_entropy, log_softmax
+
+from stillhouse.errors import TokenizersDiffer
+from stillhouse.nouns import Signal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from stillhouse.students.attention import Layout
+
+
+class Row:
+    """A pack as tensors: ``ids [1, row]``, ``keep [answer tokens]`` the places that predict them, ``labels`` what they are."""
+
+    def __init__(self, ids: "Tensor", keep: "Tensor", labels: "Tensor", documents: "Layout", *, together: bool) -> None:
+        self.ids, self.keep, self.labels, self.documents, self.together = ids, keep, labels, documents, together
+
+    def logits(self, model: Any) -> "Tensor":
+        """A model's logits ``[answer tokens, vocabulary]``: only there where the loss looks."""
+        more = {"documents": self.documents} if self.together else {}
+        logits: Tensor = model(
+            input_ids=self.ids,
+            position_ids=self.documents.positions.unsqueeze(0),
+            use_cache=False,
+            logits_to_keep=self.keep,
+            **more,
+        ).logits[0]
+        return logits
+
+
+class TeacherSignal(Protocol):
+    """Where the gradient comes from."""
+
+    def loss(self, row: Row, logits: "Tensor") -> "Tensor":
+        """Loss in nats of each answer token ``[answer tokens]``, from the student's logits ``[answer tokens, vocabulary]``."""
+
+
+class Text:
+    """The teacher's words: cross-entropy on the tokens that it wrote."""
+
+    def loss(self, row: Row, logits: "Tensor") -> "Tensor":
+        """Minus the log-probability of each token."""
+        return cross_entropy(logits.float(), row.labels, reduction="none")
+
+
+class ForwardKL:
+    """The teacher's distribution over each next token, from the live teacher: KL(teacher || student) (Hinton et al. 2015).
+
+    The student is to put mass wherever the teacher does.
+    """
+
+    def __init__(self, teacher: Any) -> None:
+        self._teacher = teacher
+
+    def loss(self, row: Row, logits: "Tensor") -> "Tensor":
+        """The divergence at each token."""
+        wanted, have = _log_probabilities(self._teacher, row), log_softmax(logits.float(), dim=-1)
+        return (wanted.exp() * (wanted - have)).sum(dim=-1)
+
+
+class ReverseKL:
+    """KL(student || teacher) (Gu et al. 2023, arXiv 2306.08543): the student is to put no mass where the teacher puts none."""
+
+    def __init__(self, teacher: Any) -> None:
+        self._teacher = teacher
+
+    def loss(self, row: Row, logits: "Tensor") -> "Tensor":
+        """The divergence at each token."""
+        wanted, have = _log_probabilities(self._teacher, row), log_softmax(logits.float(), dim=-1)
+        return (have.exp() * (have - wanted)).sum(dim=-1)
+
+
+def _log_probabilities(teacher: Any, row: Row) -> "Tensor":
+    with torch.no_grad():
+        return log_softmax(row.logits(teacher).float(), dim=-1)
+
+
+def make_signal(kind: Signal, teacher: Any) -> TeacherSignal:
+    """The signal of a kind; ``teacher`` is a loaded model where the kind needs one."""
+    match kind:
+        case Signal.TEXT:
+            return Text()
+        case Signal.FORWARD_KL:
+            return ForwardKL(teacher)
+        case Signal.REVERSE_KL:
+            return ReverseKL(teacher)
+
+
+def check_same_tokenizer(teacher: Any, student: Any) -> None:
+    """A distribution can be compared only over the same tokens. Raises TokenizersDiffer, naming the first difference.
+
+    ``teacher`` and ``student`` are LoadedModels. Rows of the output layer beyond the tokenizer's vocabulary (padding to a
+    round size) must agree too, since the distribution runs over them.
+    """
+    theirs, ours = teacher.tokenizer.get_vocab(), student.tokenizer.get_vocab()
+    for token in sorted(theirs.keys() | ours.keys()):
+        if theirs.get(token) != ours.get(token):
+            raise TokenizersDiffer(
+                f"{token!r} is {_place(theirs, token)} of the teacher's vocabulary and {_place(ours, token)} of the student's."
+            )
+    sizes = [int(loaded.model.get_output_embeddings().weight.shape[0]) for loaded in (teacher, student)]
+    if sizes[0] != sizes[1]:
+        raise TokenizersDiffer(f"The teacher's output layer has {sizes[0]} rows and the student's {sizes[1]}.")
+    probe = "def f(x):\n    return {'a': [x, 0.5, \"é\"]}  # \t1234567\n"
+    if teacher.encode(probe) != student.encode(probe):
+        raise TokenizersDiffer("They have the same vocabulary and cut text into different tokens of it.")
+
+
+def _place(vocabulary: dict[str, int], token: str) -> str:
+    return f"number {vocabulary[token]}" if token in vocabulary else "no part"

@@ -1,0 +1,116 @@
+"""A student before its training: loaded, cut to fewer layers, given what will be trained. And after: one plain model."""
+
+import contextlib
+import io
+import shutil
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from stillhouse.errors import ModelUnusable
+from stillhouse.generation.model import LoadedModel, load
+from stillhouse.nouns import Message, Method
+from stillhouse.students.documents import Language
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
+
+ADAPTER = "default"
+
+
+def load_student(weights: Path, cache: Path, dtype: str, layers: int) -> LoadedModel:
+    """A student's starting weights. ``layers`` above 0 keeps so many, spread evenly with the first and the last.
+
+    Raises ModelUnusable.
+    """
+    loaded = load(weights, dtype=dtype, cache=cache / "models")
+    loaded.model.config.use_cache = False
+    if layers:
+        keep_layers(loaded, layers)
+    return loaded
+
+
+def keep_layers(loaded: LoadedModel, count: int) -> None:
+    """Drop all but ``count`` layers. Raises ModelUnusable where the model has fewer, or keeps them in an unknown place."""
+    import torch
+
+    decoder = loaded.model.get_decoder()
+    stack = getattr(decoder, "layers", None)
+    if not isinstance(stack, torch.nn.ModuleList) or not 2 <= count <= len(stack):
+        have = len(stack) if isinstance(stack, torch.nn.ModuleList) else "an unknown number of"
+        raise ModelUnusable(
+            f"It has {have} layers, and the recipe wants {count} of them.",
+            next_step="Set [train] layers between 2 and what it has, or leave it out.",
+        )
+    kept = [round(place * (len(stack) - 1) / (count - 1)) for place in range(count)]
+    decoder.layers = torch.nn.ModuleList(stack[place] for place in kept)
+    config = loaded.model.config
+    for place, layer in enumerate(decoder.layers):
+        for part in layer.modules():  # each attention knows its place, for the cache
+            if hasattr(part, "layer_idx"):
+                part.layer_idx = place
+    if getattr(config, "layer_types", None):
+        config.layer_types = [config.layer_types[place] for place in kept]
+    config.num_hidden_layers = loaded.layers = count
+
+
+def language_of(loaded: LoadedModel) -> Language:
+    """How a student writes."""
+    if loaded.tokenizer.eos_token_id is None:
+        raise ModelUnusable("Its tokenizer has no end-of-turn token, so it could not learn where an answer ends.")
+
+    def render(messages: "Sequence[Message]") -> str:
+        return loaded.render([msgspec.structs.asdict(message) for message in messages])
+
+    return Language(
+        render=render,
+        encode=loaded.encode,
+        end=int(loaded.tokenizer.eos_token_id),
+        context=loaded.context,
+        vocabulary=int(loaded.model.get_input_embeddings().weight.shape[0]),
+    )
+
+
+def make_trainable(loaded: LoadedModel, method: Method, rank: int, *, checkpointing: bool) -> Any:
+    """The model with its trainable parameters marked: all of them, or adapters of ``rank`` beside every linear layer."""
+    import peft
+
+    model = loaded.model
+    if checkpointing:
+        # The name changed in transformers 5; both do the same.
+        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
+        model.enable_input_require_grads()
+    if method is Method.FULL:
+        return model.requires_grad_(True)
+    # Scaled by twice the rank, the customary ratio: the learning rate then means the same at every rank.
+    config = peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers for a name that is on its way out
+        return peft.get_peft_model(model, config, adapter_name=ADAPTER, autocast_adapter_dtype=False)
+
+
+def trained_model(loaded: LoadedModel, method: Method, rank: int, parameters: "Mapping[str, Tensor]") -> LoadedModel:
+    """The student with what it has learned, as one plain model: adapters are merged into the weights."""
+    model = make_trainable(loaded, method, rank, checkpointing=False)
+    missing, unexpected = model.load_state_dict(dict(parameters), strict=False)
+    if unexpected or set(missing) & set(parameters):
+        raise ModelUnusable(f"Its checkpoint is of another model: {(unexpected or missing)[0]}.")
+    loaded.model = model.merge_and_unload() if method is Method.LORA else model
+    return loaded
+
+
+def save_model(loaded: LoadedModel, folder: Path) -> None:
+    """Write a model folder that any program reads: config, tokenizer, safetensors. The folder must not exist."""
+    building = folder.with_name(f".{folder.name}.building")
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir(parents=True)
+    loaded.model.config.use_cache = True
+    with contextlib.redirect_stderr(io.StringIO()):  # a progress bar that no switch of the library turns off
+        loaded.model.save_pretrained(building)
+    loaded.tokenizer.save_pretrained(building)
+    building.replace(folder)

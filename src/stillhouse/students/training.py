@@ -1,0 +1,344 @@
+"""From a dataset to a model in the log: policy at the door, a plan, the steps, the weights, the facts.
+
+Where a kill can fall, and what is then true: before the last step, the newest checkpoint goes on; after it, the weights are
+written anew from it; once the folder is in its place, the model's facts are written, and until they are it is no model. A
+training that is in the log is not done again.
+"""
+
+import gc
+import shutil
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from stillhouse import facts
+from stillhouse.canon import digest_file, digest_value
+from stillhouse.errors import CorruptObject, NothingToLearn, PolicyRefusal, TrainingError
+from stillhouse.generation import probe
+from stillhouse.generation.weights import weights_digest
+from stillhouse.ledger import queries
+from stillhouse.nouns import (
+    Channel,
+    DatasetVersion,
+    Decision,
+    Grade,
+    Method,
+    Model,
+    Plan,
+    Signal,
+    StampSet,
+    Teacher,
+    TeacherKind,
+    Use,
+)
+from stillhouse.plans.plan import executing, make_plan
+from stillhouse.policy.decide import OWN_TERMS, decide_set, join
+from stillhouse.recorder import OWN_LAB, Recorder, now, stamp_set
+from stillhouse.students import checkpoints
+from stillhouse.students.documents import Record
+from stillhouse.students.student import load_student, save_model, trained_model
+from stillhouse.students.train import Event, Hear, Job, Ready, Said, StepDone, make_ready, train
+from stillhouse.students.worker import train_in_processes
+
+# Adapters start at zero and may move fast; whole weights start as a working model and may not.
+LEARNING_RATES = {Method.LORA: 5e-4, Method.FULL: 3e-5}
+# Raise this where the loop changes what a training gives: a checkpoint of another loop is another training's.
+_LOOP = 1
+
+
+class TrainingOptions(NamedTuple):
+    """What a recipe says about training. ``learning_rate`` 0 is the method's own, ``layers`` 0 all of them.
+
+    ``answer_tokens`` above 0 learns from so many only, of records drawn by the seed: to compare two datasets at equal size.
+    """
+
+    name: str
+    method: Method
+    rank: int
+    learning_rate: float
+    epochs: int
+    seed: int
+    signal: Signal
+    layers: int
+    gradient_checkpointing: bool
+    processes: int
+    answer_tokens: int = 0
+
+
+class Places(NamedTuple):
+    """Where a home keeps what a training reads and writes."""
+
+    home: Path
+    cache: Path
+
+    @property
+    def trainings(self) -> Path:
+        """Checkpoints, below each training's name."""
+        return self.home / "trainings"
+
+    @property
+    def models(self) -> Path:
+        """Finished models."""
+        return self.home / "models"
+
+
+class Prepared(NamedTuple):
+    """A training, decided upon: nothing is done yet. ``model`` is there where the log already has what comes of it."""
+
+    plan: Plan
+    facts_digest: str
+    job: Job
+    ready: Ready | None
+    student: Teacher
+    teacher: Teacher | None
+    dataset: DatasetVersion
+    stamps: StampSet
+    options: TrainingOptions
+    model: Model | None
+
+
+def prepare_training(
+    recorder: Recorder,
+    places: Places,
+    student: Teacher,
+    teacher: Teacher | None,
+    dataset: DatasetVersion,
+    records: Sequence[Record],
+    options: TrainingOptions,
+) -> Prepared:
+    """Ask policy, read the student, and decide every step. ``teacher`` is the one whose distribution is to be learned.
+
+    Raises PolicyRefusal, NothingToLearn, ModelUnusable, TrainingError.
+    """
+    if not records:
+        raise NothingToLearn(f"{dataset.label} has no row.")
+    decisions, stamps = _at_the_door(recorder, student, teacher, dataset)
+    job = make_job(places, student, teacher, dataset, records, options)
+    known = queries.model_of_training(recorder.ledger, job.training)
+    ready = make_ready(job) if known is None else None
+    does = {
+        "student": student.name,
+        "dataset": dataset.label,
+        "method": str(options.method) + (f" of rank {options.rank}" if options.method is Method.LORA else ""),
+        "learns": str(options.signal) + (f" of {teacher.name}" if teacher else ""),
+        "records": len(records),
+        "epochs": options.epochs,
+    }
+    if ready is not None:
+        does["records left out"] = len(ready.left_out)
+        does["steps"] = len(ready.steps)
+        does["tokens"] = sum(step.tokens for step in ready.steps)
+    facts_digest = digest_value([job.training, dataset.manifest_digest, student.weights_digest, stamps.digest])
+    plan = make_plan("train", options.name, does, decisions, Decimal(0), facts_digest)
+    return Prepared(plan, facts_digest, job, ready, student, teacher, dataset, stamps, options, known)
+
+
+def make_job(
+    places: Places,
+    student: Teacher,
+    teacher: Teacher | None,
+    dataset: DatasetVersion,
+    records: Sequence[Record],
+    options: TrainingOptions,
+) -> Job:
+    """The job, and the name of the training: the same for everything that would give the same model."""
+    rate = options.learning_rate or LEARNING_RATES[options.method]
+    settings = {**options._asdict(), "learning_rate": rate, "processes": 0}
+    identity = [
+        _LOOP,
+        student.weights_digest,
+        teacher.weights_digest if teacher else "",
+        dataset.label,
+        dataset.manifest_digest,
+        digest_value([[record.key, record.response] for record in records]),
+        settings,
+    ]
+    training = digest_value(identity).partition(":")[2][:12]
+    return Job(
+        training=training,
+        folder=str(places.trainings / training),
+        cache=str(places.cache),
+        weights=student.weights,
+        teacher_weights=teacher.weights if teacher else "",
+        dtype=probe.training_dtype(),
+        records=tuple(records),
+        method=options.method,
+        rank=options.rank,
+        learning_rate=rate,
+        epochs=options.epochs,
+        seed=options.seed,
+        signal=options.signal,
+        layers=options.layers,
+        gradient_checkpointing=options.gradient_checkpointing,
+        processes=options.processes,
+        answer_tokens=options.answer_tokens,
+    )
+
+
+def carry_out(recorder: Recorder, places: Places, prepared: Prepared, hear: Hear) -> Model:
+    """Train, or take what the log has of it. Raises what ``train`` raises, CorruptObject, StorageError."""
+    if prepared.model is not None:
+        check_files(places, prepared.model)
+        return prepared.model
+    job, ready = prepared.job, prepared.ready
+    assert ready is not None
+    losses = {step.step: step.loss for step in queries.steps(recorder.ledger, job.training)}
+
+    def listen(event: Event) -> None:
+        if isinstance(event, StepDone):
+            _record_step(recorder, job.training, event, losses.get(event.step), hear)
+        hear(event)
+
+    with executing(recorder, prepared.plan, prepared.facts_digest) as result:
+        if job.processes > 1:
+            train_in_processes(job, listen)
+        else:
+            train(job, ready, listen)
+        model = _finish(recorder, places, prepared, ready)
+        result.update({"model": model.label, "weights_digest": model.weights_digest, "loss": model.loss})
+    return model
+
+
+def check_files(places: Places, model: Model) -> None:
+    """Are the model's files those that were written? Raises CorruptObject, naming the file."""
+    for name, digest in model.files.items():
+        path = places.home / model.folder / name
+        try:
+            found = digest_file(path)
+        except OSError as failure:
+            raise CorruptObject(f"{path} of {model.label} cannot be read: {failure.strerror}.") from failure
+        if found != digest:
+            raise CorruptObject(f"{path} of {model.label} has other bytes than were written.")
+
+
+def as_teacher(places: Places, model: Model) -> Teacher:
+    """A model of our own as a teacher: what it passes on is in the log, and not in its own terms."""
+    return Teacher(
+        name=model.label,
+        kind=TeacherKind.LOCAL,
+        model=model.label,
+        lab=OWN_LAB,
+        channel=Channel.OFFICIAL,
+        terms=(OWN_TERMS,),
+        weights=str((places.home / model.folder).absolute()),
+        weights_digest=model.weights_digest,
+        grade=Grade.OBSERVED,
+    )
+
+
+def _at_the_door(
+    recorder: Recorder, student: Teacher, teacher: Teacher | None, dataset: DatasetVersion
+) -> tuple[list[Decision], StampSet]:
+    """May this be trained? Returns the decisions, and the stamps that the model will carry. Raises PolicyRefusal."""
+    sets = queries.stamp_sets(recorder.ledger)
+    by_set = [
+        (rows, decide_set(sets[int(id)].stamps if int(id) in sets else (), Use.TRAIN, recorder.organisation))
+        for id, rows in dataset.stamp_sets.items()
+    ]
+    denied = [(rows, decision.reason) for rows, decision in by_set if not decision.allowed]
+    if denied:
+        count = sum(rows for rows, _ in denied)
+        reasons = "; ".join(dict.fromkeys(reason for _, reason in denied))
+        subject = f"{count} of {dataset.rows} rows of {dataset.label}"
+        recorder.record(facts.RefusalMade(at=now(), by=recorder.by, subject=subject, reason=f"train: {reasons}"))
+        recorder.refresh()
+        raise PolicyRefusal(
+            f"{subject} may not be used to train: {reasons}.",
+            next_step=f"`stillhouse policy check {dataset.label} --use train` counts them by reason; a recipe with "
+            '[dataset] use = "train" makes a version without them.',
+        )
+    members = [stamp for id in dataset.stamp_sets for stamp in sets[int(id)].stamps]
+    decisions = [join(Use.TRAIN, [decision for _, decision in by_set])]
+    for source in (student, *((teacher,) if teacher else ())):
+        stamps = recorder.stamps_of(source, purpose=Use.TRAIN)
+        decisions += recorder.decide(f"model {source.name}", stamps, (Use.TRAIN,))
+        members += stamps
+    return decisions, stamp_set(members)
+
+
+def _record_step(recorder: Recorder, training: str, step: StepDone, before: float | None, hear: Hear) -> None:
+    """A step goes into the log once. Taken again after a kill it should go as it went; where it does not, that is said."""
+    if before is None:
+        entry = facts.StepTaken(at=now(), by=recorder.by, training=training, **msgspec.structs.asdict(step))
+        recorder.record(entry)
+    elif before != step.loss:
+        hear(
+            Said(
+                f"step {step.step} gave the loss {before:.6f} before and {step.loss:.6f} now: another machine or software"
+            )
+        )
+
+
+def _finish(recorder: Recorder, places: Places, prepared: Prepared, ready: Ready) -> Model:
+    """Write the weights from the last checkpoint, then the facts."""
+    job, options, dataset = prepared.job, prepared.options, prepared.dataset
+    last = checkpoints.newest(Path(job.folder))
+    if last is None or last.state.step != len(ready.steps):
+        raise TrainingError("Its last checkpoint is missing.", next_step="Run the command again.")
+    ready.loaded.model = None
+    gc.collect()
+    loaded = load_student(Path(job.weights), places.cache, job.dtype, job.layers)
+    loaded = trained_model(loaded, job.method, job.rank, last.parameters)
+    recorder.refresh()
+    taken = queries.steps(recorder.ledger, job.training)
+    version = 1 + max(
+        (known.version for known in queries.models(recorder.ledger) if known.name == options.name), default=0
+    )
+    folder = places.models / f"{options.name}-{version}"
+    shutil.rmtree(folder, ignore_errors=True)  # of a kill between the rename and the facts
+    save_model(loaded, folder)
+    files = {path.name: digest_file(path) for path in sorted(folder.iterdir())}
+    model = Model(
+        name=options.name,
+        version=version,
+        weights_digest=weights_digest(folder),
+        files=files,
+        folder=str(folder.relative_to(places.home)),
+        base=prepared.student.name,
+        base_digest=prepared.student.weights_digest,
+        dataset=dataset.label,
+        dataset_digest=dataset.manifest_digest,
+        training=job.training,
+        method={**_method(job), "dtype": job.dtype, "teacher": prepared.teacher.name if prepared.teacher else ""},
+        stamps=prepared.stamps.id,
+        rows=len(ready.documents),
+        left_out=_count(left.reason for left in ready.left_out),
+        steps=len(ready.steps),
+        tokens=sum(step.tokens for step in taken),
+        loss=taken[-1].loss,
+        made=now(),
+    )
+    if not job.layers:
+        probe.inherit(Path(job.weights), folder, places.cache)
+    recorder.intern([prepared.stamps], {})
+    recorder.record(*_facts(recorder, places, prepared, model))
+    recorder.refresh()
+    shutil.rmtree(job.folder, ignore_errors=True)
+    return model
+
+
+def _facts(recorder: Recorder, places: Places, prepared: Prepared, model: Model) -> Iterable[facts.AnyFact]:
+    at, by, node = now(), recorder.by, f"model:{model.label}"
+    parents = [(f"dataset:{model.dataset}", "trained"), (f"teacher:{prepared.student.name}", "starts from")]
+    if prepared.teacher is not None:
+        parents.append((f"teacher:{prepared.teacher.name}", "distribution"))
+    for parent, kind in parents:
+        yield facts.Derived(at=at, by=by, parent=parent, child=node, kind=kind)
+    yield facts.ModelTrained(at=at, by=by, model=model)
+    yield facts.TeacherRegistered(at=at, by=by, teacher=as_teacher(places, model))
+    yield facts.Derived(at=at, by=by, parent=node, child=f"teacher:{model.label}", kind="teaches as")
+
+
+def _method(job: Job) -> dict[str, object]:
+    names = ("method", "rank", "learning_rate", "epochs", "seed", "signal", "layers", "gradient_checkpointing")
+    return {name: getattr(job, name) for name in names}
+
+
+def _count(reasons: Iterable[str]) -> dict[str, int]:
+    counted: dict[str, int] = {}
+    for reason in reasons:
+        counted[reason] = counted.get(reason, 0) + 1
+    return counted

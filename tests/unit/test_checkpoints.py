@@ -1,0 +1,66 @@
+"""Checkpoints: whole or absent, checked when read, few."""
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from stillhouse.errors import CheckpointForeign, CorruptCheckpoint  # noqa: E402
+from stillhouse.students import checkpoints  # noqa: E402
+
+
+def write(folder, step, tensor=None):
+    parameters = {"w": torch.arange(6.0) if tensor is None else tensor}
+    return checkpoints.write(
+        folder, training="t", plan="p", step=step, parameters=parameters, optimizer={"w/mean": torch.ones(6)}
+    )
+
+
+def test_what_was_written_is_read(tmp_path):
+    write(tmp_path, 3)
+    found = checkpoints.newest(tmp_path)
+    assert (found.state.training, found.state.plan, found.state.step) == ("t", "p", 3)
+    assert found.parameters["w"].tolist() == [0, 1, 2, 3, 4, 5]
+    assert found.optimizer["w/mean"].tolist() == [1] * 6
+    assert checkpoints.newest(tmp_path / "nothing") is None
+
+
+def test_the_newest_two_are_kept_and_a_step_may_be_written_again(tmp_path):
+    for step in (1, 2, 10, 10):
+        write(tmp_path, step)
+    assert [place.name for place in checkpoints.found(tmp_path)] == ["step-000002", "step-000010"]
+    assert not list(tmp_path.glob(".building*"))
+
+
+def test_tied_weights_are_written_once(tmp_path):
+    tied = torch.ones(4)
+    checkpoints.write(tmp_path, training="t", plan="p", step=1, parameters={"b": tied, "a": tied}, optimizer={})
+    assert list(checkpoints.newest(tmp_path).parameters) == ["a"]
+
+
+@pytest.mark.parametrize("name", [checkpoints.PARAMETERS, checkpoints.OPTIMIZER])
+def test_a_flipped_byte_is_found_and_the_one_before_still_goes(tmp_path, name):
+    write(tmp_path, 1)
+    file = write(tmp_path, 2) / name
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.chmod(0o644)
+    file.write_bytes(data)
+    with pytest.raises(CorruptCheckpoint, match=f"step-000002/{name} has other bytes"):
+        checkpoints.newest(tmp_path)
+    file.unlink()
+    with pytest.raises(CorruptCheckpoint, match="cannot be read"):
+        checkpoints.newest(tmp_path)
+    (file.parent / checkpoints.STATE).unlink()
+    assert checkpoints.newest(tmp_path).state.step == 1, "without its last file it is no checkpoint"
+
+
+def test_another_version_s_checkpoint_is_told_apart_from_a_torn_one(tmp_path):
+    state = write(tmp_path, 1) / checkpoints.STATE
+    state.chmod(0o644)
+    good = state.read_bytes()
+    state.write_bytes(good.replace(b'"format":1', b'"format":9'))
+    with pytest.raises(CheckpointForeign, match="format 9"):
+        checkpoints.newest(tmp_path)
+    state.write_bytes(good[:-5])
+    with pytest.raises(CorruptCheckpoint):
+        checkpoints.newest(tmp_path)
