@@ -43,6 +43,13 @@ def test_every_key_of_a_recipe_is_documented():
             assert f"`{field.name}`" in page, field.name
 
 
+def test_every_recipe_that_comes_with_it_can_be_read():
+    found = [*ROOT.glob("recipes/*.toml"), *ROOT.glob("src/stillhouse/app/recipes/*.toml")]
+    assert len(found) >= 3
+    for path in found:
+        assert recipe.read_recipe(path).train is not None, path
+
+
 def test_every_setting_is_documented():
     page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
     for name, meaning in ENVIRONMENT.items():

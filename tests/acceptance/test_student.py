@@ -1,7 +1,6 @@
 """From a recipe to a trained, evaluated, signed model, as a user types it; on a model of a few thousand weights."""
 
 import json
-import re
 import signal
 import time
 from pathlib import Path
@@ -127,6 +126,14 @@ def test_what_a_model_learned_from_comes_with_its_answers(ready):
     assert {"model:example@1", "teacher:innocent", "dataset:from-exam@1", "dataset:from-inno@1"} <= set(impact["nodes"])
 
 
+def test_a_home_that_has_moved(ready):
+    ready("train", recipe(ready, TRAIN))
+    moved = ready.home.rename(ready.folder / "moved")
+    ready("train", recipe(ready, TRAIN), "--home", moved)
+    path = ready.recipe("example", name="second.toml", dataset="second", max_tokens=4)
+    assert ready("collect", path, "--home", moved, "--json").json["answers"] == 24
+
+
 def test_a_student_by_path_is_what_its_weights_are_known_as(ready, tiny_model):
     by_path = TRAIN.replace('"tiny"', json.dumps(str(tiny_model)))
     assert ready("train", recipe(ready, by_path), "--json").json["model"] == "example@1"
@@ -218,26 +225,6 @@ def _payload(path):
     import base64
 
     return json.loads(base64.b64decode(json.loads(path.read_text())["payload"]))
-
-
-def test_policy_at_the_door(ready):
-    ready("run", ready.recipe("recorded", samples=3))
-    (ready.home / "config.toml").write_text("[organisation]\ncommercial = true\n")
-    words = ["teacher", "add", "grok", "--kind", "replay", "--model", "m", "--lab", "xai", "--channel", "official"]
-    ready(*words, "--terms", "Grok/Commercial Terms", "--weights", ready.folder / "answers.jsonl")
-    path = recipe(ready, TRAIN)
-    text = (
-        path.read_text()
-        .replace('use = "recorded"', 'use = "grok"')
-        .replace("samples = 3", 'samples = 3\npurpose = "evaluate"')
-    )
-    path.write_text(text.replace('name = "example"', 'name = "forbidden"\nuse = "store"'))
-    refused = ready("train", path, code=3)
-    assert re.search(r"\d+ of \d+ rows of forbidden@1 may not be used to train", refused.err)
-    assert "xai" in refused.err
-    assert "policy check forbidden@1 --use train" in refused.err
-    assert ready("model", "list", "--json").json == []
-    assert ready("status", "--json").json["counts"]["refusals"] == 1
 
 
 def test_bad_requests(ready, tmp_path):

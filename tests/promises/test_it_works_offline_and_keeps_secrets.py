@@ -64,7 +64,8 @@ def refuse(*arguments, **options):
 socket.socket.connect = socket.socket.bind = socket.socket.sendto = refuse
 socket.create_connection = refuse
 socket.getaddrinfo = refuse
-import stillhouse.app, stillhouse.cli.main, stillhouse.teachers.http, stillhouse.report.render
+import stillhouse.app, stillhouse.cli.main, stillhouse.teachers.http, stillhouse.report.render, stillhouse.app.distil
+import stillhouse.app.passport
 heavy = {"torch", "transformers", "pyarrow", "altair", "alembic"} & set(sys.modules)
 assert not heavy, f"imported without need: {heavy}"
 """

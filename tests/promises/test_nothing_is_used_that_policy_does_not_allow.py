@@ -1,7 +1,9 @@
 """Promise 4. Nothing is used that policy does not allow; unknown means no.
 
-Decided so far at collection and when a dataset is formed. Not covered yet: import, mixing, training, release, waivers.
+Decided so far at collection, when a dataset is formed, and before a training. Not covered yet: import, mixing, release, waivers.
 """
+
+import re
 
 import pytest
 
@@ -132,3 +134,72 @@ def test_explanations_name_the_rule(home, serve):
         "train", "--json",
     ).json  # fmt: skip
     assert (asof["verdict"], asof["decision"], asof["observed"]) == ("no-competing-model", "deny", "2026-07-08")
+
+
+@pytest.fixture
+def stored(home, tiny_model, sandboxed):
+    """A dataset that was formed to be stored only, from a teacher whose terms forbid training on its answers."""
+    pytest.importorskip("peft")
+    home.prompts(2)
+    recording = home.recording([{"task": f"t{n}", "text": "```\ndef f(x): return x + 1\n```"} for n in range(2)])
+    words = ["teacher", "add", "grok", "--kind", "replay", "--model", "m", "--lab", "xai", "--channel", "official"]
+    home(*words, "--terms", "Grok/Commercial Terms", "--weights", recording)
+    words = [
+        "teacher",
+        "add",
+        "tiny",
+        "--kind",
+        "local",
+        "--model",
+        "m",
+        "--lab",
+        "testlab",
+        "--channel",
+        "open-weights",
+    ]
+    home(*words, "--terms", "licence/mit", "--weights", tiny_model)
+    recipe = home.recipe("grok", purpose="evaluate", dataset="forbidden")
+    recipe.write_text(recipe.read_text() + 'use = "store"\n[train]\nstudent = "tiny"\n')
+    return home, recipe
+
+
+def test_training_is_refused_with_rows_rule_and_remedy(stored):
+    home, recipe = stored
+    for command in ("train", "run"):
+        refused = home(command, recipe, code=3)
+        assert re.search(r"2 of 2 rows of forbidden@1 may not be used to train: xai: .* forbids training", refused.err)
+        assert "policy check forbidden@1 --use train" in refused.err
+    assert home("model", "list", "--json").json == []
+    assert home("status", "--json").json["counts"]["refusals"] == 2
+    assert not (home.home / "trainings").exists(), "not a step was taken"
+
+
+def test_what_is_refused_to_its_rows_is_refused_to_a_model_s_answers(stored, tiny_model):
+    """A model that learned from answers under conditions passes them on, under whatever name its weights are registered."""
+    home, recipe = stored
+    recipe.write_text(recipe.read_text().replace('use = "store"', ""))
+    (home.home / "config.toml").write_text('[organisation]\ncompetes_with = ["nobody"]\n')
+    words = ["teacher", "add", "openai", "--kind", "replay", "--model", "m", "--lab", "openai", "--channel", "official"]
+    home(*words, "--terms", "ChatGPT/Commercial Terms", "--weights", home.folder / "answers.jsonl")
+    recipe.write_text(recipe.read_text().replace("grok", "openai").replace("evaluate", "train"))
+    done = home("train", recipe, "--json").json
+    words = [
+        "teacher",
+        "add",
+        "laundered",
+        "--kind",
+        "local",
+        "--model",
+        "m",
+        "--lab",
+        "me",
+        "--channel",
+        "open-weights",
+    ]
+    home(*words, "--terms", "licence/mit", "--weights", done["folder"])
+    use = home.recipe("laundered", name="use.toml", dataset="second", max_tokens=4)
+    assert home("collect", use, "--plan", "--json").json["decisions"][1]["allowed"]
+    (home.home / "config.toml").write_text('[organisation]\ncompetes_with = ["openai"]\n')
+    refused = home("collect", use, code=3)
+    assert "openai" in refused.err
+    assert "competes with openai" in refused.err

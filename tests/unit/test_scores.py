@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillhouse.students.scores import Counted, paired_difference, pass_at_k, score
+from stillhouse.students.scores import Counted, affordable, paired_difference, pass_at_k, score
 
 
 @given(st.integers(1, 8), st.data())
@@ -74,3 +74,19 @@ def test_an_estimate_holds_its_mean_and_is_repeatable(tasks):
 def test_nothing_in_common():
     with pytest.raises(ValueError, match="no task in common"):
         paired_difference({"a": Counted("f", 1, 1)}, {"b": Counted("f", 1, 1)}, 1)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "answers", "expected"),
+    [
+        (99, 10_000, (99, 16)),
+        (99, 800, (99, 8)),
+        (99, 396, (99, 4)),
+        (99, 60, (15, 4)),
+        (99, 3, (1, 3)),
+        (99, 1, (1, 1)),
+    ],
+)
+def test_answers_go_to_tasks_before_samples(tasks, answers, expected):
+    assert affordable(tasks, answers) == expected
+    assert expected[0] * expected[1] <= max(answers, 1)

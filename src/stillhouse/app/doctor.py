@@ -8,8 +8,10 @@ import msgspec
 
 from stillhouse import __version__
 from stillhouse.app.home import HOME_VERSION, App
-from stillhouse.errors import SandboxUnavailable, StillhouseError
+from stillhouse.errors import CorruptObject, SandboxUnavailable, StillhouseError
+from stillhouse.ledger import queries
 from stillhouse.sandbox.pool import best_rung
+from stillhouse.students.models import check_files
 from stillhouse.vault.checkpoints import audit, load_checkpoints
 
 OK, NOTE, BAD = "ok", "note", "bad"
@@ -28,7 +30,7 @@ def examine(app: App) -> list[Check]:
     checks = [
         Check("version", OK, f"stillhouse {__version__}, home version {HOME_VERSION}, Python {sys.version.split()[0]}")
     ]
-    for check in (_log, _objects, _ledger):
+    for check in (_log, _objects, _ledger, _models):
         checks += _guarded(check, app)
     return [*checks, _sandbox(), _generation()]
 
@@ -72,6 +74,16 @@ def _ledger(app: App) -> list[Check]:
     return [Check("ledger", OK, f"equal to the log, row for row ({app.ledger.engine.dialect.name})")]
 
 
+def _models(app: App) -> list[Check]:
+    models, found = queries.models(app.ledger), []
+    for model in models:
+        try:
+            check_files(app.places, model)
+        except CorruptObject as failure:
+            found.append(Check("models", BAD, failure.detail))
+    return found or [Check("models", OK, f"{len(models)} models have the bytes that they were written with")]
+
+
 def _sandbox() -> Check:
     try:
         rung = best_rung()
@@ -81,7 +93,7 @@ def _sandbox() -> Check:
 
 
 def _generation() -> Check:
-    missing = [name for name in ("torch", "transformers") if importlib.util.find_spec(name) is None]
+    missing = [name for name in ("torch", "transformers", "peft") if importlib.util.find_spec(name) is None]
     if missing:
         return Check(
             "generation", NOTE, f"no local models: {', '.join(missing)} not installed (pip install 'stillhouse[train]')"

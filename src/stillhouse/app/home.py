@@ -15,6 +15,7 @@ from stillhouse.ledger.store import Ledger
 from stillhouse.nouns import Channel, Teacher, TeacherKind
 from stillhouse.recorder import Recorder, now
 from stillhouse.settings.home import CONFIG, DEFAULT_CONFIG, Settings
+from stillhouse.students.models import Places
 from stillhouse.teachers.register import register
 from stillhouse.vault.checkpoints import save_checkpoint
 from stillhouse.vault.files import storage_errors, write_whole
@@ -47,6 +48,11 @@ class App:
     def cache(self) -> Path:
         """What can be made again: unpacked weights, probes."""
         return self.settings.home / "cache"
+
+    @property
+    def places(self) -> Places:
+        """Where models and their trainings are."""
+        return Places(self.settings.home, self.cache)
 
     @property
     def reports(self) -> Path:
@@ -162,7 +168,7 @@ def embedded_teacher(weights: Path) -> Teacher:
 
 
 def _who() -> str:
-    """The operating system's word for it; identities with keys are not built yet."""
+    """The operating system's word for it; people with keys are not built yet."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):

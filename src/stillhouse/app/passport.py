@@ -15,6 +15,7 @@ from stillhouse.passport.envelope import seal
 from stillhouse.passport.statement import DATASET, Digests, Made, make_statement
 from stillhouse.policy.decide import decide_set
 from stillhouse.recorder import now
+from stillhouse.students.models import check_files
 from stillhouse.vault.files import write_whole
 
 FILE, KEYS = "passport.json", "keys"
@@ -22,10 +23,8 @@ FILE, KEYS = "passport.json", "keys"
 
 def write_passport(app: App, label: str, target: Path | None = None) -> Path:
     """Write the passport of a model beside its weights, or to ``target``. Raises UnknownName, CorruptObject, KeyUnusable."""
-    from stillhouse.students.training import Places, check_files
-
     model = queries.model(app.ledger, label)
-    check_files(Places(app.settings.home, app.cache), model)
+    check_files(app.places, model)
     dataset = queries.dataset(app.ledger, model.dataset)
     sets = queries.stamp_sets(app.ledger)
     stamps = sets[model.stamps]

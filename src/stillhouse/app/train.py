@@ -17,7 +17,7 @@ from stillhouse.settings.recipe import Recipe, Target, TrainSection
 
 if TYPE_CHECKING:
     from stillhouse.students.documents import Record
-    from stillhouse.students.training import Places, Prepared
+    from stillhouse.students.training import Prepared
 
 # What the comparison's dataset and model are called.
 UNVERIFIED = "unverified"
@@ -58,7 +58,7 @@ def train_on(
         listener = _Listener(progress, name)
         if prepared.ready is not None:
             listener.begin(len(prepared.ready.steps), prepared.ready.alone)
-        model = carry_out(app.recorder, _places(app), prepared, listener)
+        model = carry_out(app.recorder, app.places, prepared, listener)
     steps = queries.steps(app.ledger, model.training)
     answer_tokens = sum(step.answer_tokens for step in steps) // section.epochs
     progress.finish(f"{model.label}: {model.steps} steps, loss {model.loss:.3f}")
@@ -93,13 +93,7 @@ def prepare_training_of(
         answer_tokens=like.answer_tokens if like else 0,
     )
     records = tuple(_records(app, dataset, section.target))
-    return prepare_training(app.recorder, _places(app), student, teacher, dataset, records, options)
-
-
-def _places(app: App) -> "Places":
-    from stillhouse.students.training import Places
-
-    return Places(app.settings.home, app.cache)
+    return prepare_training(app.recorder, app.places, student, teacher, dataset, records, options)
 
 
 def resolve_student(app: App, name: str, folder: Path) -> Teacher:

@@ -33,7 +33,7 @@ def status(home: Home = None, as_json: Json = False) -> None:
 
     with opened(home) as app:
         counts = app.ledger.counts()
-        datasets = queries.datasets(app.ledger)
+        datasets, models = queries.datasets(app.ledger), queries.models(app.ledger)
         checkpoints = str(app.settings.checkpoints) if app.settings.checkpoints else None
         value = {
             "home": str(app.settings.home),
@@ -42,12 +42,14 @@ def status(home: Home = None, as_json: Json = False) -> None:
             "checkpoints": checkpoints,
             "counts": counts,
             "datasets": [dataset.label for dataset in datasets],
+            "models": [model.label for model in models],
         }
         lines = [
             f"home         {app.settings.home}",
             f"teachers     {len(queries.teachers(app.ledger))}",
             f"answers      {counts['answers']} ({counts['verdicts']} verdicts, {counts['failures']} failed calls)",
             f"datasets     {', '.join(dataset.label for dataset in datasets) or 'none'}",
+            f"models       {', '.join(model.label for model in models) or 'none'}",
             f"refusals     {counts['refusals']}",
             f"torn tails   {counts['tails']} cut and kept aside",
             f"checkpoints  {checkpoints or 'NONE KEPT ELSEWHERE: set `checkpoints` in config.toml'}",

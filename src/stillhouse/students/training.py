@@ -16,29 +16,27 @@ import msgspec
 
 from stillhouse import facts
 from stillhouse.canon import digest_file, digest_value
-from stillhouse.errors import CorruptObject, NothingToLearn, PolicyRefusal, TrainingError
+from stillhouse.errors import NothingToLearn, PolicyRefusal, TrainingError
 from stillhouse.generation import probe
 from stillhouse.generation.weights import weights_digest
 from stillhouse.ledger import queries
 from stillhouse.nouns import (
-    Channel,
     DatasetVersion,
     Decision,
-    Grade,
     Method,
     Model,
     Plan,
     Signal,
     StampSet,
     Teacher,
-    TeacherKind,
     Use,
 )
 from stillhouse.plans.plan import executing, make_plan
-from stillhouse.policy.decide import OWN_TERMS, decide_set, join
-from stillhouse.recorder import OWN_LAB, Recorder, now, stamp_set
+from stillhouse.policy.decide import decide_set, join
+from stillhouse.recorder import Recorder, now, stamp_set
 from stillhouse.students import checkpoints
 from stillhouse.students.documents import Record
+from stillhouse.students.models import Places, as_teacher, check_files
 from stillhouse.students.student import load_student, save_model, trained_model
 from stillhouse.students.train import Event, Hear, Job, Ready, Said, StepDone, make_ready, train
 from stillhouse.students.worker import train_in_processes
@@ -66,23 +64,6 @@ class TrainingOptions(NamedTuple):
     gradient_checkpointing: bool
     processes: int
     answer_tokens: int = 0
-
-
-class Places(NamedTuple):
-    """Where a home keeps what a training reads and writes."""
-
-    home: Path
-    cache: Path
-
-    @property
-    def trainings(self) -> Path:
-        """Checkpoints, below each training's name."""
-        return self.home / "trainings"
-
-    @property
-    def models(self) -> Path:
-        """Finished models."""
-        return self.home / "models"
 
 
 class Prepared(NamedTuple):
@@ -182,6 +163,10 @@ def carry_out(recorder: Recorder, places: Places, prepared: Prepared, hear: Hear
     """Train, or take what the log has of it. Raises what ``train`` raises, CorruptObject, StorageError."""
     if prepared.model is not None:
         check_files(places, prepared.model)
+        teacher = as_teacher(places, prepared.model)
+        if teacher != queries.teacher(recorder.ledger, teacher.name):  # the home has moved
+            recorder.record(facts.TeacherRegistered(at=now(), by=recorder.by, teacher=teacher))
+            recorder.refresh()
         return prepared.model
     job, ready = prepared.job, prepared.ready
     assert ready is not None
@@ -200,33 +185,6 @@ def carry_out(recorder: Recorder, places: Places, prepared: Prepared, hear: Hear
         model = _finish(recorder, places, prepared, ready)
         result.update({"model": model.label, "weights_digest": model.weights_digest, "loss": model.loss})
     return model
-
-
-def check_files(places: Places, model: Model) -> None:
-    """Are the model's files those that were written? Raises CorruptObject, naming the file."""
-    for name, digest in model.files.items():
-        path = places.home / model.folder / name
-        try:
-            found = digest_file(path)
-        except OSError as failure:
-            raise CorruptObject(f"{path} of {model.label} cannot be read: {failure.strerror}.") from failure
-        if found != digest:
-            raise CorruptObject(f"{path} of {model.label} has other bytes than were written.")
-
-
-def as_teacher(places: Places, model: Model) -> Teacher:
-    """A model of our own as a teacher: what it passes on is in the log, and not in its own terms."""
-    return Teacher(
-        name=model.label,
-        kind=TeacherKind.LOCAL,
-        model=model.label,
-        lab=OWN_LAB,
-        channel=Channel.OFFICIAL,
-        terms=(OWN_TERMS,),
-        weights=str((places.home / model.folder).absolute()),
-        weights_digest=model.weights_digest,
-        grade=Grade.OBSERVED,
-    )
 
 
 def _at_the_door(

@@ -1,0 +1,144 @@
+"""Passports: the envelope is DSSE, the check finds every change, and says which part."""
+
+import base64
+import json
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stillhouse.canon import canonical
+from stillhouse.errors import UsageError
+from stillhouse.identity.keys import home_signer, public_key, read_public_keys, signed_by
+from stillhouse.passport.check import Verdict, check, digests_of
+from stillhouse.passport.envelope import open_envelope, pre_authentication, seal
+from stillhouse.passport.statement import PREDICATE_TYPE, STATEMENT_TYPE
+
+
+@pytest.fixture
+def signer(tmp_path):
+    return home_signer(tmp_path / "keys")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A model's folder with its files."""
+    place = tmp_path / "model"
+    place.mkdir()
+    for name in ("model.safetensors", "config.json"):
+        (place / name).write_bytes(name.encode())
+    return place
+
+
+def passport(folder, signer, **changes):
+    subject = [{"name": path.name, "digest": digests_of(path)._asdict()} for path in sorted(folder.iterdir())]
+    predicate = {"signer": signer.public.pem, "revocation_checked_as_of": "2026-11-24T00:00:00Z",
+                 "model": {"name": "m", "version": 3}}  # fmt: skip
+    statement = {"_type": STATEMENT_TYPE, "predicateType": PREDICATE_TYPE, "subject": subject, "predicate": predicate}
+    path = folder.parent / "passport.json"
+    path.write_bytes(seal(canonical({**statement, **changes}), signer))
+    return path
+
+
+def test_the_bytes_that_are_signed_are_those_of_the_standard():
+    """The example of the DSSE specification's protocol document."""
+    assert pre_authentication("http://example.com/HelloWorld", b"hello world") == (
+        b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"
+    )
+
+
+@given(st.binary(max_size=200))
+def test_an_envelope_gives_back_what_was_sealed(tmp_path_factory, payload):
+    signer = home_signer(tmp_path_factory.getbasetemp() / "shared-keys")
+    opened = open_envelope(seal(payload, signer))
+    assert opened.payload == payload
+    assert signed_by(signer.public, opened.signatures[signer.public.id], opened.message)
+    assert not signed_by(signer.public, opened.signatures[signer.public.id], opened.message + b"x")
+
+
+def test_the_three_results(folder, signer, tmp_path):
+    path = passport(folder, signer)
+    known = check(path, folder, [signer.public])
+    assert (known.result, known.model, known.checked) == (Verdict.TRUSTED, "m@3", ("config.json", "model.safetensors"))
+    assert check(path, folder, []).result == Verdict.INTACT
+    assert check(path, folder, [home_signer(tmp_path / "other").public]).result == Verdict.INTACT
+    (folder / "config.json").write_bytes(b"other")
+    broken = check(path, folder, [signer.public])
+    assert (broken.result, broken.broken) == (Verdict.BROKEN, ("config.json: has other bytes",))
+
+
+def test_a_statement_alone_says_which_files_it_could_not_look_at(folder, signer, tmp_path):
+    (tmp_path / "empty").mkdir()
+    alone = check(passport(folder, signer), tmp_path / "empty", [signer.public])
+    assert (alone.result, alone.not_checked) == (Verdict.TRUSTED, ("config.json", "model.safetensors"))
+
+
+def test_any_changed_byte_of_the_envelope_is_noticed(folder, signer):
+    path = passport(folder, signer)
+    good = path.read_bytes()
+    for place in range(0, len(good), 7):
+        changed = bytes([good[place] ^ 1])
+        path.write_bytes(good[:place] + changed + good[place + 1 :])
+        found = check(path, folder, [signer.public])
+        if found.result is not Verdict.BROKEN:
+            assert json.loads(path.read_bytes())["payload"] == json.loads(good)["payload"], place
+            assert changed.isspace() or good[place : place + 1].isspace(), place
+
+
+def test_signed_anew_by_another_it_is_another_s(folder, signer, tmp_path):
+    stranger = home_signer(tmp_path / "stranger")
+    path = passport(folder, stranger)
+    assert check(path, folder, [signer.public]).result == Verdict.INTACT
+    envelope = json.loads(passport(folder, signer).read_bytes())
+    envelope["signatures"] = json.loads(passport(folder, stranger).read_bytes())["signatures"]
+    path.write_bytes(msgspec.json.encode(envelope))
+    assert "signature" in check(path, folder, [signer.public, stranger.public]).broken[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "no DSSE envelope"),
+        (b"{}", "no DSSE envelope"),
+        (json.dumps({"payload": "!", "payloadType": "x", "signatures": []}).encode(), "no DSSE envelope"),
+        (json.dumps({"payload": "e30=", "payloadType": "text/plain", "signatures": []}).encode(), "of type 'text/plain'"),
+        (json.dumps({"payload": "e30=", "payloadType": "application/vnd.in-toto+json", "signatures": []}).encode(), "missing"),
+    ],
+)  # fmt: skip
+def test_what_is_no_passport_is_broken_and_says_why(tmp_path, content, reason):
+    (tmp_path / "p.json").write_bytes(content)
+    found = check(tmp_path / "p.json", tmp_path, [])
+    assert found.result is Verdict.BROKEN
+    assert reason in found.broken[0]
+
+
+def test_another_statement_and_a_key_that_is_none(folder, signer):
+    assert "and not a passport" in check(passport(folder, signer, predicateType="urn:x"), folder, []).broken[0]
+    assert "no public key" in check(passport(folder, signer, predicate={"signer": "?"}), folder, []).broken[0]
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/passwd"])
+def test_a_name_that_leads_out_of_the_folder_is_not_followed(folder, signer, name):
+    subject = [{"name": name, "digest": {"blake3": "", "sha256": ""}}]
+    found = check(passport(folder, signer, subject=subject), folder, [signer.public])
+    assert f"{name}: a name that leads out of the folder" in found.broken
+
+
+def test_keys(signer, tmp_path):
+    assert home_signer(tmp_path / "keys").public == signer.public, "made once"
+    assert read_public_keys(tmp_path / "keys") == [signer.public]
+    (tmp_path / "both.pem").write_text(signer.public.pem + home_signer(tmp_path / "other").public.pem)
+    assert len(read_public_keys(tmp_path / "both.pem")) == 2
+    private = (tmp_path / "keys" / "home.key").read_text()
+    assert "PRIVATE" in private
+    assert private.splitlines()[1] not in signer.public.pem
+    with pytest.raises(UsageError):
+        public_key(private)
+    with pytest.raises(UsageError, match="no public key"):
+        read_public_keys(tmp_path / "nothing") if (tmp_path / "nothing").mkdir() is None else None
+
+
+def test_a_payload_is_canonical_json(folder, signer):
+    payload = base64.b64decode(json.loads(passport(folder, signer).read_bytes())["payload"])
+    assert payload == canonical(json.loads(payload))
