@@ -338,6 +338,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     tasks: int
     samples: int
     answers: int
+    tokens: int
     temperature: float
     models: dict[str, str]
     arms: dict[str, dict[str, Estimate]]

@@ -45,7 +45,7 @@ def test_from_a_recipe_to_a_signed_model(ready):
     assert plan["kind"] == "collect", "first things first"
     done = ready("run", recipe(ready), "--json").json
     assert (done["dataset"], done["model"], done["answers"], done["verified"]) == ("example@1", "example@1", 72, 48)
-    found = done["eval"]["prompts.jsonl"] if "prompts.jsonl" in done["eval"] else next(iter(done["eval"].values()))
+    found = done["eval"]["prompts.jsonl"]
     assert set(found) >= {"before", "after", "unverified", "difference", "difference_to_unverified"}
     assert 0 <= found["after"]["pass_at_1"] <= 1
     assert found["difference"]["low"] <= found["difference"]["mean"] <= found["difference"]["high"]
@@ -160,7 +160,7 @@ signal = "forward-kl"
 epochs = 2
 {EVAL}""")  # fmt: skip
     done = ready("run", "kl.toml", "--json").json
-    found = next(iter(done["eval"].values()))
+    found = done["eval"]["prompts.jsonl"]
     assert found["before"]["agreement"] == pytest.approx(1.0), "two of two layers are the teacher itself"
     assert found["after"]["loss"] > 0
     assert "difference" in found

@@ -96,17 +96,16 @@ def _evaluate(
         home = app.settings.home
         models = {
             "before": (trained.student.name, Path(trained.student.weights), recipe.train.layers),
-            "after": (trained.model.label, home / trained.model.folder, 0),
         }
         if control:
             models[UNVERIFIED] = (control.model.label, home / control.model.folder, 0)
+        models["after"] = (trained.model.label, home / trained.model.folder, 0)
         return evaluate_nearness(app, trained.teacher, models, trained.model.label, options, progress)
-    names = {"after": trained.model.label, "before": trained.student.name}
-    pairs = [("after", "before")]
-    if control:
-        names[UNVERIFIED] = control.model.label
-        pairs.append(("after", UNVERIFIED))
-    return evaluate(app, names, pairs, options, progress)
+    names = {"before": trained.student.name}
+    names |= {UNVERIFIED: control.model.label} if control else {}
+    names["after"] = trained.model.label
+    pairs = [("after", arm) for arm in names if arm != "after"]
+    return evaluate(app, names, "after", pairs, options, progress)
 
 
 def evaluation_options(
@@ -121,7 +120,9 @@ def evaluation_options(
     seconds = section.minutes * 60 * _ASKING / len(section.suites) / arms
     answers = int(seconds / _seconds_an_answer(app, section.max_tokens, outcome, trained))
     tasks, samples = affordable(len(load_suite(suite, split)), max(1, answers))
-    return EvaluationOptions(suite, split, tasks, samples, section.max_tokens, section.temperature, section.seed)
+    return EvaluationOptions(
+        suite, split, tasks, samples, section.max_tokens, section.temperature, section.seed, name=name
+    )
 
 
 def _seconds_an_answer(app: App, max_tokens: int, outcome: RunOutcome, trained: Trained) -> float:

@@ -21,7 +21,7 @@ _KS = (1, 5, 10)
 
 
 class EvaluationOptions(NamedTuple):
-    """What to ask: ``samples`` answers to each of ``limit`` tasks (0 is all) of a suite's split."""
+    """What to ask: ``samples`` answers to each of ``limit`` tasks (0 is all) of a suite's split; ``name`` is how it is shown."""
 
     suite: str
     split: str
@@ -31,6 +31,7 @@ class EvaluationOptions(NamedTuple):
     temperature: float
     seed: int
     budget: str = ""
+    name: str = ""
 
 
 class Arm(NamedTuple):
@@ -53,11 +54,12 @@ _NEARNESS_LIMIT = "Being near a teacher on its own answers says nothing about wh
 def evaluate(
     app: App,
     models: Mapping[str, str],
+    subject: str,
     pairs: Sequence[tuple[str, str]],
     options: EvaluationOptions,
     progress: Progress,
 ) -> Evaluation:
-    """Pass rates of some arms, and the differences of some pairs (first minus second); written down for the first model.
+    """Pass rates of some arms, and the differences of some pairs (first minus second); written down for the ``subject``'s arm.
 
     ``models`` maps an arm's name to a registered teacher or a model. Raises BudgetReached, UsageError.
     """
@@ -68,6 +70,7 @@ def evaluate(
         tasks=min(len(arm.tasks) for arm in arms.values()),
         samples=options.samples,
         answers=sum(task.answers for arm in arms.values() for task in arm.tasks.values()),
+        tokens=sum(_tokens(arm) for arm in arms.values()),
         temperature=options.temperature,
         models={name: arm.model for name, arm in arms.items()},
         arms={name: _passes(arm.tasks) for name, arm in arms.items()},
@@ -78,7 +81,7 @@ def evaluate(
         isolation=next((arm.isolation for arm in arms.values() if arm.isolation), ""),
         limits=_LIMITS,
     )
-    return write_down(app, next(iter(arms.values())).model, found)
+    return write_down(app, arms[subject].model, found)
 
 
 def write_down(app: App, subject: str, found: Evaluation) -> Evaluation:
@@ -162,6 +165,7 @@ def evaluate_nearness(
         tasks=len(answers),
         samples=options.samples,
         answers=len(asked.answers),
+        tokens=_tokens(asked),
         temperature=options.temperature,
         models={arm: name for arm, (name, _, _) in models.items()},
         arms={arm: _means(by_measure, families) for arm, by_measure in measured.items()},
@@ -172,6 +176,10 @@ def evaluate_nearness(
         limits=(_NEARNESS_LIMIT, _LIMITS[1]),
     )
     return write_down(app, subject, value)
+
+
+def _tokens(arm: Arm) -> int:
+    return sum(max(0, answer.usage.completion_tokens) for answer in arm.answers)
 
 
 def _passes(tasks: Mapping[str, Counted]) -> dict[str, Estimate]:
@@ -194,7 +202,8 @@ def _minus(
 
 def _name(options: EvaluationOptions) -> str:
     """The name that recipes use: a split of the suite that ships here goes by its own."""
-    return options.split if options.suite == "stillhouse" and options.split else options.suite
+    named = options.split if options.suite == "stillhouse" and options.split else options.suite
+    return options.name or named
 
 
 def table_of(found: Evaluation) -> list[list[str]]:
@@ -207,7 +216,7 @@ def table_of(found: Evaluation) -> list[list[str]]:
     for pair, measures in found.differences.items():
         for measure, estimate in measures.items():
             sure = "" if estimate.low <= 0 <= estimate.high else " (the interval excludes 0)"
-            mean_text, interval = _shown(measure, estimate)
+            mean_text, interval = (text.replace("%", "points") for text in _shown(measure, estimate))
             rows.append([pair, measure, mean_text, interval + sure])
     return rows
 

@@ -69,12 +69,26 @@ def describe(app: App, done: Distilled) -> RunReport:
         decisions=dataset_decisions(app, outcome),
         lineage=tuple(Edge(*edge) for edge in edges),
         stages={stage: round(seconds, 2) for stage, seconds in done.stages.items()},
+        tokens=_tokens(done),
         machine=processor(),
         limits=_limits(done),
         trainings=tuple(_training(app, one.model) for one in (done.trained, done.control) if one),
         evaluations=done.evaluations,
         findings=findings(done.evaluations),
     )
+
+
+def _tokens(done: Distilled) -> dict[str, int]:
+    """Tokens of each stage: asked and answered, put through the student, answered to be evaluated."""
+    answers = done.outcome.answers
+    found = {"collect": sum(max(0, a.usage.prompt_tokens) + max(0, a.usage.completion_tokens) for a in answers)}
+    if done.trained:
+        found["train"] = done.trained.model.tokens
+    if done.control:
+        found["train the comparison"] = done.control.model.tokens
+    if done.evaluations:
+        found["evaluate"] = sum(evaluation.tokens for evaluation in done.evaluations)
+    return found
 
 
 def findings(evaluations: Sequence[Evaluation]) -> tuple[str, ...]:

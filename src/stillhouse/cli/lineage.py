@@ -8,7 +8,7 @@ from stillhouse.cli.options import Home, Json, opened
 from stillhouse.cli.output import emit, table
 
 commands = typer.Typer(help="Lineage: what was made from what.", no_args_is_help=True)
-Node = Annotated[str, typer.Argument(help="teacher:NAME, run:ID or dataset:NAME@N.")]
+Node = Annotated[str, typer.Argument(help="teacher:NAME, run:ID, dataset:NAME@N or model:NAME@N.")]
 
 
 @commands.command()

@@ -84,6 +84,6 @@ def evaluate(
     options = EvaluationOptions(suite, split, limit, samples, max_tokens, temperature, seed, budget)
     names = {name: name, **({against: against} if against else {})}
     with opened(home) as app:
-        found = evaluate_models(app, names, [(name, against)] if against else [], options, progress())
+        found = evaluate_models(app, names, name, [(name, against)] if against else [], options, progress())
     text = f"{found.suite}: {found.tasks} tasks, {found.samples} answers each\n"
     emit(found, as_json, text + table(["", "measure", "mean", "95 %"], table_of(found)))

@@ -47,6 +47,7 @@ def _template(name: str) -> jinja2.Template:
         autoescape=name.endswith(".html"), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["estimate"] = _estimate
+    environment.filters["difference"] = lambda estimate, measure: _estimate(estimate, measure).replace("%", "points")
     environment.filters["percent"] = lambda part, whole: f"{100 * part / whole:.0f} %" if whole else "-"
     return environment.from_string(text)
 

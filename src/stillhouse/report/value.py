@@ -75,6 +75,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     decisions: tuple[Decision, ...]
     lineage: tuple[Edge, ...]
     stages: dict[str, float]
+    tokens: dict[str, int]
     machine: str
     limits: tuple[str, ...]
     trainings: tuple[Training, ...] = ()
