@@ -100,7 +100,10 @@ class TeacherKind(StrEnum):
 
 
 class Teacher(msgspec.Struct, frozen=True, kw_only=True):
-    """A registered teacher. Prices are USD per million tokens, as decimal text; empty means unmetered."""
+    """A registered teacher. Prices are USD per million tokens, as decimal text; empty means unmetered.
+
+    ``weights_digest`` is of everything that makes its answers, ``tensors`` of the files that hold its weights alone.
+    """
 
     name: str
     kind: TeacherKind
@@ -112,6 +115,7 @@ class Teacher(msgspec.Struct, frozen=True, kw_only=True):
     key_env: str = ""
     weights: str = ""
     weights_digest: str = ""
+    tensors: tuple[str, ...] = ()
     price_in: str = ""
     price_out: str = ""
     grade: Grade = Grade.DECLARED
@@ -340,6 +344,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     answers: int
     tokens: int
     temperature: float
+    seed: int
     models: dict[str, str]
     arms: dict[str, dict[str, Estimate]]
     differences: dict[str, dict[str, Estimate]]

@@ -96,7 +96,7 @@ class Recorder:
         name and licence its weights were registered under.
         """
         day = now()[:10]
-        trained = queries.model_of_weights(self.ledger, teacher.weights_digest) if teacher.weights_digest else None
+        trained = queries.model_of_weights(self.ledger, teacher)
         if trained is not None:
             own = Stamp(
                 origin=Origin.OWN_MODEL,

@@ -1,6 +1,7 @@
 """From a recipe to a trained, evaluated, signed model, as a user types it; on a model of a few thousand weights."""
 
 import json
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -115,7 +116,11 @@ def test_what_a_model_learned_from_comes_with_its_answers(ready):
     assert {origin["lab"] for origin in shown["origins"]} == {"testlab", ""}
     ready("teacher", "add", "innocent", "--kind", "local", "--model", "fresh", "--lab", "somebody", "--channel", "open-weights",
           "--terms", "licence/mit", "--weights", ready.home / shown["folder"])  # fmt: skip
-    for teacher in ("example@1", "innocent"):
+    shutil.copytree(ready.home / shown["folder"], ready.folder / "edited")
+    with (ready.folder / "edited" / "config.json").open("a") as config:
+        config.write(" ")
+    add_local(ready, ready.folder / "edited", "washed")
+    for teacher in ("example@1", "innocent", "washed"):
         path = ready.recipe(teacher, name=f"{teacher[:4]}.toml", dataset=f"from-{teacher[:4]}", samples=1, max_tokens=8)
         ready("run", path)
         stamps = ready("policy", "check", f"from-{teacher[:4]}", "--use", "train", "--json").json
@@ -123,7 +128,13 @@ def test_what_a_model_learned_from_comes_with_its_answers(ready):
         edges = ready("lineage", "show", f"dataset:from-{teacher[:4]}@1", "--json").json
         assert {"dataset:example@1", "teacher:recorded", "teacher:tiny"} <= {edge["parent"] for edge in edges}
     impact = ready("lineage", "impact", "teacher:recorded", "--json").json
-    assert {"model:example@1", "teacher:innocent", "dataset:from-exam@1", "dataset:from-inno@1"} <= set(impact["nodes"])
+    assert {
+        "model:example@1",
+        "teacher:innocent",
+        "dataset:from-exam@1",
+        "dataset:from-inno@1",
+        "dataset:from-wash@1",
+    } <= set(impact["nodes"])
 
 
 def test_a_home_that_has_moved(ready):
@@ -206,8 +217,14 @@ def test_passports(ready, cli):
     (path.parent / "extra.safetensors").write_bytes(good)
     assert verify(code=4)["broken"] == ["extra.safetensors: is no part of the model"]
     (path.parent / "extra.safetensors").unlink()
-    (path.parent / "config.json").rename(path.parent / "away.json")
+    (path.parent / "config.json").unlink()
     assert verify(code=4)["broken"] == ["config.json: is missing"]
+    assert "move the model's folder away" in ready("run", recipe(ready, TRAIN), code=4).err
+    path.parent.rename(ready.folder / "away")
+    ready("train", recipe(ready, TRAIN))
+    ready("passport", "write", "example")
+    assert verify(code=0)["result"] == "trusted", "trained again, it is the same model"
+    assert len(ready("model", "list", "--json").json) == 1
 
 
 def test_an_untrusted_signer_is_refused_where_roots_are_named(ready):
@@ -237,6 +254,13 @@ def test_bad_requests(ready, tmp_path):
     assert "layers must be at least 2" in said(TRAIN + "layers = 1\n", 2)
     assert "learning_rate must lie" in said('[train]\nstudent = "tiny"\nlearning_rate = 2.0\n', 2)
     assert "has 2 layers, and the recipe wants 9" in said(TRAIN + "layers = 9\n", 1)
+    for odd in ("suites = []", "minutes = inf", "minutes = nan", "minutes = 0"):
+        assert "[eval]" in ready("run", recipe(ready, f"{TRAIN}[eval]\n{odd}\n"), code=2).err
+    assert (
+        "held-outt does not exist"
+        in ready("run", recipe(ready, TRAIN + '[eval]\nsuites = ["held-outt"]\n'), code=2).err
+    )
+    assert ready("status", "--json").json["counts"]["answers"] == 72, "only the first of these had anything asked"
     assert "[eval] needs [train]" in ready("run", recipe(ready, EVAL), code=2).err
     assert "No model is called" in ready("model", "show", "nothing", code=2).err
     assert "no passport" in ready("passport", "verify", ready.write("x.json", "{}"), code=4).out + "no passport"

@@ -160,6 +160,24 @@ def test_a_distribution_over_other_tokens(ready, tiny_model, tmp_path):
     assert "'a' is number" in ran.err
 
 
+def test_adapters_are_not_taken_for_a_model(ready, tiny_model, tmp_path):
+    shutil.copytree(tiny_model, tmp_path / "adapters")
+    (tmp_path / "adapters" / "adapter_config.json").write_text("{}")
+    words = ["teacher", "add", "a", "--kind", "local", "--model", "m", "--lab", "l", "--channel", "open-weights"]
+    ran = ready(*words, "--terms", "licence/mit", "--weights", tmp_path / "adapters", code=1)
+    assert "holds adapters to weights that stand elsewhere" in ran.err
+    assert "Merge them" in ran.err
+
+
+def test_a_student_whose_weights_were_changed_after_policy_looked(ready, tiny_model, tmp_path):
+    shutil.copytree(tiny_model, tmp_path / "mine")
+    add_local(ready, tmp_path / "mine", "mine")
+    with (tmp_path / "mine" / "config.json").open("a") as config:
+        config.write(" ")
+    ran = ready("train", recipe(ready, SHORT.replace("tiny", "mine")), code=3)
+    assert "have changed since they were registered" in ran.err
+
+
 def test_weights_that_nobody_registered(ready, tiny_model, tmp_path):
     loaded = load(tiny_model, dtype="float32", cache=tmp_path)
     with torch.no_grad():

@@ -17,11 +17,11 @@ def write(folder, step, tensor=None):
 
 def test_what_was_written_is_read(tmp_path):
     write(tmp_path, 3)
-    found = checkpoints.newest(tmp_path)
+    found = checkpoints.newest(tmp_path, 99)
     assert (found.state.training, found.state.plan, found.state.step) == ("t", "p", 3)
     assert found.parameters["w"].tolist() == [0, 1, 2, 3, 4, 5]
     assert found.optimizer["w/mean"].tolist() == [1] * 6
-    assert checkpoints.newest(tmp_path / "nothing") is None
+    assert checkpoints.newest(tmp_path / "nothing", 99) is None
 
 
 def test_the_newest_two_are_kept_and_a_step_may_be_written_again(tmp_path):
@@ -34,7 +34,7 @@ def test_the_newest_two_are_kept_and_a_step_may_be_written_again(tmp_path):
 def test_tied_weights_are_written_once(tmp_path):
     tied = torch.ones(4)
     checkpoints.write(tmp_path, training="t", plan="p", step=1, parameters={"b": tied, "a": tied}, optimizer={})
-    assert list(checkpoints.newest(tmp_path).parameters) == ["a"]
+    assert list(checkpoints.newest(tmp_path, 99).parameters) == ["a"]
 
 
 @pytest.mark.parametrize("name", [checkpoints.PARAMETERS, checkpoints.OPTIMIZER])
@@ -46,12 +46,12 @@ def test_a_flipped_byte_is_found_and_the_one_before_still_goes(tmp_path, name):
     file.chmod(0o644)
     file.write_bytes(data)
     with pytest.raises(CorruptCheckpoint, match=f"step-000002/{name} has other bytes"):
-        checkpoints.newest(tmp_path)
+        checkpoints.newest(tmp_path, 99)
     file.unlink()
     with pytest.raises(CorruptCheckpoint, match="cannot be read"):
-        checkpoints.newest(tmp_path)
+        checkpoints.newest(tmp_path, 99)
     (file.parent / checkpoints.STATE).unlink()
-    assert checkpoints.newest(tmp_path).state.step == 1, "without its last file it is no checkpoint"
+    assert checkpoints.newest(tmp_path, 99).state.step == 1, "without its last file it is no checkpoint"
 
 
 def test_another_version_s_checkpoint_is_told_apart_from_a_torn_one(tmp_path):
@@ -60,7 +60,7 @@ def test_another_version_s_checkpoint_is_told_apart_from_a_torn_one(tmp_path):
     good = state.read_bytes()
     state.write_bytes(good.replace(b'"format":1', b'"format":9'))
     with pytest.raises(CheckpointForeign, match="format 9"):
-        checkpoints.newest(tmp_path)
+        checkpoints.newest(tmp_path, 99)
     state.write_bytes(good[:-5])
     with pytest.raises(CorruptCheckpoint):
-        checkpoints.newest(tmp_path)
+        checkpoints.newest(tmp_path, 99)

@@ -51,6 +51,25 @@ def test_a_state_is_taken_up_exactly():
         assert torch.equal(ours[part], theirs[part]), part
 
 
+def test_gradients_of_many_passes_are_summed_exactly():
+    """In bf16 a sum of 1,300 equal parts stops growing at a quarter."""
+    weights = torch.nn.Parameter(torch.zeros(1, dtype=torch.bfloat16))
+    optimizer = MasterAdam([weights], 1e-4)
+    for _ in range(1300):
+        weights.grad = torch.full_like(weights, 1 / 1300)
+        optimizer.gather()
+    assert optimizer.clip(10.0) == pytest.approx(1.0, rel=0.01)
+
+
+def test_clipping_scales_all_gradients_alike():
+    first, second = (torch.nn.Parameter(torch.zeros(2)) for _ in range(2))
+    optimizer = MasterAdam([first, second], 1.0)
+    first.grad, second.grad = torch.tensor([3.0, 0.0]), torch.tensor([0.0, 4.0])
+    optimizer.gather()
+    assert optimizer.clip(1.0) == pytest.approx(5.0)
+    assert optimizer.clip(1.0) == pytest.approx(1.0, rel=1e-4)
+
+
 def test_the_rate_rises_then_falls_to_a_tenth():
     rates = [learning_rate_at(step, 100, 1.0) for step in range(1, 101)]
     assert rates[:5] == [0.2, 0.4, 0.6, 0.8, 1.0]

@@ -68,10 +68,42 @@ def test_the_three_results(folder, signer, tmp_path):
     assert (broken.result, broken.broken) == (Verdict.BROKEN, ("config.json: has other bytes",))
 
 
-def test_a_statement_alone_says_which_files_it_could_not_look_at(folder, signer, tmp_path):
+def test_a_statement_alone_is_no_proof_of_a_model(folder, signer, tmp_path):
     (tmp_path / "empty").mkdir()
-    alone = check(passport(folder, signer), tmp_path / "empty", [signer.public])
-    assert (alone.result, alone.not_checked) == (Verdict.TRUSTED, ("config.json", "model.safetensors"))
+    for place in (tmp_path / "empty", tmp_path / "nowhere"):
+        alone = check(passport(folder, signer), place, [signer.public])
+        assert alone.broken == ("config.json: is missing", "model.safetensors: is missing")
+    assert "names no file of a model" in check(passport(folder, signer, subject=[]), tmp_path / "empty", []).broken[0]
+
+
+@pytest.mark.parametrize(
+    "name", ["evil.gguf", "modeling.py", "additional_chat_templates/default.jinja", "added_tokens.json"]
+)
+def test_whatever_else_lies_in_the_folder_is_named(folder, signer, name):
+    path = passport(folder, signer)
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text("x")
+    assert check(path, folder, [signer.public]).broken == (f"{name}: is no part of the model",)
+
+
+def test_the_dataset_s_files_may_stay_at_home(folder, signer):
+    subject = [{"name": path.name, "digest": digests_of(path)._asdict()} for path in sorted(folder.iterdir())]
+    rows = {"name": "dataset/rows.parquet", "digest": {"blake3": "0", "sha256": "0"}}
+    path = passport(folder, signer, subject=[*subject, rows])
+    found = check(path, folder, [signer.public])
+    assert (found.result, found.not_checked) == (Verdict.TRUSTED, ("dataset/rows.parquet",))
+    (folder / "dataset").mkdir()
+    (folder / "dataset" / "rows.parquet").write_text("other")
+    assert check(path, folder, [signer.public]).broken == ("dataset/rows.parquet: has other bytes",)
+
+
+@pytest.mark.parametrize("predicate", ['{"a":' * 100_000, '"' + "x" * 10])
+def test_nothing_that_is_signed_can_crash_the_check(folder, signer, tmp_path, predicate):
+    path = tmp_path / "odd.json"
+    path.write_bytes(seal(f'{{"_type": "{STATEMENT_TYPE}", "predicate": {predicate}'.encode(), signer))
+    assert check(path, folder, []).result is Verdict.BROKEN
+    long = [{"name": "n" * 5000, "digest": {}}]
+    assert "cannot be read" in check(passport(folder, signer, subject=long), folder, []).broken[0]
 
 
 def test_any_changed_byte_of_the_envelope_is_noticed(folder, signer):

@@ -68,7 +68,19 @@ def test_an_estimate_holds_its_mean_and_is_repeatable(tasks):
     assert 0 <= found.low <= found.mean <= found.high <= 1
     assert score(counted, 1) == found
     same = paired_difference(counted, counted, 1)
-    assert (same.mean, same.low, same.high) == (0, 0, 0)
+    assert same.mean == 0
+    assert same.low == -same.high < 0, "that they never differed on a few tasks does not say that they are equal"
+
+
+@pytest.mark.parametrize("tasks", [1, 2, 3, 4])
+def test_a_handful_of_tasks_that_agree_proves_nothing(tasks):
+    before = {str(n): Counted("f", 4, 0) for n in range(tasks)}
+    after = {str(n): Counted("f", 4, 1) for n in range(tasks)}
+    found = paired_difference(before, after, 1)
+    assert found.mean == 0.25
+    assert found.low < 0 < found.high
+    alone = score(after, 1)
+    assert alone.low < 0.25 < alone.high
 
 
 def test_nothing_in_common():

@@ -1,6 +1,7 @@
 """The training loop: it learns, it goes on exactly, alone or in company."""
 
 import contextlib
+import shutil
 
 import msgspec
 import pytest
@@ -13,8 +14,9 @@ pytest.importorskip("peft")
 from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-from stillhouse.errors import CheckpointForeign, LossNotFinite, ModelUnusable, NothingToLearn  # noqa: E402
+from stillhouse.errors import CheckpointForeign, LossNotFinite, ModelUnusable, NothingToLearn, TeacherContradiction  # noqa: E402
 from stillhouse.generation.model import load  # noqa: E402
+from stillhouse.generation.weights import weights_digest  # noqa: E402
 from stillhouse.nouns import Message, Method, Signal  # noqa: E402
 from stillhouse.students import checkpoints, train  # noqa: E402
 from stillhouse.students.documents import Document, Pack, Record  # noqa: E402
@@ -30,7 +32,8 @@ def job(tiny_model, tmp_path):
         for n in range(40)
     )
     return Job(
-        training="t", folder=str(tmp_path / "t"), cache=str(tmp_path / "cache"), weights=str(tiny_model), teacher_weights="",
+        training="t", folder=str(tmp_path / "t"), cache=str(tmp_path / "cache"), weights=str(tiny_model),
+        weights_digest=weights_digest(tiny_model), teacher_weights="", teacher_digest="", logged=10**9,
         dtype="float32", records=records, method=Method.LORA, rank=4, learning_rate=5e-3, epochs=3, seed=0,
         signal=Signal.TEXT, layers=0, gradient_checkpointing=False, processes=1,
     )  # fmt: skip
@@ -76,7 +79,7 @@ def test_stopped_anywhere_it_goes_on_with_the_same_losses(job, tmp_path, monkeyp
     assert events[0] == Resumed(stop - 1) if stop > 1 else isinstance(events[0], StepDone)
     assert {**second, **first} == calm, "to the last bit"
     assert second == {step: loss for step, loss in calm.items() if step >= stop}
-    ours, theirs = (checkpoints.newest(tmp_path.__class__(one.folder)).parameters for one in (job, other))
+    ours, theirs = (checkpoints.newest(train.Path(one.folder), 999).parameters for one in (job, other))
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
@@ -103,9 +106,14 @@ def test_a_prompt_is_not_learned(job, tiny_model, tmp_path):
 @pytest.mark.parametrize("signal", [Signal.FORWARD_KL, Signal.REVERSE_KL])
 def test_a_smaller_student_comes_nearer_to_its_teacher(job, tiny_model, signal):
     larger = msgspec.structs.replace(
-        job, signal=signal, teacher_weights=str(tiny_model), method=Method.FULL, learning_rate=1e-3, layers=0, epochs=3
+        job,
+        signal=signal,
+        teacher_weights=str(tiny_model),
+        teacher_digest=job.weights_digest,
+        method=Method.FULL,
+        learning_rate=1e-3,
     )
-    losses, _ = run(msgspec.structs.replace(larger, weights=str(_shaken(tiny_model, job))))
+    losses, _ = run(msgspec.structs.replace(larger, **_shaken(tiny_model, job)))
     assert losses[len(losses)] < 0.8 * losses[1]
 
 
@@ -117,7 +125,7 @@ def _shaken(tiny_model, job):
             parameter.add_(0.05 * torch.randn_like(parameter))
     folder = train.Path(job.cache) / "shaken"
     save_model(loaded, folder)
-    return folder
+    return {"weights": str(folder), "weights_digest": weights_digest(folder)}
 
 
 def test_two_processes_learn_as_one_does_and_one_goes_on_where_they_stopped(job, tmp_path):
@@ -127,7 +135,7 @@ def test_two_processes_learn_as_one_does_and_one_goes_on_where_they_stopped(job,
     train_in_processes(several, events.append)
     losses = {event.step: event.loss for event in events if isinstance(event, StepDone)}
     assert losses == pytest.approx(alone, rel=2e-3)
-    ours, theirs = (checkpoints.newest(train.Path(one.folder)) for one in (job, several))
+    ours, theirs = (checkpoints.newest(train.Path(one.folder), 999) for one in (job, several))
     assert ours.state == theirs.state or ours.state.plan == theirs.state.plan
     for name, tensor in ours.parameters.items():
         torch.testing.assert_close(theirs.parameters[name], tensor, atol=2e-3, rtol=0.05)
@@ -167,7 +175,7 @@ def test_a_rate_that_breaks_it_is_named_and_the_checkpoint_before_stays(job, mon
     monkeypatch.setattr(train, "make_signal", broken)
     with pytest.raises(LossNotFinite, match="step 3 of"):
         train.train(job, make_ready(job), lambda event: None)
-    assert checkpoints.newest(train.Path(job.folder)).state.step == 2
+    assert checkpoints.newest(train.Path(job.folder), 999).state.step == 2
 
 
 def test_nothing_to_learn_from_is_said(job, tmp_path):
@@ -188,13 +196,13 @@ def test_a_checkpoint_of_other_steps_is_not_taken_up(job):
 
 def test_adapters_are_merged_into_a_plain_model_that_says_the_same(job, tmp_path):
     run(job)
-    found = checkpoints.newest(train.Path(job.folder))
-    loaded = load_student(train.Path(job.weights), tmp_path, "float32", 0)
+    found = checkpoints.newest(train.Path(job.folder), 999)
+    loaded = load_student(train.Path(job.weights), job.weights_digest, tmp_path, "float32", 0)
     merged = trained_model(loaded, Method.LORA, 4, found.parameters)
     save_model(merged, tmp_path / "model")
     plain = load(tmp_path / "model", dtype="float32", cache=tmp_path)
     assert not [name for name, _ in plain.model.named_parameters() if "lora" in name]
-    beside = load_student(train.Path(job.weights), tmp_path, "float32", 0)
+    beside = load_student(train.Path(job.weights), job.weights_digest, tmp_path, "float32", 0)
     adapted = make_trainable(beside, Method.LORA, 4, checkpointing=False)
     adapted.load_state_dict(found.parameters, strict=False)
     ids = torch.tensor([[1, 2, 3, 4]])
@@ -205,14 +213,43 @@ def test_adapters_are_merged_into_a_plain_model_that_says_the_same(job, tmp_path
         )
 
 
+def test_weights_that_changed_since_policy_looked_are_refused(job, tmp_path, tiny_model):
+    other = tmp_path / "other"
+    shutil.copytree(tiny_model, other)
+    with (other / "config.json").open("a") as file:
+        file.write(" ")
+    with pytest.raises(TeacherContradiction, match="have changed since they were registered"):
+        make_ready(msgspec.structs.replace(job, weights=str(other)))
+    taught = msgspec.structs.replace(
+        job, signal=Signal.FORWARD_KL, teacher_weights=str(other), teacher_digest=job.weights_digest
+    )
+    with pytest.raises(TeacherContradiction):
+        run(taught)
+
+
+def test_a_checkpoint_beyond_what_the_log_has_is_not_taken_up(job, monkeypatch):
+    monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(train, "CHECKPOINT_SHARE", 1e9)
+    run(job, stop_after=6)
+    for logged, resumed in ((5, 5), (4, 4), (3, None)):
+        _, events = run(msgspec.structs.replace(job, logged=logged), stop_after=resumed + 1 if resumed else 1)
+        assert events[0] == Resumed(resumed) if resumed else isinstance(events[0], StepDone), "only two are kept"
+        if resumed == 5:
+            assert [place.name for place in checkpoints.found(train.Path(job.folder))] == ["step-000004", "step-000005"]
+
+
 def test_parameters_of_another_model_are_refused(job, tmp_path):
-    loaded = load_student(train.Path(job.weights), tmp_path, "float32", 0)
+    loaded = load_student(train.Path(job.weights), job.weights_digest, tmp_path, "float32", 0)
     with pytest.raises(ModelUnusable, match="of another model"):
         trained_model(loaded, Method.FULL, 4, {"elsewhere.weight": torch.ones(1)})
+    whole = dict(loaded.model.state_dict())
+    whole.pop("model.norm.weight")
+    with pytest.raises(ModelUnusable, match=r"lacks model.norm.weight"):
+        trained_model(loaded, Method.FULL, 4, whole)
 
 
 def test_fewer_layers_are_the_first_the_last_and_some_between(job, tmp_path):
-    loaded = load_student(train.Path(job.weights), tmp_path, "float32", 2)
+    loaded = load_student(train.Path(job.weights), job.weights_digest, tmp_path, "float32", 2)
     assert loaded.layers == loaded.model.config.num_hidden_layers == 2
     save_model(loaded, tmp_path / "two")
     assert load(tmp_path / "two", dtype="float32", cache=tmp_path).layers == 2
@@ -221,8 +258,6 @@ def test_fewer_layers_are_the_first_the_last_and_some_between(job, tmp_path):
 
 
 def test_a_student_without_a_pad_token_trains(job, tiny_model, tmp_path):
-    import shutil
-
     folder = tmp_path / "padless"
     shutil.copytree(tiny_model, folder)
     for name in ("tokenizer_config.json", "config.json", "generation_config.json"):
@@ -231,5 +266,5 @@ def test_a_student_without_a_pad_token_trains(job, tiny_model, tmp_path):
         content.pop("pad_token_id", None)
         (folder / name).write_bytes(msgspec.json.encode(content))
     assert load(folder, dtype="float32", cache=tmp_path).tokenizer.pad_token_id is None
-    losses, _ = run(msgspec.structs.replace(job, weights=str(folder)))
+    losses, _ = run(msgspec.structs.replace(job, weights=str(folder), weights_digest=weights_digest(folder)))
     assert losses[len(losses)] < losses[1]

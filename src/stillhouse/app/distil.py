@@ -14,6 +14,7 @@ from stillhouse.generation.probe import choose
 from stillhouse.ledger import queries
 from stillhouse.nouns import Evaluation, Plan, Signal
 from stillhouse.settings.recipe import Recipe
+from stillhouse.students.models import as_teacher
 from stillhouse.students.scores import affordable
 from stillhouse.tasks.suites import BUILT_IN, load_suite
 
@@ -39,6 +40,8 @@ def distil(app: App, recipe: Recipe, progress: Progress, *, evaluated: bool, pro
 
     Killed anywhere and called again, it goes on: answers, verdicts, steps and evaluations are in the log.
     """
+    for suite in recipe.eval.suites if recipe.eval and evaluated else ():
+        load_suite(*_suite(recipe, suite))  # a suite that is not there is better known now than after the training
     outcome = run(app, recipe, progress, judged=True)
     stages = dict(outcome.stages)
     if recipe.train is None or outcome.budget_reached is not None:
@@ -93,13 +96,10 @@ def _evaluate(
     arms = 1 if near else 3 if control else 2
     options = evaluation_options(app, recipe, suite, outcome, trained, arms)
     if near and trained.teacher is not None:
-        home = app.settings.home
-        models = {
-            "before": (trained.student.name, Path(trained.student.weights), recipe.train.layers),
-        }
+        models = {"before": (trained.student, recipe.train.layers)}
         if control:
-            models[UNVERIFIED] = (control.model.label, home / control.model.folder, 0)
-        models["after"] = (trained.model.label, home / trained.model.folder, 0)
+            models[UNVERIFIED] = (as_teacher(app.places, control.model), 0)
+        models["after"] = (as_teacher(app.places, trained.model), 0)
         return evaluate_nearness(app, trained.teacher, models, trained.model.label, options, progress)
     names = {"before": trained.student.name}
     names |= {UNVERIFIED: control.model.label} if control else {}
@@ -114,15 +114,20 @@ def evaluation_options(
     """What a suite is asked: as many tasks, and samples of each, as its share of the time allows."""
     section = recipe.eval
     assert section is not None
-    suite, split = ("stillhouse", name) if name in ("train", "held-out") else (name, "")
-    if suite not in BUILT_IN:
-        suite = str(Path(recipe.folder) / suite)
+    suite, split = _suite(recipe, name)
     seconds = section.minutes * 60 * _ASKING / len(section.suites) / arms
     answers = int(seconds / _seconds_an_answer(app, section.max_tokens, outcome, trained))
     tasks, samples = affordable(len(load_suite(suite, split)), max(1, answers))
     return EvaluationOptions(
         suite, split, tasks, samples, section.max_tokens, section.temperature, section.seed, name=name
     )
+
+
+def _suite(recipe: Recipe, name: str) -> tuple[str, str]:
+    """The suite and split that a recipe's name stands for."""
+    if name in ("train", "held-out"):
+        return "stillhouse", name
+    return (name if name in BUILT_IN else str(Path(recipe.folder) / name)), ""
 
 
 def _seconds_an_answer(app: App, max_tokens: int, outcome: RunOutcome, trained: Trained) -> float:

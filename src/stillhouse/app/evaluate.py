@@ -14,7 +14,8 @@ from stillhouse.ledger.queries import StoredAnswer
 from stillhouse.nouns import Estimate, Evaluation, Message, Teacher, Use, VerdictStatus
 from stillhouse.recorder import now
 from stillhouse.settings.recipe import CollectSection, DatasetSection, PromptsSection, Recipe, TeacherSection
-from stillhouse.students.scores import Counted, mean, paired_difference, score
+from stillhouse.students.scores import DIFFERENCE, SHARE, UNBOUNDED, Counted, mean, paired_difference, score
+from stillhouse.teachers.local import NO_ROOM
 
 # k for which pass@k is shown, where there are enough samples.
 _KS = (1, 5, 10)
@@ -72,6 +73,7 @@ def evaluate(
         answers=sum(task.answers for arm in arms.values() for task in arm.tasks.values()),
         tokens=sum(_tokens(arm) for arm in arms.values()),
         temperature=options.temperature,
+        seed=options.seed,
         models={name: arm.model for name, arm in arms.items()},
         arms={name: _passes(arm.tasks) for name, arm in arms.items()},
         differences={
@@ -114,11 +116,15 @@ def ask(app: App, model: str, options: EvaluationOptions, progress: Progress) ->
         raise got.budget_reached
     families = {task.id: task.family for task in prepared.tasks}
     tasks: dict[str, Counted] = {}
+    failed = queries.failures(app.ledger, [wanted.key for wanted in prepared.collection.wanted])
+    too_long = {wanted.task for wanted in prepared.collection.wanted if failed.get(wanted.key, "").startswith(NO_ROOM)}
     for (task, _), verdict in got.verdicts.items():
         before = tasks.get(task, Counted(families[task], 0, 0))
         passed = before.passed + (verdict.status is VerdictStatus.PASSED)
         tasks[task] = Counted(before.family, before.answers + 1, passed)
-    if len(tasks) < len(prepared.tasks):
+    if too_long:
+        progress.say(f"{len(too_long)} tasks leave {model} no room for an answer, and are left out")
+    if not tasks or len(tasks) < len({task.id for task in prepared.tasks} - too_long):
         raise UsageError(f"{model} did not answer every task, so it has no score.", next_step="Run the command again.")
     isolation = next((verdict.isolation for verdict in got.verdicts.values() if verdict.isolation), "")
     return Arm(prepared.teacher.name, tasks, isolation, got.answers, prepared)
@@ -127,14 +133,14 @@ def ask(app: App, model: str, options: EvaluationOptions, progress: Progress) ->
 def evaluate_nearness(
     app: App,
     teacher: Teacher,
-    models: Mapping[str, tuple[str, Path, int]],
+    models: Mapping[str, tuple[Teacher, int]],
     subject: str,
     options: EvaluationOptions,
     progress: Progress,
 ) -> Evaluation:
     """How near some arms are to a teacher on its answers to a suite: loss and agreement, and "after" minus the others.
 
-    ``models`` maps an arm to its model's name, its weights, and how many layers of them it has (0 is all).
+    ``models`` maps an arm to its model, and to how many layers of it are taken (0 is all).
     """
     from stillhouse.generation.probe import training_dtype
     from stillhouse.students.agreement import load_whole, nearness
@@ -148,10 +154,12 @@ def evaluate_nearness(
         prompt: tuple[Message, ...] = messages[answer.task]
         answers.setdefault(answer.task, []).append(Record(answer.key, prompt, answer.text, answer.stamps))
     progress.start("compare with the teacher", len(models))
-    whole = load_whole(Path(teacher.weights), app.cache, training_dtype())
+    dtype = training_dtype()
+    whole = load_whole(Path(teacher.weights), teacher.weights_digest, app.cache, dtype)
     measured: dict[str, dict[str, dict[str, float]]] = {}
-    for number, (arm, (_, weights, layers)) in enumerate(models.items(), start=1):
-        found = nearness(whole, load_whole(weights, app.cache, training_dtype(), layers), answers)
+    for number, (arm, (model, layers)) in enumerate(models.items(), start=1):
+        near = load_whole(Path(model.weights), model.weights_digest, app.cache, dtype, layers)
+        found = nearness(whole, near, answers)
         measured[arm] = {
             "loss": {task: near.loss for task, near in found.items()},
             "agreement": {task: near.agreement for task, near in found.items()},
@@ -167,10 +175,12 @@ def evaluate_nearness(
         answers=len(asked.answers),
         tokens=_tokens(asked),
         temperature=options.temperature,
-        models={arm: name for arm, (name, _, _) in models.items()},
-        arms={arm: _means(by_measure, families) for arm, by_measure in measured.items()},
+        seed=options.seed,
+        models={arm: model.name for arm, (model, _) in models.items()},
+        arms={arm: _means(by_measure, families, SHARE) for arm, by_measure in measured.items()},
         differences={
-            f"after - {other}": _means(_minus(measured["after"], measured[other]), families) for other in others
+            f"after - {other}": _means(_minus(measured["after"], measured[other]), families, DIFFERENCE)
+            for other in others
         },
         isolation=asked.isolation,
         limits=(_NEARNESS_LIMIT, _LIMITS[1]),
@@ -187,8 +197,14 @@ def _passes(tasks: Mapping[str, Counted]) -> dict[str, Estimate]:
     return {f"pass@{k}": score(tasks, k) for k in _KS if k <= fewest}
 
 
-def _means(by_measure: Mapping[str, Mapping[str, float]], families: Mapping[str, str]) -> dict[str, Estimate]:
-    return {measure: mean(values, families) for measure, values in by_measure.items()}
+def _means(
+    by_measure: Mapping[str, Mapping[str, float]], families: Mapping[str, str], bounds: tuple[float, float]
+) -> dict[str, Estimate]:
+    """``bounds`` are those of an agreement; a loss has none."""
+    return {
+        measure: mean(values, families, UNBOUNDED if measure == "loss" else bounds)
+        for measure, values in by_measure.items()
+    }
 
 
 def _minus(

@@ -43,7 +43,7 @@ def write_passport(app: App, label: str, target: Path | None = None) -> Path:
         files[f"{DATASET}/{name}"] = Digests(digest.partition(":")[2], hashlib.sha256(data).hexdigest())
     signer = home_signer(app.settings.home / KEYS)
     envelope = seal(canonical(make_statement(made, files, signer.public.pem, now())), signer)
-    path = target or folder / FILE
+    path = target or folder / FILE  # beside the weights, where `verify` looks for them
     write_whole(path, envelope)
     written = facts.PassportWritten(
         at=now(), by=app.recorder.by, model=model.label, digest=digest_bytes(envelope), signer=signer.public.id

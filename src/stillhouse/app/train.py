@@ -102,19 +102,17 @@ def resolve_student(app: App, name: str, folder: Path) -> Teacher:
     ``name`` is a registered local teacher, a model of the log, a path, or a hub name that is fetched or was. A path stands for
     whatever its weights are known as. Raises UnknownName, PolicyRefusal where nobody knows where they come from.
     """
-    path = folder / name
-    if not path.exists():
-        try:
-            registered = queries.teacher(app.ledger, name)
-        except UnknownName:
-            path = _from_hub(name)
-        else:
-            if registered.kind is not TeacherKind.LOCAL:
-                raise UsageError(
-                    f"{name} answers over {registered.kind}, and a student needs weights.",
-                    next_step="Name a local model: a registered one, a folder or a .gguf file.",
-                )
-            return registered
+    try:
+        registered = queries.teacher(app.ledger, name)
+    except UnknownName:
+        path = folder / name if (folder / name).exists() else _from_hub(name)
+    else:
+        if registered.kind is not TeacherKind.LOCAL:
+            raise UsageError(
+                f"{name} answers over {registered.kind}, and a student needs weights.",
+                next_step="Name a local model: a registered one, a folder or a .gguf file.",
+            )
+        return registered
     digest = weights_digest(path)
     for known in queries.teachers(app.ledger):
         if known.weights_digest == digest:

@@ -45,9 +45,8 @@ def verify(
     found = verify_passport(file, trust, files, read_settings(home).home)
     lines = [f"{found.result}: {found.model or file}"]
     lines += [f"  broken: {part}" for part in found.broken]
-    lines += (
-        [f"  signed by {found.signer}", f"  revocations as of {found.revocation_checked_as_of}"] if found.signer else []
-    )
+    lines += [f"  signed by {found.signer}"] if found.signer else []
+    lines += [f"  revocations: {found.revocation_checked_as_of or 'not checked'}"] if found.signer else []
     lines += [f"  checked: {', '.join(found.checked)}"] if found.checked else []
     emit(found, as_json, "\n".join(lines))
     if found.not_checked:

@@ -6,9 +6,11 @@ from stillhouse.canon import digest_file, digest_value
 from stillhouse.errors import ModelUnusable
 
 # What changes an answer: the weights, how they are wired, and how text becomes tokens.
+_WEIGHTS = ("*.safetensors", "*.bin")
 _PARTS = (
-    "*.safetensors", "*.bin", "config.json", "tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt",
-    "chat_template.jinja",
+    *_WEIGHTS, "config.json", "generation_config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json",
+    "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja", "chat_template.json",
+    "additional_chat_templates/*.jinja",
 )  # fmt: skip
 
 
@@ -21,10 +23,21 @@ def weights_digest(path: Path) -> str:
         return digest_file(path)
     if not path.is_dir():
         raise ModelUnusable(f"{path} does not exist.")
+    if (path / "adapter_config.json").exists():
+        raise ModelUnusable(
+            f"{path} holds adapters to weights that stand elsewhere.",
+            next_step="Merge them into their base model, and name the folder of the result.",
+        )
     found = parts(path)
     if not any(part.suffix in {".safetensors", ".bin"} for part in found):
         raise ModelUnusable(f"{path} holds no weights (*.safetensors).")
-    return digest_value({part.name: digest_file(part) for part in found})
+    return digest_value({str(part.relative_to(path)): digest_file(part) for part in found})
+
+
+def tensor_digests(path: Path) -> tuple[str, ...]:
+    """The digests of the files that hold the tensors: by them weights are known under whatever config stands beside."""
+    files = [path] if path.is_file() else [part for pattern in _WEIGHTS for part in path.glob(pattern)]
+    return tuple(sorted(digest_file(file) for file in files))
 
 
 def parts(folder: Path) -> list[Path]:

@@ -216,10 +216,12 @@ def model(ledger: Ledger, label: str) -> Model:
     raise UnknownName(f"No model is called {label!r}; there is: {names}.")
 
 
-def model_of_weights(ledger: Ledger, weights_digest: str) -> Model | None:
-    """The model that the log knows by these weights."""
-    query = _ordered(schema.models).where(schema.models.c.weights_digest == weights_digest)
-    return next((_decode(row.model, Model) for row in _all(ledger, query)), None)
+def model_of_weights(ledger: Ledger, teacher: Teacher) -> Model | None:
+    """The model of the log that a teacher is: by the digest of all that makes its answers, or by any file of tensors."""
+    if not teacher.weights_digest:
+        return None
+    given = {teacher.weights_digest, *teacher.tensors}
+    return next((known for known in models(ledger) if given & {known.weights_digest, *known.files.values()}), None)
 
 
 def model_of_training(ledger: Ledger, training: str) -> Model | None:
@@ -252,10 +254,9 @@ def steps_fed_by(ledger: Ledger, key: str) -> list[tuple[str, int]]:
 
 
 def evaluations(ledger: Ledger, subject: str) -> list[Evaluation]:
-    """What a model was found to be worth: the newest evaluation of each suite."""
+    """What a model was found to be worth: every evaluation, oldest first. None displaces another."""
     query = _ordered(schema.evaluations).where(schema.evaluations.c.subject == subject)
-    newest = {row.suite: _decode(row.evaluation, Evaluation) for row in _all(ledger, query)}
-    return list(newest.values())
+    return [_decode(text, Evaluation) for text in dict.fromkeys(row.evaluation for row in _all(ledger, query))]
 
 
 def plans(ledger: Ledger) -> list[StoredPlan]:

@@ -14,7 +14,6 @@ import msgspec
 from blake3 import blake3
 
 from stillhouse.errors import UsageError
-from stillhouse.generation.weights import parts
 from stillhouse.identity.keys import PublicKey, public_key, signed_by
 from stillhouse.passport.envelope import open_envelope
 from stillhouse.passport.statement import DATASET, PREDICATE_TYPE, STATEMENT_TYPE, Digests
@@ -31,7 +30,7 @@ class Verdict(StrEnum):
 
 
 class Checked(msgspec.Struct, frozen=True, kw_only=True):
-    """The outcome. ``broken`` says which parts and why; ``not_checked`` which files were not there to look at."""
+    """The outcome. ``broken`` says which parts and why; ``not_checked`` which of the dataset's files were not there."""
 
     result: Verdict
     revocation_checked_as_of: str | None
@@ -66,12 +65,12 @@ def check(path: Path, folder: Path, roots: Collection[PublicKey]) -> Checked:
         if (statement.type, statement.predicate_type) != (STATEMENT_TYPE, PREDICATE_TYPE):
             raise ValueError(f"a statement of type {statement.predicate_type!r}, and not a passport")
         key = public_key(str(statement.predicate.get("signer")))
-    except (ValueError, msgspec.MsgspecError, UsageError) as failure:
+    except (ValueError, RecursionError, msgspec.MsgspecError, UsageError) as failure:
         return _broken_beyond_reading(str(failure))
     broken = []
     if not signed_by(key, opened.signatures.get(key.id, b""), opened.message):
         broken.append("signature: the statement was changed, or signed by another key than the one that it names")
-    wrong, checked, not_checked = _files(statement.subject, folder)
+    wrong, checked, not_checked = _files(statement.subject, folder, path)
     broken += wrong
     trusted = any(root.id == key.id for root in roots)
     as_of = statement.predicate.get("revocation_checked_as_of")
@@ -97,30 +96,35 @@ def digests_of(path: Path) -> Digests:
     return Digests(ours.hexdigest(), theirs.hexdigest())
 
 
-def _files(subjects: Sequence[_Subject], folder: Path) -> tuple[list[str], list[str], list[str]]:
-    """What is wrong, what was looked at, what was not there. A folder with any of the model's files must have all."""
+def _files(subjects: Sequence[_Subject], folder: Path, passport: Path) -> tuple[list[str], list[str], list[str]]:
+    """What is wrong, what was looked at, and which of the dataset's files were not there. The model's must all be there, and
+    beside them nothing but the passport: a program that loads the folder might take whatever it finds.
+    """
     broken: list[str] = []
     checked: list[str] = []
     absent: list[str] = []
     for subject in subjects:
-        file = folder / subject.name
-        if ".." in Path(subject.name).parts or Path(subject.name).is_absolute():
-            broken.append(f"{subject.name}: a name that leads out of the folder")
-        elif not file.is_file():
-            absent.append(subject.name)
-        else:
-            try:
-                same = digests_of(file)._asdict() == subject.digest
-            except OSError as failure:
-                broken.append(f"{subject.name}: cannot be read ({failure.strerror})")
-                continue
-            (checked if same else broken).append(subject.name if same else f"{subject.name}: has other bytes")
+        name, file = subject.name, folder / subject.name
+        if ".." in Path(name).parts or Path(name).is_absolute():
+            broken.append(f"{name}: a name that leads out of the folder")
+            continue
+        try:
+            if not file.is_file():
+                (absent if name.startswith(f"{DATASET}/") else broken).append(
+                    name if name.startswith(f"{DATASET}/") else f"{name}: is missing"
+                )
+            elif digests_of(file)._asdict() == subject.digest:
+                checked.append(name)
+            else:
+                broken.append(f"{name}: has other bytes")
+        except OSError as failure:
+            broken.append(f"{name[:100]}: cannot be read ({failure.strerror})")
     names = {subject.name for subject in subjects}
-    ours = [name for name in names if not name.startswith(f"{DATASET}/")]
-    if any((folder / name).is_file() for name in ours):
-        broken += [f"{name}: is missing" for name in absent if name in ours]
-        absent = [name for name in absent if name not in ours]
-        broken += [f"{part.name}: is no part of the model" for part in parts(folder) if part.name not in names]
+    if not any(not name.startswith(f"{DATASET}/") for name in names):
+        broken.append("statement: it names no file of a model")
+    others = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.samefile(passport)]
+    found = [str(path.relative_to(folder)) for path in others]
+    broken += [f"{name}: is no part of the model" for name in found if name not in names]
     return broken, checked, absent
 
 

@@ -65,7 +65,7 @@ def make_statement(made: Made, files: Mapping[str, Digests], public_key: str, at
         "decisions": msgspec.to_builtins(tuple(made.decisions)),
         "evaluations": msgspec.to_builtins(tuple(made.evaluations)),
         "made": at,
-        "revocation_checked_as_of": at,
+        "revocation_checked_as_of": None,  # there is no list of revocations yet that could have been asked
         "signer": public_key,
         "limits": list(_LIMITS),
     }

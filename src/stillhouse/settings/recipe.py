@@ -1,5 +1,6 @@
 """A recipe: what to ask whom, and what to make of the answers. TOML in, frozen values out."""
 
+import math
 import tomllib
 from decimal import Decimal
 from enum import StrEnum
@@ -170,6 +171,8 @@ def _check(recipe: Recipe, where: str) -> None:
         recipe.eval.minutes <= 0 or recipe.eval.max_tokens < 1 or recipe.eval.temperature < 0
     ):
         raise RecipeError(f"{where}: [eval] minutes and max_tokens must be positive, and temperature not negative.")
+    if recipe.eval is not None and not (recipe.eval.suites and math.isfinite(recipe.eval.minutes)):
+        raise RecipeError(f"{where}: [eval] needs at least one suite, and a finite number of minutes.")
     if recipe.eval is not None and recipe.train is None:
         raise RecipeError(f"{where}: [eval] needs [train]; `stillhouse model eval` evaluates what there is already.")
     _ = recipe.budget

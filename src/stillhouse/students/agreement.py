@@ -42,9 +42,9 @@ def nearness(
     return found
 
 
-def load_whole(weights: Path, cache: Path, dtype: str, layers: int = 0) -> LoadedModel:
+def load_whole(weights: Path, digest: str, cache: Path, dtype: str, layers: int = 0) -> LoadedModel:
     """A model to be looked at, in evaluation mode; ``layers`` as a student would start."""
-    loaded = load_student(weights, cache, dtype, layers)
+    loaded = load_student(weights, digest, cache, dtype, layers)
     loaded.model.eval()
     return loaded
 

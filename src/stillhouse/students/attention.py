@@ -22,6 +22,15 @@ NAME = "stillhouse-documents"
 _BY_HAND = 512
 # Rounding of bf16 through a deep network; documents that see each other differ by a hundred times that.
 _TOLERANCE = 0.05
+# What transformers hands to every attention and what changes nothing here: positions are in the states already.
+_WITHOUT_EFFECT = {
+    "is_causal",
+    "position_ids",
+    "cache_position",
+    "use_cache",
+    "output_attentions",
+    "output_hidden_states",
+}
 
 
 class Group(NamedTuple):
@@ -71,14 +80,21 @@ def attend(
     documents: Layout,
     scaling: float | None = None,
     sliding_window: int | None = None,
-    **_: Any,
+    dropout: float = 0.0,
+    **more: Any,
 ) -> "tuple[Tensor, None]":
-    """Causal attention within each document. ``query [1, heads, row, size]``; returns ``[1, row, heads, size]``."""
+    """Causal attention within each document. ``query [1, heads, row, size]``; returns ``[1, row, heads, size]``.
+
+    Raises TypeError for anything else that an architecture wants of its attention (a cap of the scores, sinks ...).
+    """
+    unknown = sorted(name for name, given in more.items() if given is not None and name not in _WITHOUT_EFFECT)
+    if unknown:
+        raise TypeError(f"its attention takes {', '.join(unknown)}")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     results = []
     for group in documents.groups:
         q, k, v = (_spread(states, group) for states in (query, key, value))
-        found = _by_group(q, k, v, scale, sliding_window)
+        found = _by_group(q, k, v, scale, sliding_window, dropout)
         results.append(found.transpose(1, 2).flatten(0, 1))
     return torch.cat(results)[documents.back].unsqueeze(0), None
 
@@ -88,7 +104,7 @@ def _spread(states: "Tensor", group: Group) -> "Tensor":
     return states[0][:, group.gather].transpose(0, 1)
 
 
-def _by_group(q: "Tensor", k: "Tensor", v: "Tensor", scale: float, window: int | None) -> "Tensor":
+def _by_group(q: "Tensor", k: "Tensor", v: "Tensor", scale: float, window: int | None, dropout: float) -> "Tensor":
     length = q.shape[2]
     mask = None
     if window is not None and window < length:
@@ -96,12 +112,20 @@ def _by_group(q: "Tensor", k: "Tensor", v: "Tensor", scale: float, window: int |
         mask = (distance >= 0) & (distance < window)
     if mask is not None or length > _BY_HAND or q.device.type != "cpu":
         return scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=mask is None, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
+            q,
+            k,
+            v,
+            attn_mask=mask,
+            dropout_p=dropout,
+            is_causal=mask is None,
+            scale=scale,
+            enable_gqa=q.shape[1] != k.shape[1],
         )
     repeat = q.shape[1] // k.shape[1]
     k, v = (states.repeat_interleave(repeat, dim=1) if repeat > 1 else states for states in (k, v))
     later = torch.full((length, length), float("-inf"), dtype=q.dtype, device=q.device).triu(1)
-    return softmax(torch.matmul(q * scale, k.transpose(-1, -2)) + later, dim=-1) @ v
+    shares = softmax(torch.matmul(q * scale, k.transpose(-1, -2)) + later, dim=-1)
+    return (torch.dropout(shares, dropout, train=True) if dropout else shares) @ v
 
 
 def why_not_apart(model: Any, tokens: Sequence[int]) -> str:

@@ -95,9 +95,9 @@ def found(folder: Path) -> list[Path]:
     return sorted(place for place in folder.glob("step-*") if (place / STATE).is_file())
 
 
-def newest(folder: Path) -> Checkpoint | None:
-    """The newest checkpoint, checked. Raises CorruptCheckpoint, CheckpointForeign."""
-    places = found(folder)
+def newest(folder: Path, most: int) -> Checkpoint | None:
+    """The newest checkpoint of at most step ``most``, checked. Raises CorruptCheckpoint, CheckpointForeign."""
+    places = [place for place in found(folder) if int(place.name.removeprefix("step-")) <= most]
     return read(places[-1]) if places else None
 
 

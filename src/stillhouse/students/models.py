@@ -9,6 +9,11 @@ from stillhouse.nouns import Channel, Grade, Model, Teacher, TeacherKind
 from stillhouse.policy.decide import OWN_TERMS
 from stillhouse.recorder import OWN_LAB
 
+_WAY_BACK = (
+    "Restore it from a copy; or move the model's folder away and run its recipe again, which repeats the training and must "
+    "come to the same weights."
+)
+
 
 class Places(NamedTuple):
     """Where a home keeps what a training reads and writes."""
@@ -27,6 +32,11 @@ class Places(NamedTuple):
         return self.home / "models"
 
 
+def files_below(folder: Path) -> list[str]:
+    """The names of all files in a folder and below it, relative to it, in order."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
 def check_files(places: Places, model: Model) -> None:
     """Are the model's files those that were written? Raises CorruptObject, naming the file."""
     for name, digest in model.files.items():
@@ -34,9 +44,11 @@ def check_files(places: Places, model: Model) -> None:
         try:
             found = digest_file(path)
         except OSError as failure:
-            raise CorruptObject(f"{path} of {model.label} cannot be read: {failure.strerror}.") from failure
+            raise CorruptObject(
+                f"{path} of {model.label} cannot be read: {failure.strerror}.", next_step=_WAY_BACK
+            ) from failure
         if found != digest:
-            raise CorruptObject(f"{path} of {model.label} has other bytes than were written.")
+            raise CorruptObject(f"{path} of {model.label} has other bytes than were written.", next_step=_WAY_BACK)
 
 
 def as_teacher(places: Places, model: Model) -> Teacher:
@@ -50,5 +62,6 @@ def as_teacher(places: Places, model: Model) -> Teacher:
         terms=(OWN_TERMS,),
         weights=str((places.home / model.folder).absolute()),
         weights_digest=model.weights_digest,
+        tensors=tuple(sorted(digest for name, digest in model.files.items() if name.endswith(".safetensors"))),
         grade=Grade.OBSERVED,
     )

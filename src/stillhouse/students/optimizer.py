@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, overload
 
 import torch
+from torch.distributed.tensor import DTensor
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 
@@ -19,6 +20,29 @@ class MasterAdam(torch.optim.Optimizer):
 
     def __init__(self, parameters: Iterable[torch.nn.Parameter], learning_rate: float) -> None:
         super().__init__(parameters, {"lr": learning_rate})
+        self._gathered: dict[torch.nn.Parameter, torch.Tensor] = {}
+
+    @torch.no_grad()
+    def gather(self) -> None:
+        """Take up the gradients of one backward pass: sums of many would lose the later ones in a coarse format."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    gradient = parameter.grad.float()
+                    before = self._gathered.get(parameter)
+                    self._gathered[parameter] = gradient if before is None else before.add_(gradient)
+                    parameter.grad = None
+
+    @torch.no_grad()
+    def clip(self, largest: float) -> float:
+        """Scale what was gathered so that its norm is at most ``largest``; returns the norm before."""
+        norm = torch.nn.utils.get_total_norm(list(self._gathered.values()))
+        if isinstance(norm, DTensor):  # of shards: each process has a part of the sum
+            norm = norm.full_tensor()
+        factor = torch.clamp(largest / (norm + 1e-6), max=1.0)
+        for gradient in self._gathered.values():
+            gradient.mul_(factor)
+        return float(norm)
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -26,11 +50,13 @@ class MasterAdam(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float]) -> float: ...
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Update every parameter that has a gradient."""
+        """Update every parameter by the gradients gathered since the last step, and by those that still stand."""
+        self.gather()
         for group in self.param_groups:
             for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._update(parameter, parameter.grad.float(), group["lr"])
+                gradient = self._gathered.pop(parameter, None)
+                if gradient is not None:
+                    self._update(parameter, gradient, group["lr"])
         return None
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

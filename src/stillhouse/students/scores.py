@@ -31,16 +31,9 @@ def pass_at_k(answers: int, passed: int, k: int) -> float:
 
 
 def score(tasks: Mapping[str, Counted], k: int) -> Estimate:
-    """Mean pass@k over tasks, with an interval that resamples families and then tasks within them.
-
-    Where no task or every task passes, resampling has nothing to vary, and the exact binomial interval over tasks is given.
-    """
+    """Mean pass@k over tasks, with an interval that resamples families and then tasks within them."""
     values = {name: pass_at_k(task.answers, task.passed, k) for name, task in tasks.items()}
-    middle = sum(values.values()) / len(values)
-    if middle in (0.0, 1.0):
-        beyond = 0.025 ** (1 / len(values))  # Clopper and Pearson 1934, at the ends
-        return Estimate(middle, 0.0, 1.0 - beyond) if middle == 0.0 else Estimate(middle, beyond, 1.0)
-    return mean(values, {name: task.family for name, task in tasks.items()})
+    return mean(values, {name: task.family for name, task in tasks.items()}, SHARE)
 
 
 def paired_difference(before: Mapping[str, Counted], after: Mapping[str, Counted], k: int) -> Estimate:
@@ -56,15 +49,30 @@ def paired_difference(before: Mapping[str, Counted], after: Mapping[str, Counted
         name: pass_at_k(after[name].answers, after[name].passed, k) - pass_at_k(task.answers, task.passed, k)
         for name, task in shared.items()
     }
-    return mean(values, {name: task.family for name, task in shared.items()})
+    return mean(values, {name: task.family for name, task in shared.items()}, DIFFERENCE)
 
 
-def mean(values: Mapping[str, float], families: Mapping[str, str]) -> Estimate:
-    """The mean of any value over tasks, with an interval that resamples families and then tasks within them."""
+# Between which ends a value of a task can lie.
+SHARE, DIFFERENCE, UNBOUNDED = (0.0, 1.0), (-1.0, 1.0), None
+
+
+def mean(values: Mapping[str, float], families: Mapping[str, str], bounds: tuple[float, float] | None) -> Estimate:
+    """The mean of any value over tasks, with an interval that resamples families and then tasks within them.
+
+    What no task showed can still be: with ``n`` tasks, a share of up to ``1 - 0.025 ** (1 / n)`` of all tasks may be of a kind
+    that is not among them (exactly binomial: Clopper and Pearson 1934 at the ends). Where values have ``bounds``, the interval
+    reaches as far as that share, at its worst, would move the mean; so a handful of tasks that agree proves nothing.
+    """
     by_family: dict[str, list[float]] = {}
     for name in sorted(values):
         by_family.setdefault(families[name], []).append(values[name])
-    return _bootstrap(list(by_family.values()), sum(values.values()) / len(values))
+    middle = sum(values.values()) / len(values)
+    found = _bootstrap(list(by_family.values()), middle)
+    if bounds is None:
+        return found
+    unseen = 1 - 0.025 ** (1 / len(values))
+    low, high = ((1 - unseen) * middle + unseen * end for end in bounds)
+    return Estimate(middle, min(found.low, low), max(found.high, high))
 
 
 def affordable(tasks: int, answers: int) -> tuple[int, int]:

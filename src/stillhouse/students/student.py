@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from stillhouse.errors import ModelUnusable
+from stillhouse.errors import ModelUnusable, TeacherContradiction
 from stillhouse.generation.model import LoadedModel, load
 from stillhouse.nouns import Message, Method
 from stillhouse.students.documents import Language
+from stillhouse.students.models import files_below
+from stillhouse.vault.files import storage_errors, sync_file, sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,12 +24,20 @@ if TYPE_CHECKING:
 ADAPTER = "default"
 
 
-def load_student(weights: Path, cache: Path, dtype: str, layers: int) -> LoadedModel:
+def load_as_registered(weights: Path, digest: str, cache: Path, dtype: str) -> LoadedModel:
+    """Weights that are those that policy decided on. Raises TeacherContradiction where they are others, ModelUnusable."""
+    loaded = load(weights, dtype=dtype, cache=cache / "models")
+    if loaded.digest != digest:
+        raise TeacherContradiction(f"The weights at {weights} have changed since they were registered.")
+    return loaded
+
+
+def load_student(weights: Path, digest: str, cache: Path, dtype: str, layers: int) -> LoadedModel:
     """A student's starting weights. ``layers`` above 0 keeps so many, spread evenly with the first and the last.
 
-    Raises ModelUnusable.
+    Raises ModelUnusable, TeacherContradiction.
     """
-    loaded = load(weights, dtype=dtype, cache=cache / "models")
+    loaded = load_as_registered(weights, digest, cache, dtype)
     loaded.model.config.use_cache = False
     if layers:
         keep_layers(loaded, layers)
@@ -97,9 +107,14 @@ def make_trainable(loaded: LoadedModel, method: Method, rank: int, *, checkpoint
 def trained_model(loaded: LoadedModel, method: Method, rank: int, parameters: "Mapping[str, Tensor]") -> LoadedModel:
     """The student with what it has learned, as one plain model: adapters are merged into the weights."""
     model = make_trainable(loaded, method, rank, checkpointing=False)
-    missing, unexpected = model.load_state_dict(dict(parameters), strict=False)
-    if unexpected or set(missing) & set(parameters):
-        raise ModelUnusable(f"Its checkpoint is of another model: {(unexpected or missing)[0]}.")
+    _, unexpected = model.load_state_dict(dict(parameters), strict=False)
+    if unexpected:
+        raise ModelUnusable(f"Its checkpoint is of another model: {unexpected[0]}.")
+    tensors = model.state_dict()
+    given = {tensors[name].data_ptr() for name in parameters}  # tied weights stand under one of their names
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and parameter.data_ptr() not in given:
+            raise ModelUnusable(f"Its checkpoint lacks {name}.")
     loaded.model = model.merge_and_unload() if method is Method.LORA else model
     return loaded
 
@@ -113,4 +128,10 @@ def save_model(loaded: LoadedModel, folder: Path) -> None:
     with contextlib.redirect_stderr(io.StringIO()):  # a progress bar that no switch of the library turns off
         loaded.model.save_pretrained(building)
     loaded.tokenizer.save_pretrained(building)
-    building.replace(folder)
+    with storage_errors(f"{folder} could not be written"):
+        for file in files_below(building):
+            sync_file(building / file)
+        for place in [building, *(path for path in building.rglob("*") if path.is_dir())]:
+            sync_folder(place)
+        building.replace(folder)
+        sync_folder(folder.parent)

@@ -19,7 +19,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_
 
 from stillhouse.canon import digest_value, short_integer
 from stillhouse.errors import CheckpointForeign, LossNotFinite, NothingToLearn, TrainingError
-from stillhouse.generation.model import LoadedModel, load
+from stillhouse.generation.model import LoadedModel
 from stillhouse.nouns import Method, Signal
 from stillhouse.students import checkpoints
 from stillhouse.students.attention import layout, why_not_apart
@@ -35,7 +35,7 @@ from stillhouse.students.documents import (
 )
 from stillhouse.students.optimizer import MasterAdam, learning_rate_at
 from stillhouse.students.signals import Row, check_same_tokenizer, make_signal
-from stillhouse.students.student import language_of, load_student, make_trainable
+from stillhouse.students.student import language_of, load_as_registered, load_student, make_trainable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,13 +49,18 @@ _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that a training depends on. ``training`` is its identity, ``folder`` where its checkpoints are."""
+    """Everything that a training depends on. ``training`` is its identity, ``folder`` where its checkpoints are.
+
+    ``logged`` is the last step up to which the log has every one: a checkpoint beyond it would leave a gap in the log.
+    """
 
     training: str
     folder: str
     cache: str
     weights: str
+    weights_digest: str
     teacher_weights: str
+    teacher_digest: str
     dtype: str
     records: tuple[Record, ...]
     method: Method
@@ -68,6 +73,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     gradient_checkpointing: bool
     processes: int
     answer_tokens: int = 0
+    logged: int = 0
 
 
 class Said(msgspec.Struct, frozen=True, tag="said"):
@@ -127,7 +133,7 @@ class Ready:
 
 def make_ready(job: Job) -> Ready:
     """Load the student and decide its steps. Raises ModelUnusable, NothingToLearn."""
-    loaded = load_student(Path(job.weights), Path(job.cache), job.dtype, job.layers)
+    loaded = load_student(Path(job.weights), job.weights_digest, Path(job.cache), job.dtype, job.layers)
     found, left_out = documents(job.records, language_of(loaded))
     if not found:
         why = f": {left_out[0].reason}" if left_out else ""
@@ -153,7 +159,8 @@ def train(job: Job, ready: Ready, hear: Hear) -> None:
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     model, optimizer = accelerator.prepare(model.train(), MasterAdam(trainable, job.learning_rate))
     hear = hear if accelerator.is_main_process else _nobody
-    done = _resume(job, ready, model, optimizer.optimizer)
+    masters: MasterAdam = optimizer.optimizer
+    done = _resume(job, ready, model, masters)
     if done:
         hear(Resumed(done))
     last_saved, cost = time.monotonic(), 0.0
@@ -166,22 +173,22 @@ def train(job: Job, ready: Ready, hear: Hear) -> None:
             row = make_row(pack, device, together=ready.together)
             losses = signal.loss(row, row.logits(model)) * weight
             accelerator.backward(losses.sum() * world / step.answer_tokens)
+            masters.gather()
             total += losses.detach().sum()
         loss = float(accelerator.reduce(total, "sum")) / step.answer_tokens
-        norm = float(accelerator.clip_grad_norm_(model.parameters(), LARGEST_GRADIENT))
+        norm = masters.clip(LARGEST_GRADIENT)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise LossNotFinite(f"(step {step.number} of {len(ready.steps)}: loss {loss}, gradient {norm})")
-        for group in optimizer.param_groups:
+        for group in masters.param_groups:
             group["lr"] = rate
-        optimizer.step()
-        optimizer.zero_grad()
+        masters.step()
         seconds = time.monotonic() - started
         hear(StepDone(step.number, step.records, step.tokens, step.answer_tokens, loss, rate, seconds))
         waited = time.monotonic() - last_saved
         due = waited > max(CHECKPOINT_SECONDS, cost / CHECKPOINT_SHARE) or step is ready.steps[-1]
         if broadcast_object_list([due])[0]:
             last_saved = time.monotonic()
-            _save(job, ready, step.number, model, optimizer.optimizer, accelerator)
+            _save(job, ready, step.number, model, masters, accelerator)
             hear(Saved(step.number))
             cost = time.monotonic() - last_saved
             last_saved += cost
@@ -235,7 +242,7 @@ def _load_teacher(job: Job, ready: Ready, device: torch.device) -> Any:
     """The teacher whose distribution is learned, whole in every process; None where text is."""
     if job.signal is Signal.TEXT:
         return None
-    teacher = load(Path(job.teacher_weights), dtype=job.dtype, cache=Path(job.cache) / "models")
+    teacher = load_as_registered(Path(job.teacher_weights), job.teacher_digest, Path(job.cache), job.dtype)
     check_same_tokenizer(teacher, ready.loaded)
     alone = why_not_apart(teacher.model, (ready.documents[0].tokens * 2)[:64]) if ready.together else ""
     if alone:
@@ -245,7 +252,7 @@ def _load_teacher(job: Job, ready: Ready, device: torch.device) -> Any:
 
 def _resume(job: Job, ready: Ready, model: Any, optimizer: torch.optim.Optimizer) -> int:
     """Take up the newest checkpoint; returns its step, or 0. Raises CorruptCheckpoint, CheckpointForeign."""
-    found = checkpoints.newest(Path(job.folder))
+    found = checkpoints.newest(Path(job.folder), job.logged)
     if found is None:
         return 0
     if (found.state.training, found.state.plan) != (job.training, ready.plan):

@@ -36,7 +36,7 @@ from stillhouse.policy.decide import decide_set, join
 from stillhouse.recorder import Recorder, now, stamp_set
 from stillhouse.students import checkpoints
 from stillhouse.students.documents import Record
-from stillhouse.students.models import Places, as_teacher, check_files
+from stillhouse.students.models import Places, as_teacher, check_files, files_below
 from stillhouse.students.student import load_student, save_model, trained_model
 from stillhouse.students.train import Event, Hear, Job, Ready, Said, StepDone, make_ready, train
 from stillhouse.students.worker import train_in_processes
@@ -98,8 +98,9 @@ def prepare_training(
         raise NothingToLearn(f"{dataset.label} has no row.")
     decisions, stamps = _at_the_door(recorder, student, teacher, dataset)
     job = make_job(places, student, teacher, dataset, records, options)
+    job = msgspec.structs.replace(job, logged=_contiguous(queries.steps(recorder.ledger, job.training)))
     known = queries.model_of_training(recorder.ledger, job.training)
-    ready = make_ready(job) if known is None else None
+    ready = None if known is not None and (places.home / known.folder).exists() else make_ready(job)
     does = {
         "student": student.name,
         "dataset": dataset.label,
@@ -143,7 +144,9 @@ def make_job(
         folder=str(places.trainings / training),
         cache=str(places.cache),
         weights=student.weights,
+        weights_digest=student.weights_digest,
         teacher_weights=teacher.weights if teacher else "",
+        teacher_digest=teacher.weights_digest if teacher else "",
         dtype=probe.training_dtype(),
         records=tuple(records),
         method=options.method,
@@ -160,8 +163,11 @@ def make_job(
 
 
 def carry_out(recorder: Recorder, places: Places, prepared: Prepared, hear: Hear) -> Model:
-    """Train, or take what the log has of it. Raises what ``train`` raises, CorruptObject, StorageError."""
-    if prepared.model is not None:
+    """Train, or take what the log has of it; a model whose folder is gone is made again, and must come to the same weights.
+
+    Raises what ``train`` raises, CorruptObject, StorageError.
+    """
+    if prepared.model is not None and prepared.ready is None:
         check_files(places, prepared.model)
         teacher = as_teacher(places, prepared.model)
         if teacher != queries.teacher(recorder.ledger, teacher.name):  # the home has moved
@@ -179,6 +185,7 @@ def carry_out(recorder: Recorder, places: Places, prepared: Prepared, hear: Hear
 
     with executing(recorder, prepared.plan, prepared.facts_digest) as result:
         if job.processes > 1:
+            ready.loaded.model = None  # the workers load their own
             train_in_processes(job, listen)
         else:
             train(job, ready, listen)
@@ -233,22 +240,25 @@ def _record_step(recorder: Recorder, training: str, step: StepDone, before: floa
 def _finish(recorder: Recorder, places: Places, prepared: Prepared, ready: Ready) -> Model:
     """Write the weights from the last checkpoint, then the facts."""
     job, options, dataset = prepared.job, prepared.options, prepared.dataset
-    last = checkpoints.newest(Path(job.folder))
-    if last is None or last.state.step != len(ready.steps):
-        raise TrainingError("Its last checkpoint is missing.", next_step="Run the command again.")
-    ready.loaded.model = None
-    gc.collect()
-    loaded = load_student(Path(job.weights), places.cache, job.dtype, job.layers)
-    loaded = trained_model(loaded, job.method, job.rank, last.parameters)
+    last = checkpoints.newest(Path(job.folder), len(ready.steps))
     recorder.refresh()
     taken = queries.steps(recorder.ledger, job.training)
-    version = 1 + max(
-        (known.version for known in queries.models(recorder.ledger) if known.name == options.name), default=0
-    )
+    if last is None or last.state.step != len(ready.steps) or _contiguous(taken) != len(ready.steps):
+        raise TrainingError(
+            "Its last checkpoint, or a step in the log, is missing.", next_step="Run the command again."
+        )
+    ready.loaded.model = None
+    gc.collect()
+    loaded = load_student(Path(job.weights), job.weights_digest, places.cache, job.dtype, job.layers)
+    loaded = trained_model(loaded, job.method, job.rank, last.parameters)
+    named = [known.version for known in queries.models(recorder.ledger) if known.name == options.name]
+    version = prepared.model.version if prepared.model else 1 + max(named, default=0)
     folder = places.models / f"{options.name}-{version}"
     shutil.rmtree(folder, ignore_errors=True)  # of a kill between the rename and the facts
     save_model(loaded, folder)
-    files = {path.name: digest_file(path) for path in sorted(folder.iterdir())}
+    files = {name: digest_file(folder / name) for name in files_below(folder)}
+    if prepared.model is not None:
+        return _made_again(prepared.model, folder, files)
     model = Model(
         name=options.name,
         version=version,
@@ -276,6 +286,27 @@ def _finish(recorder: Recorder, places: Places, prepared: Prepared, ready: Ready
     recorder.refresh()
     shutil.rmtree(job.folder, ignore_errors=True)
     return model
+
+
+def _made_again(known: Model, folder: Path, files: dict[str, str]) -> Model:
+    """The model whose folder was gone, if this is it. Raises TrainingError, and then nothing stands in its place."""
+    if files != known.files:
+        shutil.rmtree(folder)
+        raise TrainingError(
+            f"{known.label} was trained again and came to other weights than before.",
+            next_step="Restore its folder from a copy, or repeat this on the kind of machine that it was trained on.",
+        )
+    return known
+
+
+def _contiguous(steps: Sequence[queries.StoredStep]) -> int:
+    """The last step up to which every one is there."""
+    count = 0
+    for step in steps:
+        if step.step != count + 1:
+            break
+        count += 1
+    return count
 
 
 def _facts(recorder: Recorder, places: Places, prepared: Prepared, model: Model) -> Iterable[facts.AnyFact]:

@@ -14,6 +14,9 @@ from stillhouse.teachers.client import Admit, Deliver, Failure, Reply
 if TYPE_CHECKING:
     from stillhouse.generation.model import LoadedModel
 
+# How the reason begins where a prompt and the longest answer do not fit into the context together.
+NO_ROOM = "the prompt leaves no room"
+
 
 class LocalTeacher:
     """Answers in a fixed plan of batches; a batch of which anything is wanted is generated whole."""
@@ -42,7 +45,7 @@ class LocalTeacher:
             if len(loaded.encode(prompt)) + ask.parameters.max_tokens > loaded.context:
                 if ask.key in wanted:
                     admit([ask])
-                    reason = f"the prompt leaves no room in the model's {loaded.context} tokens"
+                    reason = f"{NO_ROOM} in the model's {loaded.context} tokens"
                     deliver(Failure(ask, reason, charged=False))
                 continue
             requests.append(Request(ask.key, prompt, seed_of(ask.parameters.seed, prompt, ask.sample)))

@@ -11,7 +11,7 @@ import msgspec
 from stillhouse import facts
 from stillhouse.canon import digest_file
 from stillhouse.errors import NameTaken, RecipeError, UsageError
-from stillhouse.generation.weights import weights_digest
+from stillhouse.generation.weights import tensor_digests, weights_digest
 from stillhouse.ledger import queries
 from stillhouse.nouns import Grade, Teacher, TeacherKind
 from stillhouse.policy.decide import OWN_TERMS
@@ -44,11 +44,12 @@ def register(recorder: Recorder, teacher: Teacher, *, unmetered: bool) -> Teache
         if known.name == teacher.name:
             if known == teacher:
                 return known
-            if teacher.weights_digest and msgspec.structs.replace(known, weights=teacher.weights) == teacher:
-                break  # the same weights in another place
+            same = msgspec.structs.replace(known, weights=teacher.weights, tensors=teacher.tensors)
+            if teacher.weights_digest and same == teacher:
+                break  # the same weights in another place, or written down by an earlier version
             raise NameTaken(f"{teacher.name!r} is registered already, and not as this.")
     entries: list[facts.AnyFact] = [facts.TeacherRegistered(at=now(), by=recorder.by, teacher=teacher)]
-    trained = queries.model_of_weights(recorder.ledger, teacher.weights_digest) if teacher.weights_digest else None
+    trained = queries.model_of_weights(recorder.ledger, teacher)
     if trained is not None:  # whatever it is called here, it is that model
         edge = {"parent": f"model:{trained.label}", "child": f"teacher:{teacher.name}", "kind": "teaches as"}
         entries.append(facts.Derived(at=now(), by=recorder.by, **edge))
@@ -116,4 +117,5 @@ def _with_weights(teacher: Teacher) -> Teacher:
     else:
         return teacher
     weights = str(Path(teacher.weights).absolute())
-    return msgspec.structs.replace(teacher, weights=weights, weights_digest=digest, grade=grade)
+    tensors = tensor_digests(Path(weights)) if teacher.kind is TeacherKind.LOCAL else ()
+    return msgspec.structs.replace(teacher, weights=weights, weights_digest=digest, tensors=tensors, grade=grade)
