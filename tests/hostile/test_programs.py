@@ -1,6 +1,8 @@
 """Programs that want out, or want to pass without being right. Every rung that this machine has is attacked."""
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -190,6 +192,42 @@ def test_sleeping_is_stalling_not_wrong(sandbox):
     assert run(sandbox, "import time; time.sleep(60)").status == "stalled"
     assert 2 * LIMITS.wall_seconds <= time.monotonic() - started < 5 * LIMITS.wall_seconds, "it had a second chance"
     alive_and_well(sandbox)
+
+
+def test_a_program_that_computes_is_not_taken_for_one_that_waits():
+    """Beside much other work a second of computing takes many: the verdict must be that of an idle machine."""
+    limits = Limits(cpu_seconds=2, wall_seconds=0.5, memory_bytes=256 << 20, output_bytes=200_000)
+    slow = "t = time.process_time()\nwhile time.process_time() - t < 0.8: pass\nreturn 1"
+    with Sandbox(limits, workers=1) as sandbox:
+        body = "import time\n" + slow
+        assert run(sandbox, body).status == "finished", "0.8 s of CPU time take longer than 0.5 s on any clock"
+        assert run(sandbox, "while True: pass").status == "timeout"
+        started = time.monotonic()
+        assert run(sandbox, "import time\nwhile True: time.sleep(0.1)").status == "stalled"
+        assert time.monotonic() - started < 5
+
+
+def test_the_same_verdicts_on_a_loaded_machine():
+    answers = [
+        "def f(x): return x + 1",
+        "def f(x): return x",
+        "def f(x):\n    while True: pass",
+        "import time\ndef f(x):\n    t = time.process_time()\n    while time.process_time() - t < 0.2: pass\n    return x + 1",
+        "def f(x): raise ValueError",
+    ] * 2
+    pairs = [(TASK, f"```python\n{code}\n```") for code in answers]
+    limits = Limits(cpu_seconds=1, wall_seconds=1.0, memory_bytes=256 << 20, output_bytes=200_000)
+    with Sandbox(limits) as sandbox:
+        idle = [(verdict.status, verdict.check) for verdict in judge(sandbox, pairs)]
+        busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(3 * (os.cpu_count() or 1))]
+        try:
+            loaded = [(verdict.status, verdict.check) for verdict in judge(sandbox, pairs)]
+        finally:
+            for process in busy:
+                process.kill()
+                process.wait()
+    assert loaded == idle
+    assert len(set(idle)) == 4
 
 
 def test_memory_bomb(sandbox):
