@@ -105,9 +105,7 @@ def _finding(found: Evaluation, pair: str) -> str:
     if pair == f"after - {UNVERIFIED}":
         if excludes and estimate.mean > 0:
             return f"{shown} Learning only what passed did better than learning as many answers as they came."
-        return (
-            f"{shown} That verification helped is not shown: the same training on unverified answers did about as well."
-        )
+        return f"{shown} That verification helped is not shown: the interval does not lie above 0."
     if not excludes:
         return f"{shown} No gain is shown: the interval contains 0."
     return f"{shown} {'A gain' if estimate.mean > 0 else 'A loss'}, in a small run."
