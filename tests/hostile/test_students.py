@@ -160,6 +160,25 @@ def test_a_distribution_over_other_tokens(ready, tiny_model, tmp_path):
     assert "'a' is number" in ran.err
 
 
+def test_an_evaluation_for_which_the_context_has_no_room(ready):
+    words = ["model", "eval", "tiny", "--suite", "prompts.jsonl", "--split", "", "--samples", "1"]
+    ran = ready(*words, "--max-tokens", "600", code=1)
+    assert "the prompt leaves no room in the model's 512 tokens" in ran.err
+    assert "Lower max_tokens" in ran.err
+    ready.prompts(2)
+    long = {
+        "id": "long",
+        "messages": [{"role": "user", "content": "x" * 490}],
+        "entry_point": "f",
+        "tests": "def check(f): pass",
+    }
+    with (ready.folder / "prompts.jsonl").open("a") as file:
+        file.write(json.dumps(long) + "\n")
+    ran = ready(*words, "--max-tokens", "30", "--json")
+    assert ran.json["tasks"] == 2
+    assert "1 tasks leave tiny no room" in ran.err
+
+
 def test_adapters_are_not_taken_for_a_model(ready, tiny_model, tmp_path):
     shutil.copytree(tiny_model, tmp_path / "adapters")
     (tmp_path / "adapters" / "adapter_config.json").write_text("{}")

@@ -124,7 +124,7 @@ def ask(app: App, model: str, options: EvaluationOptions, progress: Progress) ->
         tasks[task] = Counted(before.family, before.answers + 1, passed)
     if too_long:
         progress.say(f"{len(too_long)} tasks leave {model} no room for an answer, and are left out")
-    if not tasks or len(tasks) < len({task.id for task in prepared.tasks} - too_long):
+    if len(tasks) < len({task.id for task in prepared.tasks} - too_long):
         raise UsageError(f"{model} did not answer every task, so it has no score.", next_step="Run the command again.")
     isolation = next((verdict.isolation for verdict in got.verdicts.values() if verdict.isolation), "")
     return Arm(prepared.teacher.name, tasks, isolation, got.answers, prepared)

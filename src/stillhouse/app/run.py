@@ -26,7 +26,7 @@ from stillhouse.teachers.anthropic import AnthropicDialect
 from stillhouse.teachers.client import TeacherClient
 from stillhouse.teachers.collect import Collected, Collection, CollectOptions, collect, plan_collection
 from stillhouse.teachers.http import HttpOptions, HttpTeacher
-from stillhouse.teachers.local import LocalTeacher
+from stillhouse.teachers.local import NO_ROOM, LocalTeacher
 from stillhouse.teachers.openai import OpenAIDialect
 from stillhouse.teachers.register import account_fingerprint, key_of
 from stillhouse.teachers.replay import ReplayTeacher
@@ -162,7 +162,8 @@ def _collect(app: App, prepared: Prepared, progress: Progress) -> tuple[Collecte
         client.close()
     if collected.answers == 0 and reached is None:
         reason = max(collected.reasons, key=lambda key: collected.reasons[key], default="nothing was asked")
-        raise TeacherError(f"{prepared.teacher.name} gave no answer at all: {reason}.")
+        advice = "Lower max_tokens, or use shorter prompts." if reason.startswith(NO_ROOM) else ""
+        raise TeacherError(f"{prepared.teacher.name} gave no answer at all: {reason}.", next_step=advice)
     progress.finish(_note(collected))
     return collected, reached
 

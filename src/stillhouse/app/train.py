@@ -24,12 +24,11 @@ UNVERIFIED = "unverified"
 
 
 class Trained(NamedTuple):
-    """A model, and what its training took from a start to the facts; 0 tokens where the log had it already."""
+    """A model, what it started from and learned the distribution of, and how many answer tokens an epoch of it has."""
 
     model: Model
     student: Teacher
     teacher: Teacher | None
-    tokens: int
     answer_tokens: int
 
 
@@ -48,7 +47,7 @@ def train_on(
     """
     section = recipe.train
     assert section is not None
-    name = f"{recipe.model}-{UNVERIFIED}" if like else recipe.model
+    name = _name(recipe, like)
     progress.start(f"train {name}", 0)
     progress.say("reading the student")
     with app.alone(f"train-{name}"):
@@ -62,7 +61,7 @@ def train_on(
     steps = queries.steps(app.ledger, model.training)
     answer_tokens = sum(step.answer_tokens for step in steps) // section.epochs
     progress.finish(f"{model.label}: {model.steps} steps, loss {model.loss:.3f}")
-    return Trained(model, prepared.student, prepared.teacher, listener.tokens, answer_tokens)
+    return Trained(model, prepared.student, prepared.teacher, answer_tokens)
 
 
 def prepare_training_of(
@@ -80,7 +79,7 @@ def prepare_training_of(
     assert section is not None
     student, teacher = resolve_student(app, section.student, Path(recipe.folder)), _distribution(app, recipe, section)
     options = TrainingOptions(
-        name=f"{recipe.model}-{UNVERIFIED}" if like else recipe.model,
+        name=_name(recipe, like),
         method=section.method,
         rank=section.rank,
         learning_rate=section.learning_rate,
@@ -162,6 +161,10 @@ def _records(app: App, dataset: DatasetVersion, target: Target) -> "Iterator[Rec
         yield Record(row["key"], tuple(Message(**message) for message in row["messages"]), response, row["stamps"])
 
 
+def _name(recipe: Recipe, like: Trained | None) -> str:
+    return f"{recipe.model}-{UNVERIFIED}" if like else recipe.model
+
+
 def _devices() -> int:
     import torch
 
@@ -169,10 +172,10 @@ def _devices() -> int:
 
 
 class _Listener:
-    """Shows how a training goes, and counts what it takes."""
+    """Shows how a training goes."""
 
     def __init__(self, progress: Progress, name: str) -> None:
-        self._progress, self._name, self.tokens = progress, name, 0
+        self._progress, self._name = progress, name
 
     def begin(self, steps: int, alone: str) -> None:
         """The steps are known."""
@@ -190,6 +193,5 @@ class _Listener:
                 self._progress.say(f"going on after step {step}")
                 self._progress.update(step)
             case StepDone():
-                self.tokens += event.tokens
                 speed = event.tokens / max(event.seconds, 1e-9)
                 self._progress.update(event.step, f"loss {event.loss:.3f}, {speed:,.0f} tokens/s")

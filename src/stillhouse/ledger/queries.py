@@ -247,12 +247,6 @@ def fed(ledger: Ledger, training: str) -> dict[int, tuple[str, ...]]:
     return {step: tuple(found[step]) for step in sorted(found)}
 
 
-def steps_fed_by(ledger: Ledger, key: str) -> list[tuple[str, int]]:
-    """The steps that a record fed, as (training, step)."""
-    query = _ordered(schema.fed).where(schema.fed.c.key == key)
-    return sorted({(row.training, row.step) for row in _all(ledger, query)})
-
-
 def evaluations(ledger: Ledger, subject: str) -> list[Evaluation]:
     """What a model was found to be worth: every evaluation, oldest first. None displaces another."""
     query = _ordered(schema.evaluations).where(schema.evaluations.c.subject == subject)
