@@ -2,7 +2,20 @@
 
 import msgspec
 
-from stillhouse.nouns import DatasetVersion, Evaluation, Message, Model, Plan, Receipt, Stamp, Teacher, Usage, Verdict
+from stillhouse.nouns import (
+    DatasetVersion,
+    Evaluation,
+    GatewayKey,
+    Message,
+    Model,
+    Outcome,
+    Plan,
+    Receipt,
+    Stamp,
+    Teacher,
+    Usage,
+    Verdict,
+)
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True, tag_field="fact"):
@@ -46,6 +59,28 @@ class ReceiptLeft(Fact, frozen=True, tag="receipt-left"):
     receipt: Receipt
 
 
+class BudgetLeased(Fact, frozen=True, tag="budget-leased"):
+    """A process took a slice of some caps: what it asks under this lease is charged to them. Slices of a lease add up.
+
+    ``holder`` is the file whose lock the process holds for as long as it lives.
+    """
+
+    lease: str
+    holder: str
+    scopes: tuple[str, ...]
+    usd: str
+
+
+class BudgetReturned(Fact, frozen=True, tag="budget-returned"):
+    """A lease is over: from now on its caps are charged what it used, calls of unknown fate at their worst case.
+
+    Where a call of an ended lease is settled later, another one corrects it by its ``used_usd``, which may be negative.
+    """
+
+    lease: str
+    used_usd: str
+
+
 class Asked(Fact, frozen=True, tag="asked"):
     """These calls are about to be sent. Until each is answered or failed it may have been paid for: *unsettled*."""
 
@@ -53,6 +88,30 @@ class Asked(Fact, frozen=True, tag="asked"):
     teacher: str
     keys: tuple[str, ...]
     worst_case_usd: str
+    lease: str = ""
+
+
+class BatchPrepared(Fact, frozen=True, tag="batch-prepared"):
+    """The calls of these keys are about to be submitted as one batch. ``requests`` are custom ids by key."""
+
+    batch: str
+    run: str
+    teacher: str
+    keys: tuple[str, ...]
+
+
+class BatchSubmitted(Fact, frozen=True, tag="batch-submitted"):
+    """The provider has taken a batch, and calls it ``remote``."""
+
+    batch: str
+    remote: str
+
+
+class BatchEnded(Fact, frozen=True, tag="batch-ended"):
+    """Every call of a batch is settled, or surely was never submitted (``reason``)."""
+
+    batch: str
+    reason: str
 
 
 class Answered(Fact, frozen=True, tag="answered"):
@@ -71,6 +130,7 @@ class Answered(Fact, frozen=True, tag="answered"):
     cost_usd: str
     seconds: float
     raw: str
+    lease: str = ""
 
 
 class CallFailed(Fact, frozen=True, tag="call-failed"):
@@ -82,6 +142,67 @@ class CallFailed(Fact, frozen=True, tag="call-failed"):
     reason: str
     status: int
     charged: bool
+    lease: str = ""
+
+
+class KeyIssued(Fact, frozen=True, tag="key-issued"):
+    """A client may use the gateway with this key."""
+
+    key: GatewayKey
+
+
+class KeyRevoked(Fact, frozen=True, tag="key-revoked"):
+    """A key opens nothing any more."""
+
+    key: str
+    reason: str
+
+
+class CallReceived(Fact, frozen=True, tag="call-received"):
+    """A call came to the gateway and is about to be forwarded. ``body`` is text, or base64 where it is not UTF-8."""
+
+    call: str
+    key: str
+    teacher: str
+    path: str
+    purpose: str
+    stamps: int
+    body: str
+    base64: bool = False
+    idempotency: str = ""
+
+
+class ChunkReceived(Fact, frozen=True, tag="chunk-received"):
+    """A piece of a call's answer came from the teacher, and is about to be forwarded."""
+
+    call: str
+    data: str
+    base64: bool = False
+
+
+class CallReturned(Fact, frozen=True, tag="call-returned"):
+    """A call through the gateway is over. ``body`` is empty where it came in pieces. ``redacted`` counts echoed keys."""
+
+    call: str
+    status: int
+    outcome: Outcome
+    reason: str
+    kind: str
+    body: str
+    base64: bool = False
+    redacted: int = 0
+    idempotency: str = ""
+
+
+class CorpusImported(Fact, frozen=True, tag="corpus-imported"):
+    """What somebody else collected was read in: as which dataset's run, from which file, and of which shape."""
+
+    run: str
+    source: str
+    digest: str
+    shape: str
+    rows: int
+    skipped: dict[str, int]
 
 
 class Judged(Fact, frozen=True, tag="judged"):
@@ -181,9 +302,20 @@ AnyFact = (
     | PromptSeen
     | PlanMade
     | ReceiptLeft
+    | BudgetLeased
+    | BudgetReturned
     | Asked
+    | BatchPrepared
+    | BatchSubmitted
+    | BatchEnded
     | Answered
     | CallFailed
+    | KeyIssued
+    | KeyRevoked
+    | CallReceived
+    | ChunkReceived
+    | CallReturned
+    | CorpusImported
     | Judged
     | DatasetFormed
     | RecordsPlaced

@@ -103,6 +103,7 @@ class Teacher(msgspec.Struct, frozen=True, kw_only=True):
     """A registered teacher. Prices are USD per million tokens, as decimal text; empty means unmetered.
 
     ``weights_digest`` is of everything that makes its answers, ``tensors`` of the files that hold its weights alone.
+    ``hidden_tokens`` is the most that it bills for thinking beyond ``max_tokens``; ``prices_of`` says where prices are from.
     """
 
     name: str
@@ -118,6 +119,8 @@ class Teacher(msgspec.Struct, frozen=True, kw_only=True):
     tensors: tuple[str, ...] = ()
     price_in: str = ""
     price_out: str = ""
+    hidden_tokens: int = 0
+    prices_of: str = ""
     grade: Grade = Grade.DECLARED
 
 
@@ -132,7 +135,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     """A prompt, and for code how its answers are judged.
 
     ``tests`` are input/output values (the checker stays outside); ``check`` is source that runs inside the program's
-    process ("trusting"). With neither, answers are collected and not judged.
+    process ("trusting"). With neither, answers are collected and not judged. ``turns`` are what the user says next, each
+    after an answer; the last answer is the task's.
     """
 
     id: str
@@ -144,6 +148,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     family: str = ""
     split: str = ""
     solution: str = ""
+    turns: tuple[str, ...] = ()
 
 
 class Example(msgspec.Struct, frozen=True):
@@ -154,16 +159,23 @@ class Example(msgspec.Struct, frozen=True):
 
 
 class Parameters(msgspec.Struct, frozen=True):
-    """Everything in a request that changes the answer, but for its messages and its sample number."""
+    """Everything in a request that changes the answer, but for its messages and its sample number.
+
+    ``more`` goes into the request as it stands: tools, logprobs, top_p, reasoning_effort ...
+    """
 
     max_tokens: int
     temperature: float
     seed: int
     stop_at_code: bool = False
+    more: dict[str, Any] = {}
 
 
 class Ask(msgspec.Struct, frozen=True):
-    """One answer wanted. ``key`` identifies it for good: teacher, messages, parameters, sample."""
+    """One answer wanted. ``key`` identifies it for good: teacher, messages, parameters, sample.
+
+    ``turn`` counts from 0 where a task has several; ``tries`` is how often the call surely failed before.
+    """
 
     key: str
     task: str
@@ -171,6 +183,8 @@ class Ask(msgspec.Struct, frozen=True):
     messages: tuple[Message, ...]
     parameters: Parameters
     sample: int
+    turn: int = 0
+    tries: int = 0
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -178,6 +192,34 @@ class Usage(msgspec.Struct, frozen=True):
 
     prompt_tokens: int = -1
     completion_tokens: int = -1
+
+
+class GatewayKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A client's key to the gateway. The secret is not in it, only its digest.
+
+    ``uses`` are what its calls may be for, the first being meant where a call does not say; ``teachers`` those it may ask,
+    none meaning all; ``budget`` is in USD, empty meaning that it may ask unmetered teachers only. ``expires`` is a day.
+    """
+
+    id: str
+    name: str
+    digest: str
+    project: str
+    uses: tuple[Use, ...]
+    teachers: tuple[str, ...] = ()
+    budget: str = ""
+    expires: str = ""
+
+
+class Outcome(StrEnum):
+    """How a call through the gateway ended."""
+
+    ANSWERED = "answered"
+    REFUSED = "refused by the teacher"
+    UPSTREAM_DIED = "the teacher broke off"
+    CANCELLED = "the client went away"
+    CUT = "cut by the gateway"
+    NOT_SENT = "it was never sent"
 
 
 # --- verdicts ------------------------------------------------------------------------------------------------------

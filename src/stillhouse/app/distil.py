@@ -78,7 +78,7 @@ def _control(
     dropped = sum(sum(step.dropped.values()) for step in outcome.dataset.funnel if step.step == VERIFIED)
     if not dropped:
         return None
-    _, dataset = form_dataset(app, outcome.prepared, outcome.answers, outcome.verdicts, UNVERIFIED)
+    _, dataset = form_dataset(app, outcome.prepared, outcome.got, UNVERIFIED)
     return train_on(app, recipe, dataset, progress, processes=processes, like=trained)
 
 

@@ -7,12 +7,14 @@ import importlib.util
 import os
 import socket
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
 
 from stillhouse.errors import HomeBusy, HomeMissing, HomeNewer, StorageError
 from stillhouse.ledger.store import Ledger
 from stillhouse.nouns import Channel, Teacher, TeacherKind
+from stillhouse.plans.prices import parse_usd
 from stillhouse.recorder import Recorder, now
 from stillhouse.settings.home import CONFIG, DEFAULT_CONFIG, Settings
 from stillhouse.students.models import Places
@@ -59,10 +61,35 @@ class App:
         """Where reports are written."""
         return self.settings.home / "reports"
 
+    @property
+    def prices(self) -> Path:
+        """The organisation's own prices, which win over those that come with this version."""
+        return self.settings.home / "prices.toml"
+
+    @property
+    def today(self) -> str:
+        """The present day."""
+        return now()[:10]
+
+    @property
+    def locks(self) -> Path:
+        """Files whose locks say who is at work."""
+        return self.settings.home / "locks"
+
+    def caps(self, teacher: str, project: str = "") -> dict[str, Decimal]:
+        """The caps that this home sets for a teacher and a project, in USD by scope. Raises RecipeError."""
+        settings = self.settings
+        named = {"project": (project, settings.project_caps), "teacher": (teacher, settings.teacher_caps)}
+        return {
+            f"{kind}:{name}": parse_usd(caps[name], f"[budgets.{kind}s] {name}")
+            for kind, (name, caps) in named.items()
+            if name in caps
+        }
+
     @contextlib.contextmanager
     def alone(self, name: str) -> Iterator[None]:
         """Hold a lock of this home while the block runs. Raises HomeBusy where another process has it."""
-        folder = self.settings.home / "locks"
+        folder = self.locks
         with storage_errors(f"{folder} could not be used"):
             folder.mkdir(exist_ok=True)
             lock = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

@@ -1,6 +1,6 @@
 """How long work tells what it is doing, to whoever listens."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class Progress(Protocol):
@@ -9,8 +9,8 @@ class Progress(Protocol):
     def start(self, stage: str, total: int) -> None:
         """A stage begins; ``total`` 0 where its size is not known."""
 
-    def update(self, done: int, message: str = "") -> None:
-        """So many of the stage's items are done."""
+    def update(self, done: int, message: str = "", state: dict[str, Any] | None = None) -> None:
+        """So many of the stage's items are done; ``state`` says more of it, for programs."""
 
     def say(self, message: str) -> None:
         """Something that takes a while begins within the stage."""

@@ -35,7 +35,7 @@ def describe(app: App, done: Distilled) -> RunReport:
     outcome, model = done.outcome, done.trained.model if done.trained else None
     prepared, dataset = outcome.prepared, outcome.dataset
     teacher = prepared.teacher
-    found = candidates(prepared.tasks, outcome.answers, outcome.verdicts)
+    found = candidates(prepared.tasks, outcome.got)
     edges = lineage.ancestry(app.ledger, f"model:{model.label}" if model else f"dataset:{dataset.label}")
     return RunReport(
         title=f"{model.label}: a model and what it learned from"

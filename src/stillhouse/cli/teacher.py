@@ -2,6 +2,7 @@
 
 from typing import Annotated
 
+import msgspec
 import typer
 
 from stillhouse.cli.options import Home, Json, opened
@@ -35,11 +36,15 @@ def add(
     weights: Annotated[str, typer.Option(help="A model folder or .gguf file (local), or a recording (replay).")] = "",
     price_in: Annotated[str, typer.Option(help="USD per million prompt tokens.")] = "",
     price_out: Annotated[str, typer.Option(help="USD per million answer tokens.")] = "",
+    hidden_tokens: Annotated[
+        int, typer.Option(help="The most tokens an answer is billed for beyond max_tokens (hidden thinking).", min=0)
+    ] = 0,
     unmetered: Annotated[bool, typer.Option("--unmetered", help="Calls cost nothing.")] = False,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
     """Register a teacher: what is declared must agree with what is known of its host or weights."""
+    from stillhouse.plans.prices import price_of
     from stillhouse.teachers.register import register, unknown_terms
 
     declared = Teacher(
@@ -54,8 +59,14 @@ def add(
         weights=weights,
         price_in="" if unmetered else price_in,
         price_out="" if unmetered else price_out,
+        hidden_tokens=hidden_tokens,
     )
     with opened(home) as app:
+        price = None if unmetered or price_in or price_out else price_of(lab, model, app.today, app.prices)
+        if price is not None:
+            prices = {"price_in": price.price_in, "price_out": price.price_out, "prices_of": price.id}
+            declared = msgspec.structs.replace(declared, **prices)
+            note(f"Priced as {price.id}, {price.confidence}: {price.source}")
         registered = register(app.recorder, declared, unmetered=unmetered)
     for unknown in unknown_terms(registered):
         note(

@@ -74,6 +74,8 @@ def protect(tasks: Sequence[Task], own_prompts: Sequence[str]) -> Protected:
 
 # The steps of a funnel, in order, by name.
 VERIFIED, DISTINCT, NOT_HELD_OUT, ALLOWED = "verified", "distinct", "not held out", "allowed"
+# Comes after them where a number of rows was asked for.
+WANTED = "wanted"
 STEPS = (VERIFIED, DISTINCT, NOT_HELD_OUT, ALLOWED)
 
 
@@ -82,10 +84,12 @@ def form(
     protected: Protected,
     decisions: Mapping[int, Decision],
     wanted: Collection[str] = STEPS,
+    most: int = 0,
 ) -> Formed:
     """Passed, distinct, not held out, allowed: in that order, each drop with its reason; only the ``wanted`` steps.
 
-    ``decisions`` are those of the stamp sets for the dataset's use; a set without one is denied.
+    ``decisions`` are those of the stamp sets for the dataset's use; a set without one is denied. ``most`` above 0 keeps no
+    more rows than that, the first in order.
     """
     steps: tuple[tuple[str, Callable[[Candidate], str]], ...] = (
         (VERIFIED, _verified),
@@ -108,6 +112,10 @@ def form(
                 kept.append(candidate)
         funnel.append(FunnelStep(name, len(kept), dict(sorted(dropped.items()))))
         left = kept
+    if most and len(left) > most:
+        drops += [Drop(candidate, WANTED, "surplus: more rows than were wanted") for candidate in left[most:]]
+        funnel.append(FunnelStep(WANTED, most, {"surplus": len(left) - most}))
+        left = left[:most]
     return Formed(tuple(left), tuple(funnel), tuple(drops), content_digest(left))
 
 

@@ -1,5 +1,6 @@
 """Verify by execution: every answer gets a verdict, and keeps it; nothing is thrown away."""
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 
 from stillhouse import facts
@@ -57,3 +58,33 @@ def verify(
             on_progress(number, len(todo))
     recorder.refresh()
     return found
+
+
+class Judge:
+    """Verdicts one at a time, as answers come. Safe to use from several threads; close it when all is judged."""
+
+    def __init__(self, recorder: Recorder, run: str) -> None:
+        self._recorder, self._run = recorder, run
+        self._sandbox: Sandbox | None = None
+        self._mutex = threading.Lock()
+
+    def verdict(self, task: Task, key: str, text: str) -> Verdict:
+        """The verdict that the log has, or that running the code gives. Raises SandboxUnavailable."""
+        digest = judge_digest(task)
+        known = queries.verdicts(self._recorder.ledger, [key]).get((key, digest))
+        if known is not None:
+            return known
+        with self._mutex:
+            if self._sandbox is None:
+                self._sandbox = Sandbox()
+        found = next(judge(self._sandbox, [(task, text)]))
+        at, by = now(), self._recorder.by
+        self._recorder.record(
+            facts.Judged(at=at, by=by, run=self._run, key=key, task=task.id, judge=digest, verdict=found)
+        )
+        return found
+
+    def close(self) -> None:
+        """End the sandbox, where one was needed."""
+        if self._sandbox is not None:
+            self._sandbox.close()

@@ -16,7 +16,9 @@ from stillhouse.ledger.store import Ledger, database_errors
 from stillhouse.nouns import (
     DatasetVersion,
     Evaluation,
+    GatewayKey,
     Model,
+    Outcome,
     Plan,
     Receipt,
     Stamp,
@@ -116,6 +118,15 @@ def answers(ledger: Ledger, keys: Iterable[str]) -> dict[str, StoredAnswer]:
     return found
 
 
+def answered(ledger: Ledger, keys: Iterable[str]) -> set[str]:
+    """Those of these keys that have an answer."""
+    found: set[str] = set()
+    iterator = iter(keys)
+    while chunk := list(itertools.islice(iterator, _KEYS_PER_QUERY)):
+        found |= {row.key for row in _all(ledger, select(schema.answers.c.key).where(schema.answers.c.key.in_(chunk)))}
+    return found
+
+
 def verdicts(ledger: Ledger, keys: Iterable[str]) -> dict[tuple[str, str], Verdict]:
     """Verdicts by (key, judge)."""
     found: dict[tuple[str, str], Verdict] = {}
@@ -133,26 +144,155 @@ def failures(ledger: Ledger, keys: Iterable[str]) -> dict[str, str]:
     return {row.key: row.reason for row in _by_keys(ledger, schema.failures, schema.failures.c.key, keys)}
 
 
+def known_failures(ledger: Ledger, keys: Iterable[str]) -> dict[str, int]:
+    """How often calls of these keys failed with an answer that says so: their fate is known."""
+    counts: dict[str, int] = {}
+    for row in _by_keys(ledger, schema.failures, schema.failures.c.key, keys):
+        if row.status:
+            counts[row.key] = counts.get(row.key, 0) + 1
+    return counts
+
+
 def spending(ledger: Ledger, run: str) -> Spending:
     """What a run has cost, and what it may have cost besides."""
-    asked = _count_by_key(ledger, schema.asked, schema.asked.c.run == run)
-    settled = _count_by_key(ledger, schema.answers, schema.answers.c.run == run)
-    free = _count_by_key(ledger, schema.failures, and_(schema.failures.c.run == run, schema.failures.c.charged == 0))
-    worst = {
-        row.key: Decimal(row.worst_case_usd)
-        for row in _all(ledger, select(schema.asked).where(schema.asked.c.run == run))
-    }
+    return _spending(ledger, "run", run)
+
+
+def spending_of_lease(ledger: Ledger, lease: str) -> Spending:
+    """What was asked under a lease, and what it cost or may have cost."""
+    return _spending(ledger, "lease", lease)
+
+
+def unleased_spending(ledger: Ledger, run: str) -> Spending:
+    """What a run spent before caps were leased."""
+    return _spending(ledger, "run", run, leased=False)
+
+
+def _spending(ledger: Ledger, column: str, value: str, *, leased: bool = True) -> Spending:
+    def of(table: Table) -> ColumnElement[bool]:
+        match = table.c[column] == value
+        return match if leased else and_(match, table.c.lease == "")
+
+    asked = _count_by_key(ledger, schema.asked, of(schema.asked))
+    settled = _count_by_key(ledger, schema.answers, of(schema.answers))
+    free = _count_by_key(ledger, schema.failures, and_(of(schema.failures), schema.failures.c.charged == 0))
+    worst = {row.key: Decimal(row.worst_case_usd) for row in _all(ledger, select(schema.asked).where(of(schema.asked)))}
     open_calls = {key: count - settled.get(key, 0) - free.get(key, 0) for key, count in asked.items()}
     open_calls = {key: count for key, count in open_calls.items() if count > 0}
     paid = sum(
-        (
-            Decimal(row.cost_usd)
-            for row in _all(ledger, select(schema.answers.c.cost_usd).where(schema.answers.c.run == run))
-        ),
+        (Decimal(row.cost_usd) for row in _all(ledger, select(schema.answers.c.cost_usd).where(of(schema.answers)))),
         Decimal(0),
     )
     held = sum((worst[key] * count for key, count in open_calls.items()), Decimal(0))
     return Spending(paid, held, sum(open_calls.values()))
+
+
+class OpenLease(NamedTuple):
+    """A lease that nobody has returned: who holds it, and what it takes of one cap, in USD."""
+
+    lease: str
+    holder: str
+    usd: Decimal
+
+
+def open_leases(ledger: Ledger, scope: str) -> list[OpenLease]:
+    """The leases of a cap that are not returned; their slices are added up."""
+    leases, returned = schema.leases, schema.lease_returns
+    query = select(leases.c.lease, leases.c.holder, leases.c.usd).where(
+        and_(leases.c.scope == scope, leases.c.lease.not_in(select(returned.c.lease)))
+    )
+    found: dict[str, OpenLease] = {}
+    for row in _all(ledger, query):
+        before = found.get(row.lease, OpenLease(row.lease, row.holder, Decimal(0)))
+        found[row.lease] = before._replace(usd=before.usd + Decimal(row.usd))
+    return list(found.values())
+
+
+def returned_spending(ledger: Ledger, scope: str) -> Decimal:
+    """What the ended leases of a cap used, in USD, calls of unknown fate at their worst case."""
+    leases, returned = schema.leases, schema.lease_returns
+    query = select(returned.c.used_usd).where(
+        returned.c.lease.in_(select(leases.c.lease).where(leases.c.scope == scope))
+    )
+    return sum((Decimal(row.used_usd) for row in _all(ledger, query)), Decimal(0))
+
+
+def is_returned(ledger: Ledger, lease: str) -> bool:
+    """Is a lease over?"""
+    query = select(schema.lease_returns.c.lease).where(schema.lease_returns.c.lease == lease).limit(1)
+    return next(_all(ledger, query), None) is not None
+
+
+class OpenBatch(NamedTuple):
+    """A batch that is not settled. ``remote`` is empty where nobody knows whether the provider took it."""
+
+    batch: str
+    at: str
+    keys: tuple[str, ...]
+    remote: str
+
+
+def open_batches(ledger: Ledger, run: str) -> list[OpenBatch]:
+    """The batches of a run that are not settled, oldest first."""
+    batches, ends = schema.batches, schema.batch_ends
+    query = _ordered(batches).where(and_(batches.c.run == run, batches.c.batch.not_in(select(ends.c.batch))))
+    remotes = {row.batch: row.remote for row in _all(ledger, select(schema.submissions))}
+    return [
+        OpenBatch(row.batch, row.at, _decode(row.keys, tuple[str, ...]), remotes.get(row.batch, ""))
+        for row in _all(ledger, query)
+    ]
+
+
+def lease_of(ledger: Ledger, keys: Iterable[str]) -> dict[str, tuple[str, Decimal]]:
+    """Under which lease keys were last asked for, and at which worst case."""
+    rows = _by_keys(ledger, schema.asked, schema.asked.c.key, keys)
+    return {row.key: (row.lease, Decimal(row.worst_case_usd)) for row in rows}
+
+
+def gateway_keys(ledger: Ledger) -> dict[GatewayKey, str]:
+    """All keys to the gateway, oldest first, with the reason why they were revoked (empty where they were not)."""
+    revoked = {row.key: row.reason or "revoked" for row in _all(ledger, _ordered(schema.key_revocations))}
+    found = {row.key: _decode(row.issued, GatewayKey) for row in _all(ledger, _ordered(schema.gateway_keys))}
+    return {key: revoked.get(key.id, "") for key in found.values()}
+
+
+class EarlierCall(NamedTuple):
+    """A call with the same idempotency key: what it asked, and its answer once there is one."""
+
+    call: str
+    request: str
+    status: int
+    outcome: str
+    kind: str
+    body: str
+    base64: bool
+
+
+def earlier_call(ledger: Ledger, key: str, idempotency: str) -> EarlierCall | None:
+    """The first call of a gateway key under an idempotency key that was not surely free."""
+    calls, returns = schema.calls, schema.returns
+    query = (
+        select(calls, returns.c.status, returns.c.outcome, returns.c.kind, returns.c.body)
+        .join(returns, returns.c.call == calls.c.call, isouter=True)
+        .where(and_(calls.c.key == key, calls.c.idempotency == idempotency))
+        .order_by(calls.c.at)
+    )
+    for row in _all(ledger, query):
+        body, base64 = msgspec.json.decode(row.body) if row.body else ("", False)
+        if row.outcome not in (Outcome.NOT_SENT, Outcome.REFUSED):
+            return EarlierCall(row.call, row.request, row.status or 0, row.outcome or "", row.kind or "", body, base64)
+    return None
+
+
+def calls_by_outcome(ledger: Ledger) -> dict[str, int]:
+    """How many calls came through the gateway, by outcome; those without one were never seen to end."""
+    calls, returns = schema.calls, schema.returns
+    query = (
+        select(returns.c.outcome, func.count().label("times"))
+        .select_from(calls.join(returns, returns.c.call == calls.c.call, isouter=True))
+        .group_by(returns.c.outcome)
+    )
+    return {row.outcome or "no end was seen": int(row.times) for row in _all(ledger, query)}
 
 
 def datasets(ledger: Ledger) -> list[DatasetVersion]:

@@ -39,6 +39,10 @@ def _real(name: str) -> Column[float]:
     return Column(name, Float(53), nullable=False)
 
 
+def _lease() -> Column[str]:
+    return Column("lease", Text, nullable=False, index=True, server_default="")
+
+
 cursors = Table(
     "cursors",
     metadata,
@@ -53,7 +57,12 @@ stamp_sets = _table(
 prompts = _table("prompts", _indexed("prompt"), _text("messages"))
 plans = _table("plans", _indexed("digest"), _text("kind"), _text("subject"), _text("plan"), _text("made_by"))
 receipts = _table("receipts", _indexed("plan"), _text("outcome"), _text("result"))
-asked = _table("asked", _indexed("key"), _text("run"), _indexed("teacher"), _text("worst_case_usd"))
+leases = _table("leases", _indexed("lease"), _indexed("scope"), _text("holder"), _text("usd"))
+lease_returns = _table("lease_returns", _indexed("lease"), _text("used_usd"))
+asked = _table("asked", _indexed("key"), _text("run"), _indexed("teacher"), _text("worst_case_usd"), _lease())
+batches = _table("batches", _indexed("batch"), _indexed("run"), _text("teacher"), _text("keys"))
+submissions = _table("submissions", _indexed("batch"), _text("remote"))
+batch_ends = _table("batch_ends", _indexed("batch"), _text("reason"))
 answers = _table(
     "answers",
     _indexed("key"),
@@ -69,10 +78,42 @@ answers = _table(
     _whole("completion_tokens"),
     _text("cost_usd"),
     _real("seconds"),
+    _lease(),
 )
 failures = _table(
-    "failures", _indexed("key"), _text("run"), _text("teacher"), _text("reason"), _whole("status"), _whole("charged")
+    "failures",
+    _indexed("key"),
+    _text("run"),
+    _text("teacher"),
+    _text("reason"),
+    _whole("status"),
+    _whole("charged"),
+    _lease(),
 )
+gateway_keys = _table("gateway_keys", _indexed("key"), _text("issued"))
+key_revocations = _table("key_revocations", _indexed("key"), _text("reason"))
+calls = _table(
+    "calls",
+    _indexed("call"),
+    _indexed("key"),
+    _text("teacher"),
+    _text("path"),
+    _text("purpose"),
+    _whole("stamps"),
+    _indexed("idempotency"),
+    _text("request"),
+)
+returns = _table(
+    "returns",
+    _indexed("call"),
+    _whole("status"),
+    _text("outcome"),
+    _text("reason"),
+    _text("kind"),
+    _whole("redacted"),
+    _text("body"),
+)
+imports = _table("imports", _indexed("run"), _text("source"), _text("digest"), _text("shape"), _whole("rows"))
 verdicts = _table(
     "verdicts",
     _indexed("key"),

@@ -7,6 +7,7 @@ import msgspec
 from sqlalchemy import Table
 
 from stillhouse import facts
+from stillhouse.canon import digest_bytes
 from stillhouse.ledger import schema
 
 
@@ -67,7 +68,7 @@ def _(fact: facts.ReceiptLeft) -> list[Row]:
 
 @rows_of.register
 def _(fact: facts.Asked) -> list[Row]:
-    shared = {"run": fact.run, "teacher": fact.teacher, "worst_case_usd": fact.worst_case_usd}
+    shared = {"run": fact.run, "teacher": fact.teacher, "worst_case_usd": fact.worst_case_usd, "lease": fact.lease}
     return [Row(schema.asked, {"key": key, **shared}) for key in fact.keys]
 
 
@@ -87,6 +88,7 @@ def _(fact: facts.Answered) -> list[Row]:
         "completion_tokens": min(fact.usage.completion_tokens, _LARGEST),
         "cost_usd": fact.cost_usd,
         "seconds": fact.seconds,
+        "lease": fact.lease,
     }
     return [Row(schema.answers, values)]
 
@@ -100,8 +102,89 @@ def _(fact: facts.CallFailed) -> list[Row]:
         "reason": fact.reason.replace("\x00", "\ufffd"),
         "status": fact.status,
         "charged": int(fact.charged),
+        "lease": fact.lease,
     }
     return [Row(schema.failures, values)]
+
+
+@rows_of.register
+def _(fact: facts.BudgetLeased) -> list[Row]:
+    return [
+        Row(schema.leases, {"lease": fact.lease, "scope": scope, "holder": fact.holder, "usd": fact.usd})
+        for scope in fact.scopes
+    ]
+
+
+@rows_of.register
+def _(fact: facts.BudgetReturned) -> list[Row]:
+    return [Row(schema.lease_returns, {"lease": fact.lease, "used_usd": fact.used_usd})]
+
+
+@rows_of.register
+def _(fact: facts.BatchPrepared) -> list[Row]:
+    values = {"batch": fact.batch, "run": fact.run, "teacher": fact.teacher, "keys": _json(fact.keys)}
+    return [Row(schema.batches, values)]
+
+
+@rows_of.register
+def _(fact: facts.BatchSubmitted) -> list[Row]:
+    return [Row(schema.submissions, {"batch": fact.batch, "remote": fact.remote})]
+
+
+@rows_of.register
+def _(fact: facts.BatchEnded) -> list[Row]:
+    return [Row(schema.batch_ends, {"batch": fact.batch, "reason": fact.reason})]
+
+
+@rows_of.register
+def _(fact: facts.KeyIssued) -> list[Row]:
+    return [Row(schema.gateway_keys, {"key": fact.key.id, "issued": _json(fact.key)})]
+
+
+@rows_of.register
+def _(fact: facts.KeyRevoked) -> list[Row]:
+    return [Row(schema.key_revocations, {"key": fact.key, "reason": fact.reason})]
+
+
+@rows_of.register
+def _(fact: facts.CallReceived) -> list[Row]:
+    values = {
+        "call": fact.call,
+        "key": fact.key,
+        "teacher": fact.teacher,
+        "path": fact.path,
+        "purpose": fact.purpose,
+        "stamps": fact.stamps,
+        "idempotency": fact.idempotency,
+        "request": digest_bytes(fact.body.encode()) if fact.idempotency else "",
+    }
+    return [Row(schema.calls, values)]
+
+
+@rows_of.register
+def _(fact: facts.ChunkReceived) -> list[Row]:
+    return []  # the log keeps the pieces; what they say together is in the answer
+
+
+@rows_of.register
+def _(fact: facts.CallReturned) -> list[Row]:
+    values = {
+        "call": fact.call,
+        "status": fact.status,
+        "outcome": str(fact.outcome),
+        "reason": fact.reason.replace("\x00", "\ufffd"),
+        "kind": fact.kind,
+        "redacted": fact.redacted,
+        # Needed again only where the same call may come twice; the log keeps all of them.
+        "body": _json([fact.body, fact.base64]) if fact.idempotency else "",
+    }
+    return [Row(schema.returns, values)]
+
+
+@rows_of.register
+def _(fact: facts.CorpusImported) -> list[Row]:
+    values = {"run": fact.run, "source": fact.source, "digest": fact.digest, "shape": fact.shape, "rows": fact.rows}
+    return [Row(schema.imports, values)]
 
 
 @rows_of.register

@@ -1,4 +1,4 @@
 """Plan, approve, execute, receipt: every act with consequences is a value before it is done.
 
-``plan`` makes and executes plans; ``money`` prices calls and holds the cap.
+``plan`` makes and executes plans; ``prices`` says what calls cost, ``money`` holds the caps.
 """

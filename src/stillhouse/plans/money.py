@@ -1,94 +1,200 @@
-"""Money: what a call can cost at worst, and a cap that nothing passes.
+"""Caps that nothing passes, held by any number of processes at once.
 
-Covered: the cap holds within this process whatever the concurrency, and across restarts, since calls of unknown fate
-stay charged at their worst case. Not covered yet: one cap shared by several processes at the same time.
+A process that wants to spend takes a *lease*: a slice of every cap concerned, written to the log while it alone holds the
+lock of the money (``locks/money``), after the view has caught up with what the others wrote. Within its lease it admits
+calls without asking anybody: the worst case is reserved before a call and settled at what it cost. When it ends, it returns
+what it did not use; of one that was killed, whoever next needs money returns what the log does not say it used.
+
+Covered: any concurrency, any number of processes and restarts, kills at any moment; calls of unknown fate stay charged at
+their worst case. Several hosts, where they share the home's folder and its locks work between them (NFS 4, any cluster file
+system); the ledger may then be a PostgreSQL. Not covered: a provider that bills more than its own counts say; homes that do
+not share a folder (give each its own cap).
 """
 
+import contextlib
+import fcntl
+import os
+import secrets
 import threading
-from decimal import ROUND_UP, Decimal, InvalidOperation
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
+from pathlib import Path
 
-from stillhouse.errors import BudgetReached, RecipeError
-from stillhouse.nouns import Ask, Teacher, Usage
+from stillhouse import facts
+from stillhouse.errors import BudgetReached, TeacherContradiction
+from stillhouse.ledger import queries
+from stillhouse.plans.prices import usd
+from stillhouse.recorder import Recorder, now
+from stillhouse.vault.files import storage_errors
 
-_MICRO = Decimal("0.000001")
-_MILLION = Decimal(1_000_000)
-# Tokens that a provider adds around a message: roles, separators. Generous, since a bound must not be passed.
-_PER_MESSAGE = 16
-
-
-def is_metered(teacher: Teacher) -> bool:
-    """Does a call to this teacher cost money?"""
-    return bool(teacher.price_in or teacher.price_out)
-
-
-def usd(amount: Decimal) -> str:
-    """An amount as text, to the millionth of a dollar, rounded up."""
-    return str(amount.quantize(_MICRO, rounding=ROUND_UP))
+# A lease is topped up by so many calls like the one at hand: often enough to leave others their share, seldom enough that
+# the lock costs nothing.
+_CALLS_AHEAD = 64
+# And by no more than this part of what is left, so that the last money goes round.
+_PART_OF_THE_REST = 4
 
 
-def parse_usd(text: str, what: str) -> Decimal:
-    """An amount from text. Raises RecipeError."""
-    try:
-        amount = Decimal(text)
-    except InvalidOperation:
-        raise RecipeError(f'{what} must be an amount in USD such as "5.00", not {text!r}.') from None
-    if not amount.is_finite() or amount < 0:
-        raise RecipeError(f"{what} must be an amount of at least 0, not {text!r}.")
-    return amount
+class Purse:
+    """What this process may spend under some caps: reserve before a call, settle after it. Safe to use from threads."""
 
+    def __init__(
+        self, recorder: Recorder, locks: Path, caps: Mapping[str, Decimal], before: Decimal = Decimal(0)
+    ) -> None:
+        """``caps`` in USD by scope (``run:...``, ``project:...``, ``teacher:...``, ``key:...``); none: nothing costs money.
 
-def worst_case(teacher: Teacher, ask: Ask) -> Decimal:
-    """The most that a call can cost. No tokenizer makes more tokens than there are bytes."""
-    if not is_metered(teacher):
-        return Decimal(0)
-    prompt = sum(len(message.content.encode()) + _PER_MESSAGE for message in ask.messages)
-    return cost(teacher, Usage(prompt, ask.parameters.max_tokens))
+        ``before`` is what was spent under the first of them before leases were kept.
+        """
+        self._recorder, self._locks, self._caps, self._before = recorder, locks, dict(caps), before
+        self._mutex = threading.RLock()
+        self._held: dict[str, list[Decimal]] = {}
+        self._leased = self._used = self.spent = Decimal(0)
+        self._broken = ""
+        self.lease = ""
+        self._holder: int | None = None
+        self._holder_path = Path()
 
+    def reserve(self, calls: Sequence[tuple[str, Decimal]]) -> str:
+        """Hold the worst case of some calls; returns the lease that they are charged to.
 
-def cost(teacher: Teacher, usage: Usage) -> Decimal:
-    """What a call cost by the tokens that the teacher counted."""
-    if not is_metered(teacher):
-        return Decimal(0)
-    parts = (
-        Decimal(teacher.price_in or 0) * usage.prompt_tokens + Decimal(teacher.price_out or 0) * usage.completion_tokens
-    )
-    return (parts / _MILLION).quantize(_MICRO, rounding=ROUND_UP)
-
-
-class Budget:
-    """A cap in USD: reserve the worst case before a call, settle at what it cost."""
-
-    def __init__(self, cap: Decimal | None, spent: Decimal) -> None:
-        """``cap`` None means that nothing here costs money; ``spent`` counts what earlier processes paid or hold."""
-        self.cap, self.spent = cap, spent
-        self._held: dict[str, Decimal] = {}
-        self._mutex = threading.RLock()  # calls are admitted by the sender's thread and settled by the reader's
-
-    @property
-    def committed(self) -> Decimal:
-        """Spent and held together: never more than the cap."""
+        Raises BudgetReached where they do not fit, TeacherContradiction where a call has cost more than it could.
+        """
+        amount = sum((price for _, price in calls), Decimal(0))
         with self._mutex:
-            return self.spent + sum(self._held.values(), Decimal(0))
-
-    def reserve(self, key: str, amount: Decimal) -> None:
-        """Hold an amount for a call. Raises BudgetReached where it does not fit."""
-        with self._mutex:
-            self._reserve(key, amount)
-
-    def _reserve(self, key: str, amount: Decimal) -> None:
-        if self.cap is not None and self.committed + amount > self.cap:
-            raise BudgetReached(
-                f"${usd(self.committed)} of ${self.cap} is spent or held, and the next call may cost ${usd(amount)}."
-            )
-        self._held[key] = self._held.get(key, Decimal(0)) + amount
+            if self._broken:
+                raise TeacherContradiction(
+                    self._broken, next_step="Register it with the --hidden-tokens that it bills."
+                )
+            if self._caps and amount:
+                if self._used + amount > self._leased:
+                    self._take(self._used + amount - self._leased, amount / len(calls))
+                self._used += amount
+                for key, price in calls:
+                    self._held.setdefault(key, []).append(price)
+            return self.lease if amount else ""
 
     def settle(self, key: str, actual: Decimal) -> None:
-        """A call's cost is known; what was held for it is free again."""
+        """A call's cost is known; what was held for it beyond that is free again."""
         with self._mutex:
-            self._held.pop(key, None)
+            held = self._release(key)
+            self._used += actual - held
             self.spent += actual
+            if actual > held:
+                self._broken = f"A call that could cost ${usd(held)} was billed at ${usd(actual)}."
 
     def keep(self, key: str) -> None:
         """Nobody knows whether a call was charged: it stays charged at its worst case."""
         with self._mutex:
-            self.spent += self._held.pop(key, Decimal(0))
+            self._release(key)
+
+    def _release(self, key: str) -> Decimal:
+        held = self._held.get(key)
+        if not held:
+            return Decimal(0)
+        price = held.pop()
+        if not held:
+            del self._held[key]
+        return price
+
+    def correct(self, lease: str, held: Decimal, actual: Decimal) -> None:
+        """A call of an earlier process's lease is settled at last: its cap is given back what it did not cost."""
+        if not lease:
+            return
+        with self._mutex, self._alone():
+            self._recorder.refresh()
+            if lease != self.lease and not queries.is_returned(self._recorder.ledger, lease):
+                self._reap(lease)
+            self._return(lease, actual - held)
+
+    def close(self) -> None:
+        """Return what is left of the lease; calls that are not settled keep what is held for them."""
+        with self._mutex:
+            if self._holder is None:
+                return
+            self._return(self.lease, self._used)
+            os.close(self._holder)
+            with contextlib.suppress(OSError):
+                self._holder_path.unlink()
+            self._holder, self.lease, self._leased, self._used = None, "", Decimal(0), Decimal(0)
+
+    def _take(self, missing: Decimal, one: Decimal) -> None:
+        """A slice that covers what is missing, with something ahead where there is plenty."""
+        with self._alone():
+            self._recorder.refresh()
+            free = min(self._free(scope, cap, missing) for scope, cap in self._caps.items())
+            ahead = min(one * _CALLS_AHEAD, (free - missing) / _PART_OF_THE_REST)
+            amount = missing + max(ahead, Decimal(0)).quantize(Decimal("0.000001"))
+            if self._holder is None:
+                self._hold()
+            self._recorder.record(
+                facts.BudgetLeased(
+                    at=now(),
+                    by=self._recorder.by,
+                    lease=self.lease,
+                    holder=self._holder_path.name,
+                    scopes=tuple(self._caps),
+                    usd=usd(amount),
+                )
+            )
+            self._leased += amount
+
+    def _free(self, scope: str, cap: Decimal, wanted: Decimal) -> Decimal:
+        """What a cap has left. The dead return theirs first, if it would not do otherwise. Raises BudgetReached."""
+        ledger = self._recorder.ledger
+        before = self._before if scope == next(iter(self._caps)) else Decimal(0)
+        leases = queries.open_leases(ledger, scope)
+        free = cap - before - queries.returned_spending(ledger, scope) - sum(lease.usd for lease in leases)
+        if free < wanted:
+            dead = [lease for lease in leases if lease.lease != self.lease and not self._alive(lease.holder)]
+            for lease in dead:
+                self._reap(lease.lease)
+            if dead:
+                self._recorder.refresh()
+                return self._free(scope, cap, wanted)
+            raise BudgetReached(
+                f"${usd(cap - free)} of the ${cap} of {scope} is spent or held, and the next call may cost ${usd(wanted)}."
+            )
+        return free
+
+    def _reap(self, lease: str) -> None:
+        spent = queries.spending_of_lease(self._recorder.ledger, lease)
+        self._return(lease, spent.paid + spent.held)
+
+    def _return(self, lease: str, used: Decimal) -> None:
+        self._recorder.record(
+            facts.BudgetReturned(at=now(), by=self._recorder.by, lease=lease, used_usd=str(used.normalize()))
+        )
+
+    def _hold(self) -> None:
+        """Take a lock that dies with this process, so that others can see whether it lives."""
+        self.lease = secrets.token_hex(8)
+        self._holder_path = self._locks / f"holder-{self.lease}"
+        with storage_errors(f"{self._locks} could not be used"):
+            self._holder = os.open(self._holder_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            fcntl.flock(self._holder, fcntl.LOCK_EX)
+
+    def _alive(self, holder: str) -> bool:
+        try:
+            descriptor = os.open(self._locks / holder, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        with contextlib.suppress(OSError):
+            (self._locks / holder).unlink()
+        return False
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the lock of the money: nobody else takes or returns anything while the block runs."""
+        with storage_errors(f"{self._locks} could not be used"):
+            self._locks.mkdir(exist_ok=True)
+            lock = os.open(self._locks / "money", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            os.close(lock)

@@ -10,7 +10,7 @@ from stillhouse import facts
 from stillhouse.canon import digest_value
 from stillhouse.errors import BudgetReached, Interrupted, LedgerUnavailable, PlanRefused, RefusedError, StorageError
 from stillhouse.nouns import Decision, Plan, Receipt
-from stillhouse.plans.money import usd
+from stillhouse.plans.prices import usd
 from stillhouse.recorder import Recorder, now
 
 # Long enough to read a plan and say yes, short enough that the world it was made for is still there.

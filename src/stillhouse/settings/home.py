@@ -24,6 +24,11 @@ DEFAULT_CONFIG = """\
 competes_with = ["*"]   # labs whose models yours competes with; "*" is all of them
 commercial = true
 
+# [budgets.projects]    # caps in USD over everything that is asked for a project, whatever the recipe allows
+# example = "100.00"
+# [budgets.teachers]    # the same for a teacher, that is, for its key
+# some-teacher = "500.00"
+
 [log]
 # checkpoints = "/mnt/elsewhere/checkpoints"   # a second place: what `doctor` can prove reaches to its newest file
 """
@@ -37,6 +42,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     organisation: Organisation = Organisation()
     checkpoints: Path | None = None
     durability: Durability = Durability.KILL
+    project_caps: dict[str, str] = {}
+    teacher_caps: dict[str, str] = {}
+
+
+class _Budgets(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    projects: dict[str, str] = {}
+    teachers: dict[str, str] = {}
 
 
 class _Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,6 +63,7 @@ class _Organisation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class _Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     organisation: _Organisation = _Organisation()
     log: _Log = _Log()
+    budgets: _Budgets = _Budgets()
 
 
 def read_settings(home: Path | None, environment: dict[str, str] | None = None) -> Settings:
@@ -70,6 +83,8 @@ def read_settings(home: Path | None, environment: dict[str, str] | None = None) 
         organisation=Organisation(config.organisation.competes_with, config.organisation.commercial),
         checkpoints=place / checkpoints if checkpoints else None,
         durability=Durability(durability),
+        project_caps=config.budgets.projects,
+        teacher_caps=config.budgets.teachers,
     )
 
 

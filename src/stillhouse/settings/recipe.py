@@ -12,7 +12,7 @@ import msgspec
 from stillhouse.canon import digest_value
 from stillhouse.errors import RecipeError
 from stillhouse.nouns import Method, Signal, Use
-from stillhouse.plans.money import parse_usd
+from stillhouse.plans.prices import parse_usd
 
 
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -36,7 +36,9 @@ class PromptsSection(_Section, frozen=True):
 
 
 class CollectSection(_Section, frozen=True):
-    """How to ask. ``stop_at_code`` ends a local model's answer at its closing code fence."""
+    """How to ask. ``stop_at_code`` ends a local model's answer at its closing code fence; ``parameters`` go into every
+    request as they stand. ``until_verified`` asks for a task until so many answers passed, ``candidates`` is the most to ask.
+    """
 
     samples: int = 1
     in_flight: int = 64
@@ -47,14 +49,24 @@ class CollectSection(_Section, frozen=True):
     purpose: Use = Use.TRAIN
     stop_at_code: bool = True
     stall_seconds: float = 300.0
+    project: str = ""
+    until_verified: int = 0
+    candidates: int = 0
+    requests_a_minute: int = 0
+    tokens_a_minute: int = 0
+    batch: bool = False
+    parameters: dict[str, Any] = {}
 
 
 class DatasetSection(_Section, frozen=True):
-    """``name`` of the dataset; ``use`` is what it must be allowed for; ``verified`` false keeps what failed, too."""
+    """``name`` of the dataset; ``use`` is what it must be allowed for; ``verified`` false keeps what failed, too; ``rows``
+    above 0 asks until the dataset has exactly so many.
+    """
 
     name: str
     use: Use = Use.TRAIN
     verified: bool = True
+    rows: int = 0
 
 
 class Target(StrEnum):
@@ -93,6 +105,14 @@ class EvalSection(_Section, frozen=True):
     seed: int = 1
 
 
+# What of [collect] tells one run from another; the rest says how it is asked, and may change on the way.
+_NAMING = ("samples", "max_tokens", "temperature", "seed", "purpose", "stop_at_code")
+# What the engine itself puts into a request, or keeps out of it.
+_RESERVED = frozenset(
+    {"model", "messages", "max_tokens", "max_completion_tokens", "temperature", "seed", "n", "stream"}
+)
+
+
 class Recipe(_Section, frozen=True):
     """A whole recipe. ``folder`` is where relative paths count from."""
 
@@ -122,7 +142,9 @@ class Recipe(_Section, frozen=True):
     @property
     def run(self) -> str:
         """The run's name: the same recipe goes on with the same run. A budget may be raised without a new one."""
-        collect = {**msgspec.to_builtins(self.collect), "budget": "", "in_flight": 0, "stall_seconds": 0}
+        known = msgspec.to_builtins(self.collect)
+        collect = {name: known[name] for name in _NAMING} | {"budget": "", "in_flight": 0, "stall_seconds": 0}
+        collect |= {"parameters": self.collect.parameters} if self.collect.parameters else {}
         parts = [self.teacher, self.prompts, self.dataset.name, collect]
         return digest_value(msgspec.to_builtins(parts)).partition(":")[2][:12]
 
@@ -160,6 +182,15 @@ def _check(recipe: Recipe, where: str) -> None:
     for key in ("samples", "in_flight", "max_tokens"):
         if getattr(recipe.collect, key) < 1:
             raise RecipeError(f"{where}: [collect] {key} must be at least 1.")
+    for key in ("until_verified", "candidates", "requests_a_minute", "tokens_a_minute"):
+        if getattr(recipe.collect, key) < 0:
+            raise RecipeError(f"{where}: [collect] {key} may not be negative.")
+    if recipe.dataset.rows < 0:
+        raise RecipeError(f"{where}: [dataset] rows may not be negative.")
+    if reserved := _RESERVED & recipe.collect.parameters.keys():
+        raise RecipeError(f"{where}: [collect.parameters] may not hold {', '.join(sorted(reserved))}.")
+    if recipe.collect.batch and (recipe.collect.until_verified or recipe.dataset.rows):
+        raise RecipeError(f"{where}: [collect] batch asks for everything at once: no until_verified, no rows.")
     if recipe.prompts.limit < 0 or recipe.collect.temperature < 0 or recipe.collect.stall_seconds <= 0:
         raise RecipeError(f"{where}: limit and temperature may not be negative, and stall_seconds must be positive.")
     for section, name in (("dataset", recipe.dataset.name), ("train", recipe.model)):

@@ -1,7 +1,7 @@
 """What a teacher must do for the collection loop. Synchronous; whoever needs an event loop hides it."""
 
 from collections.abc import Callable, Sequence, Set
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -41,19 +41,40 @@ class Failure(msgspec.Struct, frozen=True):
 
 # Called with each reply or failure the moment it is there, by whatever thread received it: it writes it down.
 Deliver = Callable[[Reply | Failure], None]
+# Called after each reply or final failure was delivered: what is to be asked because of it. May take a while (it may run
+# code), so it is called where nothing waits for it.
+More = Callable[[Reply | Failure], Sequence[Ask]]
+
+
+def nothing_more(item: Reply | Failure) -> Sequence[Ask]:
+    """Nothing follows from an answer."""
+    return ()
+
+
+class Load(NamedTuple):
+    """How busy a client is: calls in flight, asks that wait, calls at a time that it allows itself at present."""
+
+    in_flight: int = 0
+    waiting: int = 0
+    limit: int = 0
 
 
 class TeacherClient(Protocol):
     """One teacher, ready to be asked."""
 
-    def answer(self, asks: Sequence[Ask], wanted: Set[str], admit: Admit, deliver: Deliver) -> None:
-        """Answer the asks whose key is ``wanted``, in any order.
+    def answer(
+        self, asks: Sequence[Ask], wanted: Set[str], admit: Admit, deliver: Deliver, more: More = nothing_more
+    ) -> None:
+        """Answer the asks whose key is ``wanted``, in any order, and whatever ``more`` asks for after that.
 
         ``asks`` are all of the run, each key once, so that one that plans ahead can plan the same every time. Every ask is
         passed to ``admit`` before it is sent, and then delivered as exactly one Reply or final Failure, unless something is
         raised or it is interrupted. Raises TeacherUnreachable, TeacherRejected or ModelUnusable where going on is pointless,
-        and whatever ``admit`` and ``deliver`` raise.
+        and whatever ``admit``, ``deliver`` and ``more`` raise.
         """
+
+    def load(self) -> Load:
+        """How busy it is, for whoever watches."""
 
     def close(self) -> None:
         """Let go of connections and memory."""

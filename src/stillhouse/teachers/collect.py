@@ -1,7 +1,10 @@
 """Collect: plan what is missing, ask for it, record what comes. Nothing that the log has is asked for again."""
 
-from collections.abc import Callable, Iterable, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -11,14 +14,24 @@ from stillhouse.canon import digest_value
 from stillhouse.errors import RecipeError
 from stillhouse.ledger import queries
 from stillhouse.nouns import Ask, Grade, Origin, Parameters, Plan, Stamp, StampSet, Task, Teacher, Use
-from stillhouse.plans.money import Budget, cost, is_metered, usd, worst_case
+from stillhouse.plans.money import Purse
 from stillhouse.plans.plan import executing, make_plan
-from stillhouse.recorder import Recorder, now, prompt_digest, stamp_set
-from stillhouse.teachers.client import Failure, Reply, TeacherClient
+from stillhouse.plans.prices import cost, is_metered, unpriced, usd, worst_case
+from stillhouse.recorder import Recorder, now, stamp_set
+from stillhouse.teachers.client import Failure, Load, Reply, TeacherClient, nothing_more
+from stillhouse.teachers.questions import Accept, Questions, accept_all, unique
+
+# Prompts are written down in groups of so many: one write each, and never much in memory.
+_PROMPTS_AT_ONCE = 500
+# Often enough for the eye.
+_SECONDS_BETWEEN_LOOKS = 0.1
 
 
 class CollectOptions(NamedTuple):
-    """What a recipe says about collecting."""
+    """What a recipe says about collecting. ``caps`` are those of its run first, then of its project and its teacher.
+
+    ``until``, ``rows`` and ``candidates`` are as ``questions.Questions`` has them.
+    """
 
     run: str
     samples: int
@@ -26,17 +39,22 @@ class CollectOptions(NamedTuple):
     purpose: Use
     prompts: str
     prompt_terms: tuple[str, ...]
-    budget: Decimal | None
+    caps: Mapping[str, Decimal]
     account: str = ""
+    until: int = 0
+    rows: int = 0
+    candidates: int = 0
 
 
 class Collection(NamedTuple):
     """A plan to collect, and the asks behind it.
 
     ``wanted`` has one per task and sample; ``asks`` has each key once, since tasks with the same messages share answers.
+    Where what is asked depends on what comes, they are those that are known beforehand.
     """
 
     plan: Plan
+    tasks: tuple[Task, ...]
     wanted: tuple[Ask, ...]
     asks: tuple[Ask, ...]
     missing: frozenset[str]
@@ -45,7 +63,7 @@ class Collection(NamedTuple):
 
 
 class Collected(msgspec.Struct):
-    """What came of it; counted as it goes, so that it can be shown."""
+    """What came of it; counted as it goes, so that it can be shown. ``wanted`` are the asks that count in the end."""
 
     asked: int = 0
     answers: int = 0
@@ -56,38 +74,60 @@ class Collected(msgspec.Struct):
     spent: str = "0.000000"
     tokens: int = 0
     reasons: dict[str, int] = msgspec.field(default_factory=dict)
+    finishes: dict[str, int] = msgspec.field(default_factory=dict)
+    wanted: tuple[Ask, ...] = ()
+    load: Load = Load()
 
 
 def plan_collection(recorder: Recorder, teacher: Teacher, tasks: Sequence[Task], options: CollectOptions) -> Collection:
     """Which answers are wanted, which are missing, what they may cost, and whether policy allows it.
 
-    Raises PolicyRefusal (and writes it down), RecipeError where a metered teacher has no budget.
+    Raises PolicyRefusal (and writes it down), RecipeError where a metered teacher has no budget or is asked for what has no
+    price.
     """
-    if is_metered(teacher) and options.budget is None:
-        raise RecipeError(
-            f"{teacher.name} costs money, and the recipe sets no budget.",
-            next_step='Add budget = "5.00" (USD) to [collect].',
-        )
+    if is_metered(teacher):
+        _check_money(teacher, options)
     stamps = stamp_set(_stamps(recorder, teacher, options))
     decisions = recorder.decide(f"teacher {teacher.name}", stamps.stamps, (Use.STORE, options.purpose))
-    wanted = tuple(_asks(teacher, tasks, options))
-    asks = tuple({ask.key: ask for ask in reversed(wanted)}.values())[::-1]
-    answered = queries.answers(recorder.ledger, [ask.key for ask in asks])
-    missing = frozenset(ask.key for ask in asks) - answered.keys()
+    questions = make_questions(teacher, tasks, options)
+    if questions.adaptive:
+        _check_distinct(tasks)
+        wanted = tuple(_open_asks(recorder, questions))
+        reused = len(questions.last)
+    else:
+        wanted = tuple(questions.all_first_turns())
+        reused = 0
+    asks = unique(wanted)
+    missing = frozenset(ask.key for ask in asks) - queries.answered(recorder.ledger, (ask.key for ask in asks))
     cheapest_bound = sum((worst_case(teacher, ask) for ask in asks if ask.key in missing), Decimal(0))
     facts_digest = digest_value([teacher, sorted(missing)])
     does = {
         "teacher": teacher.name,
         "model": teacher.model,
         "prompts": len(tasks),
-        "answers_wanted": len(asks),
-        "answers_in_the_log": len(asks) - len(missing),
+        "answers_wanted": len(asks) + reused,
+        "answers_in_the_log": len(asks) - len(missing) + reused,
         "answers_to_ask_for": len(missing),
-        "budget_usd": str(options.budget) if options.budget is not None else "",
+        "budget_usd": str(next(iter(options.caps.values()))) if options.caps else "",
         "purpose": str(options.purpose),
     }
+    if questions.adaptive:
+        does["and_more"] = "as many as their answers call for, within samples and candidates"
     plan = make_plan("collect", options.run, does, decisions, cheapest_bound, facts_digest)
-    return Collection(plan, wanted, asks, missing, stamps, facts_digest)
+    return Collection(plan, tuple(tasks), wanted, asks, missing, stamps, facts_digest)
+
+
+def make_questions(teacher: Teacher, tasks: Sequence[Task], options: CollectOptions) -> Questions:
+    """The candidates that some options describe."""
+    return Questions(
+        teacher,
+        tasks,
+        options.parameters,
+        options.samples,
+        until=options.until,
+        rows=options.rows,
+        candidates=options.candidates,
+    )
 
 
 def collect(
@@ -96,74 +136,150 @@ def collect(
     teacher: Teacher,
     collection: Collection,
     options: CollectOptions,
+    locks: Path,
     on_progress: Callable[[Collected], None] = lambda collected: None,
+    accept: Accept = accept_all,
 ) -> Collected:
-    """Execute the plan. Raises BudgetReached when the cap is; everything received until then is in the log."""
-    before = queries.spending(recorder.ledger, options.run)
-    budget = Budget(options.budget, before.paid + before.held)
-    done = Collected(asked=len(collection.asks), reused=len(collection.asks) - len(collection.missing))
-    done.answers, done.unsettled = done.reused, before.unsettled
-    recorder.intern([collection.stamps], {ask.prompt: ask.messages for ask in collection.asks})
-
-    def admit(asks: Sequence[Ask]) -> None:
-        for ask in asks:
-            budget.reserve(ask.key, worst_case(teacher, ask))
-        by_cost: dict[Decimal, list[str]] = {}
-        for ask in asks:
-            by_cost.setdefault(worst_case(teacher, ask), []).append(ask.key)
-        recorder.record(
-            *(
-                facts.Asked(
-                    at=now(), by=recorder.by, run=options.run, teacher=teacher.name, keys=tuple(keys),
-                    worst_case_usd=usd(amount),
-                )
-                for amount, keys in by_cost.items()
-            )
-        )  # fmt: skip
+    """Execute the plan. Raises BudgetReached when a cap is; everything received until then is in the log."""
+    asks, missing = collection.asks, collection.missing
+    questions = make_questions(teacher, collection.tasks, options)
+    if questions.adaptive:
+        asks = unique(_open_asks(recorder, questions, accept))
+        missing = frozenset(ask.key for ask in asks)
+    failed = queries.known_failures(recorder.ledger, missing)
+    asks = tuple(msgspec.structs.replace(ask, tries=failed[ask.key]) if ask.key in failed else ask for ask in asks)
+    before = queries.unleased_spending(recorder.ledger, options.run)
+    purse = Purse(recorder, locks, options.caps if is_metered(teacher) else {}, before.paid + before.held)
+    done = Collected(asked=len(asks) + len(questions.last), reused=len(asks) - len(missing) + len(questions.last))
+    done.answers, done.unsettled = done.reused, queries.spending(recorder.ledger, options.run).unsettled
+    scribe = Scribe(recorder, teacher, collection.stamps, options.run, purse)
+    scribe.intern(asks)
+    looked = 0.0
 
     def deliver(item: Reply | Failure) -> None:
+        nonlocal looked
+        scribe.deliver(item)
+        count(done, item)
+        moment = time.monotonic()
+        if moment - looked >= _SECONDS_BETWEEN_LOOKS:
+            looked, done.spent, done.load = moment, usd(purse.spent), client.load()
+            on_progress(done)
+
+    thinking = threading.Lock()
+
+    def more(item: Reply | Failure) -> Sequence[Ask]:
+        task = questions.task_of(item.ask)
         if isinstance(item, Reply):
-            _record_reply(recorder, teacher, collection, options, budget, item)
-            done.answers, done.paid = done.answers + 1, done.paid + 1
-            done.tokens += max(0, item.usage.completion_tokens)
+            accepted = task is not None and accept(task, item.ask.key, item.text, item.finish)
+            with thinking:
+                following = questions.after(item.ask, item.text, accepted=accepted)
         else:
-            _record_failure(recorder, teacher, options, budget, item)
-            done.failed += int(not item.again)
-            done.unsettled += int(item.charged)
-            done.reasons[item.reason] = done.reasons.get(item.reason, 0) + 1
-        done.spent = usd(budget.spent)
-        on_progress(done)
+            with thinking:
+                following = questions.after_failure(item.ask)
+        done.asked += len(following)
+        return following
 
     with executing(recorder, collection.plan, collection.facts_digest) as result:
         try:
-            if collection.missing:
+            if missing:
                 recorder.record(*_edges(recorder, teacher, options.prompts, options.run))
-                client.answer(collection.asks, collection.missing, admit, deliver)
+                client.answer(asks, missing, scribe.admit, deliver, more if questions.adaptive else nothing_more)
         finally:
+            purse.close()
             recorder.refresh()
             after = queries.spending(recorder.ledger, options.run)
-            done.unsettled, done.spent = after.unsettled, usd(after.paid)
-            result.update(msgspec.structs.asdict(done))
+            done.unsettled, done.spent, done.load = after.unsettled, usd(after.paid), Load()
+            done.wanted = tuple(questions.last) if questions.adaptive else collection.wanted
+            result.update({k: v for k, v in msgspec.structs.asdict(done).items() if k not in ("wanted", "load")})
+    on_progress(done)
     return done
 
 
-def _record_reply(
-    recorder: Recorder, teacher: Teacher, collection: Collection, options: CollectOptions, budget: Budget, reply: Reply
-) -> None:
-    # A teacher that does not count its tokens is charged what the call could have cost.
-    counted = min(reply.usage.prompt_tokens, reply.usage.completion_tokens) >= 0
-    price = cost(teacher, reply.usage) if counted else worst_case(teacher, reply.ask)
-    recorder.record(
-        facts.Answered(
+def count(done: Collected, item: Reply | Failure) -> None:
+    """Add one reply or failure to what came so far."""
+    if isinstance(item, Reply):
+        done.answers, done.paid = done.answers + 1, done.paid + 1
+        done.tokens += max(0, item.usage.completion_tokens)
+        done.finishes[item.finish] = done.finishes.get(item.finish, 0) + 1
+    else:
+        done.failed += int(not item.again)
+        done.unsettled += int(item.charged)
+        done.reasons[item.reason] = done.reasons.get(item.reason, 0) + 1
+
+
+class Scribe:
+    """Writes down what is asked and what comes of it, with its money: the same for single calls and for batches."""
+
+    def __init__(self, recorder: Recorder, teacher: Teacher, stamps: StampSet, run: str, purse: Purse) -> None:
+        self._recorder, self._teacher, self._stamps, self._run, self._purse = recorder, teacher, stamps, run, purse
+        self._metered = is_metered(teacher)
+        recorder.intern([stamps], {})
+
+    def intern(self, asks: Sequence[Ask]) -> None:
+        """Write prompts down before anything names them."""
+        for start in range(0, len(asks), _PROMPTS_AT_ONCE):
+            group = asks[start : start + _PROMPTS_AT_ONCE]
+            self._recorder.intern((), {ask.prompt: ask.messages for ask in group})
+
+    def admit(self, asks: Sequence[Ask]) -> None:
+        """Reserve money for calls, and write down that they are about to be sent. Raises BudgetReached."""
+        self.intern([ask for ask in asks if ask.turn])
+        if not self._metered:
+            self._asked(asks, Decimal(0), "")
+            return
+        prices = [(ask.key, worst_case(self._teacher, ask)) for ask in asks]
+        lease = self._purse.reserve(prices)
+        by_price: dict[Decimal, list[Ask]] = {}
+        for ask, (_, price) in zip(asks, prices, strict=True):
+            by_price.setdefault(price, []).append(ask)
+        for price, group in by_price.items():
+            self._asked(group, price, lease)
+
+    def deliver(self, item: Reply | Failure, lease: str = "", held: Decimal | None = None) -> None:
+        """Write down what came of a call, then settle its money.
+
+        ``lease`` and ``held`` where it was admitted by an earlier process.
+        """
+        own = held is None
+        lease = lease if not own else self._purse.lease
+        entry, price = self._answered(item) if isinstance(item, Reply) else self._failed(item)
+        self._recorder.record(msgspec.structs.replace(entry, lease=lease) if lease and self._metered else entry)
+        if not self._metered:
+            return
+        if not own:
+            self._purse.correct(lease, held or Decimal(0), held or Decimal(0) if price is None else price)
+        elif price is None:
+            self._purse.keep(item.ask.key)
+        else:
+            self._purse.settle(item.ask.key, price)
+
+    def _asked(self, asks: Sequence[Ask], price: Decimal, lease: str) -> None:
+        self._recorder.record(
+            facts.Asked(
+                at=now(),
+                by=self._recorder.by,
+                run=self._run,
+                teacher=self._teacher.name,
+                keys=tuple(ask.key for ask in asks),
+                worst_case_usd=usd(price),
+                lease=lease,
+            )
+        )
+
+    def _answered(self, reply: Reply) -> tuple[facts.Answered, Decimal]:
+        # A teacher that does not count its tokens is charged what the call could have cost.
+        counted = min(reply.usage.prompt_tokens, reply.usage.completion_tokens) >= 0
+        price = cost(self._teacher, reply.usage) if counted else worst_case(self._teacher, reply.ask)
+        entry = facts.Answered(
             at=now(),
-            by=recorder.by,
-            run=options.run,
-            teacher=teacher.name,
+            by=self._recorder.by,
+            run=self._run,
+            teacher=self._teacher.name,
             key=reply.ask.key,
             task=reply.ask.task,
             prompt=reply.ask.prompt,
             sample=reply.ask.sample,
-            stamps=collection.stamps.id,
+            stamps=self._stamps.id,
             text=reply.text,
             finish=reply.finish,
             usage=reply.usage,
@@ -171,29 +287,69 @@ def _record_reply(
             seconds=round(reply.seconds, 4),
             raw="" if reply.raw == reply.text else reply.raw,
         )
-    )
-    budget.settle(reply.ask.key, price)
+        return entry, price
 
-
-def _record_failure(
-    recorder: Recorder, teacher: Teacher, options: CollectOptions, budget: Budget, failure: Failure
-) -> None:
-    recorder.record(
-        facts.CallFailed(
+    def _failed(self, failure: Failure) -> tuple[facts.CallFailed, Decimal | None]:
+        entry = facts.CallFailed(
             at=now(),
-            by=recorder.by,
-            run=options.run,
-            teacher=teacher.name,
+            by=self._recorder.by,
+            run=self._run,
+            teacher=self._teacher.name,
             key=failure.ask.key,
             reason=failure.reason,
             status=failure.status,
             charged=failure.charged,
         )
-    )
-    if failure.charged:
-        budget.keep(failure.ask.key)
-    else:
-        budget.settle(failure.ask.key, Decimal(0))
+        return entry, None if failure.charged else Decimal(0)
+
+
+def _open_asks(recorder: Recorder, questions: Questions, accept: Accept = accept_all) -> list[Ask]:
+    """Take everything that the log has first, then what there is room for: the asks that are still to be sent."""
+    waiting: list[Ask] = []
+    firsts = unique(questions.all_first_turns())
+    known = queries.answers(recorder.ledger, [ask.key for ask in firsts])
+    questions.pause()
+    for first in firsts:
+        if first.key not in known:
+            continue
+        questions.take(first)
+        chain = [first]
+        while chain:
+            ask = chain.pop()
+            found = known.get(ask.key) or queries.answers(recorder.ledger, [ask.key]).get(ask.key)
+            if found is None:
+                waiting.append(ask)
+            else:
+                task = questions.task_of(ask)
+                accepted = task is not None and accept(task, ask.key, found.text, found.finish)
+                chain += questions.after(ask, found.text, accepted=accepted)
+    questions.resume()
+    return [*waiting, *questions.more()]
+
+
+def _check_money(teacher: Teacher, options: CollectOptions) -> None:
+    if not options.caps or not next(iter(options.caps)).startswith("run:"):
+        raise RecipeError(
+            f"{teacher.name} costs money, and the recipe sets no budget.",
+            next_step='Add budget = "5.00" (USD) to [collect].',
+        )
+    item = unpriced(options.parameters.more)
+    if item:
+        raise RecipeError(
+            f"{teacher.name} costs money, and {item} has no price by the token.",
+            next_step="Take it out of [collect.parameters].",
+        )
+
+
+def _check_distinct(tasks: Sequence[Task]) -> None:
+    seen: dict[tuple[object, ...], str] = {}
+    for task in tasks:
+        first = seen.setdefault((task.messages, task.turns), task.id)
+        if first != task.id:
+            raise RecipeError(
+                f"The prompts {first!r} and {task.id!r} are the same, so it is not clear which of them an answer counts for.",
+                next_step="Take one of them out, or ask without `until_verified`, `rows` and turns.",
+            )
 
 
 def _edges(recorder: Recorder, teacher: Teacher, prompts: str, run: str) -> Iterable[facts.Derived]:
@@ -205,21 +361,3 @@ def _stamps(recorder: Recorder, teacher: Teacher, options: CollectOptions) -> li
     by_teacher = recorder.stamps_of(teacher, purpose=options.purpose, account=options.account)
     by_prompt = Stamp(origin=Origin.PROMPT_SEED, terms=options.prompt_terms, day=now()[:10], grade=Grade.DECLARED)
     return [*by_teacher, by_prompt]
-
-
-def teacher_identity(teacher: Teacher) -> str:
-    """What makes two teachers the same: not the name that they are registered by.
-
-    The address is part of it, since a model of one name can be another at another host.
-    """
-    parts = [teacher.kind, teacher.lab, teacher.model, teacher.channel, teacher.weights_digest, teacher.base_url]
-    return digest_value(parts)
-
-
-def _asks(teacher: Teacher, tasks: Sequence[Task], options: CollectOptions) -> Iterable[Ask]:
-    identity = teacher_identity(teacher)
-    for task in tasks:
-        prompt = prompt_digest(task.messages)
-        for sample in range(options.samples):
-            key = digest_value([identity, prompt, options.parameters, sample])
-            yield Ask(key, task.id, prompt, task.messages, options.parameters, sample)

@@ -1,36 +1,48 @@
 """Ask a teacher over HTTP: slots kept full, retries where they can help, and an honest word on what may have been paid.
 
-The event loop runs in a thread of its own, so that the rest stays synchronous.
+The event loop runs in a thread of its own, so that the rest stays synchronous. Covered: answers of any size up to a limit,
+stalls, broken connections, compression bombs, redirects (not followed: a key must not travel). Not covered: a teacher that
+sends a little for ever is left only after an hour.
 """
 
 import asyncio
-import random
 import threading
 import time
-from collections.abc import Iterator, Sequence, Set
+import zlib
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any, NamedTuple, Protocol
 
 import aiohttp
 import msgspec
+import uvloop
 
 from stillhouse.errors import BudgetReached, StillhouseError, TeacherRejected, TeacherUnreachable
 from stillhouse.nouns import Ask, Teacher, Usage
-from stillhouse.teachers.client import Admit, Deliver, Failure, Reply
+from stillhouse.teachers.client import Admit, Deliver, Failure, Load, More, Reply, nothing_more
+from stillhouse.teachers.pace import LONGEST_WAIT, Pace, PaceOptions, seconds_of
+from stillhouse.teachers.queue import Item, Round, backoff
 
 # Statuses by which a teacher says that it did no work: 529 is Anthropic's "overloaded". All others may have been billed,
 # a gateway's time-out after the model had run among them.
-_FREE = frozenset({400, 401, 402, 403, 404, 405, 413, 415, 422, 425, 429, 503, 529})
+FREE = frozenset({400, 401, 402, 403, 404, 405, 413, 415, 422, 425, 429, 503, 529})
 # Answers that may come out differently on another try.
 _RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
-# Errors that every other call will meet, too: going on would only repeat them.
-_HOPELESS = frozenset({401, 403, 404})
+# "Too much at present": says nothing of the ask, so it does not use up its tries.
+_BUSY = frozenset({429, 503, 529})
+# Errors that every other call will meet, too, where none was answered yet: going on would only repeat them. Where some were,
+# 403 and 404 can be about one prompt.
+_HOPELESS, _HOPELESS_AT_FIRST = frozenset({401, 402}), frozenset({403, 404})
 _TRIES = 6
+_PATIENCE_SECONDS = 900.0
 _MOST_TOKENS = 2**40  # more is not a count of tokens
 _TRIES_TO_CONNECT = 3
-_FIRST_WAIT, _LONGEST_WAIT = 0.5, 60.0
 _CONNECT_SECONDS = 10.0
+_CALL_SECONDS = 3600.0
 _STOP_POLL_SECONDS = 0.1
-_SETTLE_POLL_SECONDS = 0.02
+# So many calls are admitted by one entry of the log.
+_ADMITTED_AT_ONCE = 64
+# Ten times the longest answer that any model gives today; more is an attack or a mistake.
+LARGEST_ANSWER = 64 << 20
 # A teacher may think for minutes, but then it sends something; silence for longer is a stall.
 STALL_SECONDS = 300.0
 
@@ -48,6 +60,7 @@ class Dialect(Protocol):
 
     path: str
     default_base_url: str
+    idempotency_header: str
 
     def headers(self, key: str) -> dict[str, str]:
         """Headers of every request."""
@@ -65,6 +78,8 @@ class HttpOptions(NamedTuple):
     key: str = ""
     in_flight: int = 64
     stall_seconds: float = STALL_SECONDS
+    requests_a_minute: int = 0
+    tokens_a_minute: int = 0
 
 
 class HttpTeacher:
@@ -74,19 +89,26 @@ class HttpTeacher:
         self._teacher, self._dialect, self._options = teacher, dialect, options
         base = (teacher.base_url or dialect.default_base_url).rstrip("/")
         self._url = base + dialect.path
-        self._answered = False
+        self._headers = {
+            "Content-Type": "application/json", "Accept-Encoding": "identity", **dialect.headers(options.key)
+        }  # fmt: skip
+        self._pace = Pace(PaceOptions(options.in_flight, options.requests_a_minute, options.tokens_a_minute))
+        self._round: Round | None = None
+        self._answered, self._refusals = False, 0
 
-    def answer(self, asks: Sequence[Ask], wanted: Set[str], admit: Admit, deliver: Deliver) -> None:
+    def answer(
+        self, asks: Sequence[Ask], wanted: Set[str], admit: Admit, deliver: Deliver, more: More = nothing_more
+    ) -> None:
         """Keep the slots full until everything wanted is answered or failed.
 
         The event loop runs in a thread of its own, which no interrupt reaches: what was received is written down whatever
         happens to the main thread. An interrupt here cancels the calls in flight, whose fate is then unknown.
         """
-        round_ = _Round(iter([ask for ask in asks if ask.key in wanted]), admit, deliver)
+        round_ = self._round = Round([ask for ask in asks if ask.key in wanted], admit, deliver, more)
 
         def loop() -> None:
             try:
-                asyncio.run(self._run(round_))
+                uvloop.run(self._run(round_))
             except BaseException as failure:
                 round_.error = round_.error or failure
 
@@ -101,148 +123,217 @@ class HttpTeacher:
         if round_.error is not None:
             raise round_.error
 
+    def load(self) -> Load:
+        """Calls in flight, asks that wait, and the present limit."""
+        waiting = self._round.waiting if self._round else 0
+        return Load(self._pace.in_flight, waiting, int(self._pace.limit))
+
     def close(self) -> None:
         """Connections are closed at the end of every ``answer``."""
 
-    async def _run(self, round_: "_Round") -> None:
-        """Workers share one iterator: a slow answer holds its own slot and no other. The first error stops them all."""
+    async def _run(self, round_: Round) -> None:
+        """Start a call whenever the pace allows one: a slow answer holds its own slot and no other."""
         timeout = aiohttp.ClientTimeout(
-            total=None, sock_connect=_CONNECT_SECONDS, sock_read=self._options.stall_seconds
+            total=_CALL_SECONDS, sock_connect=_CONNECT_SECONDS, sock_read=self._options.stall_seconds
         )
-        connector = aiohttp.TCPConnector(limit=0)
-        async with aiohttp.ClientSession(timeout=timeout, connector=connector, trust_env=False) as session:
-
-            async def work() -> None:
-                for ask in round_.todo:
-                    if round_.over:
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)
+        tasks: set[asyncio.Task[None]] = set()
+        async with aiohttp.ClientSession(
+            timeout=timeout,
+            connector=connector,
+            trust_env=False,
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+        ) as session:
+            try:
+                while not round_.over:
+                    batch, wait = self._ready(round_)
+                    for item in self._admitted(batch, round_):
+                        task = asyncio.create_task(self._one(session, item, round_))
+                        tasks.add(task)
+                        task.add_done_callback(tasks.discard)
+                    if round_.finished:
                         return
-                    try:
-                        await self._ask(session, ask, round_)
-                    except Exception as failure:  # whatever it is, no other call may wait for this one to be settled
-                        round_.error = round_.error or failure
-                        return
-
-            async def watch() -> None:
-                while not round_.stopping.is_set():
-                    await asyncio.sleep(_STOP_POLL_SECONDS)
+                    if not batch or round_.short_of_money:
+                        await round_.woken(min(wait, _STOP_POLL_SECONDS))
+                    else:
+                        await asyncio.sleep(0)
+            finally:
+                # What is out was paid for, so it is waited for; but an interrupt does not wait.
+                while tasks and not round_.stopping.is_set():
+                    await asyncio.wait(tasks, timeout=_STOP_POLL_SECONDS)
                 for task in tasks:
                     task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)  # they keep their errors in the round
+                await round_.give_up()
 
-            tasks = [asyncio.create_task(work()) for _ in range(self._options.in_flight)]
-            watching = asyncio.create_task(watch())
-            await asyncio.gather(*tasks, return_exceptions=True)  # they keep their errors in the round
-            watching.cancel()
+    def _ready(self, round_: Round) -> tuple[list[Item], float]:
+        """What may start now, and in how many seconds there may be more."""
+        batch: list[Item] = []
+        while len(batch) < _ADMITTED_AT_ONCE:
+            item, wait = round_.next_item()
+            if item is None:
+                return batch, wait
+            tokens = item.ask.parameters.max_tokens
+            wait = self._pace.wait(tokens)
+            if wait > 0:
+                round_.put_back(item)
+                return batch, wait
+            self._pace.start(tokens)
+            batch.append(item)
+        return batch, 0.0
 
-    async def _admitted(self, ask: Ask, round_: "_Round") -> bool:
-        """Admit a call; wait for the budget while calls are out that may cost less than is held for them."""
-        while not round_.over:
-            try:
-                round_.admit([ask])
-            except BudgetReached:
-                if round_.outstanding == 0:
-                    raise
-                await asyncio.sleep(_SETTLE_POLL_SECONDS)
-            else:
-                round_.outstanding += 1
-                return True
-        return False
-
-    async def _ask(self, session: aiohttp.ClientSession, ask: Ask, round_: "_Round") -> None:
-        """One ask, tried again where that can help; every try that may have been billed is an admission of its own.
-
-        Raises TeacherRejected, TeacherUnreachable where going on is pointless for all.
+    def _admitted(self, batch: list[Item], round_: Round) -> Iterable[Item]:
+        """Admit together what is new; where the budget is short, one by one, and the rest waits for what is out to be
+        settled: it may cost less than is held for it.
         """
-        admitted = await self._admitted(ask, round_)
-        for attempt in range(1, _TRIES + 1):
-            if not admitted:
-                return
-            result, wait = await self._try(session, ask)
+        round_.short_of_money = False
+        fresh = [item for item in batch if item.free is None]
+        try:
+            if fresh:
+                round_.admit([item.ask for item in fresh])
+                round_.outstanding += len(fresh)
+            return batch
+        except BudgetReached as failure:
+            if len(batch) > 1:
+                admitted: list[Item] = []
+                for place, item in enumerate(batch):
+                    admitted += self._admitted([item], round_)
+                    if round_.short_of_money:
+                        for later in batch[place + 1 :]:
+                            self._pace.end()
+                            round_.put_back(later)
+                        break
+                return admitted
+            self._pace.end()
+            round_.put_back(fresh[0])
+            round_.short_of_money = True
+            if round_.outstanding == 0:
+                round_.error = failure
+            return []
+        except BaseException as failure:
+            round_.error = round_.error or failure
+            return []
+
+    async def _one(self, session: aiohttp.ClientSession, item: Item, round_: Round) -> None:
+        """One try; what comes of it goes to the log, or the ask back into the queue."""
+        try:
+            try:
+                result, headers = await self._try(session, item)
+            finally:
+                self._pace.end()
             if isinstance(result, Reply):
-                self._answered = True
-                round_.settle(result)
-                return
-            tryable = attempt < _TRIES and not round_.over and (result.status in _RETRIED or _unreachable(result))
-            hopeless = self._hopeless(result, attempt)
-            if hopeless is not None or not tryable:
-                round_.settle(result)
-                if hopeless is not None:
-                    raise hopeless
-                return
-            if result.charged:
-                round_.settle(msgspec.structs.replace(result, again=True))
-            await asyncio.sleep(wait or self._backoff(attempt))
-            if result.charged:
-                admitted = await self._admitted(ask, round_)
+                self._answered, self._refusals = True, 0
+                self._pace.answered(result.seconds, headers)
+                await round_.settle(result)
+            else:
+                await self._failed(result, headers, item, round_)
+        except Exception as failure:  # whatever it is, no other call may wait for this one to be settled
+            round_.error = round_.error or failure
+        finally:
+            round_.wake()
+
+    async def _failed(self, failure: Failure, headers: Mapping[str, str], item: Item, round_: Round) -> None:
+        """Try again later, give the ask up, or give up altogether."""
+        wait = seconds_of(headers.get("Retry-After", ""))
+        busy = failure.status in _BUSY
+        if busy:
+            self._pace.refused(wait, headers)
+        attempt = item.attempt + (0 if busy else 1)
+        hopeless = self._hopeless(failure, attempt)
+        patient = time.monotonic() - item.since < _PATIENCE_SECONDS if busy else attempt < _TRIES
+        retried = failure.status in _RETRIED or unreachable(failure)
+        if hopeless is not None or not (retried and patient) or round_.over:
+            await round_.settle(failure)
+            round_.error = round_.error or hopeless
+            return
+        if failure.charged:
+            await round_.settle(msgspec.structs.replace(failure, again=True))
+        seconds = max(wait, backoff(item.refusals + 1 if busy else attempt))
+        kept = None if failure.charged else failure
+        round_.later(item.again(attempt, kept, busy=busy), min(seconds, LONGEST_WAIT))
 
     def _hopeless(self, failure: Failure, attempt: int) -> StillhouseError | None:
         """The error that ends the run, where every other call would meet the same."""
-        if failure.status in _HOPELESS:
+        self._refusals += failure.status in _HOPELESS_AT_FIRST
+        for_all = not self._answered or self._refusals >= self._options.in_flight + _TRIES
+        if failure.status in _HOPELESS or (failure.status in _HOPELESS_AT_FIRST and for_all):
             return TeacherRejected(f"{self._teacher.name} answered {failure.status}: {failure.reason}.")
-        if _unreachable(failure) and not self._answered and attempt >= _TRIES_TO_CONNECT:
+        if unreachable(failure) and not self._answered and attempt >= _TRIES_TO_CONNECT:
             return TeacherUnreachable(f"{self._teacher.name} at {self._url}: {failure.reason}.")
         return None
 
-    def _backoff(self, attempt: int) -> float:
-        """Exponential with jitter, for when the teacher names no time of its own."""
-        base: float = min(_LONGEST_WAIT, _FIRST_WAIT * 2.0 ** (attempt - 1))
-        return base * (0.5 + random.random() / 2)  # noqa: S311
-
-    async def _try(self, session: aiohttp.ClientSession, ask: Ask) -> tuple[Reply | Failure, float]:
-        """One request; with a failure, the seconds that the teacher asked us to wait (0 where it named none)."""
-        started = time.monotonic()
+    async def _try(self, session: aiohttp.ClientSession, item: Item) -> tuple[Reply | Failure, Mapping[str, str]]:
+        """One request, and the headers of its answer."""
+        ask, started = item.ask, time.monotonic()
         body = msgspec.json.encode(self._dialect.body(self._teacher, ask))
-        headers = {"Content-Type": "application/json", **self._dialect.headers(self._options.key)}
+        headers = self._headers
+        if self._dialect.idempotency_header:
+            # The same for a call whose fate is not known; another once it surely failed.
+            headers = {
+                **headers,
+                self._dialect.idempotency_header: f"{ask.key.rpartition(':')[2]}-{ask.tries + item.attempt}",
+            }
         try:
             async with session.post(self._url, data=body, headers=headers, allow_redirects=False) as response:
-                raw = await response.read()
-                status, retry_after = response.status, response.headers.get("Retry-After", "")
+                raw = await read_bounded(response)
+                status, answered = response.status, response.headers
         except (aiohttp.ClientConnectorError, aiohttp.InvalidURL) as failure:
-            return Failure(ask, self._clean(str(failure)), 0, charged=False), 0.0
+            return Failure(ask, self._clean(str(failure)), 0, charged=False), {}
         except TimeoutError:
-            return Failure(ask, f"it said nothing for {self._options.stall_seconds:g} s", 0), 0.0
-        except aiohttp.ClientError as failure:
-            return Failure(ask, self._clean(f"the connection broke: {failure or type(failure).__name__}"), 0), 0.0
+            return Failure(ask, f"it said nothing for {self._options.stall_seconds:g} s", 0), {}
+        except (aiohttp.ClientError, OSError) as failure:
+            return Failure(ask, self._clean(f"the connection broke: {failure or type(failure).__name__}"), 0), {}
+        if raw is None:
+            return Failure(ask, f"the answer is larger than {LARGEST_ANSWER >> 20} MiB", status), answered
         text = raw.decode("utf-8", "replace")
         if status != 200:
-            return Failure(ask, self._clean(_message(text)), status, status not in _FREE), _seconds(retry_after)
-        read = _read(self._dialect, raw)
-        whole = self._clean(text, len(text))
+            return Failure(ask, self._clean(error_message(text))[:320], status, status not in FREE), answered
+        read = read_answer(self._dialect, raw)
         return Reply(
-            ask, self._clean(read.text, len(text)), read.finish, read.usage, time.monotonic() - started, whole
-        ), 0.0
+            ask, self._clean(read.text), read.finish, read.usage, time.monotonic() - started, self._clean(text)
+        ), answered  # fmt: skip
 
-    def _clean(self, text: str, longest: int = 300) -> str:
+    def _clean(self, text: str) -> str:
         """A text that may echo the key, without it."""
         key = self._options.key
-        return (text.replace(key, "[redacted key]") if key else text)[: longest + 20]
+        return text.replace(key, "[redacted key]") if key else text
 
 
-class _Round:
-    """What the workers of one ``answer`` share. Used in the event loop's thread alone, but for ``stopping``."""
-
-    def __init__(self, todo: Iterator[Ask], admit: Admit, deliver: Deliver) -> None:
-        self.todo, self.admit, self._deliver = todo, admit, deliver
-        self.stopping = threading.Event()
-        self.error: BaseException | None = None
-        self.outstanding = 0  # calls that were admitted and are not settled yet
-
-    @property
-    def over(self) -> bool:
-        """Shall nothing more be sent?"""
-        return self.error is not None or self.stopping.is_set()
-
-    def settle(self, item: Reply | Failure) -> None:
-        """Hand on what became of an admitted call."""
-        self._deliver(item)
-        self.outstanding -= 1
+async def read_bounded(response: aiohttp.ClientResponse) -> bytes | None:
+    """A response's body, unpacked; None where it is larger than any answer is."""
+    if (response.content_length or 0) > LARGEST_ANSWER:
+        return None
+    pieces: list[bytes] = []
+    size = 0
+    async for piece in response.content.iter_any():
+        size += len(piece)
+        if size > LARGEST_ANSWER:
+            return None
+        pieces.append(piece)
+    raw = b"".join(pieces)
+    encoding = response.headers.get("Content-Encoding", "")
+    return unpack(raw, encoding) if encoding else raw
 
 
-def _unreachable(failure: Failure) -> bool:
+def unpack(raw: bytes, encoding: str) -> bytes | None:
+    """Bytes that were compressed although nobody asked for it; None where they would be too many."""
+    if encoding.lower() not in ("gzip", "deflate", "x-gzip"):
+        return raw
+    try:
+        opened = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
+        data = opened.decompress(raw, LARGEST_ANSWER + 1)
+    except zlib.error:
+        return raw
+    return None if len(data) > LARGEST_ANSWER else data
+
+
+def unreachable(failure: Failure) -> bool:
     """Was nothing ever sent?"""
     return failure.status == 0 and not failure.charged
 
 
-def _read(dialect: Dialect, raw: bytes) -> Read:
+def read_answer(dialect: Dialect, raw: bytes | str) -> Read:
     """What an answer says; one that cannot be read is an answer all the same, and was paid for."""
     try:
         read = dialect.read(msgspec.json.decode(raw))
@@ -258,17 +349,10 @@ def _count(tokens: int) -> int:
     return tokens if 0 <= tokens <= _MOST_TOKENS else -1
 
 
-def _message(text: str) -> str:
+def error_message(text: str) -> str:
+    """What an error's body says, in any dialect."""
     try:
         error = msgspec.json.decode(text)["error"]
         return str(error["message"] if isinstance(error, dict) else error)
     except (msgspec.MsgspecError, KeyError, TypeError):
-        return " ".join(text.split()) or "an empty answer"
-
-
-def _seconds(retry_after: str) -> float:
-    """A Retry-After header in seconds, within reason; its date form is not used by any provider here."""
-    try:
-        return min(_LONGEST_WAIT, max(0.0, float(retry_after)))
-    except ValueError:
-        return 0.0
+        return " ".join(text[:2000].split()) or "an empty answer"

@@ -9,7 +9,7 @@ import msgspec
 
 from stillhouse.errors import MissingExtra, TeacherContradiction
 from stillhouse.nouns import Ask, Teacher, Usage
-from stillhouse.teachers.client import Admit, Deliver, Failure, Reply
+from stillhouse.teachers.client import Admit, Deliver, Failure, Load, More, Reply, nothing_more
 
 if TYPE_CHECKING:
     from stillhouse.generation.model import LoadedModel
@@ -33,8 +33,25 @@ class LocalTeacher:
         self._loaded: LoadedModel | None = None
         self._batch_size = 0
 
-    def answer(self, asks: Sequence[Ask], wanted: Set[str], admit: Admit, deliver: Deliver) -> None:
-        """Generate batch by batch; only what is wanted is handed on."""
+    def answer(
+        self, asks: Sequence[Ask], wanted: Set[str], admit: Admit, deliver: Deliver, more: More = nothing_more
+    ) -> None:
+        """Generate batch by batch; only what is wanted is handed on. What follows is another round of batches."""
+        while asks:
+            followed: list[Ask] = []
+
+            def deliver_and_follow(item: Reply | Failure, followed: list[Ask] = followed) -> None:
+                deliver(item)
+                followed.extend(more(item))
+
+            self._answer(asks, wanted, admit, deliver_and_follow)
+            asks, wanted = followed, {ask.key for ask in followed}
+
+    def load(self) -> Load:
+        """One batch at a time."""
+        return Load(self._batch_size, 0, self._batch_size)
+
+    def _answer(self, asks: Sequence[Ask], wanted: Set[str], admit: Admit, deliver: Deliver) -> None:
         from stillhouse.generation import decode as decoding
         from stillhouse.generation.batches import Request, plan_batches, seed_of
 

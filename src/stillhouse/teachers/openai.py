@@ -15,6 +15,7 @@ class OpenAIDialect:
 
     path = "/chat/completions"
     default_base_url = "https://api.openai.com/v1"
+    idempotency_header = "Idempotency-Key"
 
     def headers(self, key: str) -> dict[str, str]:
         """Authorisation; none where there is no key (a server on this machine needs none)."""
@@ -29,6 +30,7 @@ class OpenAIDialect:
             "temperature": ask.parameters.temperature,
             "seed": (ask.parameters.seed + ask.sample) & 0x7FFFFFFF,
             "n": 1,
+            **ask.parameters.more,
         }
 
     def read(self, answer: Any) -> Read:
@@ -36,5 +38,8 @@ class OpenAIDialect:
         choice = answer["choices"][0]
         message, usage = choice["message"], answer.get("usage") or {}
         finish = str(choice.get("finish_reason") or "stop")
-        tokens = Usage(int(usage.get("prompt_tokens", -1)), int(usage.get("completion_tokens", -1)))
+        prompt, said = int(usage.get("prompt_tokens", -1)), int(usage.get("completion_tokens", -1))
+        # Some servers bill hidden reasoning that stands in the total alone.
+        hidden = int(usage.get("total_tokens") or 0) - prompt - said if min(prompt, said) >= 0 else 0
+        tokens = Usage(prompt, said + max(0, hidden))
         return Read(message.get("content") or "", _FINISH.get(finish, finish), tokens)

@@ -3,6 +3,7 @@
 The file is JSONL: ``{"task": ID, "sample": N, "text": TEXT, "finish": "stop"}``.
 """
 
+from collections import deque
 from collections.abc import Sequence, Set
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import msgspec
 
 from stillhouse.errors import TeacherUnreachable
 from stillhouse.nouns import Ask, Teacher, Usage
-from stillhouse.teachers.client import Admit, Deliver, Failure, Reply
+from stillhouse.teachers.client import Admit, Deliver, Failure, Load, More, Reply, nothing_more
 
 
 class _Line(msgspec.Struct):
@@ -36,17 +37,26 @@ class ReplayTeacher:
             ) from failure
         self._texts = {(row.task, row.sample): row for row in rows}
 
-    def answer(self, asks: Sequence[Ask], wanted: Set[str], admit: Admit, deliver: Deliver) -> None:
+    def answer(
+        self, asks: Sequence[Ask], wanted: Set[str], admit: Admit, deliver: Deliver, more: More = nothing_more
+    ) -> None:
         """Look each ask up."""
-        for ask in asks:
-            if ask.key not in wanted:
-                continue
+        waiting = deque(ask for ask in asks if ask.key in wanted)
+        while waiting:
+            ask = waiting.popleft()
             admit([ask])
             row = self._texts.get((ask.task, ask.sample))
+            item: Reply | Failure
             if row is None:
-                deliver(Failure(ask, "the recording does not hold this answer", charged=False))
+                item = Failure(ask, "the recording does not hold this answer", charged=False)
             else:
-                deliver(Reply(ask, row.text, row.finish, Usage(), 0.0, row.text))
+                item = Reply(ask, row.text, row.finish, Usage(), 0.0, row.text)
+            deliver(item)
+            waiting.extend(more(item))
+
+    def load(self) -> Load:
+        """Nothing ever waits."""
+        return Load()
 
     def close(self) -> None:
         """Nothing to let go of."""
