@@ -11,27 +11,20 @@ from stillhouse import facts
 from stillhouse.app.reporting import wilson
 from stillhouse.app.run import spread
 from stillhouse.datasets.form import Candidate, content_digest, form, protect
-from stillhouse.errors import BudgetReached, HomeError, RecipeError
+from stillhouse.errors import HomeError, RecipeError
 from stillhouse.fingerprint import code_digest, common_ngrams, ngrams
 from stillhouse.generation.batches import Request, plan_batches, seed_of
 from stillhouse.ledger import schema
 from stillhouse.ledger.view import rows_of
 from stillhouse.nouns import (
-    Ask,
-    Channel,
     Decision,
     Example,
     Message,
-    Parameters,
     Task,
-    Teacher,
-    TeacherKind,
-    Usage,
     Use,
     Verdict,
     VerdictStatus,
 )
-from stillhouse.plans.money import Budget, cost, worst_case
 from stillhouse.settings.home import read_settings
 from stillhouse.settings.recipe import parse_recipe
 
@@ -131,47 +124,6 @@ def test_settings_come_from_file_and_environment(tmp_path):
     (tmp_path / "config.toml").write_text("[organisation]\ncompetes = []\n")
     with pytest.raises(HomeError, match="unknown field"):
         read_settings(tmp_path, {})
-
-
-# --- money
-
-PAID = Teacher(
-    name="p", kind=TeacherKind.OPENAI, model="m", lab="l", channel=Channel.OFFICIAL, terms=("licence/mit",),
-    price_in="1", price_out="2",
-)  # fmt: skip
-
-
-def ask(text: str = "hi", max_tokens: int = 10) -> Ask:
-    return Ask("k", "t", "p", (Message("user", text),), Parameters(max_tokens, 1.0, 0), 0)
-
-
-@given(st.text(max_size=50), st.integers(1, 1000), st.data())
-def test_no_answer_costs_more_than_its_worst_case(text, max_tokens, data):
-    usage = Usage(data.draw(st.integers(0, len(text.encode()))), data.draw(st.integers(0, max_tokens)))
-    assert cost(PAID, usage) <= worst_case(PAID, ask(text, max_tokens))
-
-
-@given(
-    st.decimals(0, 10, places=2),
-    st.lists(st.tuples(st.integers(0, 5), st.sampled_from("rsk"), st.decimals(0, 3, places=2))),
-)
-def test_the_cap_is_never_passed(cap, steps):
-    budget = Budget(cap, Decimal(0))
-    held: dict[str, Decimal] = {}
-    for key, step, amount in steps:
-        name = str(key)
-        if step == "r" and name not in held:
-            try:
-                budget.reserve(name, amount)
-                held[name] = amount
-            except BudgetReached:
-                assert budget.committed + amount > cap
-        elif step == "s" and name in held:
-            budget.settle(name, min(amount, held.pop(name)))
-        elif step == "k" and name in held:
-            budget.keep(name)
-            del held[name]
-        assert budget.committed <= cap
 
 
 # --- batches

@@ -150,8 +150,10 @@ class Purse:
             if dead:
                 self._recorder.refresh()
                 return self._free(scope, cap, wanted)
+            unused = self._leased - self._used  # of this process's own lease, too small for the call
             raise BudgetReached(
-                f"${usd(cap - free)} of the ${cap} of {scope} is spent or held, and the next call may cost ${usd(wanted)}."
+                f"${usd(cap - free - unused)} of the ${cap} of {scope} is spent or held, and the next call may cost "
+                f"${usd(wanted + unused)}."
             )
         return free
 

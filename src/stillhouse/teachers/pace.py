@@ -19,8 +19,9 @@ _FIRST = 32
 # An answer takes so many times as long as at best, and no more come per second: they wait in a queue.
 _QUEUED, _GAIN = 3.0, 1.1
 _SHRINK = 0.75
-# Windows after which the best that was seen is measured anew: servers grow, too.
-_FORGET = 20
+# So many windows are remembered; before the best of them is forgotten, where answers take longer than at best, it is
+# measured anew with half as many calls, as servers change, too.
+_REMEMBERED, _MEASURED_ANEW, _LONGER = 50, 40, 1.5
 LONGEST_WAIT = 60.0
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -45,7 +46,8 @@ class Pace:
         self._requests = _Bucket(options.requests_a_minute, clock())
         self._tokens = _Bucket(options.tokens_a_minute, clock())
         self._eased = 0.0
-        self._window = _Window(clock())
+        self._window = _Window(clock(), self.limit)
+        self._windows = 0
         self._best = _Best()
 
     def wait(self, tokens: int) -> float:
@@ -73,7 +75,7 @@ class Pace:
         if headers:
             self._heed(headers)
         self._window.add(seconds)
-        if len(self._window.seconds) >= max(16, int(self.limit)):
+        if len(self._window.seconds) >= self._window.size:
             self._look()
 
     def refused(self, retry_after: float, headers: Mapping[str, str]) -> None:
@@ -97,17 +99,20 @@ class Pace:
         """At the end of a window: do more calls at a time still bring more answers?"""
         moment = self._clock()
         rate, typical = self._window.rate(moment), median(self._window.seconds)
-        self._window = _Window(moment)
+        self._windows += 1
         if typical > _QUEUED * self._best.seconds and rate < _GAIN * self._best.rate and self.limit > self._best.limit:
             self.limit, self._starting = max(self._best.limit, self.limit * _SHRINK), False
+        elif self._windows % _MEASURED_ANEW == 0 and typical > _LONGER * self._best.seconds:
+            self.limit = max(1.0, self.limit / 2)
         self._best.see(typical, rate, self.limit)
+        self._window = _Window(moment, self.limit)
 
 
 class _Window:
-    """The last answers."""
+    """The last answers: about one for each call at a time."""
 
-    def __init__(self, since: float) -> None:
-        self._since = since
+    def __init__(self, since: float, limit: float) -> None:
+        self._since, self.size = since, max(16, int(limit))
         self.seconds: list[float] = []
 
     def add(self, seconds: float) -> None:
@@ -121,7 +126,7 @@ class _Best:
     """The shortest typical answer, the highest rate, and with how many calls at a time it was reached."""
 
     def __init__(self) -> None:
-        self._seen: deque[tuple[float, float, float]] = deque(maxlen=_FORGET)
+        self._seen: deque[tuple[float, float, float]] = deque(maxlen=_REMEMBERED)
 
     def see(self, seconds: float, rate: float, limit: float) -> None:
         self._seen.append((seconds, rate, limit))
@@ -152,7 +157,8 @@ class _Bucket:
         if not self._rate:
             return 0.0
         level = min(self._full, self._level + (moment - self._at) * self._rate)
-        return max(0.0, (min(amount, self._full) - level) / self._rate)
+        wait = (min(amount, self._full) - level) / self._rate
+        return wait if wait > 1e-6 else 0.0  # less than a clock can tell
 
     def take(self, amount: float, moment: float) -> None:
         if self._rate:
