@@ -76,6 +76,11 @@ class App:
         """Files whose locks say who is at work."""
         return self.settings.home / "locks"
 
+    @property
+    def bell(self) -> Path:
+        """Changes when the gateway's workers must load their keys and teachers anew."""
+        return self.locks / "gateway-bell"
+
     def caps(self, teacher: str, project: str = "") -> dict[str, Decimal]:
         """The caps that this home sets for a teacher and a project, in USD by scope. Raises RecipeError."""
         settings = self.settings

@@ -8,7 +8,7 @@ import traceback
 import typer
 
 from stillhouse import __version__, interrupts
-from stillhouse.cli import dataset, home, lineage, model, passport, plan, policy, run, teacher, terms, vault
+from stillhouse.cli import dataset, gateway, home, lineage, model, passport, plan, policy, run, teacher, terms, vault
 from stillhouse.errors import Interrupted, StillhouseError, StorageError, UsageError
 
 EPILOG = "Any command also takes --debug, which shows a traceback where something fails."
@@ -26,6 +26,7 @@ home.add_to(cli)
 run.add_to(cli)
 for name, noun in (
     ("teacher", teacher),
+    ("gateway", gateway),
     ("dataset", dataset),
     ("model", model),
     ("passport", passport),

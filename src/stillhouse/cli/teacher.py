@@ -45,6 +45,7 @@ def add(
 ) -> None:
     """Register a teacher: what is declared must agree with what is known of its host or weights."""
     from stillhouse.plans.prices import price_of
+    from stillhouse.teachers.gateway.keys import ring
     from stillhouse.teachers.register import register, unknown_terms
 
     declared = Teacher(
@@ -68,6 +69,7 @@ def add(
             declared = msgspec.structs.replace(declared, **prices)
             note(f"Priced as {price.id}, {price.confidence}: {price.source}")
         registered = register(app.recorder, declared, unmetered=unmetered)
+        ring(app.bell)
     for unknown in unknown_terms(registered):
         note(
             f"The registry does not know {unknown}: unknown means no, for every use but storing. `stillhouse terms list`"

@@ -1,0 +1,37 @@
+"""Issue keys to the gateway: what they name must exist."""
+
+import re
+
+from stillhouse.app.home import App
+from stillhouse.errors import UsageError
+from stillhouse.ledger import queries
+from stillhouse.nouns import GatewayKey, Use
+from stillhouse.plans.prices import parse_usd
+from stillhouse.teachers.gateway.keys import issue
+
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
+
+
+def issue_key(
+    app: App, name: str, project: str, uses: tuple[Use, ...], teachers: tuple[str, ...], budget: str, expires: str
+) -> tuple[GatewayKey, str]:
+    """A new key and its secret. Raises UsageError, UnknownName."""
+    for what, word in (("name", name), ("project", project)):
+        if not _WORD.fullmatch(word):
+            raise UsageError(f"{word!r} is no {what}: use letters, digits, dot, dash and underscore.")
+    for teacher in teachers:
+        queries.teacher(app.ledger, teacher)
+    if expires and not _DAY.fullmatch(expires):
+        raise UsageError(f"{expires!r} is no day: write YYYY-MM-DD.")
+    if budget:
+        parse_usd(budget, "--budget")
+    taken = [key for key, revoked in queries.gateway_keys(app.ledger).items() if key.name == name and not revoked]
+    if taken:
+        raise UsageError(
+            f"A key for {name!r} is in force already ({taken[0].id}).", next_step="Revoke it, or take another name."
+        )
+    scopes = GatewayKey(
+        id="", name=name, digest="", project=project, uses=uses, teachers=teachers, budget=budget, expires=expires
+    )
+    return issue(app.recorder, app.bell, scopes)

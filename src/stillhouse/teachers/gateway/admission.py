@@ -1,0 +1,174 @@
+"""Before a call is forwarded: may this key ask this model for this, does policy allow it, is there money? Default deny."""
+
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from stillhouse.errors import BudgetReached, PolicyRefusal, StillhouseError, TeacherContradiction
+from stillhouse.nouns import GatewayKey, Grade, Origin, Stamp, StampSet, Teacher, TeacherKind, Use
+from stillhouse.plans.money import Purse
+from stillhouse.plans.prices import is_metered, unpriced, worst_case_of_request
+from stillhouse.policy.decide import OWN_TERMS
+from stillhouse.recorder import Recorder, now, stamp_set
+from stillhouse.teachers.gateway.dialects import Endpoint, Refusal, Request, answers_of, limit_of
+
+# What a provider would add to a prompt from its own memory: its bytes do not bound what is billed.
+_REMEMBERED = ("previous_response_id", "conversation", "prompt_cache", "file_ids")
+
+
+class Refused(Exception):
+    """A call is not forwarded; ``refusal`` is what its client is told."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
+class Admitted(NamedTuple):
+    """A call that may be forwarded: to whom, under which stamps, and what is held for it."""
+
+    teacher: Teacher
+    purpose: Use
+    stamps: StampSet
+    worst: Decimal
+    lease: str
+    purse: Purse | None
+
+
+class Upstream(NamedTuple):
+    """A teacher that can be asked: with its key, and the fingerprint of the account behind it."""
+
+    teacher: Teacher
+    secret: str
+    account: str
+
+
+class Admission:
+    """Decides, and holds money. One per worker."""
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        locks: Path,
+        upstreams: Callable[[], Mapping[str, Upstream]],
+        caps: Callable[[str, str], dict[str, Decimal]],
+    ) -> None:
+        self._recorder, self._locks, self._load, self._caps = recorder, locks, upstreams, caps
+        self._purses: dict[tuple[str, str], Purse] = {}
+        self._decided: dict[tuple[str, Use, str], StampSet] = {}
+        self._upstreams: Mapping[str, Upstream] = {}
+
+    def reload(self) -> None:
+        """Forget what was decided, and load the teachers anew."""
+        self._decided.clear()
+        self._upstreams = self._load()
+
+    def upstream(self, name: str) -> Upstream:
+        """A teacher by its registered name."""
+        return self._upstreams[name]
+
+    def models(self, key: GatewayKey, kind: TeacherKind) -> list[str]:
+        """The models that a key may ask in a dialect."""
+        return sorted({found.teacher.model for found in self._allowed(key, kind)})
+
+    def admit(
+        self, key: GatewayKey, endpoint: Endpoint, request: Request, body: bytes, purpose: str, call: str
+    ) -> Admitted:
+        """Raises Refused with what the client is told."""
+        teacher = self._teacher(key, endpoint.kind, request.model)
+        use = self._purpose(key, purpose)
+        if request.background:
+            raise Refused(
+                Refusal(400, "background_not_recorded", "Answers to background requests would not pass here.")
+            )
+        stamps = self._stamps(teacher, use)
+        if not is_metered(teacher) or not endpoint.billed:
+            return Admitted(teacher, use, stamps, Decimal(0), "", None)
+        worst = self._worst_case(teacher, endpoint, request, body)
+        purse = self._purse(key, teacher)
+        try:
+            lease = purse.reserve([(call, worst)])
+        except BudgetReached as failure:
+            raise Refused(Refusal(402, "budget_reached", f"{failure}")) from failure
+        except TeacherContradiction as failure:
+            raise Refused(Refusal(402, "bound_broken", f"{failure}")) from failure
+        return Admitted(teacher, use, stamps, worst, lease, purse)
+
+    def close(self) -> None:
+        """Return every lease."""
+        for purse in self._purses.values():
+            purse.close()
+
+    def _allowed(self, key: GatewayKey, kind: TeacherKind) -> list[Upstream]:
+        return [
+            found
+            for found in self._upstreams.values()
+            if found.teacher.kind is kind
+            and (not key.teachers or found.teacher.name in key.teachers)
+            and (key.budget or not is_metered(found.teacher))
+        ]
+
+    def _teacher(self, key: GatewayKey, kind: TeacherKind, model: str) -> Teacher:
+        found = [upstream.teacher for upstream in self._allowed(key, kind) if upstream.teacher.model == model]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            names = ", ".join(sorted(teacher.name for teacher in found))
+            raise Refused(
+                Refusal(400, "model_ambiguous", f"Several teachers are {model!r} ({names}); scope the key to one.")
+            )
+        known = ", ".join(self.models(key, kind)) or "none"
+        raise Refused(
+            Refusal(404, "model_not_allowed", f"This key may not ask {model[:200]!r} here; it may ask: {known}.")
+        )
+
+    def _purpose(self, key: GatewayKey, purpose: str) -> Use:
+        if not purpose:
+            return key.uses[0]
+        if purpose in key.uses:
+            return Use(purpose)
+        uses = ", ".join(key.uses)
+        raise Refused(Refusal(403, "use_not_allowed", f"This key is for {uses}, not for {purpose[:80]!r}."))
+
+    def _stamps(self, teacher: Teacher, use: Use) -> StampSet:
+        """The stamps of today's answers, once policy has allowed them."""
+        day = now()[:10]
+        known = self._decided.get((teacher.name, use, day))
+        if known is not None:
+            return known
+        account = self._upstreams[teacher.name].account
+        by_teacher = self._recorder.stamps_of(teacher, purpose=use, account=account)
+        by_client = Stamp(origin=Origin.PROMPT_SEED, terms=(OWN_TERMS,), day=day, grade=Grade.DECLARED)
+        stamps = stamp_set([*by_teacher, by_client])
+        try:
+            self._recorder.decide(f"teacher {teacher.name}", stamps.stamps, (Use.STORE, use))
+        except PolicyRefusal as failure:
+            raise Refused(Refusal(403, "policy_refusal", f"{failure} {failure.next_step}")) from failure
+        self._recorder.intern([stamps], {})
+        self._decided[teacher.name, use, day] = stamps
+        return stamps
+
+    def _worst_case(self, teacher: Teacher, endpoint: Endpoint, request: Request, body: bytes) -> Decimal:
+        limit = limit_of(request, endpoint)
+        if limit is None:
+            raise Refused(Refusal(400, "max_tokens_required", f"{endpoint.limit} is required: this model costs money."))
+        given: dict[str, Any] = msgspec.json.decode(body)
+        item = next((name for name in _REMEMBERED if given.get(name)), "") or unpriced(given)
+        if item:
+            raise Refused(
+                Refusal(400, "unpriced", f"{item} has no price by the token, so what it costs is not bounded.")
+            )
+        return worst_case_of_request(teacher, len(body), limit, answers_of(request))
+
+    def _purse(self, key: GatewayKey, teacher: Teacher) -> Purse:
+        known = self._purses.get((key.id, teacher.name))
+        if known is None:
+            try:
+                caps = {f"key:{key.id}": Decimal(key.budget)} | self._caps(teacher.name, key.project)
+            except StillhouseError as failure:
+                raise Refused(Refusal(503, "configuration", f"{failure}")) from failure
+            known = self._purses[key.id, teacher.name] = Purse(self._recorder, self._locks, caps)
+        return known

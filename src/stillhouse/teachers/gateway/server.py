@@ -1,0 +1,251 @@
+"""Take calls in: who asks, what for, has it been bought already? Then ``carry`` carries it.
+
+Covered: keys that open nothing, requests that are too large or too slow, a second call under the same idempotency key, a log
+that cannot be written. Not covered: TLS (put a reverse proxy in front where clients are on other machines).
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import aiohttp
+import msgspec
+from aiohttp import web
+
+from stillhouse.canon import digest_bytes
+from stillhouse.errors import StillhouseError
+from stillhouse.ledger import queries
+from stillhouse.nouns import Durability, GatewayKey, Outcome, TeacherKind
+from stillhouse.recorder import Recorder
+from stillhouse.teachers.gateway.admission import Admission, Refused
+from stillhouse.teachers.gateway.carry import PURPOSE_HEADER, Carried, Carrier, refuse
+from stillhouse.teachers.gateway.counters import Counters
+from stillhouse.teachers.gateway.dialects import (
+    ENDPOINTS,
+    MODELS,
+    Endpoint,
+    Refusal,
+    Request,
+    models_body,
+)
+from stillhouse.teachers.gateway.journal import Journal, as_bytes, as_text, new_call
+from stillhouse.teachers.gateway.keys import Keyring
+from stillhouse.teachers.gateway.memory import Share
+from stillhouse.teachers.http import Dialect
+
+LARGEST_REQUEST = 32 << 20
+_BODY_SECONDS = 60.0
+_CONNECT_SECONDS = 10.0
+_LONGEST_CALL_SECONDS = 3600.0
+_LONGEST_IDEMPOTENCY_KEY = 255
+_decode_request = msgspec.json.Decoder(Request).decode
+
+
+class GatewayOptions(NamedTuple):
+    """``stall_seconds`` is the silence after which a teacher is left."""
+
+    durability: Durability = Durability.KILL
+    stall_seconds: float = 300.0
+
+
+class Gateway:
+    """Handles calls. One per worker process."""
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        keyring: Keyring,
+        admission: Admission,
+        dialects: Mapping[TeacherKind, Dialect],
+        counters: Counters,
+        options: GatewayOptions,
+    ) -> None:
+        self._recorder, self._keyring, self._admission = recorder, keyring, admission
+        self._counters, self._options = counters, options
+        self._carrier = Carrier(admission, keyring, dialects, counters, self.reload)
+        self._reloading = asyncio.Lock()
+        self._same: dict[tuple[str, str], asyncio.Future[None]] = {}
+        self._finishing: set[asyncio.Future[web.StreamResponse]] = set()
+
+    async def start(self) -> None:
+        """Open what needs the event loop, and load keys and teachers."""
+        timeout = aiohttp.ClientTimeout(
+            total=_LONGEST_CALL_SECONDS, sock_connect=_CONNECT_SECONDS, sock_read=self._options.stall_seconds
+        )
+        self._carrier.session = aiohttp.ClientSession(
+            timeout=timeout,
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60),
+            trust_env=False,
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=("User-Agent", "Accept", "Content-Type"),
+        )
+        await self.reload()
+        self._counters.set("in_flight", 0)
+        self._counters.set("ready", 1)
+
+    def drain(self) -> None:
+        """From now on, what is cut is cut by the gateway."""
+        self._carrier.draining = True
+        self._counters.set("ready", 0)
+
+    async def close(self, seconds: float) -> None:
+        """Wait for answers that are still being recorded, but no longer than this; then let go of everything."""
+        if self._finishing:
+            await asyncio.wait(self._finishing, timeout=seconds)
+        for task in self._finishing:
+            task.cancel()
+        if self._carrier.session is not None:
+            await self._carrier.session.close()
+        self._admission.close()
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """One request of a client. Whatever happens, it gets an answer in its own dialect, or the connection is cut."""
+        kind = _kind_of(request)
+        try:
+            if self._keyring.stale():
+                await self.reload()
+            return await self._handle(request, kind)
+        except Refused as refused:
+            self._counters.add("refused_by_gateway_total")
+            return refuse(kind, refused.refusal)
+        except StillhouseError as failure:
+            self._counters.add("cut_total")
+            return refuse(kind, Refusal(503, "not_recorded", f"Nothing passes that is not written down. {failure}"))
+
+    async def _handle(self, request: web.BaseRequest, kind: TeacherKind) -> web.StreamResponse:
+        key = self._authenticate(request)
+        path = request.rel_url.raw_path
+        if path == MODELS and request.method == "GET":
+            body = models_body(kind, self._admission.models(key, kind))
+            return web.Response(body=body, content_type="application/json")
+        endpoint = ENDPOINTS.get(path)
+        if endpoint is None or request.method != "POST":
+            served = ", ".join(("GET " + MODELS, *(f"POST {name}" for name in ENDPOINTS)))
+            raise Refused(Refusal(404, "not_served", f"This gateway serves {served}."))
+        async with self._carrier.memory.growing() as memory:
+            return await self._call(request, key, endpoint, await self._body(request, memory))
+
+    def _authenticate(self, request: web.BaseRequest) -> GatewayKey:
+        address = str(request.remote or "")
+        wait = self._keyring.must_wait(address)
+        if wait:
+            raise Refused(Refusal(429, "too_many_guesses", f"Too many keys that open nothing; wait {wait:.0f} s."))
+        given = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
+        key = self._keyring.find(given or request.headers.get("x-api-key", ""))
+        if key is None:
+            self._keyring.guessed(address)
+            self._counters.add("bad_keys_total")
+            raise Refused(Refusal(401, "invalid_api_key", "This key opens nothing here, or not any more."))
+        return key
+
+    async def _body(self, request: web.BaseRequest, memory: Share) -> bytes:
+        """The whole request, within limits of size, time and memory."""
+        too_large = Refused(Refusal(413, "too_large", f"A request may have {LARGEST_REQUEST >> 20} MiB."))
+        if (request.content_length or 0) > LARGEST_REQUEST:
+            raise too_large
+        pieces: list[bytes] = []
+        try:
+            async with asyncio.timeout(_BODY_SECONDS):
+                async for piece in request.content.iter_any():
+                    if memory.take(len(piece)) > LARGEST_REQUEST:
+                        raise too_large
+                    pieces.append(piece)
+        except TimeoutError:
+            raise Refused(Refusal(408, "too_slow", f"The request did not come within {_BODY_SECONDS:.0f} s.")) from None
+        except (OSError, aiohttp.ClientError, web.RequestPayloadError) as failure:
+            raise Refused(Refusal(400, "broken_off", f"The request broke off: {failure}.")) from failure
+        return b"".join(pieces)
+
+    async def _call(
+        self, request: web.BaseRequest, key: GatewayKey, endpoint: Endpoint, body: bytes
+    ) -> web.StreamResponse:
+        try:
+            asked = _decode_request(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as failure:
+            raise Refused(Refusal(400, "not_json", f"The body is not a request: {failure}.")) from failure
+        idempotency = request.headers.get("Idempotency-Key", "")
+        if not idempotency:
+            return await self._purchase(request, key, endpoint, asked, body, "")
+        if len(idempotency) > _LONGEST_IDEMPOTENCY_KEY:
+            raise Refused(Refusal(400, "idempotency_key_too_long", "An Idempotency-Key may have 255 characters."))
+        while (pending := self._same.get((key.id, idempotency))) is not None:
+            await asyncio.shield(pending)  # the same call is under way: its answer will do for both
+        done = self._same[key.id, idempotency] = asyncio.get_running_loop().create_future()
+        try:
+            earlier = await asyncio.to_thread(self._earlier, key, idempotency, body)
+            if earlier is not None:
+                return earlier
+            return await self._purchase(request, key, endpoint, asked, body, idempotency)
+        finally:
+            del self._same[key.id, idempotency]
+            done.set_result(None)
+
+    def _earlier(self, key: GatewayKey, idempotency: str, body: bytes) -> web.Response | None:
+        """The answer that was bought under this idempotency key. Raises Refused where there is none, and may be none."""
+        self._recorder.refresh()
+        earlier = queries.earlier_call(self._recorder.ledger, key.id, idempotency)
+        if earlier is None:
+            return None
+        if earlier.request != digest_bytes(as_text(body)[0].encode()):
+            raise Refused(Refusal(422, "idempotency_key_reused", "This Idempotency-Key stood for another request."))
+        if earlier.outcome != Outcome.ANSWERED:
+            how = earlier.outcome or "no end was seen"
+            raise Refused(
+                Refusal(409, "unsettled", f"Under this Idempotency-Key a call was made whose answer is lost ({how}); "
+                "it may have been billed. Use another key to buy it again.")
+            )  # fmt: skip
+        self._counters.add("replayed_total")
+        headers = {"Content-Type": earlier.kind, "x-stillhouse-replayed": earlier.call}
+        return web.Response(status=earlier.status, body=as_bytes(earlier.body, earlier.base64), headers=headers)
+
+    async def _purchase(
+        self,
+        request: web.BaseRequest,
+        key: GatewayKey,
+        endpoint: Endpoint,
+        asked: Request,
+        body: bytes,
+        idempotency: str,
+    ) -> web.StreamResponse:
+        """Admit, write down, send, write down, pass on."""
+        started, call = time.monotonic(), new_call()
+        admitted = self._admission.admit(key, endpoint, asked, body, request.headers.get(PURPOSE_HEADER, ""), call)
+        journal = Journal(self._recorder, self._options.durability, key, admitted, call, endpoint.billed)
+        try:
+            await journal.received(request.rel_url.raw_path, body, idempotency)
+        except BaseException:
+            if admitted.purse is not None:
+                admitted.purse.keep(call)  # it may stand in the log, where it is charged
+            raise
+        self._counters.add("calls_total")
+        self._counters.add("request_bytes_total", len(body))
+        self._counters.add("in_flight")
+        carried = Carried(self._carrier, request, key, endpoint, admitted, journal, idempotency, started)
+        if asked.stream:
+            return await carried.run(body)
+        # What is not a stream is bought whole, so it is read and written down whole, whoever still waits for it.
+        whole = asyncio.ensure_future(carried.run(body))
+        self._finishing.add(whole)
+        whole.add_done_callback(self._finishing.discard)
+        return await asyncio.shield(whole)
+
+    async def reload(self) -> None:
+        """Load keys and teachers anew; whoever comes meanwhile waits, so that a revoked key opens nothing."""
+        async with self._reloading:
+            if self._keyring.stale():
+                await asyncio.to_thread(self._load)
+
+    def _load(self) -> None:
+        self._recorder.refresh()
+        self._keyring.reload()
+        self._admission.reload()
+
+
+def _kind_of(request: web.BaseRequest) -> TeacherKind:
+    """The dialect that a client speaks, by the path, or by the header that only one of them has."""
+    endpoint = ENDPOINTS.get(request.rel_url.raw_path)
+    if endpoint is not None:
+        return endpoint.kind
+    return TeacherKind.ANTHROPIC if "anthropic-version" in request.headers else TeacherKind.OPENAI
