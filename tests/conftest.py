@@ -117,6 +117,47 @@ def home(cli: Cli) -> Cli:
     return cli
 
 
+class RunningGateway:
+    """``stillhouse gateway serve`` in processes of its own, until the test ends."""
+
+    def __init__(self, cli: Cli, *words: str, **environment: str) -> None:
+        self.cli = cli
+        self.process = cli.start(
+            "gateway", "serve", "--port", "0", "--ops-port", "0", "--workers", "1", "--json", *words, **environment
+        )
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        if not line:
+            raise AssertionError(self.process.communicate()[1].decode())
+        said = json.loads(line)
+        self.url, self.ops = said["url"], said["ops"]
+
+    def key(self, name: str = "me", *words: str) -> str:
+        more = words or ("--project", "p", "--use", "train")
+        return str(self.cli("gateway", "key", "add", name, *more, "--json").json["secret"])
+
+    def ended(self) -> tuple[int, str]:
+        """Ask it to end; returns its exit code and what it said."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        _, err = self.process.communicate(timeout=120)
+        return self.process.returncode, err.decode(errors="replace")
+
+
+@pytest.fixture
+def gateway(home: Cli) -> Iterator[Callable[..., RunningGateway]]:
+    running: list[RunningGateway] = []
+
+    def start(*words: str, **environment: str) -> RunningGateway:
+        running.append(RunningGateway(home, *words, **environment))
+        return running[-1]
+
+    yield start
+    for each in running:
+        _, err = each.ended()
+        assert "Traceback" not in err, err
+
+
 @pytest.fixture
 def serve() -> Iterator[Callable[..., Server]]:
     servers: list[Server] = []

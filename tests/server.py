@@ -13,7 +13,7 @@ Answer = Callable[["Server", dict[str, Any]], Awaitable[web.StreamResponse]]
 
 
 def prompt_of(body: dict[str, Any]) -> str:
-    return body["messages"][-1]["content"]
+    return str(body.get("messages", [{"content": body.get("input") or body.get("prompt")}])[-1]["content"])
 
 
 def code_answer(body: dict[str, Any]) -> str:
@@ -40,6 +40,8 @@ class Server:
         self.answered: Counter[tuple[str, int]] = Counter()
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
+        self.paths: list[str] = []
+        self.bodies: list[bytes] = []
         self.in_flight = self.most_in_flight = 0
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
@@ -66,7 +68,9 @@ class Server:
         self._loop.close()
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        body = json.loads(await request.read())
+        self.bodies.append(await request.read())
+        self.request, body = request, json.loads(self.bodies[-1])
+        self.paths.append(request.path_qs)
         self.transport = request.transport
         self.requests.append(body)
         self.headers.append(dict(request.headers))

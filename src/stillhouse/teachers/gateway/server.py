@@ -6,7 +6,7 @@ that cannot be written. Not covered: TLS (put a reverse proxy in front where cli
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import NamedTuple
 
 import aiohttp
@@ -172,7 +172,21 @@ class Gateway:
             raise Refused(Refusal(400, "idempotency_key_too_long", "An Idempotency-Key may have 255 characters."))
         while (pending := self._same.get((key.id, idempotency))) is not None:
             await asyncio.shield(pending)  # the same call is under way: its answer will do for both
-        done = self._same[key.id, idempotency] = asyncio.get_running_loop().create_future()
+        self._same[key.id, idempotency] = done = asyncio.get_running_loop().create_future()
+        once = self._once(request, key, endpoint, asked, body, idempotency, done)
+        return await (once if asked.stream else self._kept(once))
+
+    async def _once(
+        self,
+        request: web.BaseRequest,
+        key: GatewayKey,
+        endpoint: Endpoint,
+        asked: Request,
+        body: bytes,
+        idempotency: str,
+        done: asyncio.Future[None],
+    ) -> web.StreamResponse:
+        """The call that goes by an idempotency key: bought once, whoever asks meanwhile or later."""
         try:
             earlier = await asyncio.to_thread(self._earlier, key, idempotency, body)
             if earlier is not None:
@@ -181,6 +195,13 @@ class Gateway:
         finally:
             del self._same[key.id, idempotency]
             done.set_result(None)
+
+    async def _kept(self, call: Coroutine[object, object, web.StreamResponse]) -> web.StreamResponse:
+        """What is not a stream is bought whole, so it is read and written down whole, whoever still waits for it."""
+        whole = asyncio.ensure_future(call)
+        self._finishing.add(whole)
+        whole.add_done_callback(self._finishing.discard)
+        return await asyncio.shield(whole)
 
     def _earlier(self, key: GatewayKey, idempotency: str, body: bytes) -> web.Response | None:
         """The answer that was bought under this idempotency key. Raises Refused where there is none, and may be none."""
@@ -225,11 +246,7 @@ class Gateway:
         carried = Carried(self._carrier, request, key, endpoint, admitted, journal, idempotency, started)
         if asked.stream:
             return await carried.run(body)
-        # What is not a stream is bought whole, so it is read and written down whole, whoever still waits for it.
-        whole = asyncio.ensure_future(carried.run(body))
-        self._finishing.add(whole)
-        whole.add_done_callback(self._finishing.discard)
-        return await asyncio.shield(whole)
+        return await self._kept(carried.run(body))
 
     async def reload(self) -> None:
         """Load keys and teachers anew; whoever comes meanwhile waits, so that a revoked key opens nothing."""
