@@ -6,6 +6,7 @@ replaced; where the watcher dies, its workers drain and end.
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -83,6 +84,7 @@ async def _work(app: App, listening: int, counters: Counters, stall_seconds: flo
         keepalive_timeout=_IDLE_SECONDS,
         access_log=None,
         auto_decompress=False,
+        logger=_silent(),
     )
     runner = web.ServerRunner(server, shutdown_timeout=DRAIN_SECONDS)
     await runner.setup()
@@ -97,6 +99,14 @@ async def _work(app: App, listening: int, counters: Counters, stall_seconds: flo
     gateway.drain()
     await runner.cleanup()
     await gateway.close(DRAIN_SECONDS)
+
+
+def _silent() -> logging.Logger:
+    """What the HTTP library would say of every malformed request is for nobody; what goes wrong here is said by the gateway."""
+    logger = logging.getLogger("stillhouse.gateway.http")
+    logger.addHandler(logging.NullHandler())
+    logger.propagate = False
+    return logger
 
 
 class _Worker:

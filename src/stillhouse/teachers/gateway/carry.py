@@ -106,6 +106,10 @@ class Carrier:
         self._counters.added(seconds)
 
 
+class _ClientGone(Exception):
+    """There is nobody to pass anything on to."""
+
+
 class Carried:
     """One call that was admitted and written down, until its end is."""
 
@@ -186,8 +190,8 @@ class Carried:
             async with self._carrier.memory.holding(len(body)):
                 await response.prepare(self._request)
                 for start in range(0, len(body), _SENT_AT_ONCE):
-                    await asyncio.wait_for(response.write(body[start : start + _SENT_AT_ONCE]), _WRITE_SECONDS)
-        except (TimeoutError, OSError):
+                    await self._pass(response, body[start : start + _SENT_AT_ONCE])
+        except (_ClientGone, OSError):
             if self._request.transport is not None:
                 self._request.transport.abort()
         return response
@@ -225,7 +229,7 @@ class Carried:
                     self._carrier.added(time.monotonic() - self._started - self._waited)
                     await response.prepare(self._request)
                     started = True
-                await asyncio.wait_for(response.write(passed), _WRITE_SECONDS)
+                await self._pass(response, passed)
                 if self._carrier.keyring.stale():
                     await self._carrier.reload_keys()
                 if not self._carrier.keyring.holds(self._key):
@@ -235,14 +239,14 @@ class Carried:
                 await self._journal.chunk(rest)
                 reader.feed(rest)
                 kept += [rest] if self._idempotency else []
+        except _ClientGone as gone:
+            return await self._cut(response, End(Outcome.CANCELLED, 200, str(gone), kind), started)
         except (aiohttp.ClientError, OSError) as failure:
-            if isinstance(failure, ConnectionResetError) and self._client_gone():
-                return await self._cut(response, End(Outcome.CANCELLED, 200, "the client went away", kind), started)
             reason = f"the teacher broke off within its stream ({self._clean(str(failure) or type(failure).__name__)})"
             return await self._cut(response, End(Outcome.UPSTREAM_DIED, 200, reason, kind), started)
         except TimeoutError:
-            reason = "the teacher said nothing, or the client took nothing, for too long"
-            return await self._cut(response, End(Outcome.CUT, 200, reason, kind), started)
+            reason = "the teacher said nothing for too long"
+            return await self._cut(response, End(Outcome.UPSTREAM_DIED, 200, reason, kind), started)
         except StillhouseError as failure:
             return await self._cut(
                 response, End(Outcome.CUT, 200, f"it could not be written down: {failure}", kind), started
@@ -298,9 +302,14 @@ class Carried:
             await self._journal.failed(end)
         self._carrier.count(end.outcome, self._size, end.redacted)
 
-    def _client_gone(self) -> bool:
-        transport = self._request.transport
-        return transport is None or transport.is_closing()
+    async def _pass(self, response: web.StreamResponse, data: bytes) -> None:
+        """Hand a piece to the client, who may be slow but must take something."""
+        try:
+            await asyncio.wait_for(response.write(data), _WRITE_SECONDS)
+        except TimeoutError:
+            raise _ClientGone(f"the client took nothing for {_WRITE_SECONDS:.0f} s") from None
+        except (aiohttp.ClientError, OSError):
+            raise _ClientGone("the client went away") from None
 
     def _clean(self, text: str) -> str:
         return self._redactor.whole(text.encode()).decode("utf-8", "replace")

@@ -5,6 +5,7 @@ that cannot be written. Not covered: TLS (put a reverse proxy in front where cli
 """
 
 import asyncio
+import sys
 import time
 from collections.abc import Coroutine, Mapping
 from typing import NamedTuple
@@ -113,6 +114,10 @@ class Gateway:
         except StillhouseError as failure:
             self._counters.add("cut_total")
             return refuse(kind, Refusal(503, "not_recorded", f"Nothing passes that is not written down. {failure}"))
+        except Exception as failure:
+            self._counters.add("cut_total")
+            sys.stderr.write(f"gateway: a call failed here: {type(failure).__name__}: {failure}\n")
+            return refuse(kind, Refusal(500, "gateway_failed", "The gateway failed; its own output says how."))
 
     async def _handle(self, request: web.BaseRequest, kind: TeacherKind) -> web.StreamResponse:
         key = self._authenticate(request)
