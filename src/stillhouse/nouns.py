@@ -56,7 +56,9 @@ class Use(StrEnum):
 
 
 class Stamp(msgspec.Struct, frozen=True, order=True):
-    """One origin of a record. ``model`` is a name or a weights digest; ``account`` a fingerprint, never a key."""
+    """One origin of a record. ``model`` is a name or a weights digest; ``account`` a fingerprint, never a key; ``provider`` who
+    stood in between, as an answer itself names them.
+    """
 
     origin: Origin
     lab: str = ""
@@ -68,6 +70,7 @@ class Stamp(msgspec.Struct, frozen=True, order=True):
     day: str = ""
     purpose: str = ""
     grade: Grade = Grade.UNKNOWN
+    provider: str = ""
 
 
 class StampSet(msgspec.Struct, frozen=True):

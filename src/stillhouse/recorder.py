@@ -13,6 +13,8 @@ entry that names them, in the same write, so no reader meets an integer or a dig
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 
+import msgspec
+
 from stillhouse import facts
 from stillhouse.canon import digest_value, short_integer
 from stillhouse.errors import PolicyRefusal
@@ -48,8 +50,14 @@ def now() -> str:
 def stamp_set(stamps: Iterable[Stamp]) -> StampSet:
     """The interned form of some stamps: the same for the same members in any order."""
     members = tuple(sorted(set(stamps)))
-    digest = digest_value(members)
+    digest = digest_value([_identity(stamp) for stamp in members])
     return StampSet(short_integer(digest), digest, members)
+
+
+def _identity(stamp: Stamp) -> dict[str, object]:
+    """A stamp as its digest has it: what was added to stamps later is left out where it is empty."""
+    fields: dict[str, object] = msgspec.to_builtins(stamp)
+    return fields if stamp.provider else {name: value for name, value in fields.items() if name != "provider"}
 
 
 def prompt_digest(messages: Sequence[Message]) -> str:

@@ -1,12 +1,17 @@
-"""dataset list, show, export."""
+"""dataset list, show, export, import, inventory."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stillhouse.cli.options import Home, Json, opened
-from stillhouse.cli.output import emit, table
+from stillhouse.cli.options import Home, Json, PlanOnly, ProgressAs, opened
+from stillhouse.cli.output import Watch, emit, progress, table
+from stillhouse.nouns import Channel, Origin, Use
+
+if TYPE_CHECKING:
+    from stillhouse.datasets.corpora.inventory import Inventory
+    from stillhouse.datasets.corpora.origins import Declared
 
 commands = typer.Typer(help="Datasets: immutable versions, explained.", no_args_is_help=True)
 Label = Annotated[str, typer.Argument(help="NAME@VERSION, or NAME for the newest.", metavar="DATASET")]
@@ -53,3 +58,128 @@ def export(
     with opened(home) as app:
         rows = export_jsonl(app.objects, queries.dataset(app.ledger, label), target)
     emit({"file": str(target), "rows": rows}, as_json, f"{rows} rows written to {target}")
+
+
+OriginOption = Annotated[Origin, typer.Option("--origin", help="Who or what wrote the answers, where rows do not say.")]
+LabOption = Annotated[str, typer.Option("--lab", help="Whose model it was, where rows do not say.")]
+ModelOption = Annotated[str, typer.Option("--model", help="Which model it was, where rows do not say.")]
+ChannelOption = Annotated[
+    Channel, typer.Option("--channel", help="By which way it was reached, where rows do not say.")
+]
+TermsOption = Annotated[
+    list[str] | None, typer.Option("--terms", help="Terms that bind the answers; repeat for several.")
+]
+PromptTermsOption = Annotated[list[str] | None, typer.Option("--prompt-terms", help="Terms that bind the prompts.")]
+DayOption = Annotated[str, typer.Option("--day", help="When it was collected, where rows do not say (YYYY-MM-DD).")]
+
+
+@commands.command("import")
+def import_corpus(
+    path: Annotated[
+        Path, typer.Argument(help="A file or a folder; docs/importing.md lists the shapes.", metavar="PATH")
+    ],
+    name: Annotated[str, typer.Option(help="The dataset's name.")],
+    use: Annotated[Use, typer.Option(help="What every row of the dataset must be allowed for.")] = Use.STORE,
+    origin: OriginOption = Origin.UNKNOWN,
+    lab: LabOption = "",
+    model: ModelOption = "",
+    channel: ChannelOption = Channel.UNKNOWN,
+    terms: TermsOption = None,
+    prompt_terms: PromptTermsOption = None,
+    day: DayOption = "",
+    home: Home = None,
+    as_json: Json = False,
+    plan: PlanOnly = False,
+    watch: ProgressAs = Watch.AUTO,
+) -> None:
+    """Read in what others collected. Rows carry *declared* stamps: what they say of themselves, then what is said here."""
+    from stillhouse.app.corpora import execute_import, plan_import
+    from stillhouse.cli.run import describe_plan
+    from stillhouse.errors import UsageError
+
+    if not name or any(letter in name for letter in "@/\\ \n"):
+        raise UsageError("--name must be one word without @, / or spaces.")
+    declared = _declared(origin, lab, model, channel, terms, prompt_terms, day)
+    with opened(home) as app:
+        planned = plan_import(app, path, name, use, declared, progress(watch))
+        if plan:
+            emit(planned.plan, as_json, describe_plan(planned.plan))
+            return
+        dataset = execute_import(app, path, name, use, declared, planned, progress(watch))
+    found = planned.inventory
+    value = {
+        "dataset": dataset.label,
+        "rows": dataset.rows,
+        "read": found.rows,
+        "skipped": found.skipped,
+        "unknown": found.unknown.rows,
+        "content_digest": dataset.content_digest,
+    }
+    emit(value, as_json, "\n".join(f"{key:15} {content}" for key, content in value.items()))
+
+
+@commands.command()
+def inventory(
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="A file, a folder or a dataset; nothing: every answer in the home.", metavar="[PATH|DATASET]"
+        ),
+    ] = "",
+    origin: OriginOption = Origin.UNKNOWN,
+    lab: LabOption = "",
+    model: ModelOption = "",
+    channel: ChannelOption = Channel.UNKNOWN,
+    terms: TermsOption = None,
+    prompt_terms: PromptTermsOption = None,
+    day: DayOption = "",
+    home: Home = None,
+    as_json: Json = False,
+    watch: ProgressAs = Watch.AUTO,
+) -> None:
+    """What is in a corpus, by origin, channel and decision; the unknown part; and what to find out first. Writes nothing."""
+    from stillhouse.app.corpora import inventory_of_files, inventory_of_home
+    from stillhouse.datasets.corpora.files import files_of
+
+    with opened(home) as app:
+        if what and Path(what).exists():
+            declared = _declared(origin, lab, model, channel, terms, prompt_terms, day)
+            found = inventory_of_files(app, files_of(Path(what)), declared, progress(watch))
+        else:
+            found = inventory_of_home(app, what)
+    emit(found, as_json, _inventory_text(found))
+
+
+def _declared(
+    origin: Origin,
+    lab: str,
+    model: str,
+    channel: Channel,
+    terms: list[str] | None,
+    prompt_terms: list[str] | None,
+    day: str,
+) -> "Declared":
+    from stillhouse.datasets.corpora.origins import Declared
+
+    return Declared(origin, lab, model, channel, tuple(terms or ()), day, tuple(prompt_terms or ()))
+
+
+def _inventory_text(found: "Inventory") -> str:
+    parts = [f"{found.rows} rows; of {found.unknown.rows} ({found.unknown.share:.1%}) not even the origin is known"]
+    parts += [f"skipped: {count} rows {reason}" for reason, count in found.skipped.items()]
+    shares = (
+        ("origin", found.by_origin),
+        ("lab", found.by_lab),
+        ("channel", found.by_channel),
+        ("through", found.by_provider),
+    )
+    for heading, group in shares:
+        rows = [[share.what, share.rows, f"{share.share:.1%}"] for share in group]
+        parts.append(table([heading, "rows", "share"], rows))
+    uses = [[use, *(f"{share.rows} {share.what}" for share in group)] for use, group in found.by_decision.items()]
+    parts.append(table(["use", "decision", ""], [[*row, ""][:3] for row in uses]))
+    queue = [[t.rows, f"{t.share:.1%}", t.origin, ", ".join(t.missing), t.reason] for t in found.triage[:20]]
+    parts.append(
+        table(["rows", "share", "find out first", "what is missing", "why it matters"], queue) if queue else ""
+    )
+    return "\n".join(parts)

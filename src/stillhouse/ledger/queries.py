@@ -127,6 +127,13 @@ def answered(ledger: Ledger, keys: Iterable[str]) -> set[str]:
     return found
 
 
+def answers_by_stamps(ledger: Ledger) -> dict[int, int]:
+    """How many answers carry each stamp set."""
+    answers = schema.answers
+    query = select(answers.c.stamps, func.count(func.distinct(answers.c.key)).label("rows")).group_by(answers.c.stamps)
+    return {int(row.stamps): int(row.rows) for row in _all(ledger, query)}
+
+
 def verdicts(ledger: Ledger, keys: Iterable[str]) -> dict[tuple[str, str], Verdict]:
     """Verdicts by (key, judge)."""
     found: dict[tuple[str, str], Verdict] = {}

@@ -9,6 +9,7 @@ import msgspec
 
 from stillhouse.errors import TeacherContradiction
 from stillhouse.nouns import Channel, Teacher
+from stillhouse.policy.registry import document_id, registry
 
 
 class KnownHost(msgspec.Struct, frozen=True):
@@ -29,9 +30,18 @@ class KnownWeights(msgspec.Struct, frozen=True):
     terms: str
 
 
+class KnownLab(msgspec.Struct, frozen=True):
+    """How a lab's models are called: ``owner/model``, or names that begin so."""
+
+    name: str
+    owners: tuple[str, ...]
+    prefixes: tuple[str, ...] = ()
+
+
 class _Known(msgspec.Struct, frozen=True):
     host: list[KnownHost]
     weights: list[KnownWeights]
+    lab: list[KnownLab]
 
 
 @functools.cache
@@ -47,6 +57,37 @@ def known_host(base_url: str) -> KnownHost | None:
         if host == known.host.lstrip(".") or (known.host.startswith(".") and host.endswith(known.host)):
             return known
     return None
+
+
+def known_provider(name: str) -> KnownHost | None:
+    """What is known of a provider by its name: how a host is called, or whose it is."""
+    plain = "".join(letter for letter in name.lower() if letter.isalnum())
+    for known in _known().host:
+        parts = known.host.lstrip(".").split(".")
+        if plain and (plain == known.lab or plain in parts):
+            return known
+    return None
+
+
+def lab_of_model(model: str) -> str:
+    """Whose model that is, by its name; empty where the name does not say."""
+    name = model.lower()
+    owner = name.partition("/")[0] if "/" in name else ""
+    labs = _known().lab
+    for lab in labs:
+        if owner in lab.owners or (not owner and any(name.startswith(prefix) for prefix in lab.prefixes)):
+            return lab.name
+    return owner
+
+
+def documents_of(known: KnownHost) -> tuple[str, ...]:
+    """The documents that bind whoever uses a host: a service's commercial terms where it has them, else all of its own."""
+    found: list[str] = []
+    for service in known.services:
+        documents = {version.document for version in registry() if version.service == service}
+        own = {"Commercial Terms"} & documents or documents
+        found += sorted(document_id(service, document) for document in own)
+    return tuple(found)
 
 
 def known_weights(digest: str) -> KnownWeights | None:

@@ -1,0 +1,209 @@
+"""Import what others collected, and take stock of any corpus: a folder, a file, a dataset, or everything in the home."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from stillhouse import facts
+from stillhouse.app.home import App
+from stillhouse.app.progress import Progress
+from stillhouse.canon import digest_value
+from stillhouse.datasets.corpora.files import files_of, rows_of
+from stillhouse.datasets.corpora.inventory import Inventory, take_inventory
+from stillhouse.datasets.corpora.origins import Declared, stamps_of
+from stillhouse.datasets.corpora.shapes import Said, Skipped, read_row
+from stillhouse.datasets.form import ALLOWED, DISTINCT, Candidate, form, protect
+from stillhouse.datasets.store import write_version
+from stillhouse.errors import PromptsError, TeacherContradiction
+from stillhouse.ledger import queries
+from stillhouse.nouns import Channel, DatasetVersion, Plan, StampSet, Task, Use, Verdict, VerdictStatus
+from stillhouse.plans.plan import executing, make_plan
+from stillhouse.policy.decide import decide_set
+from stillhouse.recorder import now, prompt_digest
+
+# Few enough to keep an entry of the log small, enough to make a write worth while.
+_ROWS_AT_ONCE = 200
+_UNJUDGED = Verdict(VerdictStatus.NOT_JUDGED, "it was imported")
+
+
+class Read(NamedTuple):
+    """A row that was understood: what it says, its stamps, and the row itself."""
+
+    said: Said
+    stamps: StampSet
+    raw: str
+
+
+class Import(NamedTuple):
+    """A plan to import, and what was seen while it was made."""
+
+    plan: Plan
+    run: str
+    source: str
+    digest: str
+    inventory: Inventory
+    facts_digest: str
+
+
+def read_corpus(paths: Sequence[Path], declared: Declared, skipped: Counter[str]) -> Iterator[Read]:
+    """The rows of some files; what is not understood is counted by reason. Raises PromptsError, TeacherContradiction."""
+    for path in paths:
+        for row in rows_of(path):
+            said = read_row(row)
+            if isinstance(said, Skipped):
+                skipped[said.reason] += 1
+                continue
+            stamps = stamps_of(said, declared)
+            _check(said, stamps, declared)
+            yield Read(said, stamps, msgspec.json.encode(row, enc_hook=str).decode())
+
+
+def inventory_of_files(app: App, paths: Sequence[Path], declared: Declared, progress: Progress) -> Inventory:
+    """Take stock of a corpus that is not in the home; nothing is written."""
+    return _scan(app, paths, declared, progress)[0]
+
+
+def inventory_of_home(app: App, label: str) -> Inventory:
+    """Take stock of a dataset, or of every answer in the home where no dataset is named."""
+    sets = queries.stamp_sets(app.ledger)
+    if label:
+        counts = {int(id): rows for id, rows in queries.dataset(app.ledger, label).stamp_sets.items()}
+    else:
+        counts = queries.answers_by_stamps(app.ledger)
+    return take_inventory(counts, sets, app.settings.organisation, {})
+
+
+def plan_import(app: App, path: Path, name: str, use: Use, declared: Declared, progress: Progress) -> Import:
+    """What an import would bring. Raises PromptsError, TeacherContradiction, PolicyRefusal."""
+    files = files_of(path)
+    inventory, sets, shapes = _scan(app, files, declared, progress)
+    if not inventory.rows:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in inventory.skipped.items()) or "it is empty"
+        raise PromptsError(
+            f"{path} holds nothing to import: {reasons}.", next_step="docs/importing.md lists the shapes."
+        )
+    decisions = [decide_set(stamps.stamps, use, app.settings.organisation) for stamps in sets]
+    for stamps in sets:
+        app.recorder.decide(f"import {name}", stamps.stamps, (Use.STORE,))
+    digest = digest_value([name, [stamps.digest for stamps in sets], inventory.rows])
+    does = {
+        "dataset": name,
+        "from": str(path),
+        "shapes": dict(shapes),
+        "rows": inventory.rows,
+        "skipped": inventory.skipped,
+        "origins": {share.what: share.rows for share in inventory.by_origin},
+        "labs": {share.what: share.rows for share in inventory.by_lab},
+        "channels": {share.what: share.rows for share in inventory.by_channel},
+        f"may be used to {use}": {share.what: share.rows for share in inventory.by_decision[str(use)]},
+    }
+    run = f"import:{digest.partition(':')[2][:12]}"
+    plan = make_plan("import", run, does, list(dict.fromkeys(decisions)), Decimal(0), digest)
+    return Import(plan, run, str(path), digest, inventory, digest)
+
+
+def execute_import(
+    app: App, path: Path, name: str, use: Use, declared: Declared, planned: Import, progress: Progress
+) -> DatasetVersion:
+    """Write the rows down as answers of their declared origin, and form a dataset of them. Goes on where it was."""
+    skipped: Counter[str] = Counter()
+    with executing(app.recorder, planned.plan, planned.facts_digest) as result:
+        candidates: dict[str, Candidate] = {}
+        progress.start(f"import {path}", planned.inventory.rows)
+        group: list[Read] = []
+        seen = 0
+        for read in read_corpus(files_of(path), declared, skipped):
+            group.append(read)
+            seen += 1
+            if len(group) == _ROWS_AT_ONCE:
+                _write(app, planned.run, group, candidates)
+                progress.update(seen)
+                group = []
+        _write(app, planned.run, group, candidates)
+        imported = facts.CorpusImported(
+            at=now(), by=app.recorder.by, run=planned.run, source=planned.source, digest=planned.digest,
+            shape=", ".join(planned.plan.does["shapes"]), rows=seen, skipped=dict(skipped),
+        )  # fmt: skip
+        edge = {"parent": f"corpus:{Path(planned.source).name}", "child": f"run:{planned.run}", "kind": "imported in"}
+        app.recorder.record(imported, facts.Derived(at=now(), by=app.recorder.by, **edge))
+        app.recorder.refresh()
+        progress.finish(f"{len(candidates)} different rows of {seen}")
+        dataset = _form(app, name, use, planned.run, list(candidates.values()))
+        result.update({"dataset": dataset.label, "rows": dataset.rows, "content_digest": dataset.content_digest})
+    return dataset
+
+
+def _scan(
+    app: App, paths: Sequence[Path], declared: Declared, progress: Progress
+) -> tuple[Inventory, list[StampSet], Counter[str]]:
+    """One pass over the rows, keeping counts alone."""
+    progress.start("look at the rows", 0)
+    counts: Counter[int] = Counter()
+    sets: dict[int, StampSet] = {}
+    shapes: Counter[str] = Counter()
+    skipped: Counter[str] = Counter()
+    for number, read in enumerate(read_corpus(paths, declared, skipped), start=1):
+        counts[read.stamps.id] += 1
+        sets.setdefault(read.stamps.id, read.stamps)
+        shapes[read.said.shape] += 1
+        if number % _ROWS_AT_ONCE == 0:
+            progress.update(number)
+    progress.finish(f"{counts.total()} rows")
+    inventory = take_inventory(counts, sets, app.settings.organisation, skipped)
+    return inventory, sorted(sets.values(), key=lambda stamps: stamps.digest), shapes
+
+
+def _check(said: Said, stamps: StampSet, declared: Declared) -> None:
+    """A declaration that the row contradicts is refused, as it is for a teacher."""
+    named = next((stamp.channel for stamp in stamps.stamps if stamp.provider), None)
+    for_all = declared.channel
+    if (
+        named is not None
+        and for_all not in (Channel.UNKNOWN, Channel.PERSONAL)
+        and named not in (for_all, Channel.UNKNOWN)
+    ):
+        raise TeacherContradiction(
+            f"A row says that it came through {said.via} ({named}), but {for_all} was declared.",
+            next_step="Leave out --channel: what the rows say of themselves counts.",
+        )
+
+
+def _write(app: App, run: str, group: list[Read], candidates: dict[str, Candidate]) -> None:
+    """Prompts, stamps and answers of some rows in a few writes; what the log has is not written again."""
+    keyed = {}
+    for read in group:
+        prompt = prompt_digest(read.said.messages)
+        keyed[digest_value(["import", prompt, read.said.text, read.stamps.digest])] = (prompt, read)
+    app.recorder.intern(
+        [read.stamps for _, read in keyed.values()], {p: read.said.messages for p, read in keyed.values()}
+    )
+    known = queries.answered(app.ledger, keyed)
+    entries = []
+    for key, (prompt, read) in keyed.items():
+        said = read.said
+        task = Task(id=said.id or prompt.partition(":")[2][:16], messages=said.messages)
+        candidates.setdefault(key, Candidate(key, task, 0, said.text, "", said.finish, read.stamps.id, _UNJUDGED))
+        if key not in known:
+            entries.append(
+                facts.Answered(
+                    at=now(), by=app.recorder.by, run=run, teacher="", key=key, task=task.id, prompt=prompt, sample=0,
+                    stamps=read.stamps.id, text=said.text, finish=said.finish, usage=said.usage, cost_usd="0.000000",
+                    seconds=0.0, raw=read.raw,
+                )
+            )  # fmt: skip
+    if entries:
+        app.recorder.record(*entries)
+
+
+def _form(app: App, name: str, use: Use, run: str, candidates: list[Candidate]) -> DatasetVersion:
+    sets = queries.stamp_sets(app.ledger)
+    used = {candidate.stamps for candidate in candidates}
+    decisions = {id: decide_set(sets[id].stamps, use, app.settings.organisation) for id in used}
+    formed = form(candidates, protect((), ()), decisions, (DISTINCT, ALLOWED))
+    return write_version(
+        app.recorder, app.objects, name=name, run=run, recipe=digest_value([run, name, use]), formed=formed
+    )

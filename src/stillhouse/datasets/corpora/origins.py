@@ -1,0 +1,61 @@
+"""From what a row says of itself, and what the importer declares, to a stamp. Pure. What nobody says stays unknown."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from stillhouse.datasets.corpora.shapes import Said
+from stillhouse.nouns import Channel, Grade, Origin, Stamp, StampSet
+from stillhouse.policy.known import documents_of, known_provider, lab_of_model
+from stillhouse.recorder import stamp_set
+
+
+class Declared(NamedTuple):
+    """What the importer says of everything that a row does not say itself."""
+
+    origin: Origin = Origin.UNKNOWN
+    lab: str = ""
+    model: str = ""
+    channel: Channel = Channel.UNKNOWN
+    terms: tuple[str, ...] = ()
+    day: str = ""
+    prompt_terms: tuple[str, ...] = ()
+
+
+def stamp_of(said: Said, declared: Declared) -> Stamp:
+    """The stamp of a row's answer. What the row itself names wins over what is declared of all.
+
+    Through a known intermediary, its own terms bind, and those of the upstream provider where that is the lab itself. Who
+    only says a model's name has not said how it was reached.
+    """
+    model = said.model or declared.model
+    lab = (lab_of_model(said.model) if said.model else "") or declared.lab
+    reached = known_provider(said.via) if said.via else None
+    channel = reached.channel if reached else (Channel.UNKNOWN if said.via else declared.channel)
+    terms = list(declared.terms)
+    if reached is not None:
+        terms = list(documents_of(reached))
+        upstream = known_provider(said.provider) if said.provider else None
+        if upstream is not None and upstream.lab and upstream.lab == lab:
+            terms += documents_of(upstream)
+        terms += [term for term in declared.terms if term not in terms]
+    known = bool(model or lab)
+    origin = Origin.TEACHER if known and declared.origin is Origin.UNKNOWN else declared.origin
+    return Stamp(
+        origin=origin,
+        lab=lab,
+        model=model,
+        channel=channel,
+        terms=tuple(terms),
+        day=said.day or declared.day,
+        grade=Grade.DECLARED if origin is not Origin.UNKNOWN else Grade.UNKNOWN,
+        provider=" > ".join(part for part in (said.via, said.provider) if part),
+    )
+
+
+def stamps_of(said: Said, declared: Declared) -> StampSet:
+    """The stamp set of a row: its answer's, and its prompt's where something is declared of it."""
+    members: Iterable[Stamp] = [stamp_of(said, declared)]
+    if declared.prompt_terms:
+        prompt = Stamp(origin=Origin.PROMPT_SEED, terms=declared.prompt_terms, day=declared.day, grade=Grade.DECLARED)
+        members = [*members, prompt]
+    return stamp_set(members)
