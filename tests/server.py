@@ -56,7 +56,7 @@ class Server:
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
         app = web.Application(client_max_size=64 << 20)
-        app.router.add_post("/{path:.*}", self._handle)
+        app.router.add_route("*", "/{path:.*}", self._handle)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         self._loop.run_until_complete(self._runner.setup())
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
@@ -69,7 +69,8 @@ class Server:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         self.bodies.append(await request.read())
-        self.request, body = request, json.loads(self.bodies[-1])
+        is_json = request.content_type == "application/json"
+        self.request, body = request, json.loads(self.bodies[-1]) if is_json and self.bodies[-1] else {}
         self.paths.append(request.path_qs)
         self.transport = request.transport
         self.requests.append(body)

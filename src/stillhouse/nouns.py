@@ -106,7 +106,8 @@ class Teacher(msgspec.Struct, frozen=True, kw_only=True):
     """A registered teacher. Prices are USD per million tokens, as decimal text; empty means unmetered.
 
     ``weights_digest`` is of everything that makes its answers, ``tensors`` of the files that hold its weights alone.
-    ``hidden_tokens`` is the most that it bills for thinking beyond ``max_tokens``; ``prices_of`` says where prices are from.
+    ``hidden_tokens`` is the most that it bills for thinking beyond ``max_tokens``; ``prices_of`` says where prices are from,
+    ``batch_share`` which part of them it takes for calls in a batch (empty: all).
     """
 
     name: str
@@ -124,6 +125,7 @@ class Teacher(msgspec.Struct, frozen=True, kw_only=True):
     price_out: str = ""
     hidden_tokens: int = 0
     prices_of: str = ""
+    batch_share: str = ""
     grade: Grade = Grade.DECLARED
 
 

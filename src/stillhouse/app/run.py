@@ -20,6 +20,7 @@ from stillhouse.errors import BudgetReached, RecipeError, TeacherError
 from stillhouse.ledger import queries
 from stillhouse.ledger.queries import StoredAnswer
 from stillhouse.nouns import (
+    Ask,
     DatasetVersion,
     Message,
     Parameters,
@@ -30,6 +31,7 @@ from stillhouse.nouns import (
     Verdict,
     VerdictStatus,
 )
+from stillhouse.plans.money import Purse
 from stillhouse.plans.plan import executing, make_plan
 from stillhouse.policy.decide import OWN_TERMS, decide_set
 from stillhouse.settings.recipe import Recipe
@@ -37,11 +39,21 @@ from stillhouse.tasks.extract import code_of
 from stillhouse.tasks.judge import is_judged
 from stillhouse.tasks.suites import BUILT_IN, load_suite
 from stillhouse.teachers.anthropic import AnthropicDialect
-from stillhouse.teachers.client import TeacherClient
-from stillhouse.teachers.collect import Collected, Collection, CollectOptions, collect, plan_collection
-from stillhouse.teachers.http import HttpOptions, HttpTeacher
+from stillhouse.teachers.batch import Batches
+from stillhouse.teachers.client import Failure, Reply, TeacherClient
+from stillhouse.teachers.collect import (
+    Batched,
+    Collected,
+    Collection,
+    CollectOptions,
+    Scribe,
+    collect,
+    plan_collection,
+)
+from stillhouse.teachers.http import Dialect, HttpOptions, HttpTeacher
 from stillhouse.teachers.local import NO_ROOM, LocalTeacher
 from stillhouse.teachers.openai import OpenAIDialect
+from stillhouse.teachers.providers import AnthropicBatches, OpenAIBatches
 from stillhouse.teachers.questions import Accept
 from stillhouse.teachers.register import account_fingerprint, key_of
 from stillhouse.teachers.replay import ReplayTeacher
@@ -209,7 +221,7 @@ def _collect(
     try:
         collected = collect(
             app.recorder, client, prepared.teacher, prepared.collection, prepared.options, app.locks, on_progress,
-            accepting(judge if judged else None),
+            accepting(judge if judged else None), _batched(app, prepared, progress) if section.batch else None,
         )  # fmt: skip
     except BudgetReached as failure:
         reached = failure
@@ -226,9 +238,36 @@ def _collect(
     if collected.answers == 0 and reached is None:
         reason = max(collected.reasons, key=lambda key: collected.reasons[key], default="nothing was asked")
         advice = "Lower max_tokens, or use shorter prompts." if reason.startswith(NO_ROOM) else ""
+        if collected.unsettled and section.batch:
+            reason = f"{collected.unsettled} calls are in batches whose fate is not known yet"
         raise TeacherError(f"{prepared.teacher.name} gave no answer at all: {reason}.", next_step=advice)
     view.finish(collected)
     return collected, reached
+
+
+def _batched(app: App, prepared: Prepared, progress: Progress) -> Batched:
+    """What collects this recipe in batches. Raises RecipeError where the teacher has none."""
+    teacher = prepared.teacher
+    if teacher.kind not in (TeacherKind.OPENAI, TeacherKind.ANTHROPIC):
+        raise RecipeError(f"{teacher.name} takes no batches.", next_step="Take `batch` out of [collect].")
+    dialect = _dialect(teacher)
+    headers = dialect.headers(key_of(teacher))
+    base = teacher.base_url or dialect.default_base_url
+    made = OpenAIBatches(base, headers) if teacher.kind is TeacherKind.OPENAI else AnthropicBatches(base, headers)
+
+    def batched(
+        scribe: Scribe, purse: Purse, on_item: Callable[[Reply | Failure], None]
+    ) -> Callable[[Sequence[Ask]], None]:
+        run = prepared.options.run
+        return Batches(
+            app.recorder, made, dialect, teacher, run, scribe, purse, say=progress.say, on_item=on_item
+        ).collect
+
+    return batched
+
+
+def _dialect(teacher: Teacher) -> Dialect:
+    return OpenAIDialect() if teacher.kind is TeacherKind.OPENAI else AnthropicDialect()
 
 
 def accepting(judge: Judge | None) -> Accept:
@@ -263,8 +302,7 @@ def make_client(
                 section.requests_a_minute,
                 section.tokens_a_minute,
             )
-            dialect = OpenAIDialect() if teacher.kind is TeacherKind.OPENAI else AnthropicDialect()
-            return HttpTeacher(teacher, dialect, options)
+            return HttpTeacher(teacher, _dialect(teacher), options)
 
 
 def _verify(

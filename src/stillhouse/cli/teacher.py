@@ -39,6 +39,9 @@ def add(
     hidden_tokens: Annotated[
         int, typer.Option(help="The most tokens an answer is billed for beyond max_tokens (hidden thinking).", min=0)
     ] = 0,
+    batch_share: Annotated[
+        str, typer.Option(help="The part of its prices that calls in a batch cost, such as 0.5; all where not given.")
+    ] = "",
     unmetered: Annotated[bool, typer.Option("--unmetered", help="Calls cost nothing.")] = False,
     home: Home = None,
     as_json: Json = False,
@@ -61,12 +64,18 @@ def add(
         price_in="" if unmetered else price_in,
         price_out="" if unmetered else price_out,
         hidden_tokens=hidden_tokens,
+        batch_share=batch_share,
     )
     with opened(home) as app:
         price = None if unmetered or price_in or price_out else price_of(lab, model, app.today, app.prices)
         if price is not None:
-            prices = {"price_in": price.price_in, "price_out": price.price_out, "prices_of": price.id}
-            declared = msgspec.structs.replace(declared, **prices)
+            declared = msgspec.structs.replace(
+                declared,
+                price_in=price.price_in,
+                price_out=price.price_out,
+                prices_of=price.id,
+                batch_share=batch_share or price.batch_share,
+            )
             note(f"Priced as {price.id}, {price.confidence}: {price.source}")
         registered = register(app.recorder, declared, unmetered=unmetered)
         ring(app.bell)

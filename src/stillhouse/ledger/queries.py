@@ -224,10 +224,10 @@ def returned_spending(ledger: Ledger, scope: str) -> Decimal:
     return sum((Decimal(row.used_usd) for row in _all(ledger, query)), Decimal(0))
 
 
-def is_returned(ledger: Ledger, lease: str) -> bool:
-    """Is a lease over?"""
-    query = select(schema.lease_returns.c.lease).where(schema.lease_returns.c.lease == lease).limit(1)
-    return next(_all(ledger, query), None) is not None
+def returned_of_lease(ledger: Ledger, lease: str) -> Decimal:
+    """What a lease was said to have used, in USD; 0 where it was not returned yet."""
+    query = select(schema.lease_returns.c.used_usd).where(schema.lease_returns.c.lease == lease)
+    return sum((Decimal(row.used_usd) for row in _all(ledger, query)), Decimal(0))
 
 
 class OpenBatch(NamedTuple):
@@ -250,10 +250,9 @@ def open_batches(ledger: Ledger, run: str) -> list[OpenBatch]:
     ]
 
 
-def lease_of(ledger: Ledger, keys: Iterable[str]) -> dict[str, tuple[str, Decimal]]:
-    """Under which lease keys were last asked for, and at which worst case."""
-    rows = _by_keys(ledger, schema.asked, schema.asked.c.key, keys)
-    return {row.key: (row.lease, Decimal(row.worst_case_usd)) for row in rows}
+def lease_of(ledger: Ledger, keys: Iterable[str]) -> dict[str, str]:
+    """Under which lease keys were last asked for."""
+    return {row.key: row.lease for row in _by_keys(ledger, schema.asked, schema.asked.c.key, keys)}
 
 
 def gateway_keys(ledger: Ledger) -> dict[GatewayKey, str]:

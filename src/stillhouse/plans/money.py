@@ -95,15 +95,16 @@ class Purse:
             del self._held[key]
         return price
 
-    def correct(self, lease: str, held: Decimal, actual: Decimal) -> None:
-        """A call of an earlier process's lease is settled at last: its cap is given back what it did not cost."""
-        if not lease:
+    def reconcile(self, lease: str) -> None:
+        """Calls of an earlier process's lease are settled at last: its caps are given back what they did not cost."""
+        if not lease or lease == self.lease:
             return
         with self._mutex, self._alone():
             self._recorder.refresh()
-            if lease != self.lease and not queries.is_returned(self._recorder.ledger, lease):
-                self._reap(lease)
-            self._return(lease, actual - held)
+            spent = queries.spending_of_lease(self._recorder.ledger, lease)
+            difference = spent.paid + spent.held - queries.returned_of_lease(self._recorder.ledger, lease)
+            if difference:
+                self._return(lease, difference)
 
     def close(self) -> None:
         """Return what is left of the lease; calls that are not settled keep what is held for them."""

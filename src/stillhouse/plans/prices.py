@@ -24,7 +24,10 @@ UNPRICED = frozenset(
 
 
 class Price(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A model's prices since a day, in USD per million tokens. ``confidence`` is ``read`` or ``secondary``."""
+    """A model's prices since a day, in USD per million tokens; ``batch_share`` is the part of them that a batch costs.
+
+    ``confidence`` is ``read`` or ``secondary``.
+    """
 
     lab: str
     model: str
@@ -33,6 +36,7 @@ class Price(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     price_out: str
     source: str
     confidence: str = "read"
+    batch_share: str = ""
 
     @property
     def id(self) -> str:

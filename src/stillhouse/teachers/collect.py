@@ -139,8 +139,12 @@ def collect(
     locks: Path,
     on_progress: Callable[[Collected], None] = lambda collected: None,
     accept: Accept = accept_all,
+    batched: "Batched | None" = None,
 ) -> Collected:
-    """Execute the plan. Raises BudgetReached when a cap is; everything received until then is in the log."""
+    """Execute the plan; in batches where ``batched`` makes what hands them over.
+
+    Raises BudgetReached when a cap is; everything received until then is in the log.
+    """
     asks, missing = collection.asks, collection.missing
     questions = make_questions(teacher, collection.tasks, options)
     if questions.adaptive:
@@ -152,18 +156,22 @@ def collect(
     purse = Purse(recorder, locks, options.caps if is_metered(teacher) else {}, before.paid + before.held)
     done = Collected(asked=len(asks) + len(questions.last), reused=len(asks) - len(missing) + len(questions.last))
     done.answers, done.unsettled = done.reused, queries.spending(recorder.ledger, options.run).unsettled
-    scribe = Scribe(recorder, teacher, collection.stamps, options.run, purse)
+    share = Decimal(teacher.batch_share or 1) if batched is not None else Decimal(1)
+    scribe = Scribe(recorder, teacher, collection.stamps, options.run, purse, share)
     scribe.intern(asks)
     looked = 0.0
 
-    def deliver(item: Reply | Failure) -> None:
+    def note(item: Reply | Failure) -> None:
         nonlocal looked
-        scribe.deliver(item)
         count(done, item)
         moment = time.monotonic()
         if moment - looked >= _SECONDS_BETWEEN_LOOKS:
             looked, done.spent, done.load = moment, usd(purse.spent), client.load()
             on_progress(done)
+
+    def deliver(item: Reply | Failure) -> None:
+        scribe.deliver(item)
+        note(item)
 
     thinking = threading.Lock()
 
@@ -183,7 +191,10 @@ def collect(
         try:
             if missing:
                 recorder.record(*_edges(recorder, teacher, options.prompts, options.run))
-                client.answer(asks, missing, scribe.admit, deliver, more if questions.adaptive else nothing_more)
+                if batched is not None:
+                    batched(scribe, purse, note)([ask for ask in asks if ask.key in missing])
+                else:
+                    client.answer(asks, missing, scribe.admit, deliver, more if questions.adaptive else nothing_more)
         finally:
             purse.close()
             recorder.refresh()
@@ -210,8 +221,18 @@ def count(done: Collected, item: Reply | Failure) -> None:
 class Scribe:
     """Writes down what is asked and what comes of it, with its money: the same for single calls and for batches."""
 
-    def __init__(self, recorder: Recorder, teacher: Teacher, stamps: StampSet, run: str, purse: Purse) -> None:
+    def __init__(
+        self,
+        recorder: Recorder,
+        teacher: Teacher,
+        stamps: StampSet,
+        run: str,
+        purse: Purse,
+        share: Decimal = Decimal(1),
+    ) -> None:
+        """``share`` is the part of the teacher's prices that these calls cost once they are answered."""
         self._recorder, self._teacher, self._stamps, self._run, self._purse = recorder, teacher, stamps, run, purse
+        self._share = share
         self._metered = is_metered(teacher)
         recorder.intern([stamps], {})
 
@@ -235,20 +256,18 @@ class Scribe:
         for price, group in by_price.items():
             self._asked(group, price, lease)
 
-    def deliver(self, item: Reply | Failure, lease: str = "", held: Decimal | None = None) -> None:
-        """Write down what came of a call, then settle its money.
+    def deliver(self, item: Reply | Failure, lease: str = "") -> None:
+        """Write down what came of a call, then settle its money; ``lease`` where an earlier process admitted it.
 
-        ``lease`` and ``held`` where it was admitted by an earlier process.
+        Money of an earlier lease is settled by ``Purse.reconcile`` once all of it is written down.
         """
-        own = held is None
-        lease = lease if not own else self._purse.lease
+        late = bool(lease) and lease != self._purse.lease
         entry, price = self._answered(item) if isinstance(item, Reply) else self._failed(item)
-        self._recorder.record(msgspec.structs.replace(entry, lease=lease) if lease and self._metered else entry)
-        if not self._metered:
+        under = lease or self._purse.lease
+        self._recorder.record(msgspec.structs.replace(entry, lease=under) if self._metered and under else entry)
+        if not self._metered or late:
             return
-        if not own:
-            self._purse.correct(lease, held or Decimal(0), held or Decimal(0) if price is None else price)
-        elif price is None:
+        if price is None:
             self._purse.keep(item.ask.key)
         else:
             self._purse.settle(item.ask.key, price)
@@ -269,7 +288,7 @@ class Scribe:
     def _answered(self, reply: Reply) -> tuple[facts.Answered, Decimal]:
         # A teacher that does not count its tokens is charged what the call could have cost.
         counted = min(reply.usage.prompt_tokens, reply.usage.completion_tokens) >= 0
-        price = cost(self._teacher, reply.usage) if counted else worst_case(self._teacher, reply.ask)
+        price = cost(self._teacher, reply.usage) * self._share if counted else worst_case(self._teacher, reply.ask)
         entry = facts.Answered(
             at=now(),
             by=self._recorder.by,
@@ -301,6 +320,10 @@ class Scribe:
             charged=failure.charged,
         )
         return entry, None if failure.charged else Decimal(0)
+
+
+# Makes what collects asks in batches: given who writes, whose money, and who counts.
+Batched = Callable[[Scribe, Purse, Callable[[Reply | Failure], None]], Callable[[Sequence[Ask]], None]]
 
 
 def _open_asks(recorder: Recorder, questions: Questions, accept: Accept = accept_all) -> list[Ask]:

@@ -14,6 +14,7 @@ from stillhouse.errors import NameTaken, RecipeError, UsageError
 from stillhouse.generation.weights import tensor_digests, weights_digest
 from stillhouse.ledger import queries
 from stillhouse.nouns import Grade, Teacher, TeacherKind
+from stillhouse.plans.prices import parse_usd
 from stillhouse.policy.decide import OWN_TERMS
 from stillhouse.policy.known import check_declaration, known_weights
 from stillhouse.policy.registry import resolve
@@ -92,6 +93,8 @@ def _check_shape(teacher: Teacher, unmetered: bool) -> None:
                 raise InvalidOperation
         except InvalidOperation:
             raise UsageError(f"A price is USD per million tokens, such as 0.15, not {price!r}.") from None
+    if teacher.batch_share and not 0 < parse_usd(teacher.batch_share, "--batch-share") <= 1:
+        raise UsageError("--batch-share must lie above 0, and not above 1.")
     over_http = teacher.kind in (TeacherKind.OPENAI, TeacherKind.ANTHROPIC)
     if over_http and not unmetered and not (teacher.price_in and teacher.price_out):
         raise UsageError(

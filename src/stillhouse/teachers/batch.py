@@ -1,0 +1,238 @@
+"""Batches: many calls handed over at once, answered within a day, at a part of the price. The same log, the same money.
+
+A batch is written down before it is submitted and again when the provider has taken it. A kill in between leaves a batch
+whose fate nobody knows: it stays pending, and charged, until the provider's listing or its results settle it, call by call,
+by ``custom_id``. Only a listing that is complete, and asked for long enough after, proves that it never arrived; a second
+batch of the same calls is never submitted before that.
+"""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from stillhouse import facts
+from stillhouse.errors import BudgetReached
+from stillhouse.ledger import queries
+from stillhouse.ledger.queries import OpenBatch
+from stillhouse.nouns import Ask, Parameters, Teacher
+from stillhouse.plans.money import Purse
+from stillhouse.recorder import Recorder, now
+from stillhouse.teachers.client import Failure, Load, Reply
+from stillhouse.teachers.collect import Scribe
+from stillhouse.teachers.http import Dialect, read_answer
+
+# Well within both providers' limits (50,000 requests or 200 MB; 100,000 or 256 MB), and little to lose sight of at once.
+_CALLS, _BYTES = 10_000, 100 << 20
+# Listings may lag; what is not in one so long after was not accepted.
+ARRIVES_WITHIN = timedelta(minutes=15)
+_FIRST_POLL, _LONGEST_POLL = 1.0, 60.0
+
+
+class Result(NamedTuple):
+    """What came of one call of a batch: the answer's JSON, or why there is none. Only answers are billed."""
+
+    custom_id: str
+    answer: bytes
+    error: str = ""
+
+
+class Found(NamedTuple):
+    """A search for a batch: what the provider calls it, or whether it surely has none."""
+
+    remote: str = ""
+    absent: bool = False
+
+
+class BatchProvider(Protocol):
+    """One provider's batches. Raises TeacherUnreachable or TeacherRejected."""
+
+    async def submit(self, name: str, calls: Sequence[tuple[str, bytes]]) -> str:
+        """Hand over calls (custom id, request's JSON); returns what the provider calls the batch."""
+
+    async def ended(self, remote: str) -> bool:
+        """Is every call of a batch over?"""
+
+    def results(self, remote: str) -> AsyncIterator[Result]:
+        """What came of an ended batch, in any order."""
+
+    async def find(self, name: str, custom_ids: frozenset[str], since: datetime) -> Found:
+        """Look for a batch that may have been taken since a moment."""
+
+    async def close(self) -> None:
+        """Let go of connections."""
+
+
+class Batches:
+    """Collects asks in batches, until all are settled or it is interrupted."""
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        provider: BatchProvider,
+        dialect: Dialect,
+        teacher: Teacher,
+        run: str,
+        scribe: Scribe,
+        purse: Purse,
+        *,
+        say: Callable[[str], None],
+        on_item: Callable[[Reply | Failure], None],
+        poll_seconds: float = _FIRST_POLL,
+    ) -> None:
+        self._recorder, self._provider, self._dialect, self._teacher = recorder, provider, dialect, teacher
+        self._run, self._scribe, self._purse, self._say, self._on_item = run, scribe, purse, say, on_item
+        self._poll_seconds = poll_seconds
+        self.pending = 0
+
+    def load(self) -> Load:
+        """Calls that are with the provider."""
+        return Load(self.pending, 0, 0)
+
+    def collect(self, asks: Sequence[Ask]) -> None:
+        """Settle earlier batches, submit what is in none, and wait. Raises BudgetReached where a cap was, after the rest."""
+        asyncio.run(self._collect(asks))
+
+    async def _collect(self, asks: Sequence[Ask]) -> None:
+        by_id = {custom_id(ask.key): ask for ask in asks}
+        try:
+            waiting = await self._settle_earlier(by_id)
+            under_way = {key for batch in waiting for key in batch.keys}
+            reached: BudgetReached | None = None
+            for group in _groups([ask for ask in asks if ask.key not in under_way], self._body):
+                try:
+                    waiting.append(await self._submit(group))
+                except BudgetReached as failure:
+                    reached = failure
+                    break
+            await self._wait(waiting, by_id)
+            if reached is not None:
+                raise reached
+        finally:
+            await self._provider.close()
+
+    async def _settle_earlier(self, by_id: Mapping[str, Ask]) -> list[OpenBatch]:
+        """What earlier processes left: each batch found, proved absent, or kept pending."""
+        waiting: list[OpenBatch] = []
+        for batch in queries.open_batches(self._recorder.ledger, self._run):
+            if batch.remote:
+                waiting.append(batch)
+                continue
+            since = datetime.fromisoformat(batch.at)
+            found = await self._provider.find(batch.batch, frozenset(map(custom_id, batch.keys)), since)
+            if found.remote:
+                self._record_submitted(batch.batch, found.remote)
+                waiting.append(batch._replace(remote=found.remote))
+            elif found.absent and datetime.now(UTC) - since > ARRIVES_WITHIN:
+                self._never_arrived(batch, by_id)
+            else:
+                self.pending += len(batch.keys)
+                self._say(f"the fate of a batch of {len(batch.keys)} calls is not known yet; it is not submitted again")
+                waiting.append(batch)
+        return waiting
+
+    async def _submit(self, group: Sequence[Ask]) -> OpenBatch:
+        """Reserve, write down, hand over, write down."""
+        self._scribe.admit(group)
+        name, at = f"stillhouse-{secrets.token_hex(8)}", now()
+        keys = tuple(ask.key for ask in group)
+        self._recorder.record(
+            facts.BatchPrepared(
+                at=at, by=self._recorder.by, batch=name, run=self._run, teacher=self._teacher.name, keys=keys
+            )
+        )
+        calls = [(custom_id(ask.key), self._body(ask)) for ask in group]
+        remote = await self._provider.submit(name, calls)
+        self._record_submitted(name, remote)
+        self.pending += len(keys)
+        self._say(f"{len(keys)} calls submitted as {remote}")
+        return OpenBatch(name, at, keys, remote)
+
+    async def _wait(self, waiting: list[OpenBatch], by_id: Mapping[str, Ask]) -> None:
+        """Ask now and then, less and less often, until every batch of known fate has ended."""
+        pause = self._poll_seconds
+        left = [batch for batch in waiting if batch.remote]
+        while left:
+            still: list[OpenBatch] = []
+            for batch in left:
+                if await self._provider.ended(batch.remote):
+                    await self._take(batch, by_id)
+                else:
+                    still.append(batch)
+            left = still
+            if left:
+                await asyncio.sleep(pause)
+                pause = min(_LONGEST_POLL, pause * 1.5)
+
+    async def _take(self, batch: OpenBatch, by_id: Mapping[str, Ask]) -> None:
+        """Write down what came of each call, then that the batch is settled, then its money."""
+        ledger = self._recorder.ledger
+        known = queries.answered(ledger, batch.keys)
+        leases = queries.lease_of(ledger, batch.keys)
+        open_ids = {custom_id(key): key for key in batch.keys if key not in known}
+        async for result in self._provider.results(batch.remote):
+            key = open_ids.pop(result.custom_id, None)
+            if key is not None:
+                self._deliver(self._item(_ask_of(by_id, key), result), leases.get(key, ""))
+        for key in open_ids.values():
+            failure = Failure(_ask_of(by_id, key), "the provider's results do not hold it", charged=False)
+            self._deliver(failure, leases.get(key, ""))
+        self._end(batch, "settled", set(leases.values()))
+        self.pending -= len(batch.keys)
+
+    def _never_arrived(self, batch: OpenBatch, by_id: Mapping[str, Ask]) -> None:
+        leases = queries.lease_of(self._recorder.ledger, batch.keys)
+        for key in batch.keys:
+            failure = Failure(_ask_of(by_id, key), "its batch never reached the provider", charged=False)
+            self._deliver(failure, leases.get(key, ""))
+        self._end(batch, "never submitted", set(leases.values()))
+
+    def _deliver(self, item: Reply | Failure, lease: str) -> None:
+        self._scribe.deliver(item, lease)
+        self._on_item(item)
+
+    def _end(self, batch: OpenBatch, reason: str, leases: set[str]) -> None:
+        self._recorder.record(facts.BatchEnded(at=now(), by=self._recorder.by, batch=batch.batch, reason=reason))
+        for lease in leases:
+            self._purse.reconcile(lease)
+        self._recorder.refresh()
+
+    def _record_submitted(self, batch: str, remote: str) -> None:
+        self._recorder.record(facts.BatchSubmitted(at=now(), by=self._recorder.by, batch=batch, remote=remote))
+
+    def _item(self, ask: Ask, result: Result) -> Reply | Failure:
+        if result.error:
+            return Failure(ask, result.error[:320], charged=False)
+        read = read_answer(self._dialect, result.answer)
+        return Reply(ask, read.text, read.finish, read.usage, 0.0, result.answer.decode("utf-8", "replace"))
+
+    def _body(self, ask: Ask) -> bytes:
+        return msgspec.json.encode(self._dialect.body(self._teacher, ask))
+
+
+def custom_id(key: str) -> str:
+    """How a call is called within a batch: 64 letters, which both providers take."""
+    return key.partition(":")[2]
+
+
+def _ask_of(by_id: Mapping[str, Ask], key: str) -> Ask:
+    """The ask of a key; one that the recipe no longer has is settled all the same, under its key alone."""
+    return by_id.get(custom_id(key)) or Ask(key, "", "", (), Parameters(0, 0.0, 0), 0)
+
+
+def _groups(asks: Sequence[Ask], body: Callable[[Ask], bytes]) -> Iterator[list[Ask]]:
+    """Asks in batches that no provider refuses for their size."""
+    group: list[Ask] = []
+    size = 0
+    for ask in asks:
+        length = len(body(ask)) + 256
+        if group and (len(group) == _CALLS or size + length > _BYTES):
+            yield group
+            group, size = [], 0
+        group.append(ask)
+        size += length
+    if group:
+        yield group

@@ -1,0 +1,97 @@
+"""What others collected comes in with declared stamps, and its stock is taken: nobody starts from zero."""
+
+import json
+
+import pytest
+
+
+def rows(count: int, **more):
+    return "".join(
+        json.dumps(
+            {"messages": [{"role": "user", "content": f"q{n}"}, {"role": "assistant", "content": f"a{n}"}], **more}
+        )
+        + "\n"
+        for n in range(count)
+    )
+
+
+def test_import_as_a_user_types_it(home):
+    path = home.write("old.jsonl", rows(500, model="gpt-4o") + '{"text": "a page"}\n')
+    plan = home("dataset", "import", path, "--name", "old", "--plan", "--json").json
+    assert (plan["does"]["rows"], plan["does"]["labs"]) == (500, {"openai": 500})
+    assert plan["does"]["skipped"] == {"of no known shape": 1}
+    assert home("dataset", "list", "--json").json == [], "a plan does nothing"
+    done = home("dataset", "import", path, "--name", "old", "--json").json
+    assert (done["dataset"], done["rows"], done["skipped"]) == ("old@1", 500, {"of no known shape": 1})
+    again = home("dataset", "import", path, "--name", "old", "--json").json
+    assert again["dataset"] == "old@1", "the same again is the same"
+    assert home("status", "--json").json["counts"]["answers"] == 500
+    denied = home("policy", "check", "old", "--use", "train", "--json", code=3).json
+    assert denied["denied"] == 500, "nobody said how it was reached"
+    assert home("lineage", "show", "dataset:old@1", "--json").json
+    assert home("doctor", "--json").json
+
+
+def test_what_is_declared_and_allowed_can_be_used(home):
+    path = home.write("own.jsonl", rows(3))
+    words = [
+        "--lab",
+        "qwen",
+        "--model",
+        "qwen3",
+        "--channel",
+        "open-weights",
+        "--terms",
+        "licence/apache-2.0",
+        "--day",
+        "2026-01-01",
+    ]
+    home("dataset", "import", path, "--name", "own", "--use", "train", *words)
+    assert home("policy", "check", "own", "--use", "train", "--json").json["allowed"] == 3
+    assert home("dataset", "inventory", "own", "--json").json["by_lab"] == [{"what": "qwen", "rows": 3, "share": 1.0}]
+    everything = home("dataset", "inventory", "--json").json
+    assert (everything["rows"], everything["triage"]) == (3, [])
+
+
+def test_a_declaration_that_the_rows_contradict_is_refused(home):
+    said = {"choices": [{"message": {"content": "a"}}], "provider": "OpenAI", "model": "openai/gpt-4o"}
+    path = home.write("raw.jsonl", json.dumps({"question": "q", "response": said}) + "\n")
+    ran = home("dataset", "import", path, "--name", "raw", "--channel", "official", code=3)
+    assert "came through openrouter" in ran.err
+    home("dataset", "import", path, "--name", "raw")
+
+
+def test_nothing_to_import(home):
+    path = home.write("odd.jsonl", '{"text": "x"}\n')
+    ran = home("dataset", "import", path, "--name", "odd", code=2)
+    assert "1 of no known shape" in ran.err
+    assert "docs/importing.md" in ran.err
+
+
+def test_an_import_that_was_killed_goes_on(home):
+    path = home.write("old.jsonl", rows(3000, model="gpt-4o"))
+    process = home.start("dataset", "import", path, "--name", "old")
+    import time
+
+    time.sleep(1.0)
+    process.kill()
+    process.communicate()
+    assert home("dataset", "import", path, "--name", "old", "--json").json["rows"] == 3000
+    assert home("status", "--json").json["counts"]["answers"] == 3000
+
+
+@pytest.mark.shared_data
+def test_raw_responses_of_an_intermediary(home, shared_data):
+    """Real data: 2,676 responses that name their model, and mostly the provider behind the intermediary."""
+    path = shared_data / "channels" / "openrouter_responses.jsonl.gz"
+    found = home("dataset", "inventory", path, "--json").json
+    assert (found["rows"], found["skipped"]) == (2676, {})
+    channels = {share["what"]: share["rows"] for share in found["by_channel"]}
+    assert channels == {"intermediary": 2256, "unknown": 420}
+    assert found["by_decision"]["train"] == [{"what": "denied", "rows": 2676, "share": 1.0}]
+    providers = {share["what"]: share["rows"] for share in found["by_provider"]}
+    assert providers["openrouter > Anthropic"] == 102
+    assert sum(entry["rows"] for entry in found["triage"]) <= 2676
+    assert found["triage"][0]["missing"]
+    home("dataset", "import", path, "--name", "speech")
+    assert home("dataset", "inventory", "speech", "--json").json["by_channel"] == found["by_channel"]

@@ -1,0 +1,250 @@
+"""Rows of every shape that others leave: what they say, and what they say of where they are from."""
+
+import gzip
+import json
+
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stillhouse.datasets.corpora.files import files_of, rows_of
+from stillhouse.datasets.corpora.inventory import take_inventory, what_is_missing
+from stillhouse.datasets.corpora.origins import Declared, stamp_of, stamps_of
+from stillhouse.datasets.corpora.shapes import Said, Skipped, read_row
+from stillhouse.errors import PromptsError
+from stillhouse.nouns import Channel, Grade, Message, Origin, Stamp, Use
+from stillhouse.policy.decide import Organisation
+from stillhouse.policy.known import lab_of_model
+from stillhouse.recorder import stamp_set
+
+ASKED = (Message("user", "Hi"),)
+CHAT = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}
+COMPLETION = {
+    "id": "gen-1", "model": "anthropic/claude-3.7-sonnet", "created": 1744958002, "object": "chat.completion",
+    "choices": [{"message": {"role": "assistant", "content": "Hello"}, "finish_reason": "length"}],
+    "usage": {"prompt_tokens": 3, "completion_tokens": 2},
+}  # fmt: skip
+CURATOR = {
+    "response_message": "Hello", "response_errors": None, "raw_response": None, "raw_request": None,
+    "generic_request": {"model": "gpt-4o-mini", "messages": [CHAT[0]], "original_row": {}, "original_row_idx": 7},
+    "created_at": "2026-01-02T03:04:05", "finished_at": "2026-01-02T03:04:06", "finish_reason": "stop",
+}  # fmt: skip
+DISTILABEL = {
+    "instruction": "Hi", "generation": "Hello", "model_name": "gpt-4o-mini",
+    "distilabel_metadata": {"statistics_text_generation_0": {"input_tokens": [3], "output_tokens": [2]}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("row", "shape", "model"),
+    [
+        ({"messages": list(CHAT), "model": "m"}, "chat", "m"),
+        ({"messages": list(CHAT), "metadata": {"model": "m"}}, "chat", "m"),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}, CHAT[1]]}, "chat", ""),
+        ({"question": "Hi", "response": COMPLETION}, "raw API responses", "anthropic/claude-3.7-sonnet"),
+        ({"messages": [CHAT[0]], "response": COMPLETION}, "raw API responses", "anthropic/claude-3.7-sonnet"),
+        (CURATOR, "curator", "gpt-4o-mini"),
+        ({**CURATOR, "response_message": None, "raw_response": COMPLETION}, "curator", "anthropic/claude-3.7-sonnet"),
+        (DISTILABEL, "distilabel", "gpt-4o-mini"),
+        ({"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]}, "ShareGPT", ""),
+        ({"prompt": "Hi", "response": "Hello"}, "columns", ""),
+        ({"instruction": "Hi", "input": "", "output": "Hello", "generator": "m"}, "columns", "m"),
+        (
+            {
+                "prompt": "Hi",
+                "response": {"content": [{"type": "text", "text": "Hello"}], "model": "claude-x", "usage": {}},
+            },
+            "raw API responses",
+            "claude-x",
+        ),
+    ],
+)
+def test_shapes(row, shape, model):
+    said = read_row(row)
+    assert isinstance(said, Said), said
+    assert (said.messages, said.text, said.shape, said.model) == (ASKED, "Hello", shape, model)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"messages": [CHAT[0]]}, "the answer is empty"),
+        ({"prompt": "Hi", "response": ""}, "the answer is empty"),
+        ({"question": "", "response": COMPLETION}, "there is no question"),
+        ({"text": "a page of the web"}, "of no known shape"),
+        ({}, "of no known shape"),
+        ({"messages": "Hi"}, "of no known shape"),
+        ({**CURATOR, "response_message": None}, "the answer is empty"),
+    ],
+)
+def test_rows_that_say_nothing_are_skipped_with_a_reason(row, reason):
+    assert read_row(row) == Skipped(reason)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["messages", "response", "question", "conversations", "generic_request", "generation", "prompt"]),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+            lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
+                st.sampled_from(["role", "content", "choices", "message", "text", "from", "value", "messages", "model"]),
+                inner, max_size=3,
+            ),
+            max_leaves=8,
+        ),
+    )
+)  # fmt: skip
+def test_no_row_breaks_the_reader(row):
+    assert isinstance(read_row(row), Said | Skipped)
+
+
+def test_what_the_response_names_counts():
+    said = read_row(
+        {"question": "Hi", "api_provider": "OpenRouter", "response": {**COMPLETION, "provider": "Anthropic"}}
+    )
+    stamp = stamp_of(said, Declared(lab="somebody", channel=Channel.UNKNOWN, model="other"))
+    assert (stamp.lab, stamp.model) == ("anthropic", "anthropic/claude-3.7-sonnet")
+    assert (stamp.channel, stamp.provider, stamp.day) == (Channel.INTERMEDIARY, "openrouter > Anthropic", "2025-04-18")
+    assert stamp.terms == ("OpenRouter/Terms of Service", "Claude.ai/Commercial Terms")
+    assert stamp.grade is Grade.DECLARED
+    assert (said.finish, said.usage.completion_tokens) == ("length", 2)
+    elsewhere = stamp_of(said._replace(provider="DeepInfra"), Declared())
+    assert elsewhere.terms == ("OpenRouter/Terms of Service",), (
+        "who hosts another's model does not bind by the lab's terms"
+    )
+
+
+def test_what_nobody_says_stays_unknown():
+    said = read_row({"prompt": "Hi", "response": "Hello"})
+    stamp = stamp_of(said, Declared())
+    assert (stamp.origin, stamp.channel, stamp.grade) == (Origin.UNKNOWN, Channel.UNKNOWN, Grade.UNKNOWN)
+    assert what_is_missing(stamp) == (
+        "who or what wrote it", "which model", "whose model", "how it was reached", "under which terms", "when",
+    )  # fmt: skip
+    declared = Declared(Origin.HUMAN, terms=("licence/cc-by-4.0",), day="2026-01-01")
+    assert what_is_missing(stamp_of(said, declared)) == ()
+    known = stamp_of(said, Declared(lab="l", model="m", channel=Channel.OFFICIAL))
+    assert (known.origin, known.grade) == (Origin.TEACHER, Grade.DECLARED)
+
+
+def test_a_service_that_nobody_knows_is_no_channel():
+    said = read_row({"question": "Hi", "api_provider": "chutes", "response": COMPLETION})
+    assert stamp_of(said, Declared(channel=Channel.OFFICIAL)).channel is Channel.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("model", "lab"),
+    [
+        ("gpt-4o", "openai"), ("openai/gpt-oss-120b", "openai"), ("claude-3", "anthropic"), ("x-ai/grok-3", "xai"),
+        ("meta-llama/llama-3.1-70b", "meta"), ("Qwen/Qwen3-32B", "qwen"), ("deepseek-ai/R1", "deepseek"),
+        ("tngtech/DeepSeek-R1T", "tngtech"), ("openrouter/horizon-beta", ""), ("my-own-model", ""),
+    ],
+)  # fmt: skip
+def test_whose_a_model_is_by_its_name(model, lab):
+    assert lab_of_model(model) == lab
+
+
+def test_the_digest_of_a_stamp_without_a_provider_is_that_of_earlier_versions():
+    stamp = Stamp(
+        Origin.TEACHER, "l", "m", Channel.OFFICIAL, "", ("licence/mit",), "", "2026-01-01", "train", Grade.DECLARED
+    )
+    from stillhouse.canon import digest_value
+
+    old = {
+        "origin": "teacher", "lab": "l", "model": "m", "channel": "official", "account": "", "terms": ["licence/mit"],
+        "region": "", "day": "2026-01-01", "purpose": "train", "grade": "declared",
+    }  # fmt: skip
+    assert stamp_set([stamp]).digest == digest_value([old])
+
+
+def test_inventory_adds_up():
+    unknown = stamps_of(read_row({"prompt": "Hi", "response": "Hello"}), Declared())
+    own = stamps_of(
+        read_row({"prompt": "Hi", "response": "Hello"}),
+        Declared(Origin.TEACHER, "l", "m", Channel.OPEN_WEIGHTS, ("licence/mit",), "2026-01-01"),
+    )
+    found = take_inventory(
+        {unknown.id: 30, own.id: 10}, {unknown.id: unknown, own.id: own}, Organisation(), {"of no known shape": 2}
+    )
+    assert (found.rows, found.unknown.rows, found.unknown.share) == (40, 30, 0.75)
+    for shares in (found.by_origin, found.by_lab, found.by_channel, found.by_provider, *found.by_decision.values()):
+        assert sum(share.rows for share in shares) == 40
+        assert sum(share.share for share in shares) == pytest.approx(1)
+    assert {share.what: share.rows for share in found.by_decision[str(Use.TRAIN)]} == {"denied": 30, "allowed": 10}
+    assert [entry.rows for entry in found.triage] == [30], "only what is missing and matters"
+    assert found.skipped == {"of no known shape": 2}
+
+
+# --- files
+
+
+def test_files_of_every_kind(tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    rows = [{"prompt": f"q{n}", "response": f"a{n}"} for n in range(600)]
+    lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    (tmp_path / "a.jsonl").write_bytes(b"\xef\xbb\xbf" + lines)
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(lines))
+    (tmp_path / "a.jsonl.zst").write_bytes(zstandard.compress(lines))
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    (tmp_path / "wrapped.json").write_text(json.dumps({"version": 1, "data": rows}))
+    table = pyarrow.Table.from_pylist(rows)
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    for name, opener in (("stream.arrow", pyarrow.ipc.new_stream), ("file.arrow", pyarrow.ipc.new_file)):
+        with (tmp_path / name).open("wb") as sink, opener(sink, table.schema) as writer:
+            writer.write_table(table)
+    for file in sorted(tmp_path.iterdir()):
+        assert list(rows_of(file)) == rows, file
+
+
+def test_folders_as_others_leave_them(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    saved = tmp_path / "saved"
+    datasets.Dataset.from_list([{"prompt": "q", "response": "a"}]).save_to_disk(saved)
+    assert [list(rows_of(file)) for file in files_of(saved)] == [[{"prompt": "q", "response": "a"}]]
+    splits = {split: [{"prompt": split, "response": "a"}] for split in ("train", "test")}
+    both = datasets.DatasetDict({split: datasets.Dataset.from_list(rows) for split, rows in splits.items()})
+    both.save_to_disk(tmp_path / "both")
+    found = sorted(row["prompt"] for file in files_of(tmp_path / "both") for row in rows_of(file))
+    assert found == ["test", "train"]
+    curator = tmp_path / "curator"
+    curator.mkdir()
+    for name in (
+        "requests_0.jsonl",
+        "responses_0.jsonl",
+        "responses_1.jsonl",
+        "failed_requests.jsonl",
+        "metadata_0.json",
+    ):
+        (curator / name).write_text(json.dumps(CURATOR) + "\n")
+    assert [file.name for file in files_of(curator)] == ["responses_0.jsonl", "responses_1.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "says"),
+    [
+        ("a.jsonl", b'{"a": 1}\n{"b', "line 2: this is not JSON"),
+        ("a.jsonl", b"[1]\n", "line 1: a row is a JSON object"),
+        ("a.jsonl", b'{"a": "\xff"}\n', "line 1"),
+        ("a.json", b"{", "cannot be read"),
+        ("a.json", b"[1, 2]", "item 1"),
+        ("a.jsonl.gz", b"not gzip", "cannot be read"),
+        ("a.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 100)[:-20], "cannot be read"),
+        ("a.jsonl.zst", b"not zstd", "cannot be read"),
+        ("a.parquet", b"PAR1 but not really", "cannot be read"),
+        ("a.arrow", b"no arrow", "cannot be read"),
+    ],
+)
+def test_broken_files_are_named(tmp_path, name, data, says):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(PromptsError, match=says):
+        list(rows_of(tmp_path / name))
+
+
+def test_nothing_there(tmp_path):
+    with pytest.raises(PromptsError, match="does not exist"):
+        files_of(tmp_path / "nowhere")
+    with pytest.raises(PromptsError, match="holds none of"):
+        files_of(tmp_path)
