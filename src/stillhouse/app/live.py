@@ -75,7 +75,7 @@ def describe(collected: Collected, state: dict[str, Any]) -> str:
     parts += [f"{collected.failed} failed"] if collected.failed else []
     parts += [f"{collected.unsettled} unsettled"] if collected.unsettled else []
     parts += [f"{count} {finish}" for finish, count in collected.finishes.items() if finish != "stop"]
-    if state.get("in_flight"):
+    if state.get("in_flight") or state.get("waiting"):
         parts += [f"{state['in_flight']} in flight", f"{state['waiting']} waiting"]
         parts += [f"{state['requests_a_second']:.1f} requests/s, {state['tokens_a_second']:,.0f} tokens/s"]
     if Decimal(collected.spent):

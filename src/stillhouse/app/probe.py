@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from stillhouse.app.clients import make_client
 from stillhouse.app.home import App
-from stillhouse.app.run import make_client, prepare
+from stillhouse.app.run import prepare
 from stillhouse.errors import TeacherError
 from stillhouse.settings.recipe import CollectSection, DatasetSection, PromptsSection, Recipe, TeacherSection
 from stillhouse.teachers.client import Failure, Reply
@@ -18,7 +19,7 @@ def probe_teacher(app: App, name: str) -> dict[str, Any]:
         collect=CollectSection(max_tokens=16, in_flight=1, stall_seconds=30, temperature=0, budget="1"),
     )
     prepared = prepare(app, recipe)
-    client = make_client(app, prepared)
+    client = make_client(app, prepared.teacher, recipe.collect)
     asks = prepared.collection.asks
     received: list[Reply | Failure] = []
     try:

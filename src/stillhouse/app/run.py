@@ -2,13 +2,14 @@
 
 import importlib.util
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
+from stillhouse.app.clients import accepting, batched, make_client
 from stillhouse.app.home import App
 from stillhouse.app.live import LiveView
 from stillhouse.app.progress import Progress
@@ -20,43 +21,29 @@ from stillhouse.errors import BudgetReached, RecipeError, TeacherError
 from stillhouse.ledger import queries
 from stillhouse.ledger.queries import StoredAnswer
 from stillhouse.nouns import (
-    Ask,
     DatasetVersion,
     Message,
     Parameters,
     Plan,
     Task,
     Teacher,
-    TeacherKind,
     Verdict,
     VerdictStatus,
 )
-from stillhouse.plans.money import Purse
 from stillhouse.plans.plan import executing, make_plan
 from stillhouse.policy.decide import OWN_TERMS, decide_set
 from stillhouse.settings.recipe import Recipe
 from stillhouse.tasks.extract import code_of
-from stillhouse.tasks.judge import is_judged
 from stillhouse.tasks.suites import BUILT_IN, load_suite
-from stillhouse.teachers.anthropic import AnthropicDialect
-from stillhouse.teachers.batch import Batches
-from stillhouse.teachers.client import Failure, Reply, TeacherClient
 from stillhouse.teachers.collect import (
-    Batched,
     Collected,
     Collection,
     CollectOptions,
-    Scribe,
     collect,
     plan_collection,
 )
-from stillhouse.teachers.http import Dialect, HttpOptions, HttpTeacher
-from stillhouse.teachers.local import NO_ROOM, LocalTeacher
-from stillhouse.teachers.openai import OpenAIDialect
-from stillhouse.teachers.providers import AnthropicBatches, OpenAIBatches
-from stillhouse.teachers.questions import Accept
+from stillhouse.teachers.local import NO_ROOM
 from stillhouse.teachers.register import account_fingerprint, key_of
-from stillhouse.teachers.replay import ReplayTeacher
 
 _SUITE_TERMS = {"stillhouse": ("licence/apache-2.0",), "humaneval": ("licence/mit",)}
 
@@ -208,8 +195,9 @@ def _collect(
         )
     cap = next(iter(prepared.options.caps.values()), None)
     view = LiveView(progress, prepared.teacher.name, prepared.collection, cap)
-    client = make_client(app, prepared, view.tokens, progress.say)
+    client = make_client(app, prepared.teacher, prepared.recipe.collect, view.tokens, progress.say)
     judge = Judge(app.recorder, prepared.options.run)
+    in_batches = batched(app, prepared.teacher, prepared.options.run, progress) if section.batch else None
     last = Collected(wanted=())
     reached = None
 
@@ -221,7 +209,7 @@ def _collect(
     try:
         collected = collect(
             app.recorder, client, prepared.teacher, prepared.collection, prepared.options, app.locks, on_progress,
-            accepting(judge if judged else None), _batched(app, prepared, progress) if section.batch else None,
+            accepting(judge if judged else None), in_batches,
         )  # fmt: skip
     except BudgetReached as failure:
         reached = failure
@@ -243,66 +231,6 @@ def _collect(
         raise TeacherError(f"{prepared.teacher.name} gave no answer at all: {reason}.", next_step=advice)
     view.finish(collected)
     return collected, reached
-
-
-def _batched(app: App, prepared: Prepared, progress: Progress) -> Batched:
-    """What collects this recipe in batches. Raises RecipeError where the teacher has none."""
-    teacher = prepared.teacher
-    if teacher.kind not in (TeacherKind.OPENAI, TeacherKind.ANTHROPIC):
-        raise RecipeError(f"{teacher.name} takes no batches.", next_step="Take `batch` out of [collect].")
-    dialect = _dialect(teacher)
-    headers = dialect.headers(key_of(teacher))
-    base = teacher.base_url or dialect.default_base_url
-    made = OpenAIBatches(base, headers) if teacher.kind is TeacherKind.OPENAI else AnthropicBatches(base, headers)
-
-    def batched(
-        scribe: Scribe, purse: Purse, on_item: Callable[[Reply | Failure], None]
-    ) -> Callable[[Sequence[Ask]], None]:
-        run = prepared.options.run
-        return Batches(
-            app.recorder, made, dialect, teacher, run, scribe, purse, say=progress.say, on_item=on_item
-        ).collect
-
-    return batched
-
-
-def _dialect(teacher: Teacher) -> Dialect:
-    return OpenAIDialect() if teacher.kind is TeacherKind.OPENAI else AnthropicDialect()
-
-
-def accepting(judge: Judge | None) -> Accept:
-    """Which answers count where so many are wanted: those that passed, or, without tests, those that say something."""
-
-    def accept(task: Task, key: str, text: str, finish: str) -> bool:
-        if judge is not None and is_judged(task):
-            return judge.verdict(task, key, text).status is VerdictStatus.PASSED
-        return bool(text.strip()) and finish not in ("malformed", "filtered")
-
-    return accept
-
-
-def make_client(
-    app: App,
-    prepared: Prepared,
-    on_tokens: Callable[[int], None] = lambda count: None,
-    say: Callable[[str], None] = lambda message: None,
-) -> TeacherClient:
-    """The client for a teacher's kind."""
-    teacher, section = prepared.teacher, prepared.recipe.collect
-    match teacher.kind:
-        case TeacherKind.LOCAL:
-            return LocalTeacher(teacher, app.cache, on_tokens, say)
-        case TeacherKind.REPLAY:
-            return ReplayTeacher(teacher)
-        case TeacherKind.OPENAI | TeacherKind.ANTHROPIC:
-            options = HttpOptions(
-                key_of(teacher),
-                section.in_flight,
-                section.stall_seconds,
-                section.requests_a_minute,
-                section.tokens_a_minute,
-            )
-            return HttpTeacher(teacher, _dialect(teacher), options)
 
 
 def _verify(

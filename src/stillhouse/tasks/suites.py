@@ -102,7 +102,16 @@ def _task(row: dict[str, Any], where: str) -> Task:
         family=_text(row, "family", where),
         split=_text(row, "split", where),
         solution=_text(row, "solution", where),
+        turns=_turns(row, where),
     )
+
+
+def _turns(row: dict[str, Any], where: str) -> tuple[str, ...]:
+    """What the user says next, each after an answer."""
+    turns = row.get("turns") or []
+    if not isinstance(turns, list) or not all(isinstance(turn, str) and turn for turn in turns):
+        raise PromptsError(f"{where}: turns must be a list of text.")
+    return tuple(turns)
 
 
 def _human_eval_task(row: dict[str, Any], where: str) -> Task:
