@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Mapping
 
 from stillhouse.canon import digest_bytes
 
@@ -21,6 +21,24 @@ def ngrams(text: str, size: int) -> frozenset[tuple[str, ...]]:
     if len(found) <= size:
         return frozenset([tuple(found)]) if found else frozenset()
     return frozenset(tuple(found[start : start + size]) for start in range(len(found) - size + 1))
+
+
+def shared_ngram(
+    text: str, known: Mapping[tuple[str, ...], object], starts: Container[str], size: int
+) -> tuple[str, ...] | None:
+    """The first run of ``size`` words of a text that is among the ``known``, whose first words are ``starts``.
+
+    Only where a known run could begin is one made: a long text costs little more than reading it.
+    """
+    found = words(text)
+    if len(found) <= size:
+        return tuple(found) if tuple(found) in known else None
+    for start in range(len(found) - size + 1):
+        if found[start] in starts:
+            gram = tuple(found[start : start + size])
+            if gram in known:
+                return gram
+    return None
 
 
 def common_ngrams(texts: Iterable[str], size: int, share: float) -> frozenset[tuple[str, ...]]:

@@ -10,6 +10,7 @@ A torn append is cut and reported when the chain is next opened. Stamp sets and 
 entry that names them, in the same write, so no reader meets an integer or a digest that it cannot resolve.
 """
 
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 
@@ -82,6 +83,7 @@ class Recorder:
         self.log, self.ledger, self.organisation, self.by = log, ledger, organisation, by
         self._durability, self._reached = durability, reached
         self._open_writer: Writer | None = None
+        self._viewing = threading.Lock()
         self._stamps = queries.stamp_set_ids(ledger)
         self._prompts = queries.prompt_digests(ledger)
 
@@ -96,7 +98,8 @@ class Recorder:
 
     def refresh(self) -> None:
         """Bring the view up to date with the log."""
-        self.ledger.catch_up(self.log)
+        with self._viewing:
+            self.ledger.catch_up(self.log)
         self._reached("viewed")
 
     def stamps_of(self, teacher: Teacher, *, purpose: Use, account: str = "") -> tuple[Stamp, ...]:

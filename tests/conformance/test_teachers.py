@@ -81,6 +81,20 @@ def test_every_ask_is_admitted_first_and_ends_once(client):
     assert sorted(ended) == sorted(admitted) == sorted(ask.key for ask in asks(6))
 
 
+def test_what_follows_from_an_answer_is_asked_too(client):
+    first, later = asks(6)[:2], asks(6)[2:]
+    admitted, ended, followed = [], [], list(later)
+
+    def more(item):
+        return [followed.pop()] if followed else []
+
+    client.answer(
+        first, {ask.key for ask in first}, lambda group: admitted.extend(a.key for a in group), ended.append, more
+    )
+    assert sorted(item.ask.key for item in ended) == sorted(admitted) == sorted(ask.key for ask in asks(6))
+    assert client.load().waiting == 0
+
+
 def test_only_what_is_wanted_is_asked_for(client):
     admitted = []
     replies = []

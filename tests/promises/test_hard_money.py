@@ -1,7 +1,7 @@
 """Promise 2. Metered spend never passes the cap, under any concurrency and any number of restarts: unsettled calls stay
 charged at their worst case. An item without a price is refused.
 
-Not covered: a cap shared by several processes that run at the same time; a provider that bills more than its own counts.
+Not covered: a provider that bills more than its own counts; processes whose homes do not share a folder.
 """
 
 import asyncio
@@ -170,3 +170,40 @@ def test_the_plan_shows_the_worst_case_and_sends_nothing(home, serve):
     assert (plan["does"]["answers_to_ask_for"], Decimal(plan["worst_case_usd"])) == (8, Decimal("0.08"))
     assert server.requests == []
     assert json.loads(home("plan", "list", "--json").out) == []
+
+
+def test_one_cap_over_several_processes_and_kills(home, serve):
+    """Four collections at once under one project's cap, killed and started again: every request that was ever sent fits."""
+    billed = []
+
+    async def dear(server, body):
+        tokens = 1 + hash(body["messages"][-1]["content"]) % body["max_tokens"]
+        billed.append(worst_case(tokens))
+        await asyncio.sleep(0.05)
+        return web.json_response(chat(code_answer(body), completion_tokens=tokens))
+
+    home.add_mock(serve(dear).url, "mock", *PRICES)
+    (home.home / "config.toml").write_text('[budgets.projects]\nshared = "1.5"\n')
+    home.prompts(120)
+    recipes = [
+        home.recipe(
+            name=f"r{n}.toml", dataset=f"d{n}", budget="9", max_tokens=10, project="shared", seed=n, in_flight=16
+        )
+        for n in range(4)
+    ]
+    running = [home.start("collect", recipe) for recipe in recipes]
+    for number in range(4):
+        try:
+            running[number].communicate(timeout=0.9)
+        except subprocess.TimeoutExpired:
+            running[number].kill()
+            running[number].communicate()
+            running[number] = home.start("collect", recipes[number])
+        assert sum(billed) <= Decimal("1.5")
+    for process in running:
+        process.communicate(timeout=100)
+    assert sum(billed) <= Decimal("1.5")
+    assert sum(billed) > Decimal("0.5"), "and the cap was worth having"
+    again = home("collect", recipes[0], "--json", code=None)
+    assert again.code == 5
+    assert sum(billed) <= Decimal("1.5")

@@ -12,7 +12,7 @@ from stillhouse.app.reporting import wilson
 from stillhouse.app.run import spread
 from stillhouse.datasets.form import Candidate, content_digest, form, protect
 from stillhouse.errors import HomeError, RecipeError
-from stillhouse.fingerprint import code_digest, common_ngrams, ngrams
+from stillhouse.fingerprint import code_digest, common_ngrams, ngrams, shared_ngram
 from stillhouse.generation.batches import Request, plan_batches, seed_of
 from stillhouse.ledger import schema
 from stillhouse.ledger.view import rows_of
@@ -43,6 +43,14 @@ def test_names_comments_and_layout_do_not_count():
 @given(st.text(max_size=60))
 def test_any_text_has_a_code_digest(text):
     assert code_digest(text) == code_digest(text)
+
+
+@given(st.lists(st.sampled_from("abc"), max_size=12), st.sets(st.tuples(*[st.sampled_from("abc")] * 3)))
+def test_a_shared_run_is_found_where_there_is_one(letters, known):
+    text, grams = " ".join(letters), {**dict.fromkeys(known), ("a",): None}
+    shared = shared_ngram(text, grams, {gram[0] for gram in grams}, 3)
+    assert (shared is not None) == bool(ngrams(text, 3) & grams.keys())
+    assert shared is None or shared in grams
 
 
 def test_ngrams():

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from stillhouse.canon import digest_value
 from stillhouse.facts import Placed
-from stillhouse.fingerprint import code_digest, common_ngrams, ngrams
+from stillhouse.fingerprint import code_digest, common_ngrams, ngrams, shared_ngram
 from stillhouse.nouns import Decision, FunnelStep, Task, Verdict, VerdictStatus
 
 # Ten words in a row are rarely chance; shorter runs are the grammar of the language.
@@ -29,10 +29,14 @@ class Candidate(NamedTuple):
 
 
 class Protected(NamedTuple):
-    """What training data must not contain: the n-grams of held-out tasks by where they are from, and their solutions."""
+    """What training data must not contain: the n-grams of held-out tasks by where they are from, and their solutions.
+
+    ``starts`` are the first words of the n-grams.
+    """
 
     ngrams: Mapping[tuple[str, ...], str]
     codes: Mapping[str, str]
+    starts: frozenset[str] = frozenset()
 
 
 class Drop(NamedTuple):
@@ -69,7 +73,7 @@ def protect(tasks: Sequence[Task], own_prompts: Sequence[str]) -> Protected:
                 grams.setdefault(gram, task.id)
         if task.solution:
             codes.setdefault(code_digest(task.solution), task.id)
-    return Protected(grams, codes)
+    return Protected(grams, codes, frozenset(gram[0] for gram in grams if gram))
 
 
 # The steps of a funnel, in order, by name.
@@ -160,9 +164,9 @@ def _held_out(candidate: Candidate, protected: Protected) -> str:
     if same:
         return f"same code as the held-out: {same}"
     for text in (*(message.content for message in candidate.task.messages), candidate.text, candidate.code):
-        for gram in ngrams(text, NGRAM):
-            if gram in protected.ngrams:
-                return f"shares words with the held-out: {protected.ngrams[gram]} ({' '.join(gram)})"
+        gram = shared_ngram(text, protected.ngrams, protected.starts, NGRAM)
+        if gram is not None:
+            return f"shares words with the held-out: {protected.ngrams[gram]} ({' '.join(gram)})"
     return ""
 
 

@@ -53,6 +53,11 @@ class Purse:
         self._holder: int | None = None
         self._holder_path = Path()
 
+    def covers(self, amount: Decimal) -> bool:
+        """Does the lease hold so much, so that reserving it asks nobody?"""
+        with self._mutex:
+            return not self._caps or self._used + amount <= self._leased
+
     def reserve(self, calls: Sequence[tuple[str, Decimal]]) -> str:
         """Hold the worst case of some calls; returns the lease that they are charged to.
 

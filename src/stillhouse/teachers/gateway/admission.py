@@ -1,5 +1,6 @@
 """Before a call is forwarded: may this key ask this model for this, does policy allow it, is there money? Default deny."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -74,7 +75,7 @@ class Admission:
         """The models that a key may ask in a dialect."""
         return sorted({found.teacher.model for found in self._allowed(key, kind)})
 
-    def admit(
+    async def admit(
         self, key: GatewayKey, endpoint: Endpoint, request: Request, body: bytes, purpose: str, call: str
     ) -> Admitted:
         """Raises Refused with what the client is told."""
@@ -90,7 +91,10 @@ class Admission:
         worst = self._worst_case(teacher, endpoint, request, body)
         purse = self._purse(key, teacher)
         try:
-            lease = purse.reserve([(call, worst)])
+            if purse.covers(worst):
+                lease = purse.reserve([(call, worst)])
+            else:  # another process may hold the lock, and the view may have to catch up: nobody else waits for that
+                lease = await asyncio.to_thread(purse.reserve, [(call, worst)])
         except BudgetReached as failure:
             raise Refused(Refusal(402, "budget_reached", f"{failure}")) from failure
         except TeacherContradiction as failure:

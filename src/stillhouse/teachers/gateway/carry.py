@@ -258,7 +258,8 @@ class Carried:
         end = End(
             Outcome.ANSWERED, 200, "", kind, b"".join(kept), self._redactor.count, self._idempotency
         )  # fmt: skip
-        await self._journal.answered(end, reader.text, reader.finish, reader.usage, time.monotonic() - self._started)
+        finish = reader.finish or ("stop" if reader.ended else "broken off")
+        await self._journal.answered(end, reader.text, finish, reader.usage, time.monotonic() - self._started)
         self._carrier.count(Outcome.ANSWERED, self._size, self._redactor.count)
         if not started:
             await response.prepare(self._request)

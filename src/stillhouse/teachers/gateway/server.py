@@ -237,7 +237,9 @@ class Gateway:
     ) -> web.StreamResponse:
         """Admit, write down, send, write down, pass on."""
         started, call = time.monotonic(), new_call()
-        admitted = self._admission.admit(key, endpoint, asked, body, request.headers.get(PURPOSE_HEADER, ""), call)
+        admitted = await self._admission.admit(
+            key, endpoint, asked, body, request.headers.get(PURPOSE_HEADER, ""), call
+        )
         journal = Journal(self._recorder, self._options.durability, key, admitted, call, endpoint.billed)
         try:
             await journal.received(request.rel_url.raw_path, body, idempotency)
