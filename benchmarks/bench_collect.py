@@ -19,9 +19,9 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from unittest import mock
 
 import aiohttp
+import loopback
 import peers
 
 PEERS = ("curator", "data-designer", "distilabel")
@@ -117,7 +117,7 @@ def ours(url: str, count: int, in_flight: int) -> tuple[float, float, float]:
 
 
 def compare(what: str, count: int, in_flight: int, folder: Path | None, **server: float) -> None:
-    with mock.Running(**server) as running:
+    with loopback.Running(**server) as running:
         print(f"\n{what}: {count:,} prompts, {in_flight} in flight")
         rate = asyncio.run(bare(running.url, count, in_flight))
         print(f"  bare aiohttp, nothing kept   {rate:8,.0f} answers/s")
@@ -138,7 +138,7 @@ def tail(folder: Path | None, count: int) -> None:
     """The ideal keeps every slot filled: in_flight divided by the mean latency."""
     options = {"latency": 0.2, "tail_share": 0.02, "tail": 2.0}
     ideal = 50 / (0.98 * 0.2 + 0.02 * 2.0)
-    with mock.Running(**options) as running:
+    with loopback.Running(**options) as running:
         print(f"\ntail: {count:,} prompts, 50 in flight, 200 ms, 2 % at 2 s; the ideal is {ideal:.0f} answers/s")
         seconds, recording, _ = ours(running.url, count, 50)
         print(f"  stillhouse   recording {recording:6.1f} answers/s = {recording / ideal:.1%} of the ideal")
@@ -157,7 +157,7 @@ def tail(folder: Path | None, count: int) -> None:
 
 def memory(sizes: tuple[int, ...]) -> None:
     print("\nmemory while 30 kB answers are collected:")
-    with mock.Running(size=30_000) as running:
+    with loopback.Running(size=30_000) as running:
         for count in sizes:
             print(
                 f"  {count:7,} answers ({count * 30_000 / 1e6:,.0f} MB of text): {ours(running.url, count, 256)[2]:.0f} MiB"

@@ -17,9 +17,9 @@ import tempfile
 import time
 import urllib.request
 from pathlib import Path
-from unittest import mock
 
 import aiohttp
+import loopback
 import uvloop
 from bench_collect import Ours
 
@@ -95,7 +95,7 @@ def litellm(folder: Path, upstream: str) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    with mock.Running() as running:
+    with loopback.Running() as running:
         _, direct = measure("no proxy", running.url, "x", 1)
         rate, median = ours(running.url)
         print(f"    adds {median - direct:.2f} ms")

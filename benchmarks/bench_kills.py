@@ -12,8 +12,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from unittest import mock
 
+import loopback
 import peers
 from bench_collect import Ours
 
@@ -22,7 +22,7 @@ KILLS, PROMPTS, IN_FLIGHT = 20, 6_000, 200
 
 def kills() -> None:
     moments = random.Random(1)
-    with mock.Running(latency=0.2) as running, tempfile.TemporaryDirectory() as scratch:
+    with loopback.Running(latency=0.2) as running, tempfile.TemporaryDirectory() as scratch:
         home = Ours(Path(scratch), running.url)
         words = home.command("collect", home.recipe(PROMPTS, IN_FLIGHT), "--json")
         for _ in range(KILLS):
@@ -43,7 +43,7 @@ def kills() -> None:
 
 
 def one_more() -> None:
-    with mock.Running() as running, tempfile.TemporaryDirectory() as scratch:
+    with loopback.Running() as running, tempfile.TemporaryDirectory() as scratch:
         home = Ours(Path(scratch), running.url)
         home.run("collect", home.recipe(200, 64))
         running.reset()
@@ -52,7 +52,7 @@ def one_more() -> None:
 
 
 def one_more_of_curator(folder: Path) -> None:
-    with mock.Running() as running, tempfile.TemporaryDirectory() as scratch:
+    with loopback.Running() as running, tempfile.TemporaryDirectory() as scratch:
         peers.collect(folder, "curator", running.url, 200, Path(scratch), 64)
         running.reset()
         peers.collect(folder, "curator", running.url, 201, Path(scratch), 64)
@@ -60,7 +60,7 @@ def one_more_of_curator(folder: Path) -> None:
 
 
 def kills_of_curator(folder: Path) -> None:
-    with mock.Running(latency=0.2) as running, tempfile.TemporaryDirectory() as scratch:
+    with loopback.Running(latency=0.2) as running, tempfile.TemporaryDirectory() as scratch:
         words = peers.command(folder, "curator", running.url, PROMPTS, Path(scratch), IN_FLIGHT)
         for _ in range(3):
             process = subprocess.Popen(words, cwd=scratch, stdout=-3, stderr=-3)

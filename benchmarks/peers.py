@@ -12,7 +12,7 @@ from pathlib import Path
 
 PACKAGES = {
     "curator": "bespokelabs-curator==0.1.31",
-    "distilabel": "distilabel[openai]==1.5.3",
+    "distilabel": "distilabel[openai]==1.5.3 requests",
     "data-designer": "data-designer==0.9.6",
     "litellm": "litellm[proxy]==1.106.2",
 }
@@ -77,12 +77,12 @@ def make(folder: Path) -> None:
     for name, package in PACKAGES.items():
         if not (folder / name).exists():
             subprocess.run([sys.executable, "-m", "venv", folder / name], check=True)
-            subprocess.run([folder / name / "bin" / "pip", "install", "--quiet", package], check=True)
+            subprocess.run([folder / name / "bin" / "pip", "install", "--quiet", *package.split()], check=True)
 
 
 def command(folder: Path, peer: str, url: str, count: int, scratch: Path, in_flight: int) -> list[str]:
     """How a peer is run on so many prompts."""
-    script = scratch / f"{peer}.py"
+    script = scratch / f"run_{peer}.py"  # a module of the peer's own name would hide it
     script.write_text(SCRIPTS[peer])
     return [str(folder / peer / "bin" / "python"), str(script), url, str(count), str(scratch), str(in_flight)]
 

@@ -91,13 +91,23 @@ class Asked(Fact, frozen=True, tag="asked"):
     lease: str = ""
 
 
+class BatchedCall(msgspec.Struct, frozen=True):
+    """A call within a batch: enough to write its answer down, whoever comes to fetch it."""
+
+    key: str
+    task: str
+    prompt: str
+    sample: int
+
+
 class BatchPrepared(Fact, frozen=True, tag="batch-prepared"):
-    """The calls of these keys are about to be submitted as one batch. ``requests`` are custom ids by key."""
+    """These calls are about to be submitted as one batch; their answers carry these stamps."""
 
     batch: str
     run: str
     teacher: str
-    keys: tuple[str, ...]
+    stamps: int
+    calls: tuple[BatchedCall, ...]
 
 
 class BatchSubmitted(Fact, frozen=True, tag="batch-submitted"):
@@ -159,7 +169,10 @@ class KeyRevoked(Fact, frozen=True, tag="key-revoked"):
 
 
 class CallReceived(Fact, frozen=True, tag="call-received"):
-    """A call came to the gateway and is about to be forwarded. ``body`` is text, or base64 where it is not UTF-8."""
+    """A call came to the gateway and is about to be forwarded, with these headers besides the managed ones.
+
+    ``body`` is text, or base64 where it is not UTF-8. ``digest`` is of all by which two calls are the same.
+    """
 
     call: str
     key: str
@@ -170,6 +183,8 @@ class CallReceived(Fact, frozen=True, tag="call-received"):
     body: str
     base64: bool = False
     idempotency: str = ""
+    headers: dict[str, str] = {}
+    digest: str = ""
 
 
 class ChunkReceived(Fact, frozen=True, tag="chunk-received"):
@@ -192,6 +207,7 @@ class CallReturned(Fact, frozen=True, tag="call-returned"):
     base64: bool = False
     redacted: int = 0
     idempotency: str = ""
+    headers: dict[str, str] = {}
 
 
 class CorpusImported(Fact, frozen=True, tag="corpus-imported"):
@@ -329,11 +345,22 @@ AnyFact = (
 )
 
 _encoder = msgspec.json.Encoder()
+_PLAIN = {"str": str, "int": int, "bool": bool}
+# The plain fields of every kind of fact: what comes from outside must not be written as something that cannot be read again.
+_CHECKED = {
+    kind: tuple((field.name, field.type) for field in msgspec.structs.fields(kind) if field.type in _PLAIN.values())
+    for kind in AnyFact.__args__
+}
 _decoder: msgspec.json.Decoder[AnyFact] = msgspec.json.Decoder(AnyFact)
 
 
 def encode(fact: AnyFact) -> bytes:
-    """A fact as the payload of a log entry."""
+    """A fact as the payload of a log entry. Raises TypeError for one that could not be read again."""
+    for name, kind in _CHECKED[type(fact)]:
+        if type(getattr(fact, name)) is not kind and not isinstance(getattr(fact, name), str if kind is str else ()):
+            raise TypeError(f"{type(fact).__name__}.{name} is {getattr(fact, name)!r:.80}, and no {kind.__name__}")
+    if isinstance(fact, Answered) and not (type(fact.usage.prompt_tokens) is type(fact.usage.completion_tokens) is int):
+        raise TypeError(f"{fact.usage} holds no counts")
     return _encoder.encode(fact)
 
 

@@ -147,18 +147,21 @@ class Recorder:
     def intern(self, sets: Iterable[StampSet], prompts: dict[str, tuple[Message, ...]]) -> None:
         """Write down stamp sets and prompts that the log does not have yet."""
         entries: list[facts.AnyFact] = []
+        new_stamps: set[int] = set()
         for stamps in sets:
-            if stamps.id not in self._stamps:
-                self._stamps.add(stamps.id)
+            if stamps.id not in self._stamps and stamps.id not in new_stamps:
+                new_stamps.add(stamps.id)
                 entries.append(
                     facts.StampsSeen(at=now(), by=self.by, id=stamps.id, digest=stamps.digest, stamps=stamps.stamps)
                 )
+        new_prompts = [digest for digest in prompts if digest not in self._prompts]
         for digest, messages in prompts.items():
             if digest not in self._prompts:
-                self._prompts.add(digest)
                 entries.append(facts.PromptSeen(at=now(), by=self.by, prompt=digest, messages=messages))
         if entries:
             self.record(*entries)
+            self._stamps |= new_stamps  # only once it is written down: a write that failed is tried again
+            self._prompts.update(new_prompts)
 
     @property
     def wrote(self) -> bool:

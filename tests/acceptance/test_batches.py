@@ -1,5 +1,6 @@
 """Batches: many calls at once, never submitted twice by themselves, settled by what the provider says of each call."""
 
+import time
 from decimal import Decimal
 
 import pytest
@@ -45,8 +46,6 @@ def test_a_kill_while_it_waits_costs_nothing(home, provider, kind):
     home.prompts(5)
     process = home.start("collect", home.recipe(batch=True), "--json")
     assert provider.taken.wait(30)
-    import time
-
     time.sleep(1)
     process.kill()
     process.communicate()
@@ -113,6 +112,40 @@ def test_money_of_a_batch_is_held_until_it_is_settled(home, provider, kind):
     final = home("collect", recipe, "--json").json
     assert final["answers"] == 6, "what the first five did not cost pays for the sixth"
     assert Decimal(final["spent"]) == Decimal("0.015")
+
+
+def test_a_batch_of_another_recipe_is_not_bought_again(home, provider, kind):
+    """The recipe changes while a batch is under way: what the batch holds is waited for, by batch or by single calls."""
+    provider.ends = False
+    add(home, provider, kind, "--price-in", "0", "--price-out", "1000")
+    home.prompts(5)
+    options = {"budget": "1", "max_tokens": 10}
+    process = home.start("collect", home.recipe(batch=True, **options), "--json")
+    assert provider.taken.wait(30)
+    time.sleep(1)
+    process.kill()
+    process.communicate()
+    provider.ends = True
+    alone = home("collect", home.recipe(samples=1, seed=0, dataset="other", **options), "--json", code=1)
+    assert "a batch that is under way holds it" in alone.err
+    assert len(provider.paid()) == 5, "single calls leave alone what a batch holds"
+    done = home("collect", home.recipe(batch=True, samples=2, **options), "--json").json
+    assert (done["answers"], len(provider.paid())) == (10, 10)
+    assert len(set(provider.paid())) == 10
+
+
+def test_a_call_that_is_batched_again_is_charged_to_its_new_lease(home, provider, kind):
+    """The first batch's calls fail; the second asks them again: what that did not cost is free again."""
+    add(home, provider, kind, "--price-in", "0", "--price-out", "1000")
+    home.prompts(5)
+    recipe = home.recipe(batch=True, budget="0.05", max_tokens=10)
+    provider.broken = {0, 1, 2}
+    assert home("collect", recipe, "--json").json["answers"] == 2
+    provider.broken = set()
+    done = home("collect", recipe, "--json").json
+    assert (done["answers"], done["spent"], done["unsettled"]) == (5, "0.025000", 0)
+    home.prompts(7)
+    assert home("collect", recipe, "--json").json["answers"] == 7, "0.025 is spent, and two more fit"
 
 
 def test_groups_keep_within_what_providers_take(monkeypatch):

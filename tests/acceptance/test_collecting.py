@@ -73,6 +73,31 @@ def test_a_candidate_budget_ends_it(home, serve, sandboxed):
     assert (done["rows"], len(server.requests)) == (0, 20)
 
 
+def test_a_cap_that_is_used_up_loses_no_answer(home, serve, sandboxed):
+    """Run again with nothing left to spend, an adaptive recipe still makes its dataset of what it has."""
+    home.add_mock(serve().url, "mock", "--price-in", "0", "--price-out", "1000")
+    home.prompts(10)
+    options = {"samples": 8, "until_verified": 2, "budget": "0.15", "max_tokens": 5}
+    first = home("run", home.recipe(**options), "--json", code=5).json
+    assert first["answers"] == 30
+    again = home("run", home.recipe(**options), "--json", code=5).json
+    assert (again["answers"], again["content_digest"]) == (30, first["content_digest"])
+
+
+def test_rows_that_were_cut_short_are_filled_up_later(home, serve, sandboxed):
+    async def repeating(server, body):
+        return web.json_response(
+            chat(f"```python\ndef f(x):\n    return x + 1 + {0 if body['seed'] % 2 else body['seed']} * 0\n```")
+        )
+
+    home.add_mock(serve(repeating).url, "mock", "--price-in", "0", "--price-out", "1000")
+    home.prompts(6)
+    short = home("run", recipe_with_rows(home, 20, samples=30, budget="0.11", max_tokens=5), "--json", code=5).json
+    assert short["rows"] < 20
+    full = home("run", recipe_with_rows(home, 20, samples=30, budget="9", max_tokens=5), "--json").json
+    assert full["rows"] == 20
+
+
 def test_conversations(home, serve):
     async def counting(server, body):
         return web.json_response(chat(f"answer {len(body['messages'])} to {body['messages'][-1]['content']}"))

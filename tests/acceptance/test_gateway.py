@@ -2,12 +2,15 @@
 
 import asyncio
 import contextlib
+import gc
+import http.client
 import json
 import os
 import threading
 import time
 import urllib.error
 import urllib.request
+import warnings
 from pathlib import Path
 
 import anthropic
@@ -123,6 +126,18 @@ async def provider(server, body):
         return await events(server, sse(*values, names=[value["type"] for value in values]))
     value = {**message, "content": [{"type": "text", "text": "Hello"}], "stop_reason": "end_turn", "usage": usage}
     return web.json_response(value, headers=CLAUDE)
+
+
+@pytest.fixture(autouse=True)
+def clients_are_closed():
+    """An SDK's client that nobody closes leaves its socket to the garbage collector, whose warning would hit another test."""
+    yield
+    for each in gc.get_objects():
+        if type(each) in (openai.OpenAI, anthropic.Anthropic):
+            each.close()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gc.collect()
 
 
 @pytest.fixture
@@ -345,14 +360,16 @@ def test_a_revocation_cuts_a_stream(running, upstream):
         return await events(server, sse(*[chunk(delta={"content": "x"})] * 200), pause=0.05)
 
     upstream.answer = long
-    client = openai.OpenAI(base_url=f"{running.url}/v1", api_key=running.key(), max_retries=0)
-    received = []
-    with pytest.raises((openai.APIError, Exception)):
-        for event in client.chat.completions.create(**ASK, stream=True):
-            received.append(event)
-            if len(received) == 3:
+    body = json.dumps({**ASK, "stream": True}).encode()
+    headers = {"Authorization": f"Bearer {running.key()}"}
+    received = b""
+    request = urllib.request.Request(f"{running.url}/v1/chat/completions", body, headers)
+    with pytest.raises((OSError, http.client.HTTPException)), urllib.request.urlopen(request) as response:
+        while piece := response.read1(4096):
+            received += piece
+            if received.count(b'"content"') == 3:
                 running.cli("gateway", "key", "revoke", "me")
-    assert 3 <= len(received) < 150
+    assert 3 <= received.count(b'"content"') < 150
     assert running.cli("gateway", "status", "--json").json["calls"] == {str(Outcome.CUT): 1}
 
 
@@ -409,15 +426,16 @@ def test_it_drains_when_it_is_told_to_end(running, upstream):
         return await provider(server, body)
 
     upstream.answer = slow
-    client = openai.OpenAI(base_url=f"{running.url}/v1", api_key=running.key(), max_retries=0)
+    headers = {"Authorization": f"Bearer {running.key()}"}
+    request = urllib.request.Request(f"{running.url}/v1/chat/completions", json.dumps(ASK).encode(), headers)
     answers = []
-    thread = threading.Thread(target=lambda: answers.append(client.chat.completions.create(**ASK)))
+    thread = threading.Thread(target=lambda: answers.append(json.load(urllib.request.urlopen(request))))
     thread.start()
     while not upstream.requests:
         time.sleep(0.02)
     running.process.terminate()
     thread.join(30)
-    assert answers[0].choices[0].message.content == "Hello", "who was being served is served"
+    assert answers[0]["choices"][0]["message"]["content"] == "Hello", "who was being served is served"
     assert running.ended()[0] == 0
 
 

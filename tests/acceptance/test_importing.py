@@ -61,6 +61,12 @@ def test_a_declaration_that_the_rows_contradict_is_refused(home):
     home("dataset", "import", path, "--name", "raw")
 
 
+def test_what_a_model_wrote_cannot_be_declared_human(home):
+    path = home.write("old.jsonl", rows(2, model="gpt-4o"))
+    words = ["--origin", "human", "--terms", "organisation/own"]
+    assert "gpt-4o wrote it" in home("dataset", "import", path, "--name", "old", *words, code=3).err
+
+
 def test_nothing_to_import(home):
     path = home.write("odd.jsonl", '{"text": "x"}\n')
     ran = home("dataset", "import", path, "--name", "odd", code=2)

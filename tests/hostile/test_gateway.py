@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gzip
+import http.client
 import json
 import os
 import resource
@@ -241,14 +242,16 @@ def test_what_a_client_says_of_itself_does_not_pass(start):
         "x-api-key: mine",
         "Connection: X-Secret",
         "X-Secret: s",
-        "X-Kept: yes",
+        "X-Stainless-Lang: python",
+        "X-Kept: no",
     )
     with connect(running) as client:
         client.sendall(head(key, len(BODY), *more) + BODY)
         assert b" 200 " in client.recv(100)
     sent = {name.lower(): value for name, value in upstream.headers[0].items()}
     assert not {"cookie", "x-forwarded-for", "x-api-key", "x-secret"} & sent.keys()
-    assert (sent["x-kept"], sent["authorization"]) == ("yes", f"Bearer {MANAGED}")
+    assert "x-kept" not in sent, "only what a dialect needs passes"
+    assert (sent["x-stainless-lang"], sent["authorization"]) == ("python", f"Bearer {MANAGED}")
 
 
 def test_guessing_keys_is_limited(start):
@@ -385,17 +388,128 @@ def test_a_teacher_that_answers_without_end_is_cut(start, length):
     assert calls(running) == {str(Outcome.CUT): 1}
 
 
-def test_a_packed_answer_passes_as_it_is_and_is_read_within_bounds(start):
+@pytest.mark.parametrize(("managed", "size"), [(False, 256), (True, 256), (True, 1)])
+def test_a_packed_answer_is_read_within_bounds(gateway, home, serve, managed, size):
+    """It was asked not to be packed. Where a managed key could hide in it, it is opened, or, where that is too much, cut."""
+
     async def bomb(server, body):
-        packed = gzip.compress(b"0" * (256 << 20))
+        told = server.request.headers.get("Authorization", "").encode()
+        packed = gzip.compress(told + b"0" * (size << 20))
         return web.Response(body=packed, headers={"Content-Encoding": "gzip", "Content-Type": "application/json"})
 
-    _, running, key = start(bomb)
+    more = ["--unmetered", *(["--key-env", "MOCK_KEY"] if managed else [])]
+    home.add_mock(serve(bomb).url, "mock", *more)
+    running = gateway(MOCK_KEY=MANAGED)
     before = resident_mib(running)
-    status, headers, body = post(running, key)
-    assert (status, headers["Content-Encoding"]) == (200, "gzip")
-    assert len(body) < 1 << 20
+    status, headers, body = post(running, running.key())
+    if not managed:
+        assert (status, headers["Content-Encoding"]) == (200, "gzip")
+        assert len(body) < 1 << 20
+    elif size == 1:
+        assert (status, headers["Content-Encoding"]) == (200, None)
+        assert body.startswith(b"Bearer [redacted key]000")
+    else:
+        assert status == 502
     assert resident_mib(running) - before < 250, "not a quarter of a gigabyte"
+    for path in home.folder.rglob("*"):
+        assert not path.is_file() or MANAGED.encode() not in path.read_bytes(), path
+
+
+def test_a_packed_stream_is_cut(start):
+    async def packed(server, body):
+        headers = {"Content-Encoding": "gzip", "Content-Type": "text/event-stream"}
+        return web.Response(body=gzip.compress(b"data: x\n\n"), headers=headers)
+
+    _, running, key = start(packed)
+    assert post(running, key, BODY[:-1] + b', "stream": true}')[0] == 502
+
+
+def test_a_stream_that_ends_before_its_end_is_not_whole(start):
+    """The connection ends cleanly, the answer does not: nobody is told that it is whole, and it stays charged."""
+
+    async def short(server, body):
+        return await events(server, sse(chunk(delta={"content": "half"})))
+
+    _, running, key = start(short)
+    with pytest.raises(http.client.IncompleteRead):
+        post(running, key, BODY[:-1] + b', "stream": true}')
+    assert calls(running) == {str(Outcome.UPSTREAM_DIED): 1}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"choices": [{"message": {"content": "x"}, "finish_reason": 5}]},
+        {"choices": [{"message": {"content": "x"}, "finish_reason": {"a": 1}}], "usage": {"prompt_tokens": True}},
+        {"choices": [{"message": {"content": "\ud800"}, "finish_reason": True}]},
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_no_answer_makes_the_log_unreadable(start, value, stream):
+    async def odd(server, body):
+        if stream:
+            choice = {**value["choices"][0], "index": 0, "delta": value["choices"][0]["message"]}
+            return await events(server, [*sse({**value, "choices": [choice]}), b"data: [DONE]\n\n"])
+        return web.json_response(value)
+
+    _, running, key = start(odd)
+    post(running, key, BODY[:-1] + b', "stream": true}' if stream else BODY)
+    running.ended()
+    assert calls(running) == {"answered": 1}
+    assert running.cli("doctor", "--json").json
+
+
+def test_a_deeply_nested_answer_is_an_answer(start):
+    async def deep(server, body):
+        return web.Response(body=b"[" * 20_000, content_type="application/json")
+
+    _, running, key = start(deep)
+    assert post(running, key)[0] == 200
+    assert calls(running) == {"answered": 1}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model": "m", "model": "other", "messages": []}',
+        b'{"model": "m", "mod\\u0065l": "m", "messages": []}',
+        b'{"model": "m", "MODEL": "other", "messages": []}',
+        b'{"Model": "m", "messages": []}',
+        b'{"model": "m", "messages": [], "max_tokens": -1}',
+    ],
+)
+def test_what_two_parsers_could_read_in_two_ways_is_refused(start, body):
+    upstream, running, key = start()
+    assert post(running, key, body)[0] == 400
+    assert upstream.requests == []
+
+
+@pytest.mark.parametrize("name", ["models", "route", "provider", "preset"])
+def test_no_request_leads_to_another_model(start, name):
+    upstream, running, key = start()
+    body = BODY[:-1] + f', "{name}": ["other"]}}'.encode()
+    status, _, answer = post(running, key, body)
+    assert (status, json.loads(answer)["error"]["code"]) == (400, "rerouting_not_allowed")
+    assert upstream.requests == []
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"max_completion_tokens": 1, "max_tokens": 100_000},
+        {"max_tokens": 1, "speed": "fast"},
+        {"max_tokens": 1, "inference_geo": "us"},
+        {"max_tokens": 1, "previous_response_id": "r"},
+        {"max_tokens": 1, "n": 1000},
+    ],
+)
+def test_no_request_costs_more_than_is_held_for_it(gateway, home, serve, more):
+    upstream = serve(provider)
+    home.add_mock(upstream.url, "mock", "--price-in", "0", "--price-out", "1000")
+    running = gateway()
+    key = running.key("rich", "--project", "p", "--use", "train", "--budget", "0.05")
+    assert post(running, key, json.dumps({**json.loads(BODY), **more}).encode())[0] in (400, 402)
+    assert upstream.requests == []
 
 
 def test_endless_headers_of_a_teacher():
@@ -454,7 +568,8 @@ def test_a_managed_key_that_comes_back_is_redacted_and_marked(start, stream):
         if not stream:
             return web.json_response({"choices": [{"message": {"content": text}}]}, headers={"X-Echo": text})
         pieces = [text[at : at + 3] for at in range(0, len(text), 3)]
-        return await events(server, [b"data: ", *(piece.encode() for piece in pieces), b"\n\n"], pause=0.005)
+        lines = [b"data: ", *(piece.encode() for piece in pieces), b"\n\ndata: [DONE]\n\n"]
+        return await events(server, lines, pause=0.005)
 
     _, running, key = start(echo)
     _, headers, body = post(running, key, BODY[:-1] + b', "stream": true}' if stream else BODY)

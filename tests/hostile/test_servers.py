@@ -176,3 +176,35 @@ def test_one_slow_answer_holds_up_no_other(home, serve):
     started = time.monotonic()
     collect(home, server, 60, in_flight=2)
     assert time.monotonic() - started < 8, "no batch waits for its slowest"
+
+
+def test_a_server_that_takes_no_connection_costs_nothing(home):
+    """Its backlog is full: nothing is ever sent, so nothing is charged, and the run says what is the matter."""
+    import socket
+
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        port = full.getsockname()[1]
+        holders = [socket.socket() for _ in range(4)]
+        for holder in holders:
+            holder.setblocking(False)
+            holder.connect_ex(("127.0.0.1", port))
+        home.add_mock(f"http://127.0.0.1:{port}/v1", "mock", "--price-in", "1", "--price-out", "1")
+        home.prompts(1)
+        ran = home("collect", home.recipe(budget="1", in_flight=1), "--json", code=1)
+        for holder in holders:
+            holder.close()
+    assert ran.json["error"] == "TeacherUnreachable"
+
+
+@pytest.mark.parametrize(
+    "body", [b"[" * 20_000, b'{"choices": [{"message": {"content": "\\ud800"}, "finish_reason": 7}]}']
+)
+def test_answers_that_break_readers_are_answers(home, serve, body):
+    async def odd(server, asked):
+        return web.Response(body=body, content_type="application/json")
+
+    done = collect(home, serve(odd), 2).json
+    assert (done["answers"], done["failed"]) == (2, 0)
+    assert home("doctor", "--json").json

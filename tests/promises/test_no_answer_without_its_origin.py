@@ -72,7 +72,7 @@ def test_lineage_reaches_from_teacher_to_dataset_and_back(home, serve):
 
 def test_every_piece_is_in_the_log_before_a_client_has_it(gateway, home, serve):
     """The server sends a piece and waits; whatever the client has by then is in the log by then."""
-    pieces = [f"data: piece {number}\n\n" for number in range(8)]
+    pieces = [f"data: piece {number}\n\n" for number in range(8)] + ["data: [DONE]\n\n"]
 
     async def stepwise(server, body):
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})

@@ -296,3 +296,42 @@ def test_failures_that_cost_nothing_are_not_held(world):
     recorder.refresh()
     assert queries.spending_of_lease(world.ledger, lease).held == 1
     assert usd(Decimal("0.0000001")) == "0.000001", "amounts are rounded up"
+
+
+def test_a_lease_is_returned_once(world):
+    """Returned by its holder, it is not returned again by whoever finds the holder gone."""
+    _, first = world.purse()
+    first.reserve([("a", Decimal(6))])
+    first.close()
+    _, second = world.purse()
+    second.reserve([("b", Decimal(4))])
+    assert world.committed() == 10
+
+
+def test_a_fact_that_could_not_be_read_again_is_not_written(world):
+    import msgspec
+
+    recorder, _ = world.purse()
+    entry = answered("a", "1", "")
+    for broken in ({"finish": 5}, {"sample": True}, {"usage": Usage(True, 1)}):
+        with pytest.raises(TypeError):
+            recorder.record(msgspec.structs.replace(entry, **broken))
+    recorder.record(entry)
+    recorder.refresh()
+
+
+def test_what_could_not_be_interned_is_interned_later(world, monkeypatch):
+    from stillhouse.errors import StorageError
+
+    recorder, _ = world.purse()
+
+    def full(*entries):
+        raise StorageError("full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(recorder, "record", full)
+        with pytest.raises(StorageError):
+            recorder.intern((), {"p": (Message("user", "x"),)})
+    recorder.intern((), {"p": (Message("user", "x"),)})
+    recorder.refresh()
+    assert queries.prompt_digests(world.ledger) == {"p"}

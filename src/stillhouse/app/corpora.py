@@ -20,7 +20,7 @@ from stillhouse.datasets.form import ALLOWED, DISTINCT, Candidate, form, protect
 from stillhouse.datasets.store import write_version
 from stillhouse.errors import PromptsError, TeacherContradiction
 from stillhouse.ledger import queries
-from stillhouse.nouns import Channel, DatasetVersion, Plan, StampSet, Task, Use, Verdict, VerdictStatus
+from stillhouse.nouns import Channel, DatasetVersion, Origin, Plan, StampSet, Task, Use, Verdict, VerdictStatus
 from stillhouse.plans.plan import executing, make_plan
 from stillhouse.policy.decide import decide_set
 from stillhouse.recorder import now, prompt_digest
@@ -159,6 +159,11 @@ def _scan(
 
 def _check(said: Said, stamps: StampSet, declared: Declared) -> None:
     """A declaration that the row contradicts is refused, as it is for a teacher."""
+    if said.model and declared.origin not in (Origin.UNKNOWN, Origin.TEACHER, Origin.OWN_MODEL):
+        raise TeacherContradiction(
+            f"A row says that {said.model} wrote it, but {declared.origin} was declared.",
+            next_step="Leave out --origin: what the rows say of themselves counts.",
+        )
     named = next((stamp.channel for stamp in stamps.stamps if stamp.provider), None)
     for_all = declared.channel
     if (

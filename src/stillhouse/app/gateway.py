@@ -76,7 +76,7 @@ async def _work(app: App, listening: int, counters: Counters, stall_seconds: flo
         TeacherKind.ANTHROPIC: AnthropicDialect(),
     }
     options = GatewayOptions(app.settings.durability, stall_seconds)
-    gateway = Gateway(app.recorder, keyring, admission, dialects, counters, options)
+    gateway = Gateway(app.recorder, keyring, admission, dialects, counters, options, app.locks)
     await gateway.start()
     server = web.Server(
         gateway.handle,

@@ -154,12 +154,23 @@ def _gather_rows(app: App, recipe: Recipe, progress: Progress, *, judged: bool) 
     while True:
         prepared = prepare(app, recipe, rows)
         got = gather(app, prepared, progress, judged=judged)
-        if not recipe.dataset.rows or not got.collected.paid or got.budget_reached is not None:
+        # Fewer that count than were asked for: there are no more candidates.
+        if not recipe.dataset.rows or got.budget_reached is not None or _that_count(got) < rows:
             return prepared, got
         lacking = recipe.dataset.rows - len(_form(app, prepared, got, "").rows)
         if lacking <= 0:
             return prepared, got
         rows += lacking
+
+
+def _that_count(got: Gathered) -> int:
+    """Answers that passed, or that have no tests and say something."""
+    good = (VerdictStatus.PASSED, VerdictStatus.NOT_JUDGED)
+    failed = {key for (_, key), verdict in got.verdicts.items() if verdict.status not in good}
+    return sum(
+        answer.key not in failed and bool(answer.text.strip()) and answer.finish not in ("malformed", "filtered")
+        for answer in got.answers
+    )
 
 
 def gather(app: App, prepared: Prepared, progress: Progress, *, judged: bool) -> Gathered:

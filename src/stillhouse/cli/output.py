@@ -141,7 +141,8 @@ class JsonProgress:
     def update(self, done: int, message: str = "", state: dict[str, Any] | None = None) -> None:
         """At most once a second."""
         self._done = done if done >= 0 else self._done
-        if time.monotonic() - self._said >= _SECONDS_BETWEEN_JSON:
+        last = bool(self._total) and self._done >= self._total
+        if time.monotonic() - self._said >= _SECONDS_BETWEEN_JSON or last:
             self._line("update", state or {})
 
     def say(self, message: str) -> None:

@@ -79,7 +79,12 @@ def read_rows(objects: Objects, dataset: DatasetVersion, file: str = ROWS) -> It
     """The rows of a version. Raises CorruptObject where the stored bytes are not those that were written."""
     import pyarrow.parquet
 
-    table = pyarrow.parquet.read_table(io.BytesIO(objects.get(dataset.files[file])))
+    table = pyarrow.parquet.read_table(
+        # In memory already: threads would have nothing to wait for, and could outlive a short command.
+        io.BytesIO(objects.get(dataset.files[file])),
+        use_threads=False,
+        pre_buffer=False,
+    )
     yield from table.to_pylist()
 
 

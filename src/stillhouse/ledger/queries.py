@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 from sqlalchemy import ColumnElement, Row, Select, Table, and_, func, select
 
+from stillhouse import facts
 from stillhouse.errors import UnknownName
 from stillhouse.ledger import schema
 from stillhouse.ledger.store import Ledger, database_errors
@@ -234,20 +235,25 @@ class OpenBatch(NamedTuple):
     """A batch that is not settled. ``remote`` is empty where nobody knows whether the provider took it."""
 
     batch: str
+    run: str
     at: str
-    keys: tuple[str, ...]
+    stamps: int
+    calls: tuple[facts.BatchedCall, ...]
     remote: str
 
 
-def open_batches(ledger: Ledger, run: str) -> list[OpenBatch]:
-    """The batches of a run that are not settled, oldest first."""
+def open_batches(ledger: Ledger, teacher: str) -> list[OpenBatch]:
+    """The batches with a teacher that are not settled, oldest first, whichever run submitted them."""
     batches, ends = schema.batches, schema.batch_ends
-    query = _ordered(batches).where(and_(batches.c.run == run, batches.c.batch.not_in(select(ends.c.batch))))
+    query = _ordered(batches).where(and_(batches.c.teacher == teacher, batches.c.batch.not_in(select(ends.c.batch))))
     remotes = {row.batch: row.remote for row in _all(ledger, select(schema.submissions))}
     return [
-        OpenBatch(row.batch, row.at, _decode(row.keys, tuple[str, ...]), remotes.get(row.batch, ""))
+        OpenBatch(
+            row.batch, row.run, row.at, row.stamps, _decode(row.calls, tuple[facts.BatchedCall, ...]),
+            remotes.get(row.batch, ""),
+        )
         for row in _all(ledger, query)
-    ]
+    ]  # fmt: skip
 
 
 def lease_of(ledger: Ledger, keys: Iterable[str]) -> dict[str, str]:

@@ -7,7 +7,6 @@ import msgspec
 from sqlalchemy import Table
 
 from stillhouse import facts
-from stillhouse.canon import digest_bytes
 from stillhouse.ledger import schema
 
 
@@ -122,7 +121,13 @@ def _(fact: facts.BudgetReturned) -> list[Row]:
 
 @rows_of.register
 def _(fact: facts.BatchPrepared) -> list[Row]:
-    values = {"batch": fact.batch, "run": fact.run, "teacher": fact.teacher, "keys": _json(fact.keys)}
+    values = {
+        "batch": fact.batch,
+        "run": fact.run,
+        "teacher": fact.teacher,
+        "stamps": fact.stamps,
+        "calls": _json(fact.calls),
+    }
     return [Row(schema.batches, values)]
 
 
@@ -156,7 +161,7 @@ def _(fact: facts.CallReceived) -> list[Row]:
         "purpose": fact.purpose,
         "stamps": fact.stamps,
         "idempotency": fact.idempotency,
-        "request": digest_bytes(fact.body.encode()) if fact.idempotency else "",
+        "request": fact.digest,
     }
     return [Row(schema.calls, values)]
 

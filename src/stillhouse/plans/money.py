@@ -116,10 +116,11 @@ class Purse:
         with self._mutex:
             if self._holder is None:
                 return
-            self._return(self.lease, self._used)
-            os.close(self._holder)
-            with contextlib.suppress(OSError):
-                self._holder_path.unlink()
+            with self._alone():  # nobody may find this process dead while it returns its lease
+                self._return(self.lease, self._used)
+                os.close(self._holder)
+                with contextlib.suppress(OSError):
+                    self._holder_path.unlink()
             self._holder, self.lease, self._leased, self._used = None, "", Decimal(0), Decimal(0)
 
     def _take(self, missing: Decimal, one: Decimal) -> None:

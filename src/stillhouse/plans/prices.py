@@ -128,8 +128,13 @@ def cost(teacher: Teacher, usage: Usage) -> Decimal:
 def unpriced(request: Mapping[str, Any]) -> str:
     """What in a request has no price here; empty where everything is billed by the token."""
     for name in sorted(UNPRICED & request.keys()):
-        if request[name] not in (None, ["text"], "auto", "default"):
+        if request[name] not in (None, ["text"], "auto", "default", "standard_only"):
             return name
+    if isinstance(request.get("prompt"), dict):
+        return "a stored prompt"
+    items = request.get("input")
+    if isinstance(items, list) and any(isinstance(item, dict) and not item.keys() & {"role", "type"} for item in items):
+        return "a reference to what the provider has stored"
     for tool in request.get("tools") or ():
         kind = tool.get("type", "custom") if isinstance(tool, dict) else "?"
         if kind not in ("function", "custom"):

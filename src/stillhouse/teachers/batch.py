@@ -22,7 +22,7 @@ from stillhouse.nouns import Ask, Parameters, Teacher
 from stillhouse.plans.money import Purse
 from stillhouse.recorder import Recorder, now
 from stillhouse.teachers.client import Failure, Load, Reply
-from stillhouse.teachers.collect import Scribe
+from stillhouse.teachers.collect import Admission, Scribe
 from stillhouse.teachers.http import Dialect, read_answer
 
 # Well within both providers' limits (50,000 requests or 200 MB; 100,000 or 256 MB), and little to lose sight of at once.
@@ -100,7 +100,7 @@ class Batches:
         by_id = {custom_id(ask.key): ask for ask in asks}
         try:
             waiting = await self._settle_earlier(by_id)
-            under_way = {key for batch in waiting for key in batch.keys}
+            under_way = {call.key for batch in waiting for call in batch.calls}
             reached: BudgetReached | None = None
             for group in _groups([ask for ask in asks if ask.key not in under_way], self._body):
                 try:
@@ -117,20 +117,24 @@ class Batches:
     async def _settle_earlier(self, by_id: Mapping[str, Ask]) -> list[OpenBatch]:
         """What earlier processes left: each batch found, proved absent, or kept pending."""
         waiting: list[OpenBatch] = []
-        for batch in queries.open_batches(self._recorder.ledger, self._run):
+        for batch in queries.open_batches(self._recorder.ledger, self._teacher.name):
             if batch.remote:
                 waiting.append(batch)
                 continue
             since = datetime.fromisoformat(batch.at)
-            found = await self._provider.find(batch.batch, frozenset(map(custom_id, batch.keys)), since)
+            found = await self._provider.find(
+                batch.batch, frozenset(custom_id(call.key) for call in batch.calls), since
+            )
             if found.remote:
                 self._record_submitted(batch.batch, found.remote)
                 waiting.append(batch._replace(remote=found.remote))
             elif found.absent and datetime.now(UTC) - since > ARRIVES_WITHIN:
                 self._never_arrived(batch, by_id)
             else:
-                self.pending += len(batch.keys)
-                self._say(f"the fate of a batch of {len(batch.keys)} calls is not known yet; it is not submitted again")
+                self.pending += len(batch.calls)
+                self._say(
+                    f"the fate of a batch of {len(batch.calls)} calls is not known yet; it is not submitted again"
+                )
                 waiting.append(batch)
         return waiting
 
@@ -138,18 +142,17 @@ class Batches:
         """Reserve, write down, hand over, write down."""
         self._scribe.admit(group)
         name, at = f"stillhouse-{secrets.token_hex(8)}", now()
-        keys = tuple(ask.key for ask in group)
-        self._recorder.record(
-            facts.BatchPrepared(
-                at=at, by=self._recorder.by, batch=name, run=self._run, teacher=self._teacher.name, keys=keys
-            )
-        )
-        calls = [(custom_id(ask.key), self._body(ask)) for ask in group]
-        remote = await self._provider.submit(name, calls)
+        calls = tuple(facts.BatchedCall(ask.key, ask.task, ask.prompt, ask.sample) for ask in group)
+        prepared = facts.BatchPrepared(
+            at=at, by=self._recorder.by, batch=name, run=self._run, teacher=self._teacher.name,
+            stamps=self._scribe.stamps, calls=calls,
+        )  # fmt: skip
+        self._recorder.record(prepared)
+        remote = await self._provider.submit(name, [(custom_id(ask.key), self._body(ask)) for ask in group])
         self._record_submitted(name, remote)
-        self.pending += len(keys)
-        self._say(f"{len(keys)} calls submitted as {remote}")
-        return OpenBatch(name, at, keys, remote)
+        self.pending += len(calls)
+        self._say(f"{len(calls)} calls submitted as {remote}")
+        return OpenBatch(name, self._run, at, self._scribe.stamps, calls, remote)
 
     async def _wait(self, waiting: list[OpenBatch], by_id: Mapping[str, Ask]) -> None:
         """Ask now and then, less and less often, until every batch of known fate has ended."""
@@ -169,29 +172,30 @@ class Batches:
 
     async def _take(self, batch: OpenBatch, by_id: Mapping[str, Ask]) -> None:
         """Write down what came of each call, then that the batch is settled, then its money."""
-        ledger = self._recorder.ledger
-        known = queries.answered(ledger, batch.keys)
-        leases = queries.lease_of(ledger, batch.keys)
-        open_ids = {custom_id(key): key for key in batch.keys if key not in known}
+        self._recorder.refresh()  # under which lease each call was asked last
+        ledger, keys = self._recorder.ledger, [call.key for call in batch.calls]
+        known = queries.answered(ledger, keys)
+        leases = queries.lease_of(ledger, keys)
+        open_calls = {custom_id(call.key): call for call in batch.calls if call.key not in known}
         async for result in self._provider.results(batch.remote):
-            key = open_ids.pop(result.custom_id, None)
-            if key is not None:
-                self._deliver(self._item(_ask_of(by_id, key), result), leases.get(key, ""))
-        for key in open_ids.values():
-            failure = Failure(_ask_of(by_id, key), "the provider's results do not hold it", charged=False)
-            self._deliver(failure, leases.get(key, ""))
+            call = open_calls.pop(result.custom_id, None)
+            if call is not None:
+                self._deliver(self._item(_ask_of(by_id, call), result), batch, leases.get(call.key, ""))
+        for call in open_calls.values():
+            failure = Failure(_ask_of(by_id, call), "the provider's results do not hold it", charged=False)
+            self._deliver(failure, batch, leases.get(call.key, ""))
         self._end(batch, "settled", set(leases.values()))
-        self.pending -= len(batch.keys)
+        self.pending -= len(batch.calls)
 
     def _never_arrived(self, batch: OpenBatch, by_id: Mapping[str, Ask]) -> None:
-        leases = queries.lease_of(self._recorder.ledger, batch.keys)
-        for key in batch.keys:
-            failure = Failure(_ask_of(by_id, key), "its batch never reached the provider", charged=False)
-            self._deliver(failure, leases.get(key, ""))
+        leases = queries.lease_of(self._recorder.ledger, [call.key for call in batch.calls])
+        for call in batch.calls:
+            failure = Failure(_ask_of(by_id, call), "its batch never reached the provider", charged=False)
+            self._deliver(failure, batch, leases.get(call.key, ""))
         self._end(batch, "never submitted", set(leases.values()))
 
-    def _deliver(self, item: Reply | Failure, lease: str) -> None:
-        self._scribe.deliver(item, lease)
+    def _deliver(self, item: Reply | Failure, batch: OpenBatch, lease: str) -> None:
+        self._scribe.deliver(item, Admission(batch.run, batch.stamps, lease))
         self._on_item(item)
 
     def _end(self, batch: OpenBatch, reason: str, leases: set[str]) -> None:
@@ -218,9 +222,10 @@ def custom_id(key: str) -> str:
     return key.partition(":")[2]
 
 
-def _ask_of(by_id: Mapping[str, Ask], key: str) -> Ask:
-    """The ask of a key; one that the recipe no longer has is settled all the same, under its key alone."""
-    return by_id.get(custom_id(key)) or Ask(key, "", "", (), Parameters(0, 0.0, 0), 0)
+def _ask_of(by_id: Mapping[str, Ask], call: facts.BatchedCall) -> Ask:
+    """The ask of a call; one that the recipe no longer has is settled all the same."""
+    known = by_id.get(custom_id(call.key))
+    return known or Ask(call.key, call.task, call.prompt, (), Parameters(0, 0.0, 0), call.sample)
 
 
 def _groups(asks: Sequence[Ask], body: Callable[[Ask], bytes]) -> Iterator[list[Ask]]:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -150,11 +150,16 @@ def collect(
     if questions.adaptive:
         asks = unique(_open_asks(recorder, questions, accept))
         missing = frozenset(ask.key for ask in asks)
+    if batched is None:  # what a batch holds is bought already
+        held = {call.key for batch in queries.open_batches(recorder.ledger, teacher.name) for call in batch.calls}
+        asks, missing = tuple(ask for ask in asks if ask.key not in held), missing - held
     failed = queries.known_failures(recorder.ledger, missing)
     asks = tuple(msgspec.structs.replace(ask, tries=failed[ask.key]) if ask.key in failed else ask for ask in asks)
     before = queries.unleased_spending(recorder.ledger, options.run)
     purse = Purse(recorder, locks, options.caps if is_metered(teacher) else {}, before.paid + before.held)
     done = Collected(asked=len(asks) + len(questions.last), reused=len(asks) - len(missing) + len(questions.last))
+    if len(asks) < len(collection.asks) and not questions.adaptive:
+        done.reasons["a batch that is under way holds it"] = len(collection.asks) - len(asks)
     done.answers, done.unsettled = done.reused, queries.spending(recorder.ledger, options.run).unsettled
     share = Decimal(teacher.batch_share or 1) if batched is not None else Decimal(1)
     scribe = Scribe(recorder, teacher, collection.stamps, options.run, purse, share)
@@ -195,6 +200,8 @@ def collect(
                     batched(scribe, purse, note)([ask for ask in asks if ask.key in missing])
                 else:
                     client.answer(asks, missing, scribe.admit, deliver, more if questions.adaptive else nothing_more)
+                done.spent, done.load = usd(purse.spent), client.load()
+                on_progress(done)  # everything is recorded; what follows brings the view up to date
         finally:
             purse.close()
             recorder.refresh()
@@ -202,7 +209,7 @@ def collect(
             done.unsettled, done.spent, done.load = after.unsettled, usd(after.paid), Load()
             done.wanted = tuple(questions.last) if questions.adaptive else collection.wanted
             result.update({k: v for k, v in msgspec.structs.asdict(done).items() if k not in ("wanted", "load")})
-    on_progress(done)
+            on_progress(done)
     return done
 
 
@@ -216,6 +223,14 @@ def count(done: Collected, item: Reply | Failure) -> None:
         done.failed += int(not item.again)
         done.unsettled += int(item.charged)
         done.reasons[item.reason] = done.reasons.get(item.reason, 0) + 1
+
+
+class Admission(NamedTuple):
+    """Under what an earlier process, or another run, admitted a call."""
+
+    run: str
+    stamps: int
+    lease: str
 
 
 class Scribe:
@@ -256,15 +271,23 @@ class Scribe:
         for price, group in by_price.items():
             self._asked(group, price, lease)
 
-    def deliver(self, item: Reply | Failure, lease: str = "") -> None:
-        """Write down what came of a call, then settle its money; ``lease`` where an earlier process admitted it.
+    @property
+    def stamps(self) -> int:
+        """The stamp set of what it writes down."""
+        return self._stamps.id
+
+    def deliver(self, item: Reply | Failure, admission: Admission | None = None) -> None:
+        """Write down what came of a call, then settle its money; ``admission`` where another process admitted it.
 
         Money of an earlier lease is settled by ``Purse.reconcile`` once all of it is written down.
         """
-        late = bool(lease) and lease != self._purse.lease
+        under = admission or Admission(self._run, self._stamps.id, self._purse.lease)
+        late = under.lease != self._purse.lease
         entry, price = self._answered(item) if isinstance(item, Reply) else self._failed(item)
-        under = lease or self._purse.lease
-        self._recorder.record(msgspec.structs.replace(entry, lease=under) if self._metered and under else entry)
+        named: dict[str, Any] = {"run": under.run, "lease": under.lease if self._metered else ""}
+        if isinstance(entry, facts.Answered):
+            named["stamps"] = under.stamps
+        self._recorder.record(msgspec.structs.replace(entry, **named) if admission or self._metered else entry)
         if not self._metered or late:
             return
         if price is None:

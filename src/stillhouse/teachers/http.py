@@ -41,8 +41,8 @@ _CALL_SECONDS = 3600.0
 _STOP_POLL_SECONDS = 0.1
 # So many calls are admitted by one entry of the log.
 _ADMITTED_AT_ONCE = 64
-# Ten times the longest answer that any model gives today; more is an attack or a mistake.
-LARGEST_ANSWER = 64 << 20
+# Far more than any model says today; six times that, when every byte must be escaped, still fits into an entry of the log.
+LARGEST_ANSWER = 40 << 20
 # A teacher may think for minutes, but then it sends something; silence for longer is a stall.
 STALL_SECONDS = 300.0
 
@@ -278,7 +278,7 @@ class HttpTeacher:
             async with session.post(self._url, data=body, headers=headers, allow_redirects=False) as response:
                 raw = await read_bounded(response)
                 status, answered = response.status, response.headers
-        except (aiohttp.ClientConnectorError, aiohttp.InvalidURL) as failure:
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as failure:
             return Failure(ask, self._clean(str(failure)), 0, charged=False), {}
         except TimeoutError:
             return Failure(ask, f"it said nothing for {self._options.stall_seconds:g} s", 0), {}
@@ -316,9 +316,12 @@ async def read_bounded(response: aiohttp.ClientResponse) -> bytes | None:
     return unpack(raw, encoding) if encoding else raw
 
 
+UNPACKED = frozenset({"gzip", "x-gzip", "deflate"})
+
+
 def unpack(raw: bytes, encoding: str) -> bytes | None:
     """Bytes that were compressed although nobody asked for it; None where they would be too many."""
-    if encoding.lower() not in ("gzip", "deflate", "x-gzip"):
+    if encoding.lower() not in UNPACKED:
         return raw
     try:
         opened = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
@@ -338,8 +341,10 @@ def read_answer(dialect: Dialect, raw: bytes | str) -> Read:
     try:
         read = dialect.read(msgspec.json.decode(raw))
         if isinstance(read.text, str):
-            return read._replace(usage=Usage(_count(read.usage.prompt_tokens), _count(read.usage.completion_tokens)))
-    except (msgspec.MsgspecError, KeyError, TypeError, IndexError, AttributeError, ValueError):
+            usage = Usage(_count(read.usage.prompt_tokens), _count(read.usage.completion_tokens))
+            text = read.text.encode("utf-8", "replace").decode()  # half a surrogate is no text
+            return Read(text, str(read.finish), usage)
+    except (msgspec.MsgspecError, KeyError, TypeError, IndexError, AttributeError, ValueError, RecursionError):
         pass
     return Read("", "malformed", Usage())
 
@@ -354,5 +359,5 @@ def error_message(text: str) -> str:
     try:
         error = msgspec.json.decode(text)["error"]
         return str(error["message"] if isinstance(error, dict) else error)
-    except (msgspec.MsgspecError, KeyError, TypeError):
+    except (msgspec.MsgspecError, KeyError, TypeError, RecursionError):
         return " ".join(text[:2000].split()) or "an empty answer"

@@ -204,7 +204,7 @@ def _content(content: Any) -> str:
 def _tokens(count: Any) -> int:
     if isinstance(count, list):
         count = sum(count)
-    return count if isinstance(count, int) and 0 <= count < 2**40 else -1
+    return count if isinstance(count, int) and not isinstance(count, bool) and 0 <= count < 2**40 else -1
 
 
 def _day(moment: Any) -> str:

@@ -1,6 +1,7 @@
 """Before a call is forwarded: may this key ask this model for this, does policy allow it, is there money? Default deny."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -14,10 +15,25 @@ from stillhouse.plans.money import Purse
 from stillhouse.plans.prices import is_metered, unpriced, worst_case_of_request
 from stillhouse.policy.decide import OWN_TERMS
 from stillhouse.recorder import Recorder, now, stamp_set
-from stillhouse.teachers.gateway.dialects import Endpoint, Refusal, Request, answers_of, limit_of
+from stillhouse.teachers.gateway.dialects import REROUTING, Endpoint, Refusal, Request, limit_of
 
-# What a provider would add to a prompt from its own memory: its bytes do not bound what is billed.
-_REMEMBERED = ("previous_response_id", "conversation", "prompt_cache", "file_ids")
+PURPOSE_HEADER = "x-stillhouse-purpose"
+
+# What a call to a metered teacher may hold: what is billed by the token, at the price of this model, and bounded by its bytes.
+# Whatever else a provider invents (another speed, another region, its own memory) has no price here until it stands here.
+_PRICED = frozenset(
+    {
+        "model", "messages", "system", "max_tokens", "max_completion_tokens", "max_output_tokens", "temperature",
+        "top_p", "top_k", "n", "best_of", "stop", "stop_sequences", "stream", "stream_options", "seed",
+        "presence_penalty", "frequency_penalty", "logit_bias", "logprobs", "top_logprobs", "response_format", "text",
+        "tools", "tool_choice", "parallel_tool_calls", "reasoning", "reasoning_effort", "thinking", "user",
+        "metadata", "store", "input", "instructions", "truncation", "include", "prompt", "suffix", "echo",
+        "encoding_format", "dimensions", "safety_identifier", "prompt_cache_key", "verbosity", "functions",
+        "function_call", "service_tier", "modalities", "output_config", "cache_control", "background",
+    }
+)  # fmt: skip
+# Beta features by which the same tokens cost more.
+_DEARER_BETAS = ("context-1m", "fast-mode")
 
 
 class Refused(Exception):
@@ -76,25 +92,40 @@ class Admission:
         return sorted({found.teacher.model for found in self._allowed(key, kind)})
 
     async def admit(
-        self, key: GatewayKey, endpoint: Endpoint, request: Request, body: bytes, purpose: str, call: str
+        self,
+        key: GatewayKey,
+        endpoint: Endpoint,
+        request: Request,
+        body: bytes,
+        headers: Mapping[str, str],
+        call: str,
     ) -> Admitted:
         """Raises Refused with what the client is told."""
         teacher = self._teacher(key, endpoint.kind, request.model)
-        use = self._purpose(key, purpose)
-        if request.background:
+        use = self._purpose(key, headers.get(PURPOSE_HEADER, ""))
+        rerouted = sorted(REROUTING & request.fields.keys())
+        if rerouted:
+            raise Refused(
+                Refusal(
+                    400,
+                    "rerouting_not_allowed",
+                    f"{rerouted[0]} could bring another model than the one that is asked for.",
+                )
+            )
+        if bytes(request.fields.get("background", b"false")) not in (b"false", b"null"):
             raise Refused(
                 Refusal(400, "background_not_recorded", "Answers to background requests would not pass here.")
             )
         stamps = self._stamps(teacher, use)
         if not is_metered(teacher) or not endpoint.billed:
             return Admitted(teacher, use, stamps, Decimal(0), "", None)
-        worst = self._worst_case(teacher, endpoint, request, body)
+        worst = self._worst_case(teacher, endpoint, request, body, headers)
         purse = self._purse(key, teacher)
         try:
             if purse.covers(worst):
                 lease = purse.reserve([(call, worst)])
             else:  # another process may hold the lock, and the view may have to catch up: nobody else waits for that
-                lease = await asyncio.to_thread(purse.reserve, [(call, worst)])
+                lease = await _reserved(purse, call, worst)
         except BudgetReached as failure:
             raise Refused(Refusal(402, "budget_reached", f"{failure}")) from failure
         except TeacherContradiction as failure:
@@ -155,17 +186,23 @@ class Admission:
         self._decided[teacher.name, use, day] = stamps
         return stamps
 
-    def _worst_case(self, teacher: Teacher, endpoint: Endpoint, request: Request, body: bytes) -> Decimal:
+    def _worst_case(
+        self, teacher: Teacher, endpoint: Endpoint, request: Request, body: bytes, headers: Mapping[str, str]
+    ) -> Decimal:
         limit = limit_of(request, endpoint)
         if limit is None:
             raise Refused(Refusal(400, "max_tokens_required", f"{endpoint.limit} is required: this model costs money."))
-        given: dict[str, Any] = msgspec.json.decode(body)
-        item = next((name for name in _REMEMBERED if given.get(name)), "") or unpriced(given)
+        betas = headers.get("anthropic-beta", "")
+        item = next((beta for beta in _DEARER_BETAS if beta in betas), "")
+        item = item or next((name for name in sorted(request.fields) if name not in _PRICED), "")
+        if not item:
+            given: dict[str, Any] = msgspec.json.decode(body)
+            item = unpriced(given)
         if item:
             raise Refused(
                 Refusal(400, "unpriced", f"{item} has no price by the token, so what it costs is not bounded.")
             )
-        return worst_case_of_request(teacher, len(body), limit, answers_of(request))
+        return worst_case_of_request(teacher, len(body), limit, request.answers)
 
     def _purse(self, key: GatewayKey, teacher: Teacher) -> Purse:
         known = self._purses.get((key.id, teacher.name))
@@ -176,3 +213,15 @@ class Admission:
                 raise Refused(Refusal(503, "configuration", f"{failure}")) from failure
             known = self._purses[key.id, teacher.name] = Purse(self._recorder, self._locks, caps)
         return known
+
+
+async def _reserved(purse: Purse, call: str, worst: Decimal) -> str:
+    """Reserve in a thread; where the client goes away meanwhile, nothing stays held for it."""
+    reserving = asyncio.ensure_future(asyncio.to_thread(purse.reserve, [(call, worst)]))
+    try:
+        return await asyncio.shield(reserving)
+    except asyncio.CancelledError:
+        with contextlib.suppress(StillhouseError):
+            await reserving
+            purse.settle(call, Decimal(0))
+        raise

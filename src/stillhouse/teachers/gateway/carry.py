@@ -24,20 +24,19 @@ from stillhouse.teachers.gateway.journal import End, Journal
 from stillhouse.teachers.gateway.keys import Keyring
 from stillhouse.teachers.gateway.memory import Memory
 from stillhouse.teachers.gateway.redact import Redactor
-from stillhouse.teachers.http import LARGEST_ANSWER, Dialect, read_answer, unpack
+from stillhouse.teachers.http import LARGEST_ANSWER, UNPACKED, Dialect, read_answer, unpack
 
 # A client that takes nothing for so long is gone.
 _WRITE_SECONDS = 60.0
 IN_MEMORY = 512 << 20
 _SENT_AT_ONCE = 64 << 10
-PURPOSE_HEADER = "x-stillhouse-purpose"
-_DROPPED_FROM_REQUESTS = frozenset(
-    {
-        "host", "connection", "keep-alive", "proxy-authorization", "proxy-connection", "te", "trailer", "transfer-encoding",
-        "upgrade", "content-length", "authorization", "x-api-key", "accept-encoding", "cookie", "expect", "forwarded",
-        "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", PURPOSE_HEADER,
-    }
+# What of a client's headers reaches a teacher: all that a dialect needs, and nothing that could be a secret, choose another
+# account or say who asks. They are in the log, so that whatever changed an answer is.
+_PASSED = frozenset(
+    {"content-type", "accept", "user-agent", "anthropic-version", "anthropic-beta", "openai-beta", "idempotency-key",
+     "x-request-id", "x-client-request-id", "traceparent"}
 )  # fmt: skip
+_PASSED_PREFIX = "x-stainless-"
 _DROPPED_FROM_ANSWERS = frozenset(
     {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "content-length",
      "set-cookie", "alt-svc", "strict-transport-security", "server", "date"}
@@ -51,6 +50,15 @@ _COUNTED = {
     Outcome.CANCELLED: "cancelled_total",
     Outcome.CUT: "cut_total",
 }
+
+
+def forwarded(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers of a client that pass."""
+    return {
+        name: value
+        for name, value in headers.items()
+        if name.lower() in _PASSED or name.lower().startswith(_PASSED_PREFIX)
+    }
 
 
 class Carrier:
@@ -75,11 +83,7 @@ class Carrier:
         assert self.session is not None
         upstream = self._admission.upstream(admitted.teacher.name)
         dialect = self._dialects[endpoint.kind]
-        headers: CIMultiDict[str] = CIMultiDict()
-        named = {name.strip().lower() for name in request.headers.get("Connection", "").split(",")}
-        for name, value in request.headers.items():
-            if name.lower() not in _DROPPED_FROM_REQUESTS and name.lower() not in named:
-                headers.add(name, value)
+        headers: CIMultiDict[str] = CIMultiDict(forwarded(request.headers))
         for name, value in dialect.headers(upstream.secret).items():
             if name.lower() not in ("anthropic-version",) or name not in headers:
                 headers[name] = value
@@ -108,6 +112,10 @@ class Carrier:
 
 class _ClientGone(Exception):
     """There is nobody to pass anything on to."""
+
+
+class _Cut(Exception):
+    """The gateway ends a call by itself."""
 
 
 class Carried:
@@ -140,12 +148,18 @@ class Carried:
                 if answer.status == 200 and answer.content_type == "text/event-stream":
                     return await self._stream(answer)
                 return await self._whole(answer)
-        except (aiohttp.ClientConnectorError, aiohttp.InvalidURL) as failure:
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as failure:
             reason = f"the teacher cannot be reached ({self._clean(str(failure))})"
             return await self._fail(End(Outcome.NOT_SENT, 502, reason))
         except (aiohttp.ClientError, TimeoutError, OSError) as failure:
             reason = f"the teacher broke off ({self._clean(str(failure) or type(failure).__name__)})"
             return await self._fail(End(Outcome.UPSTREAM_DIED, 502, reason))
+        except Exception as failure:
+            if not self._ended:
+                await self._end(
+                    End(Outcome.CUT, 0, f"it failed here: {self._clean(str(failure) or type(failure).__name__)}")
+                )
+            raise
         except asyncio.CancelledError:
             if not self._ended:  # what was sent may be billed
                 await self._end(End(Outcome.CANCELLED, 0, "the client went away before the answer began"))
@@ -163,13 +177,21 @@ class Carried:
         if raw is None:
             reason = f"the answer is larger than {LARGEST_ANSWER >> 20} MiB, or there are too many large ones at once"
             return await self._fail(End(Outcome.CUT, 502, reason))
+        packed = answer.headers.get("Content-Encoding", "identity").lower()
+        if packed != "identity" and self._redactor.armed:
+            opened = unpack(raw, packed) if packed in UNPACKED else None
+            if opened is None:  # what cannot be read cannot be searched for the managed key
+                return await self._fail(
+                    End(Outcome.CUT, 502, f"the answer is packed ({packed[:20]}), and was asked not to be")
+                )
+            raw, packed = opened, "identity"
         body, kind, size = self._redactor.whole(raw), answer.headers.get("Content-Type", ""), len(raw)
         redacted = self._redactor.count
         outcome = Outcome.ANSWERED if answer.status == 200 else Outcome.REFUSED
         end = End(outcome, answer.status, "", kind, body, redacted, self._idempotency)
         if outcome is Outcome.ANSWERED:
-            opened = unpack(body, answer.headers.get("Content-Encoding", "")) or b""
-            read = read_answer(self._endpoint.answers, opened) if self._endpoint.answers else None
+            plain = (unpack(body, packed) or b"") if packed != "identity" else body
+            read = read_answer(self._endpoint.answers, plain) if self._endpoint.answers else None
             if read is not None:
                 await self._journal.answered(end, read.text, read.finish, read.usage, time.monotonic() - self._started)
             else:
@@ -179,6 +201,8 @@ class Carried:
         self._carrier.count(outcome, size, redacted)
         self._carrier.added(time.monotonic() - self._started - self._waited)
         headers = self._headers(answer)
+        if packed == "identity":
+            headers.popall("Content-Encoding", None)
         if len(body) <= _SENT_AT_ONCE:
             return web.Response(status=answer.status, body=body, headers=headers)
         return await self._send(web.StreamResponse(status=answer.status, headers=headers), body)
@@ -187,10 +211,9 @@ class Carried:
         """A long answer, in pieces, to a client that may be slow but must not stop."""
         response.content_length = len(body)
         try:
-            async with self._carrier.memory.holding(len(body)):
-                await response.prepare(self._request)
-                for start in range(0, len(body), _SENT_AT_ONCE):
-                    await self._pass(response, body[start : start + _SENT_AT_ONCE])
+            await response.prepare(self._request)
+            for start in range(0, len(body), _SENT_AT_ONCE):
+                await self._within(response.write(body[start : start + _SENT_AT_ONCE]))
         except (_ClientGone, OSError):
             if self._request.transport is not None:
                 self._request.transport.abort()
@@ -212,61 +235,72 @@ class Carried:
 
     async def _stream(self, answer: aiohttp.ClientResponse) -> web.StreamResponse:
         """An answer in pieces: each is written down, then passed on, as it comes."""
+        packed = answer.headers.get("Content-Encoding", "identity").lower()
+        if packed != "identity":  # it was asked not to be; it could neither be read nor be searched for the managed key
+            return await self._fail(End(Outcome.CUT, 502, f"the stream is packed ({packed[:20]})"))
         response = web.StreamResponse(status=200, headers=self._headers(answer))
         response.enable_chunked_encoding()
-        reader, kind = StreamReader(self._endpoint), answer.headers.get("Content-Type", "")
-        kept: list[bytes] = []
-        started = False
+        reader, kept = StreamReader(self._endpoint), list[bytes]()
+        end = End(Outcome.ANSWERED, 200, kind=answer.headers.get("Content-Type", ""), idempotency=self._idempotency)
         try:
-            async for piece in self._pieces(answer):
-                passed = self._redactor.feed(piece)
-                if not passed:
-                    continue
-                await self._journal.chunk(passed)
-                reader.feed(passed)
-                kept += [passed] if self._idempotency else []
-                if not started:
-                    self._carrier.added(time.monotonic() - self._started - self._waited)
-                    await response.prepare(self._request)
-                    started = True
-                await self._pass(response, passed)
-                if self._carrier.keyring.stale():
-                    await self._carrier.reload_keys()
-                if not self._carrier.keyring.holds(self._key):
-                    return await self._cut(response, End(Outcome.CUT, 200, "the key was revoked", kind), started)
-            rest = self._redactor.rest()
-            if rest:
-                await self._journal.chunk(rest)
-                reader.feed(rest)
-                kept += [rest] if self._idempotency else []
-        except _ClientGone as gone:
-            return await self._cut(response, End(Outcome.CANCELLED, 200, str(gone), kind), started)
-        except (aiohttp.ClientError, OSError) as failure:
-            reason = f"the teacher broke off within its stream ({self._clean(str(failure) or type(failure).__name__)})"
-            return await self._cut(response, End(Outcome.UPSTREAM_DIED, 200, reason, kind), started)
-        except TimeoutError:
-            reason = "the teacher said nothing for too long"
-            return await self._cut(response, End(Outcome.UPSTREAM_DIED, 200, reason, kind), started)
-        except StillhouseError as failure:
-            return await self._cut(
-                response, End(Outcome.CUT, 200, f"it could not be written down: {failure}", kind), started
-            )
+            async with self._carrier.memory.growing() as memory:
+                async for piece in self._pieces(answer):
+                    if memory.take(len(piece)) > LARGEST_ANSWER:
+                        raise _Cut(f"the stream is larger than {LARGEST_ANSWER >> 20} MiB")
+                    await self._pass_on(response, reader, kept, self._redactor.feed(piece))
+                await self._pass_on(response, reader, kept, self._redactor.rest())
+            if not reader.whole:  # a clean end of the connection is no end of the answer
+                raise aiohttp.ClientPayloadError("it ended before its end")
+            end.body, end.redacted = b"".join(kept), self._redactor.count
+            seconds = time.monotonic() - self._started
+            await self._journal.answered(end, reader.text, reader.finish or "stop", reader.usage, seconds)
         except asyncio.CancelledError:
-            how = End(Outcome.CANCELLED, 200, "the client went away", kind, redacted=self._redactor.count)
-            await self._end(_with_reason(how, "the gateway was stopped") if self._carrier.draining else how)
+            await self._end(self._broken(_ClientGone("the client went away"), end))
             raise
-        end = End(
-            Outcome.ANSWERED, 200, "", kind, b"".join(kept), self._redactor.count, self._idempotency
-        )  # fmt: skip
-        finish = reader.finish or ("stop" if reader.ended else "broken off")
-        await self._journal.answered(end, reader.text, finish, reader.usage, time.monotonic() - self._started)
+        except Exception as failure:
+            return await self._cut(response, self._broken(failure, end))
+        self._ended = True
         self._carrier.count(Outcome.ANSWERED, self._size, self._redactor.count)
-        if not started:
-            await response.prepare(self._request)
-        if rest:
-            await response.write(rest)
-        await response.write_eof()
+        with contextlib.suppress(_ClientGone):
+            if not response.prepared:
+                await response.prepare(self._request)
+            await self._within(response.write_eof())
         return response
+
+    async def _pass_on(
+        self, response: web.StreamResponse, reader: StreamReader, kept: list[bytes], piece: bytes
+    ) -> None:
+        """Write a piece down, then hand it to the client, whose key must still be in force."""
+        if not piece:
+            return
+        await self._journal.chunk(piece)
+        reader.feed(piece)
+        kept += [piece] if self._idempotency else []
+        if self._carrier.keyring.stale():
+            await self._carrier.reload_keys()
+        if not self._carrier.keyring.holds(self._key):
+            raise _Cut("the key was revoked")
+        if not response.prepared:
+            self._carrier.added(time.monotonic() - self._started - self._waited)
+            await response.prepare(self._request)
+        await self._within(response.write(piece))
+
+    def _broken(self, failure: Exception, end: End) -> End:
+        """How a stream ended that did not end well."""
+        end.redacted, end.body = self._redactor.count, b""
+        match failure:
+            case _ClientGone() if self._carrier.draining:
+                end.outcome, end.reason = Outcome.CUT, "the gateway was stopped"
+            case _ClientGone():
+                end.outcome, end.reason = Outcome.CANCELLED, str(failure)
+            case TimeoutError() | aiohttp.ClientError() | OSError():
+                said = self._clean(str(failure) or type(failure).__name__)
+                end.outcome, end.reason = Outcome.UPSTREAM_DIED, f"the teacher broke off within its stream ({said})"
+            case StillhouseError():
+                end.outcome, end.reason, end.status = Outcome.CUT, f"it could not be written down: {failure}", 503
+            case _:
+                end.outcome, end.reason = Outcome.CUT, self._clean(str(failure) or type(failure).__name__)
+        return end
 
     async def _pieces(self, answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         while True:
@@ -278,11 +312,11 @@ class Carried:
             self._size += len(piece)
             yield piece
 
-    async def _cut(self, response: web.StreamResponse, end: End, started: bool) -> web.StreamResponse:
+    async def _cut(self, response: web.StreamResponse, end: End) -> web.StreamResponse:
         """End a stream that is not whole so that no client can take it for whole."""
-        end.redacted = self._redactor.count
-        if not started:
-            return await self._fail(end if end.status != 200 else _with_status(end, 502))
+        if not response.prepared:
+            end.status = 502 if end.status == 200 else end.status
+            return await self._fail(end)
         await self._end(end)
         transport = self._request.transport
         if transport is not None:
@@ -293,7 +327,8 @@ class Carried:
     async def _fail(self, end: End) -> web.Response:
         """Say in the client's dialect that nothing came."""
         await self._end(end)
-        kind = "teacher_unreachable" if end.outcome is Outcome.NOT_SENT else "teacher_broke_off"
+        kinds = {Outcome.NOT_SENT: "teacher_unreachable", Outcome.UPSTREAM_DIED: "teacher_broke_off"}
+        kind = kinds.get(end.outcome, "not_recorded" if end.status == 503 else "cut")
         return refuse(self._endpoint.kind, Refusal(end.status, kind, end.reason))
 
     async def _end(self, end: End) -> None:
@@ -303,10 +338,10 @@ class Carried:
             await self._journal.failed(end)
         self._carrier.count(end.outcome, self._size, end.redacted)
 
-    async def _pass(self, response: web.StreamResponse, data: bytes) -> None:
-        """Hand a piece to the client, who may be slow but must take something."""
+    async def _within(self, writing: Awaitable[None]) -> None:
+        """Hand something to the client, who may be slow but must take it within a time."""
         try:
-            await asyncio.wait_for(response.write(data), _WRITE_SECONDS)
+            await asyncio.wait_for(writing, _WRITE_SECONDS)
         except TimeoutError:
             raise _ClientGone(f"the client took nothing for {_WRITE_SECONDS:.0f} s") from None
         except (aiohttp.ClientError, OSError):
@@ -325,19 +360,9 @@ class Carried:
         return headers
 
 
-def _with_status(end: End, status: int) -> End:
-    end.status = status
-    return end
-
-
-def _with_reason(end: End, reason: str) -> End:
-    end.outcome, end.reason = Outcome.CUT, reason
-    return end
-
-
 def refuse(kind: TeacherKind, refusal: Refusal) -> web.Response:
     """A refusal; it says that trying again would not help, since SDKs try some statuses again by themselves."""
-    again = refusal.status in (408, 503) or refusal.kind in ("busy",)
+    again = refusal.kind in ("busy", "too_slow")  # nothing was sent
     headers = {"x-should-retry": "true" if again else "false"}
     if refusal.status == 429:
         headers["Retry-After"] = "60"

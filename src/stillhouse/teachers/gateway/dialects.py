@@ -11,18 +11,14 @@ from stillhouse.teachers.http import Dialect, Read, read_answer
 from stillhouse.teachers.openai import OpenAIDialect
 
 
-class Request(msgspec.Struct):
-    """What the gateway must know of a request; the rest passes through as it is."""
+class Request(NamedTuple):
+    """What the gateway must know of a request; the rest passes through as it is. ``fields`` are its top level, unread."""
 
-    model: str = ""
-    stream: bool = False
-    n: int | None = None
-    best_of: int | None = None
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
-    max_output_tokens: int | None = None
-    background: bool | None = None
-    prompt: Any = None
+    model: str
+    stream: bool
+    answers: int
+    limits: dict[str, int]
+    fields: dict[str, msgspec.Raw]
 
 
 class Refusal(NamedTuple):
@@ -51,7 +47,7 @@ class _ResponsesDialect(OpenAIDialect):
         parts = [part for item in answer["output"] if item.get("type") == "message" for part in item["content"]]
         text = "".join(part.get("text", "") for part in parts if part.get("type") == "output_text")
         usage = answer.get("usage") or {}
-        reason = (answer.get("incomplete_details") or {}).get("reason", "")
+        reason = str((answer.get("incomplete_details") or {}).get("reason") or "")
         finish = {"max_output_tokens": "length", "content_filter": "filtered", "": "stop"}.get(reason, reason)
         return Read(text, finish, Usage(int(usage.get("input_tokens", -1)), int(usage.get("output_tokens", -1))))
 
@@ -90,21 +86,93 @@ _OPENAI_TYPES: dict[int, str] = {
 }  # fmt: skip
 
 
-def answers_of(request: Request) -> int:
-    """How many answers a request asks for."""
-    prompts = request.prompt if isinstance(request.prompt, list) else []
-    several = len(prompts) if prompts and not isinstance(prompts[0], int) else 1
-    return max(1, request.n or 1, request.best_of or 1) * max(1, several)
+# By these a provider would choose another model, or another provider, than the one that was decided on.
+REROUTING = frozenset({"models", "route", "provider", "preset", "fallbacks"})
+# A call whose answer would not pass through here.
+_BACKGROUND = "background"
+_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+_MANY_PROMPTS = 1 << 20
+_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_SPACE = b" \t\r\n"
+
+
+def read_request(body: bytes) -> Request:
+    """What a request says. Raises ValueError where it is none, or where two parsers could read two things in it.
+
+    A name that stands twice, or once in capitals, is refused: what was decided must be what is done.
+    """
+    fields = _FIELDS.decode(body)
+    _check_names(body, fields)
+    limits = {name: _whole(fields[name], name) for name in _LIMITS if _given(fields, name)}
+    counts = [_whole(fields[name], name) for name in ("n", "best_of") if _given(fields, name)]
+    return Request(
+        model=_read(fields, "model", str, ""),
+        stream=_read(fields, "stream", bool, False) if _given(fields, "stream") else False,
+        answers=max([1, *counts]) * _prompts(fields),
+        limits=limits,
+        fields=fields,
+    )
 
 
 def limit_of(request: Request, endpoint: Endpoint) -> int | None:
-    """The most tokens of one answer; 0 where answers are not made of tokens, None where the request sets no limit."""
+    """The most tokens of one answer; 0 where answers are not made of tokens, None where the request sets no limit.
+
+    Where several limits are given, the largest: a server may know any one of them.
+    """
     if not endpoint.limit:
         return 0
-    given = getattr(request, endpoint.limit)
-    if given is None and endpoint.limit == "max_completion_tokens":
-        given = request.max_tokens
-    return given if given is None or given >= 0 else None
+    known = {endpoint.limit} | ({"max_tokens"} if endpoint.limit == "max_completion_tokens" else set())
+    return max(request.limits.values()) if known & request.limits.keys() else None
+
+
+def _given(fields: dict[str, msgspec.Raw], name: str) -> bool:
+    return name in fields and bytes(fields[name]) != b"null"
+
+
+def _read(fields: dict[str, msgspec.Raw], name: str, kind: type, otherwise: Any) -> Any:
+    return msgspec.json.decode(fields[name], type=kind) if name in fields else otherwise
+
+
+def _whole(raw: msgspec.Raw, name: str) -> int:
+    value: int = msgspec.json.decode(raw, type=int)
+    if value < 0:
+        raise ValueError(f"{name} is negative")
+    return value
+
+
+def _prompts(fields: dict[str, msgspec.Raw]) -> int:
+    """How many prompts an old completion holds: several where it is a list of texts, or of lists of tokens."""
+    raw = bytes(fields.get("prompt", b""))
+    if not raw.startswith(b"["):
+        return 1
+    if len(raw) > _MANY_PROMPTS:
+        raise ValueError("a list of prompts may have 1 MiB")
+    items = msgspec.json.decode(raw, type=list[msgspec.Raw])
+    return len(items) if items and bytes(items[0])[:1] in (b'"', b"[") else 1
+
+
+def _check_names(body: bytes, fields: dict[str, msgspec.Raw]) -> None:
+    """Walk the top level: each name once, in small letters, and each value the one that was read."""
+    seen: set[str] = set()
+    at = _skip(body, _skip(body, 0) + 1)
+    while body[at : at + 1] == b'"':
+        end = at + 1
+        while body[end : end + 1] != b'"':
+            end += 2 if body[end : end + 1] == b"\\" else 1
+        name = msgspec.json.decode(body[at : end + 1], type=str)
+        value = bytes(fields[name])
+        at = _skip(body, _skip(body, end + 1) + 1)
+        if name.lower() in seen or name != name.lower() or body[at : at + len(value)] != value:
+            raise ValueError(f"{name[:80]!r} stands twice, or in capitals")
+        seen.add(name.lower())
+        at = _skip(body, at + len(value))
+        at = _skip(body, at + 1) if body[at : at + 1] == b"," else at
+
+
+def _skip(body: bytes, at: int) -> int:
+    while body[at : at + 1] and body[at : at + 1] in _SPACE:
+        at += 1
+    return at
 
 
 def error_body(kind: TeacherKind, refusal: Refusal) -> bytes:
@@ -151,6 +219,11 @@ class StreamReader:
         self.ended = False
 
     @property
+    def whole(self) -> bool:
+        """Did the stream come to its end, by its own words?"""
+        return self.ended or bool(self.finish)
+
+    @property
     def text(self) -> str:
         """All that was said so far."""
         return "".join(self._text)
@@ -173,7 +246,7 @@ class StreamReader:
             return
         try:
             self._read(msgspec.json.decode(data))
-        except (msgspec.MsgspecError, KeyError, TypeError, IndexError, AttributeError, ValueError):
+        except (msgspec.MsgspecError, KeyError, TypeError, IndexError, AttributeError, ValueError, RecursionError):
             return  # not for us to judge: it passes as it is
 
     def _openai(self, event: Any) -> None:
@@ -186,7 +259,8 @@ class StreamReader:
             if isinstance(text, str) and not choice.get("index"):
                 self._text.append(text)
             if choice.get("finish_reason"):
-                self.finish = {"content_filter": "filtered"}.get(choice["finish_reason"], choice["finish_reason"])
+                reason = str(choice["finish_reason"])
+                self.finish = {"content_filter": "filtered"}.get(reason, reason)
 
     def _responses(self, event: Any) -> None:
         if event["type"] == "response.output_text.delta":
@@ -203,7 +277,7 @@ class StreamReader:
             case "content_block_delta" if event["delta"].get("type") == "text_delta":
                 self._text.append(str(event["delta"]["text"]))
             case "message_delta":
-                reason = event["delta"].get("stop_reason") or ""
+                reason = str(event["delta"].get("stop_reason") or "")
                 self.finish = {"end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length"}.get(reason, reason)
                 counted = event.get("usage") or {}
                 if "output_tokens" in counted:

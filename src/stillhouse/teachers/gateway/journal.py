@@ -8,7 +8,7 @@ being read.
 import asyncio
 import base64
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 
 from stillhouse import facts
@@ -51,14 +51,14 @@ class Journal:
         self.run = f"gateway:{key.project}"
         self._prompt = ""
 
-    async def received(self, path: str, body: bytes, idempotency: str) -> None:
+    async def received(self, path: str, body: bytes, headers: Mapping[str, str], idempotency: str, digest: str) -> None:
         """The request, before it is sent. Raises StorageError: then it must not be."""
         text, is_base64 = as_text(body)
         self._prompt = digest_bytes(body)
         received = facts.CallReceived(
             at=now(), by=self._recorder.by, call=self.call, key=self._key.id, teacher=self._admitted.teacher.name, path=path,
             purpose=str(self._admitted.purpose), stamps=self._admitted.stamps.id, body=text, base64=is_base64,
-            idempotency=idempotency,
+            idempotency=idempotency, headers=dict(headers), digest=digest if idempotency else "",
         )  # fmt: skip
         asked = facts.Asked(
             at=received.at, by=received.by, run=self.run, teacher=self._admitted.teacher.name, keys=(self.answer_key,),
@@ -113,6 +113,7 @@ class Journal:
         return facts.CallReturned(
             at=now(), by=self._recorder.by, call=self.call, status=end.status, outcome=end.outcome, reason=end.reason,
             kind=end.kind, body=text, base64=is_base64, redacted=end.redacted, idempotency=end.idempotency,
+            headers=end.headers,
         )  # fmt: skip
 
     async def _write(self, *entries: facts.AnyFact) -> None:
@@ -146,5 +147,6 @@ class End:
         redacted: int = 0,
         idempotency: str = "",
     ) -> None:
+        self.headers: dict[str, str] = {}
         self.outcome, self.status, self.reason, self.kind = outcome, status, reason, kind
         self.body, self.redacted, self.idempotency = body, redacted, idempotency

@@ -15,6 +15,11 @@ class Redactor:
         self._held = b""
         self.count = 0
 
+    @property
+    def armed(self) -> bool:
+        """Is there a key to look for?"""
+        return bool(self._key)
+
     def feed(self, data: bytes) -> bytes:
         """What may pass on now."""
         if not self._key:

@@ -5,22 +5,27 @@ that cannot be written. Not covered: TLS (put a reverse proxy in front where cli
 """
 
 import asyncio
+import contextlib
+import fcntl
+import hashlib
+import os
 import sys
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import aiohttp
 import msgspec
 from aiohttp import web
 
-from stillhouse.canon import digest_bytes
+from stillhouse.canon import digest_bytes, digest_value
 from stillhouse.errors import StillhouseError
 from stillhouse.ledger import queries
 from stillhouse.nouns import Durability, GatewayKey, Outcome, TeacherKind
 from stillhouse.recorder import Recorder
-from stillhouse.teachers.gateway.admission import Admission, Refused
-from stillhouse.teachers.gateway.carry import PURPOSE_HEADER, Carried, Carrier, refuse
+from stillhouse.teachers.gateway.admission import PURPOSE_HEADER, Admission, Refused
+from stillhouse.teachers.gateway.carry import Carried, Carrier, forwarded, refuse
 from stillhouse.teachers.gateway.counters import Counters
 from stillhouse.teachers.gateway.dialects import (
     ENDPOINTS,
@@ -29,8 +34,9 @@ from stillhouse.teachers.gateway.dialects import (
     Refusal,
     Request,
     models_body,
+    read_request,
 )
-from stillhouse.teachers.gateway.journal import Journal, as_bytes, as_text, new_call
+from stillhouse.teachers.gateway.journal import Journal, as_bytes, new_call
 from stillhouse.teachers.gateway.keys import Keyring
 from stillhouse.teachers.gateway.memory import Share
 from stillhouse.teachers.http import Dialect
@@ -40,7 +46,8 @@ _BODY_SECONDS = 60.0
 _CONNECT_SECONDS = 10.0
 _LONGEST_CALL_SECONDS = 3600.0
 _LONGEST_IDEMPOTENCY_KEY = 255
-_decode_request = msgspec.json.Decoder(Request).decode
+# As many files as there are locks; two keys that share one only wait for each other.
+_SAME_LOCKS, _SAME_POLL_SECONDS = 4096, 0.02
 
 
 class GatewayOptions(NamedTuple):
@@ -61,7 +68,9 @@ class Gateway:
         dialects: Mapping[TeacherKind, Dialect],
         counters: Counters,
         options: GatewayOptions,
+        locks: Path,
     ) -> None:
+        self._locks = locks
         self._recorder, self._keyring, self._admission = recorder, keyring, admission
         self._counters, self._options = counters, options
         self._carrier = Carrier(admission, keyring, dialects, counters, self.reload)
@@ -82,6 +91,7 @@ class Gateway:
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=("User-Agent", "Accept", "Content-Type"),
         )
+        self._locks.mkdir(exist_ok=True)
         await self.reload()
         self._counters.set("in_flight", 0)
         self._counters.set("ready", 1)
@@ -167,8 +177,8 @@ class Gateway:
         self, request: web.BaseRequest, key: GatewayKey, endpoint: Endpoint, body: bytes
     ) -> web.StreamResponse:
         try:
-            asked = _decode_request(body)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as failure:
+            asked = read_request(body)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as failure:
             raise Refused(Refusal(400, "not_json", f"The body is not a request: {failure}.")) from failure
         idempotency = request.headers.get("Idempotency-Key", "")
         if not idempotency:
@@ -193,13 +203,30 @@ class Gateway:
     ) -> web.StreamResponse:
         """The call that goes by an idempotency key: bought once, whoever asks meanwhile or later."""
         try:
-            earlier = await asyncio.to_thread(self._earlier, key, idempotency, body)
-            if earlier is not None:
-                return earlier
-            return await self._purchase(request, key, endpoint, asked, body, idempotency)
+            async with self._alone(key, idempotency):
+                earlier = await asyncio.to_thread(self._earlier, key, idempotency, _digest(request, body))
+                if earlier is not None:
+                    return earlier
+                return await self._purchase(request, key, endpoint, asked, body, idempotency)
         finally:
             del self._same[key.id, idempotency]
             done.set_result(None)
+
+    @contextlib.asynccontextmanager
+    async def _alone(self, key: GatewayKey, idempotency: str) -> AsyncIterator[None]:
+        """While the block runs, no other worker buys under this idempotency key."""
+        place = int.from_bytes(hashlib.blake2b(f"{key.id}/{idempotency}".encode(), digest_size=2).digest(), "big")
+        lock = os.open(self._locks / f"same-{place % _SAME_LOCKS:04d}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    await asyncio.sleep(_SAME_POLL_SECONDS)
+            yield
+        finally:
+            os.close(lock)
 
     async def _kept(self, call: Coroutine[object, object, web.StreamResponse]) -> web.StreamResponse:
         """What is not a stream is bought whole, so it is read and written down whole, whoever still waits for it."""
@@ -208,13 +235,13 @@ class Gateway:
         whole.add_done_callback(self._finishing.discard)
         return await asyncio.shield(whole)
 
-    def _earlier(self, key: GatewayKey, idempotency: str, body: bytes) -> web.Response | None:
+    def _earlier(self, key: GatewayKey, idempotency: str, digest: str) -> web.Response | None:
         """The answer that was bought under this idempotency key. Raises Refused where there is none, and may be none."""
         self._recorder.refresh()
         earlier = queries.earlier_call(self._recorder.ledger, key.id, idempotency)
         if earlier is None:
             return None
-        if earlier.request != digest_bytes(as_text(body)[0].encode()):
+        if earlier.request != digest:
             raise Refused(Refusal(422, "idempotency_key_reused", "This Idempotency-Key stood for another request."))
         if earlier.outcome != Outcome.ANSWERED:
             how = earlier.outcome or "no end was seen"
@@ -237,12 +264,12 @@ class Gateway:
     ) -> web.StreamResponse:
         """Admit, write down, send, write down, pass on."""
         started, call = time.monotonic(), new_call()
-        admitted = await self._admission.admit(
-            key, endpoint, asked, body, request.headers.get(PURPOSE_HEADER, ""), call
-        )
+        admitted = await self._admission.admit(key, endpoint, asked, body, request.headers, call)
         journal = Journal(self._recorder, self._options.durability, key, admitted, call, endpoint.billed)
         try:
-            await journal.received(request.rel_url.raw_path, body, idempotency)
+            await journal.received(
+                request.rel_url.raw_path_qs, body, forwarded(request.headers), idempotency, _digest(request, body)
+            )
         except BaseException:
             if admitted.purse is not None:
                 admitted.purse.keep(call)  # it may stand in the log, where it is charged
@@ -265,6 +292,16 @@ class Gateway:
         self._recorder.refresh()
         self._keyring.reload()
         self._admission.reload()
+
+
+def _digest(request: web.BaseRequest, body: bytes) -> str:
+    """What must be the same for two calls to be one: the path, what it is for, the headers that pass, the body."""
+    passed = forwarded(request.headers)
+    # What an SDK says of itself, and of its tries, changes no answer.
+    volatile = ("idempotency-key", "x-stainless-", "user-agent", "x-request-id", "x-client-request-id", "traceparent")
+    kept = sorted((name.lower(), value) for name, value in passed.items() if not name.lower().startswith(volatile))
+    purpose = request.headers.get(PURPOSE_HEADER, "")
+    return digest_value([request.rel_url.raw_path_qs, purpose, kept, digest_bytes(body)])
 
 
 def _kind_of(request: web.BaseRequest) -> TeacherKind:

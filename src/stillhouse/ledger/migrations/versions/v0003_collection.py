@@ -9,7 +9,7 @@ down_revision = "0002"
 # Columns by table; a star marks an index.
 _TEXTS = {
     "batch_ends": ("batch*", "reason"),
-    "batches": ("batch*", "run*", "teacher", "keys"),
+    "batches": ("batch*", "run*", "teacher*", "calls"),
     "calls": ("call*", "key*", "teacher", "path", "purpose", "idempotency*", "request"),
     "gateway_keys": ("key*", "issued"),
     "imports": ("run*", "source", "digest", "shape"),
@@ -19,7 +19,7 @@ _TEXTS = {
     "returns": ("call*", "outcome", "reason", "kind", "body"),
     "submissions": ("batch*", "remote"),
 }
-_WHOLES = {"calls": ("stamps",), "imports": ("rows",), "returns": ("status", "redacted")}
+_WHOLES = {"batches": ("stamps",), "calls": ("stamps",), "imports": ("rows",), "returns": ("status", "redacted")}
 _LEASED = ("answers", "asked", "failures")
 
 

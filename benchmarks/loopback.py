@@ -2,7 +2,7 @@
 
 It parses no more than it must, so that what is measured is the client. ``paid`` counts completed answers by prompt.
 
-    python benchmarks/mock.py --latency 0.2 --tail-share 0.02 --tail 2 --errors 0.01 --size 30000
+    python benchmarks/loopback.py --latency 0.2 --tail-share 0.02 --tail 2 --errors 0.01 --size 30000
 
 prints its port, and serves until its standard input ends. ``GET /stats`` says what was paid for; ``POST /reset`` forgets it.
 """
