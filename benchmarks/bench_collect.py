@@ -12,11 +12,9 @@ by its own progress. The bare client only reads the answers and keeps nothing. W
 import asyncio
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -84,36 +82,27 @@ def ours(url: str, count: int, in_flight: int) -> tuple[float, float, float]:
     """Seconds of the whole command, answers per second of its collection alone, and its peak memory in MiB."""
     with tempfile.TemporaryDirectory() as scratch:
         home = Ours(Path(scratch), url)
-        words = home.command("collect", home.recipe(count, in_flight), "--json")
+        words = home.command("collect", home.recipe(count, in_flight), "--json", "--progress", "json")
         started = time.perf_counter()
         process = subprocess.Popen(
             words, cwd=home.folder, env=home.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
-        peak = 0.0
-
-        def watch() -> None:
-            """Memory while it collects: forming the dataset comes after."""
-            nonlocal peak
-            while process.poll() is None and "form the dataset" not in "".join(said):
-                try:
-                    text = Path(f"/proc/{process.pid}/status").read_text()
-                except OSError:
-                    return
-                peak = max(peak, int(text.split("VmHWM:")[1].split()[0]) / 1024 if "VmHWM" in text else 0)
-                time.sleep(0.02)
-
-        said: list[str] = []
-        watching = threading.Thread(target=watch)
-        watching.start()
         assert process.stderr
+        recorded, peak = 0.0, 0.0
         while line := process.stderr.readline():
-            said.append(line)
+            state = json.loads(line) if line.startswith("{") else {}
+            if not recorded and state.get("event") == "update" and state["done"] >= count:
+                recorded = state["seconds"]  # every answer is in the log; what follows brings the view up to date
+                peak = memory_of(process.pid)
         process.wait()
         seconds = time.perf_counter() - started
-        watching.join()
-        found = re.search(r"answers \(([0-9.]+) s\)", "".join(said))
-        assert found, "".join(said)
-        return seconds, count / float(found[1]), peak
+        assert process.returncode == 0 and recorded, (process.returncode, recorded)
+        return seconds, count / recorded, peak
+
+
+def memory_of(pid: int) -> float:
+    """The most memory that a process has had, in MiB."""
+    return int(Path(f"/proc/{pid}/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
 
 
 def compare(what: str, count: int, in_flight: int, folder: Path | None, **server: float) -> None:

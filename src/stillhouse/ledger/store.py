@@ -19,6 +19,8 @@ from stillhouse.vault.log import Entry, Log
 REVISION = "0003"
 # Enough rows to make a transaction worth its commit, few enough to keep progress visible.
 _ENTRIES_PER_TRANSACTION = 2000
+# And not much in memory at once, where entries are long.
+_BYTES_PER_TRANSACTION = 8 << 20
 
 
 class Ledger:
@@ -52,12 +54,14 @@ class Ledger:
                 return self.rebuild(log)
             for writer in log.writers():
                 batch: list[Entry] = []
+                size = 0
                 start = cursors[writer].number if writer in cursors else 0
                 for entry in log.follow(writer, start):
                     batch.append(entry)
-                    if len(batch) >= _ENTRIES_PER_TRANSACTION:
+                    size += len(entry.payload)
+                    if len(batch) >= _ENTRIES_PER_TRANSACTION or size >= _BYTES_PER_TRANSACTION:
                         applied += self._apply(batch)
-                        batch = []
+                        batch, size = [], 0
                 applied += self._apply(batch)
         return applied
 
