@@ -2,8 +2,8 @@
 
     python benchmarks/bench_kills.py [FOLDER of benchmarks/peers.py]
 
-20 times kill -9 at random moments in one collection of 6,000 prompts (200 ms, 200 in flight). The server counts every answer
-that it gave; an answer that is given twice was bought twice. In flight at a kill is what was sent and not yet answered.
+20 times kill -9, each after a random number of answers, in one collection of 6,000 prompts (200 ms, 200 in flight). The server
+counts every answer that it gave; an answer that is given twice was bought twice: it was in flight at a kill.
 """
 
 import random
@@ -26,9 +26,10 @@ def kills() -> None:
         home = Ours(Path(scratch), running.url)
         words = home.command("collect", home.recipe(PROMPTS, IN_FLIGHT), "--json")
         for _ in range(KILLS):
+            before, some = running.stats()["paid"], moments.randrange(10, 400)
             process = subprocess.Popen(words, cwd=home.folder, env=home.environment, stdout=-3, stderr=-3)
-            # A start takes a third of a second; the whole collection about seven.
-            time.sleep(0.35 + moments.random() * 0.6)
+            while process.poll() is None and running.stats()["paid"] < before + some:
+                time.sleep(moments.random() * 0.05)
             process.kill()
             process.wait()
         last = subprocess.run(words, cwd=home.folder, env=home.environment, capture_output=True, text=True, check=True)

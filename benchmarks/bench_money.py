@@ -28,6 +28,9 @@ class Billing(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.billed, self.calls, self.mutex = 0.0, 0, threading.Lock()
 
+    def handle_error(self, *words: object) -> None:
+        """Connections of killed processes end as they end."""
+
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
