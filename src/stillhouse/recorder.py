@@ -144,8 +144,13 @@ class Recorder:
                 raise PolicyRefusal(f"{subject} may not be used to {decision.use}: {decision.reason}.")
         return decisions
 
-    def intern(self, sets: Iterable[StampSet], prompts: dict[str, tuple[Message, ...]]) -> None:
-        """Write down stamp sets and prompts that the log does not have yet."""
+    def intern(
+        self,
+        sets: Iterable[StampSet],
+        prompts: dict[str, tuple[Message, ...]],
+        then: Sequence[facts.AnyFact] = (),
+    ) -> None:
+        """Write down stamp sets and prompts that the log does not have yet, and ``then`` what names them, in one write."""
         entries: list[facts.AnyFact] = []
         new_stamps: set[int] = set()
         for stamps in sets:
@@ -158,8 +163,8 @@ class Recorder:
         for digest, messages in prompts.items():
             if digest not in self._prompts:
                 entries.append(facts.PromptSeen(at=now(), by=self.by, prompt=digest, messages=messages))
-        if entries:
-            self.record(*entries)
+        if entries or then:
+            self.record(*entries, *then)
             self._stamps |= new_stamps  # only once it is written down: a write that failed is tried again
             self._prompts.update(new_prompts)
 

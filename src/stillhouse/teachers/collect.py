@@ -21,8 +21,6 @@ from stillhouse.recorder import Recorder, now, stamp_set
 from stillhouse.teachers.client import Failure, Load, Reply, TeacherClient, nothing_more
 from stillhouse.teachers.questions import Accept, Questions, accept_all, unique
 
-# Prompts are written down in groups of so many: one write each, and never much in memory.
-_PROMPTS_AT_ONCE = 500
 # Often enough for the eye.
 _SECONDS_BETWEEN_LOOKS = 0.1
 
@@ -163,7 +161,6 @@ def collect(
     done.answers, done.unsettled = done.reused, queries.spending(recorder.ledger, options.run).unsettled
     share = Decimal(teacher.batch_share or 1) if batched is not None else Decimal(1)
     scribe = Scribe(recorder, teacher, collection.stamps, options.run, purse, share)
-    scribe.intern(asks)
     looked = 0.0
 
     def note(item: Reply | Failure) -> None:
@@ -251,25 +248,18 @@ class Scribe:
         self._metered = is_metered(teacher)
         recorder.intern([stamps], {})
 
-    def intern(self, asks: Sequence[Ask]) -> None:
-        """Write prompts down before anything names them."""
-        for start in range(0, len(asks), _PROMPTS_AT_ONCE):
-            group = asks[start : start + _PROMPTS_AT_ONCE]
-            self._recorder.intern((), {ask.prompt: ask.messages for ask in group})
-
     def admit(self, asks: Sequence[Ask]) -> None:
-        """Reserve money for calls, and write down that they are about to be sent. Raises BudgetReached."""
-        self.intern([ask for ask in asks if ask.turn])
-        if not self._metered:
-            self._asked(asks, Decimal(0), "")
-            return
-        prices = [(ask.key, worst_case(self._teacher, ask)) for ask in asks]
-        lease = self._purse.reserve(prices)
-        by_price: dict[Decimal, list[Ask]] = {}
-        for ask, (_, price) in zip(asks, prices, strict=True):
-            by_price.setdefault(price, []).append(ask)
-        for price, group in by_price.items():
-            self._asked(group, price, lease)
+        """Reserve money for calls, and write down that they are about to be sent, and what they ask. Raises BudgetReached."""
+        by_price: dict[Decimal, list[Ask]] = {Decimal(0): list(asks)}
+        lease = ""
+        if self._metered:
+            prices = [(ask.key, worst_case(self._teacher, ask)) for ask in asks]
+            lease = self._purse.reserve(prices)
+            by_price = {}
+            for ask, (_, price) in zip(asks, prices, strict=True):
+                by_price.setdefault(price, []).append(ask)
+        asked = [self._asked(group, price, lease) for price, group in by_price.items()]
+        self._recorder.intern((), {ask.prompt: ask.messages for ask in asks}, asked)
 
     @property
     def stamps(self) -> int:
@@ -295,17 +285,15 @@ class Scribe:
         else:
             self._purse.settle(item.ask.key, price)
 
-    def _asked(self, asks: Sequence[Ask], price: Decimal, lease: str) -> None:
-        self._recorder.record(
-            facts.Asked(
-                at=now(),
-                by=self._recorder.by,
-                run=self._run,
-                teacher=self._teacher.name,
-                keys=tuple(ask.key for ask in asks),
-                worst_case_usd=usd(price),
-                lease=lease,
-            )
+    def _asked(self, asks: Sequence[Ask], price: Decimal, lease: str) -> facts.Asked:
+        return facts.Asked(
+            at=now(),
+            by=self._recorder.by,
+            run=self._run,
+            teacher=self._teacher.name,
+            keys=tuple(ask.key for ask in asks),
+            worst_case_usd=usd(price),
+            lease=lease,
         )
 
     def _answered(self, reply: Reply) -> tuple[facts.Answered, Decimal]:
