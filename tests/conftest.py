@@ -14,6 +14,7 @@ import pytest
 from stillhouse.app.home import embedded_weights
 from stillhouse.errors import SandboxUnavailable
 from stillhouse.sandbox.pool import best_rung
+from tests.gateways import MANAGED, provider
 from tests.server import Server
 
 # No timing decides a test: how long an example takes says more about what else runs than about the code.
@@ -156,6 +157,21 @@ def gateway(home: Cli) -> Iterator[Callable[..., RunningGateway]]:
     for each in running:
         _, err = each.ended()
         assert "Traceback" not in err, err
+
+
+@pytest.fixture
+def start(
+    gateway: Callable[..., RunningGateway], home: Cli, serve: Callable[..., Server]
+) -> Callable[..., tuple[Server, RunningGateway, str]]:
+    """A gateway in front of a server that answers as a test says; the server, the gateway, a key."""
+
+    def make(answer: Any = provider, **environment: str) -> tuple[Server, RunningGateway, str]:
+        upstream = serve(answer)
+        home.add_mock(upstream.url, "mock", "--unmetered", "--key-env", "MOCK_KEY")
+        running = gateway(MOCK_KEY=MANAGED, **environment)
+        return upstream, running, running.key()
+
+    return make
 
 
 @pytest.fixture

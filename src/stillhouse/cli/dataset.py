@@ -1,4 +1,4 @@
-"""dataset list, show, export, import, inventory."""
+"""dataset list, show, export, import, gather, inventory."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -95,10 +95,8 @@ def import_corpus(
     """Read in what others collected. Rows carry *declared* stamps: what they say of themselves, then what is said here."""
     from stillhouse.app.corpora import execute_import, plan_import
     from stillhouse.cli.run import describe_plan
-    from stillhouse.errors import UsageError
 
-    if not name or any(letter in name for letter in "@/\\ \n"):
-        raise UsageError("--name must be one word without @, / or spaces.")
+    _check_name(name)
     declared = _declared(origin, lab, model, channel, terms, prompt_terms, day)
     with opened(home) as app:
         planned = plan_import(app, path, name, use, declared, progress(watch))
@@ -113,6 +111,37 @@ def import_corpus(
         "read": found.rows,
         "skipped": found.skipped,
         "unknown": found.unknown.rows,
+        "content_digest": dataset.content_digest,
+    }
+    emit(value, as_json, "\n".join(f"{key:15} {content}" for key, content in value.items()))
+
+
+@commands.command()
+def gather(
+    project: Annotated[str, typer.Argument(help="The project of the gateway keys that asked.")],
+    name: Annotated[str, typer.Option(help="The dataset's name.")],
+    use: Annotated[Use, typer.Option(help="What every row must be allowed for.")] = Use.TRAIN,
+    home: Home = None,
+    as_json: Json = False,
+    plan: PlanOnly = False,
+) -> None:
+    """Make a dataset of what tools asked through the gateway: distinct, not held out, allowed."""
+    from stillhouse.app.recorded import execute_gather, gather_project
+    from stillhouse.app.run import held_out_tasks
+    from stillhouse.cli.run import describe_plan
+
+    _check_name(name)
+    with opened(home) as app:
+        made, candidates, skipped = gather_project(app, project, name, use)
+        if plan:
+            emit(made, as_json, describe_plan(made))
+            return
+        dataset = execute_gather(app, name, use, made, candidates, held_out_tasks())
+    value = {
+        "dataset": dataset.label,
+        "rows": dataset.rows,
+        "answers": len(candidates) + skipped.total(),
+        "skipped": dict(skipped),
         "content_digest": dataset.content_digest,
     }
     emit(value, as_json, "\n".join(f"{key:15} {content}" for key, content in value.items()))
@@ -148,6 +177,13 @@ def inventory(
         else:
             found = inventory_of_home(app, what)
     emit(found, as_json, _inventory_text(found))
+
+
+def _check_name(name: str) -> None:
+    from stillhouse.errors import UsageError
+
+    if not name or any(letter in name for letter in "@/\\ \n"):
+        raise UsageError("--name must be one word without @, / or spaces.")
 
 
 def _declared(

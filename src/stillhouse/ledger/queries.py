@@ -111,12 +111,24 @@ def answers(ledger: Ledger, keys: Iterable[str]) -> dict[str, StoredAnswer]:
     found: dict[str, StoredAnswer] = {}
     for row in _by_keys(ledger, schema.answers, schema.answers.c.key, keys):
         if row.key not in found:
-            usage = Usage(row.prompt_tokens, row.completion_tokens)
-            found[row.key] = StoredAnswer(
-                row.key, row.run, row.teacher, row.task, row.prompt, row.sample, row.stamps, row.text, row.finish, usage,
-                row.cost_usd, row.seconds,
-            )  # fmt: skip
+            found[row.key] = _stored(row)
     return found
+
+
+def answers_of_run(ledger: Ledger, run: str) -> dict[str, StoredAnswer]:
+    """The answers of a run, by key."""
+    found: dict[str, StoredAnswer] = {}
+    for row in _all(ledger, _ordered(schema.answers).where(schema.answers.c.run == run)):
+        if row.key not in found:
+            found[row.key] = _stored(row)
+    return found
+
+
+def _stored(row: Row[Any]) -> StoredAnswer:
+    return StoredAnswer(
+        row.key, row.run, row.teacher, row.task, row.prompt, row.sample, row.stamps, row.text, row.finish,
+        Usage(row.prompt_tokens, row.completion_tokens), row.cost_usd, row.seconds,
+    )  # fmt: skip
 
 
 def answered(ledger: Ledger, keys: Iterable[str]) -> set[str]:

@@ -56,6 +56,31 @@ def read_row(row: Mapping[str, Any]) -> Said | Skipped:
     return Skipped("of no known shape")
 
 
+def read_request(body: Mapping[str, Any]) -> tuple[Message, ...] | Skipped:
+    """The conversation of a request in OpenAI's or Anthropic's dialect. What is not text alone is skipped: a dataset of
+    texts would say something else.
+    """
+    asked = body.get("messages") or body.get("input") or body.get("prompt")
+    before = [Message("system", _content(body[name])) for name in ("system", "instructions") if body.get(name)]
+    if isinstance(asked, str):
+        return (*before, Message("user", asked))
+    if not isinstance(asked, list) or not all(isinstance(message, dict) for message in asked):
+        return Skipped("no conversation")
+    parts = [part for message in asked for part in _parts(message.get("content"))]
+    if any(part.get("type") not in ("text", "input_text", "output_text") for part in parts):
+        return Skipped("not text alone")
+    if any(message.get("tool_calls") or message.get("role") not in _SPEAKERS for message in asked):
+        return Skipped("calls of tools")
+    return (*before, *_messages(asked))
+
+
+_SPEAKERS = ("system", "developer", "user", "assistant")
+
+
+def _parts(content: Any) -> list[Mapping[str, Any]]:
+    return [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
+
+
 def _raw_response(row: Mapping[str, Any]) -> Said | None:
     """An API's own answer, kept with its question."""
     response = row.get("raw_response") if isinstance(row.get("raw_response"), dict) else row.get("response")

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from stillhouse import facts
 from stillhouse.errors import BudgetReached, PolicyRefusal, StillhouseError, TeacherContradiction
 from stillhouse.nouns import GatewayKey, Grade, Origin, Stamp, StampSet, Teacher, TeacherKind, Use
 from stillhouse.plans.money import Purse
@@ -34,6 +35,11 @@ _PRICED = frozenset(
 )  # fmt: skip
 # Beta features by which the same tokens cost more.
 _DEARER_BETAS = ("context-1m", "fast-mode")
+
+
+def run_of(project: str) -> str:
+    """The run to which the calls of a project belong."""
+    return f"gateway:{project}"
 
 
 class Refused(Exception):
@@ -77,6 +83,7 @@ class Admission:
         self._purses: dict[tuple[str, str], Purse] = {}
         self._decided: dict[tuple[str, Use, str], StampSet] = {}
         self._upstreams: Mapping[str, Upstream] = {}
+        self._linked: set[tuple[str, str]] = set()
 
     def reload(self) -> None:
         """Forget what was decided, and load the teachers anew."""
@@ -117,6 +124,7 @@ class Admission:
                 Refusal(400, "background_not_recorded", "Answers to background requests would not pass here.")
             )
         stamps = self._stamps(teacher, use)
+        self._link(teacher, key.project)
         if not is_metered(teacher) or not endpoint.billed:
             return Admitted(teacher, use, stamps, Decimal(0), "", None)
         worst = self._worst_case(teacher, endpoint, request, body, headers)
@@ -185,6 +193,13 @@ class Admission:
         self._recorder.intern([stamps], {})
         self._decided[teacher.name, use, day] = stamps
         return stamps
+
+    def _link(self, teacher: Teacher, project: str) -> None:
+        """Lineage: what this teacher answers from now on belongs to this project."""
+        if (teacher.name, project) not in self._linked:
+            edge = {"parent": f"teacher:{teacher.name}", "child": f"run:{run_of(project)}", "kind": "answered"}
+            self._recorder.record(facts.Derived(at=now(), by=self._recorder.by, **edge))
+            self._linked.add((teacher.name, project))
 
     def _worst_case(
         self, teacher: Teacher, endpoint: Endpoint, request: Request, body: bytes, headers: Mapping[str, str]

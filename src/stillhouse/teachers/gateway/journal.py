@@ -16,7 +16,7 @@ from stillhouse.canon import digest_bytes, digest_value
 from stillhouse.nouns import Durability, GatewayKey, Outcome, Usage
 from stillhouse.plans.prices import cost, is_metered, usd
 from stillhouse.recorder import Recorder, now
-from stillhouse.teachers.gateway.admission import Admitted
+from stillhouse.teachers.gateway.admission import Admitted, run_of
 from stillhouse.teachers.http import FREE
 
 _FREE_OUTCOMES = (Outcome.NOT_SENT,)
@@ -48,7 +48,7 @@ class Journal:
     ) -> None:
         self._recorder, self._power = recorder, durability is Durability.POWER
         self._key, self._admitted, self.call, self._billed = key, admitted, call, billed
-        self.run = f"gateway:{key.project}"
+        self.run = run_of(key.project)
         self._prompt = ""
 
     async def received(self, path: str, body: bytes, headers: Mapping[str, str], idempotency: str, digest: str) -> None:

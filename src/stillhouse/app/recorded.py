@@ -1,0 +1,88 @@
+"""A dataset of what tools asked through the gateway: the answers are in the log already, with observed stamps."""
+
+from collections import Counter
+from decimal import Decimal
+
+import msgspec
+
+from stillhouse import facts
+from stillhouse.app.home import App
+from stillhouse.canon import digest_value
+from stillhouse.datasets.corpora.shapes import Skipped, read_request
+from stillhouse.datasets.form import ALLOWED, DISTINCT, NOT_HELD_OUT, Candidate, form, protect
+from stillhouse.datasets.store import write_version
+from stillhouse.errors import UnknownName
+from stillhouse.ledger import queries
+from stillhouse.nouns import DatasetVersion, Message, Plan, Task, Use, Verdict, VerdictStatus
+from stillhouse.plans.plan import executing, make_plan
+from stillhouse.policy.decide import decide_set
+from stillhouse.tasks.suites import BUILT_IN, load_suite
+from stillhouse.teachers.gateway.admission import run_of
+
+_UNJUDGED = Verdict(VerdictStatus.NOT_JUDGED, "it was asked through the gateway")
+_RECEIVED = b'{"fact":"call-received"'
+
+
+def gather_project(app: App, project: str, name: str, use: Use) -> tuple[Plan, list[Candidate], Counter[str]]:
+    """What a dataset of a project's calls would be made of, and why calls are left out. Raises UnknownName."""
+    run = run_of(project)
+    answers = queries.answers_of_run(app.ledger, run)
+    if not answers:
+        raise UnknownName(
+            f"No call of a project {project!r} was answered.", next_step="`stillhouse gateway key list` shows projects."
+        )
+    asked = _conversations(app, {answer.task for answer in answers.values()})
+    skipped: Counter[str] = Counter()
+    candidates = []
+    for key, answer in answers.items():
+        said = asked.get(answer.task, Skipped("its request is not in the log"))
+        if isinstance(said, Skipped):
+            skipped[said.reason] += 1
+        elif not answer.text or answer.finish in ("malformed", "embedding"):
+            skipped["the answer has no text"] += 1
+        else:
+            task = Task(id=answer.task, messages=said)
+            candidates.append(Candidate(key, task, 0, answer.text, "", answer.finish, answer.stamps, _UNJUDGED))
+    sets = queries.stamp_sets(app.ledger)
+    decisions = [
+        decide_set(sets[id].stamps, use, app.settings.organisation) for id in sorted({c.stamps for c in candidates})
+    ]
+    does = {
+        "dataset": name,
+        "project": project,
+        "answers": len(answers),
+        "usable": len(candidates),
+        "skipped": dict(skipped),
+    }
+    digest = digest_value([name, use, sorted(candidate.key for candidate in candidates)])
+    return make_plan("gather", run, does, decisions, Decimal(0), digest), candidates, skipped
+
+
+def execute_gather(
+    app: App, name: str, use: Use, plan: Plan, candidates: list[Candidate], held_out: tuple[Task, ...]
+) -> DatasetVersion:
+    """Form the dataset: distinct, not held out, allowed for the use."""
+    sets = queries.stamp_sets(app.ledger)
+    decisions = {
+        id: decide_set(sets[id].stamps, use, app.settings.organisation) for id in {c.stamps for c in candidates}
+    }
+    prompts = [task.messages[-1].content for task in load_suite(BUILT_IN[0])]
+    formed = form(candidates, protect(held_out, prompts), decisions, (DISTINCT, NOT_HELD_OUT, ALLOWED))
+    with executing(app.recorder, plan, plan.facts) as result:
+        recipe = digest_value([plan.subject, name, use])
+        dataset = write_version(app.recorder, app.objects, name=name, run=plan.subject, recipe=recipe, formed=formed)
+        result.update({"dataset": dataset.label, "rows": dataset.rows, "content_digest": dataset.content_digest})
+    return dataset
+
+
+def _conversations(app: App, calls: set[str]) -> dict[str, tuple[Message, ...] | Skipped]:
+    """What some calls asked, from the log: the view does not hold requests."""
+    found: dict[str, tuple[Message, ...] | Skipped] = {}
+    for writer in app.log.writers():
+        for entry in app.log.read(writer):
+            if not entry.payload.startswith(_RECEIVED):
+                continue
+            fact = facts.decode(entry.payload)
+            if isinstance(fact, facts.CallReceived) and fact.call in calls and not fact.base64:
+                found[fact.call] = read_request(msgspec.json.decode(fact.body))
+    return found
