@@ -15,7 +15,7 @@ from statistics import median
 from typing import NamedTuple
 
 # Where a teacher's limits are not known: enough to be quick, few enough not to start with a storm of refusals.
-_FIRST = 64
+_FIRST = 32
 # An answer takes so many times as long as at best, and no more come per second: they wait in a queue.
 _QUEUED, _GAIN = 3.0, 1.1
 _SHRINK = 0.75
