@@ -6,6 +6,7 @@ import gc
 import http.client
 import json
 import os
+import socket
 import threading
 import time
 import urllib.error
@@ -421,3 +422,19 @@ def test_power_durability_answers_the_same(gateway, home, upstream):
     assert "".join(
         e.choices[0].delta.content or "" for e in client.chat.completions.create(**ASK, stream=True) if e.choices
     )
+
+
+@pytest.mark.parametrize("option", ["--port", "--ops-port"])
+def test_a_port_that_is_taken_is_named(home, option):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        words = [option, port, "--ops-port" if option == "--port" else "--port", "0", "--workers", "1"]
+        ran = home("gateway", "serve", *words, code=2)
+    assert f"127.0.0.1:{port}" in ran.err
+    assert "Choose another" in ran.err
+
+
+def test_a_day_that_is_none_is_refused(home):
+    words = ["gateway", "key", "add", "me", "--project", "p", "--use", "train", "--expires"]
+    for day in ("2026-13-01", "20260101", "soon"):
+        assert "no day" in home(*words, day, code=2).err

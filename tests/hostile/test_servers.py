@@ -1,6 +1,8 @@
 """Servers that refuse, stall, throttle, break off, or talk nonsense."""
 
 import asyncio
+import gzip
+import json
 import time
 
 import pytest
@@ -208,3 +210,22 @@ def test_answers_that_break_readers_are_answers(home, serve, body):
     done = collect(home, serve(odd), 2).json
     assert (done["answers"], done["failed"]) == (2, 0)
     assert home("doctor", "--json").json
+
+
+@pytest.mark.parametrize("size", [1, 256])
+def test_a_packed_answer_is_opened_within_bounds(home, serve, size):
+    """Nobody asked for it to be packed. What fits is an answer; what would fill the memory is a failure that says so."""
+
+    async def packed(server, body):
+        text = json.dumps(chat("x" * (size << 20)))
+        return web.Response(
+            body=gzip.compress(text.encode()), headers={"Content-Encoding": "gzip", "Content-Type": "application/json"}
+        )
+
+    home.add_mock(serve(packed).url)
+    home.prompts(1)
+    ran = home("collect", home.recipe(), "--json", code=None)
+    if size == 1:
+        assert ran.json["answers"] == 1
+    else:
+        assert "larger than 40 MiB" in ran.err

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
+from blake3 import blake3
 
 from stillhouse import facts
 from stillhouse.app.home import App
@@ -18,7 +19,7 @@ from stillhouse.datasets.corpora.origins import Declared, stamps_of
 from stillhouse.datasets.corpora.shapes import Said, Skipped, read_row
 from stillhouse.datasets.form import ALLOWED, DISTINCT, Candidate, form, protect
 from stillhouse.datasets.store import write_version
-from stillhouse.errors import PromptsError, TeacherContradiction
+from stillhouse.errors import PlanRefused, PromptsError, TeacherContradiction
 from stillhouse.ledger import queries
 from stillhouse.nouns import Channel, DatasetVersion, Origin, Plan, StampSet, Task, Use, Verdict, VerdictStatus
 from stillhouse.plans.plan import executing, make_plan
@@ -43,10 +44,8 @@ class Import(NamedTuple):
 
     plan: Plan
     run: str
-    source: str
-    digest: str
     inventory: Inventory
-    facts_digest: str
+    rows_digest: str
 
 
 def read_corpus(paths: Sequence[Path], declared: Declared, skipped: Counter[str]) -> Iterator[Read]:
@@ -80,7 +79,7 @@ def inventory_of_home(app: App, label: str) -> Inventory:
 def plan_import(app: App, path: Path, name: str, use: Use, declared: Declared, progress: Progress) -> Import:
     """What an import would bring. Raises PromptsError, TeacherContradiction, PolicyRefusal."""
     files = files_of(path)
-    inventory, sets, shapes = _scan(app, files, declared, progress)
+    inventory, sets, shapes, rows_digest = _scan(app, files, declared, progress)
     if not inventory.rows:
         reasons = ", ".join(f"{count} {reason}" for reason, count in inventory.skipped.items()) or "it is empty"
         raise PromptsError(
@@ -89,7 +88,7 @@ def plan_import(app: App, path: Path, name: str, use: Use, declared: Declared, p
     decisions = [decide_set(stamps.stamps, use, app.settings.organisation) for stamps in sets]
     for stamps in sets:
         app.recorder.decide(f"import {name}", stamps.stamps, (Use.STORE,))
-    digest = digest_value([name, [stamps.digest for stamps in sets], inventory.rows])
+    digest = digest_value([name, use, rows_digest, [stamps.digest for stamps in sets]])
     does = {
         "dataset": name,
         "from": str(path),
@@ -103,32 +102,39 @@ def plan_import(app: App, path: Path, name: str, use: Use, declared: Declared, p
     }
     run = f"import:{digest.partition(':')[2][:12]}"
     plan = make_plan("import", run, does, list(dict.fromkeys(decisions)), Decimal(0), digest)
-    return Import(plan, run, str(path), digest, inventory, digest)
+    return Import(plan, run, inventory, rows_digest)
 
 
 def execute_import(
     app: App, path: Path, name: str, use: Use, declared: Declared, planned: Import, progress: Progress
 ) -> DatasetVersion:
-    """Write the rows down as answers of their declared origin, and form a dataset of them. Goes on where it was."""
+    """Write the rows down as answers of their declared origin, and form a dataset of them. Goes on where it was.
+
+    Raises PlanRefused where the rows are not those that the plan was made of; then no dataset is formed.
+    """
     skipped: Counter[str] = Counter()
-    with executing(app.recorder, planned.plan, planned.facts_digest) as result:
+    rows = blake3()
+    with executing(app.recorder, planned.plan, planned.plan.facts) as result:
         candidates: dict[str, Candidate] = {}
         progress.start(f"import {path}", planned.inventory.rows)
         group: list[Read] = []
         seen = 0
         for read in read_corpus(files_of(path), declared, skipped):
             group.append(read)
+            rows.update(read.raw.encode())
             seen += 1
             if len(group) == _ROWS_AT_ONCE:
                 _write(app, planned.run, group, candidates)
                 progress.update(seen)
                 group = []
         _write(app, planned.run, group, candidates)
+        if rows.hexdigest() != planned.rows_digest:
+            raise PlanRefused(f"{path} has changed since it was looked at.")
         imported = facts.CorpusImported(
-            at=now(), by=app.recorder.by, run=planned.run, source=planned.source, digest=planned.digest,
+            at=now(), by=app.recorder.by, run=planned.run, source=str(path), digest=planned.rows_digest,
             shape=", ".join(planned.plan.does["shapes"]), rows=seen, skipped=dict(skipped),
         )  # fmt: skip
-        edge = {"parent": f"corpus:{Path(planned.source).name}", "child": f"run:{planned.run}", "kind": "imported in"}
+        edge = {"parent": f"corpus:{path.name}", "child": f"run:{planned.run}", "kind": "imported in"}
         app.recorder.record(imported, facts.Derived(at=now(), by=app.recorder.by, **edge))
         app.recorder.refresh()
         progress.finish(f"{len(candidates)} different rows of {seen}")
@@ -139,22 +145,24 @@ def execute_import(
 
 def _scan(
     app: App, paths: Sequence[Path], declared: Declared, progress: Progress
-) -> tuple[Inventory, list[StampSet], Counter[str]]:
-    """One pass over the rows, keeping counts alone."""
+) -> tuple[Inventory, list[StampSet], Counter[str], str]:
+    """One pass over the rows, keeping counts and the digest of all alone."""
     progress.start("look at the rows", 0)
     counts: Counter[int] = Counter()
     sets: dict[int, StampSet] = {}
     shapes: Counter[str] = Counter()
     skipped: Counter[str] = Counter()
+    rows = blake3()
     for number, read in enumerate(read_corpus(paths, declared, skipped), start=1):
         counts[read.stamps.id] += 1
         sets.setdefault(read.stamps.id, read.stamps)
         shapes[read.said.shape] += 1
+        rows.update(read.raw.encode())
         if number % _ROWS_AT_ONCE == 0:
             progress.update(number)
     progress.finish(f"{counts.total()} rows")
     inventory = take_inventory(counts, sets, app.settings.organisation, skipped)
-    return inventory, sorted(sets.values(), key=lambda stamps: stamps.digest), shapes
+    return inventory, sorted(sets.values(), key=lambda stamps: stamps.digest), shapes, rows.hexdigest()
 
 
 def _check(said: Said, stamps: StampSet, declared: Declared) -> None:

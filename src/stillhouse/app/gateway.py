@@ -158,9 +158,10 @@ async def _watch(
     command += ["--durability", str(app.settings.durability), "--stall-seconds", str(stall_seconds)]
     command += ["--listening", str(listening.fileno()), "--counters", str(memory)]
     descriptors = (listening.fileno(), memory)
-    crew = [_Worker([*command, "--row", str(row)], descriptors) for row in range(workers)]
-    health = await _serve_health(address, counters, crew, stop)
+    crew: list[_Worker] = []
+    health = await _serve_health(address, counters, crew, stop)  # before any worker: its port may be taken
     try:
+        crew += [_Worker([*command, "--row", str(row)], descriptors) for row in range(workers)]
         while counters.total("ready") < workers and not stop.is_set():
             if any(worker.process.poll() is not None for worker in crew):
                 raise StillhouseError("A worker could not start; what it said stands above.")
@@ -203,7 +204,7 @@ async def _serve_health(
 ) -> web.ServerRunner:
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         alive = sum(worker.process.poll() is None for worker in crew)
-        ready = alive == len(crew) and counters.total("ready") == len(crew) and not stop.is_set()
+        ready = 0 < alive == len(crew) and counters.total("ready") == len(crew) and not stop.is_set()
         match request.path:
             case "/healthz":
                 return web.Response(status=200 if alive else 503, text=f"{alive} of {len(crew)} workers alive\n")
@@ -218,7 +219,11 @@ async def _serve_health(
     try:
         await web.TCPSite(runner, address.host, address.ops_port).start()
     except OSError as failure:
-        raise UsageError(f"Nothing can listen at {address.host}:{address.ops_port}: {failure.strerror}.") from failure
+        await runner.cleanup()
+        raise UsageError(
+            f"Nothing can listen at {address.host}:{address.ops_port}: {failure.strerror}.",
+            next_step="Choose another --ops-port, or stop what listens there.",
+        ) from failure
     return runner
 
 

@@ -1,6 +1,7 @@
 """Issue keys to the gateway: what they name must exist."""
 
 import re
+from datetime import date
 
 from stillhouse.app.home import App
 from stillhouse.errors import UsageError
@@ -10,7 +11,6 @@ from stillhouse.plans.prices import parse_usd
 from stillhouse.teachers.gateway.keys import issue
 
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 
 def issue_key(
@@ -22,8 +22,8 @@ def issue_key(
             raise UsageError(f"{word!r} is no {what}: use letters, digits, dot, dash and underscore.")
     for teacher in teachers:
         queries.teacher(app.ledger, teacher)
-    if expires and not _DAY.fullmatch(expires):
-        raise UsageError(f"{expires!r} is no day: write YYYY-MM-DD.")
+    if expires:
+        _check_day(expires)
     if budget:
         parse_usd(budget, "--budget")
     taken = [key for key, revoked in queries.gateway_keys(app.ledger).items() if key.name == name and not revoked]
@@ -35,3 +35,12 @@ def issue_key(
         id="", name=name, digest="", project=project, uses=uses, teachers=teachers, budget=budget, expires=expires
     )
     return issue(app.recorder, app.bell, scopes)
+
+
+def _check_day(text: str) -> None:
+    try:
+        written = date.fromisoformat(text).isoformat()
+    except ValueError:
+        written = ""
+    if written != text:  # days are compared as text
+        raise UsageError(f"{text!r} is no day.", next_step="Write YYYY-MM-DD.")

@@ -28,13 +28,6 @@ class Memory:
         finally:
             self.taken -= share.size
 
-    @contextlib.asynccontextmanager
-    async def holding(self, size: int) -> AsyncIterator[None]:
-        """A share of a known size."""
-        async with self.growing() as share:
-            share.take(size)
-            yield
-
 
 class Share:
     """What one body takes of the memory."""
