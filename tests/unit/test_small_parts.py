@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillhouse import facts
+from stillhouse.app.live import LiveView
 from stillhouse.app.reporting import wilson
 from stillhouse.app.run import spread
 from stillhouse.datasets.form import Candidate, content_digest, form, protect
@@ -25,8 +26,11 @@ from stillhouse.nouns import (
     Verdict,
     VerdictStatus,
 )
+from stillhouse.plans.plan import make_plan
+from stillhouse.recorder import stamp_set
 from stillhouse.settings.home import read_settings
 from stillhouse.settings.recipe import parse_recipe
+from stillhouse.teachers.collect import Collected, Collection
 
 # --- fingerprints
 
@@ -252,3 +256,33 @@ def test_the_content_digest_is_of_the_content():
 def test_wilson_holds_the_share(passed, more):
     low, high = wilson(passed, passed + more)
     assert 0 <= low <= passed / (passed + more) <= high <= 1
+
+
+# --- what a collection shows
+
+
+class Shown:
+    """A progress that keeps what it was told."""
+
+    def __init__(self):
+        self.done = []
+
+    def start(self, stage, total):
+        pass
+
+    def update(self, done, message="", state=None):
+        self.done.append(done)
+
+
+def test_answers_that_come_all_at_once_are_all_shown():
+    """They are counted in one value, which is looked at now and then: the next word of a local model brings it up to date."""
+    stamps = stamp_set([])
+    plan = make_plan("collect", "r", {}, (), Decimal(0), "")
+    collection = Collection(plan, (), (), (), frozenset(), stamps, "")
+    shown, collected = Shown(), Collected()
+    view = LiveView(shown, "t", collection, None)
+    collected.answers = 1
+    view.show(collected)
+    collected.answers = 128
+    view.tokens(10)
+    assert shown.done[-1] == 128

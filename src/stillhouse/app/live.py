@@ -20,6 +20,7 @@ class LiveView:
         self._total = len(collection.asks)
         self._seen: deque[tuple[float, int, int]] = deque([(time.monotonic(), 0, 0)])
         self._tokens = 0
+        self._collected: Collected | None = None
         self._more_to_come = "and_more" in collection.plan.does
         progress.start(f"ask {teacher}", 0 if self._more_to_come else self._total)
         progress.update(self._total - len(collection.missing))
@@ -27,12 +28,14 @@ class LiveView:
     def tokens(self, count: int) -> None:
         """A local model has said so many tokens."""
         self._tokens += count
-        self._progress.update(-1, f"{self._tokens:,} tokens")
+        # Answers of a batch come all at once, and are looked at before the last is counted.
+        done = _done(self._collected) if self._collected is not None else -1
+        self._progress.update(done, f"{self._tokens:,} tokens")
 
     def show(self, collected: Collected) -> None:
         """Bring what is shown up to date."""
-        state = self.state(collected)
-        self._progress.update(collected.answers + collected.failed, describe(collected, state), state)
+        self._collected, state = collected, self.state(collected)
+        self._progress.update(_done(collected), describe(collected, state), state)
 
     def finish(self, collected: Collected) -> None:
         """Say what came of it."""
@@ -40,7 +43,7 @@ class LiveView:
 
     def state(self, collected: Collected) -> dict[str, Any]:
         """Everything there is to see, under names that programs may rely on."""
-        moment, done = time.monotonic(), collected.answers + collected.failed
+        moment, done = time.monotonic(), _done(collected)
         self._seen.append((moment, collected.paid + collected.failed, collected.tokens))
         while len(self._seen) > 2 and moment - self._seen[0][0] > _RATE_SECONDS:
             self._seen.popleft()
@@ -66,6 +69,10 @@ class LiveView:
             "finishes": dict(collected.finishes),
             "eta_seconds": round((asked - done) / rate, 1) if rate and not self._more_to_come else None,
         }
+
+
+def _done(collected: Collected) -> int:
+    return collected.answers + collected.failed
 
 
 def describe(collected: Collected, state: dict[str, Any]) -> str:
