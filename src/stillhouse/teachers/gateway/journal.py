@@ -58,7 +58,7 @@ class Journal:
         received = facts.CallReceived(
             at=now(), by=self._recorder.by, call=self.call, key=self._key.id, teacher=self._admitted.teacher.name, path=path,
             purpose=str(self._admitted.purpose), stamps=self._admitted.stamps.id, body=text, base64=is_base64,
-            idempotency=idempotency, headers=dict(headers), digest=digest if idempotency else "",
+            idempotency=idempotency, headers=dict(headers), digest=digest,
         )  # fmt: skip
         asked = facts.Asked(
             at=received.at, by=received.by, run=self.run, teacher=self._admitted.teacher.name, keys=(self.answer_key,),

@@ -57,6 +57,33 @@ class GatewayOptions(NamedTuple):
     stall_seconds: float = 300.0
 
 
+class Incoming(NamedTuple):
+    """A call as it came: whose, to where, and what. ``idempotency`` is empty where the client gave no such key."""
+
+    request: web.BaseRequest
+    key: GatewayKey
+    endpoint: Endpoint
+    asked: Request
+    body: bytes
+    idempotency: str
+
+    def digest(self) -> str:
+        """What must be the same for two calls to be one: the path, what it is for, the headers that pass, the body."""
+        # What an SDK says of itself, and of its tries, changes no answer.
+        volatile = (
+            "idempotency-key",
+            "x-stainless-",
+            "user-agent",
+            "x-request-id",
+            "x-client-request-id",
+            "traceparent",
+        )
+        passed = forwarded(self.request.headers)
+        kept = sorted((name.lower(), value) for name, value in passed.items() if not name.lower().startswith(volatile))
+        purpose = self.request.headers.get(PURPOSE_HEADER, "")
+        return digest_value([self.request.rel_url.raw_path_qs, purpose, kept, digest_bytes(self.body)])
+
+
 class Gateway:
     """Handles calls. One per worker process."""
 
@@ -181,33 +208,24 @@ class Gateway:
         except (msgspec.MsgspecError, ValueError, RecursionError) as failure:
             raise Refused(Refusal(400, "not_json", f"The body is not a request: {failure}.")) from failure
         idempotency = request.headers.get("Idempotency-Key", "")
+        incoming = Incoming(request, key, endpoint, asked, body, idempotency)
         if not idempotency:
-            return await self._purchase(request, key, endpoint, asked, body, "")
+            return await self._purchase(incoming)
         if len(idempotency) > _LONGEST_IDEMPOTENCY_KEY:
             raise Refused(Refusal(400, "idempotency_key_too_long", "An Idempotency-Key may have 255 characters."))
         while (pending := self._same.get((key.id, idempotency))) is not None:
             await asyncio.shield(pending)  # the same call is under way: its answer will do for both
         self._same[key.id, idempotency] = done = asyncio.get_running_loop().create_future()
-        once = self._once(request, key, endpoint, asked, body, idempotency, done)
+        once = self._once(incoming, done)
         return await (once if asked.stream else self._kept(once))
 
-    async def _once(
-        self,
-        request: web.BaseRequest,
-        key: GatewayKey,
-        endpoint: Endpoint,
-        asked: Request,
-        body: bytes,
-        idempotency: str,
-        done: asyncio.Future[None],
-    ) -> web.StreamResponse:
+    async def _once(self, incoming: Incoming, done: asyncio.Future[None]) -> web.StreamResponse:
         """The call that goes by an idempotency key: bought once, whoever asks meanwhile or later."""
+        key, idempotency = incoming.key, incoming.idempotency
         try:
             async with self._alone(key, idempotency):
-                earlier = await asyncio.to_thread(self._earlier, key, idempotency, _digest(request, body))
-                if earlier is not None:
-                    return earlier
-                return await self._purchase(request, key, endpoint, asked, body, idempotency)
+                earlier = await asyncio.to_thread(self._earlier, key, idempotency, incoming.digest())
+                return earlier if earlier is not None else await self._purchase(incoming)
         finally:
             del self._same[key.id, idempotency]
             done.set_result(None)
@@ -253,23 +271,15 @@ class Gateway:
         headers = {"Content-Type": earlier.kind, "x-stillhouse-replayed": earlier.call}
         return web.Response(status=earlier.status, body=as_bytes(earlier.body, earlier.base64), headers=headers)
 
-    async def _purchase(
-        self,
-        request: web.BaseRequest,
-        key: GatewayKey,
-        endpoint: Endpoint,
-        asked: Request,
-        body: bytes,
-        idempotency: str,
-    ) -> web.StreamResponse:
+    async def _purchase(self, incoming: Incoming) -> web.StreamResponse:
         """Admit, write down, send, write down, pass on."""
+        request, key, endpoint, asked, body, idempotency = incoming
         started, call = time.monotonic(), new_call()
         admitted = await self._admission.admit(key, endpoint, asked, body, request.headers, call)
         journal = Journal(self._recorder, self._options.durability, key, admitted, call, endpoint.billed)
+        digest = incoming.digest() if idempotency else ""
         try:
-            await journal.received(
-                request.rel_url.raw_path_qs, body, forwarded(request.headers), idempotency, _digest(request, body)
-            )
+            await journal.received(request.rel_url.raw_path_qs, body, forwarded(request.headers), idempotency, digest)
         except BaseException:
             if admitted.purse is not None:
                 admitted.purse.keep(call)  # it may stand in the log, where it is charged
@@ -292,16 +302,6 @@ class Gateway:
         self._recorder.refresh()
         self._keyring.reload()
         self._admission.reload()
-
-
-def _digest(request: web.BaseRequest, body: bytes) -> str:
-    """What must be the same for two calls to be one: the path, what it is for, the headers that pass, the body."""
-    passed = forwarded(request.headers)
-    # What an SDK says of itself, and of its tries, changes no answer.
-    volatile = ("idempotency-key", "x-stainless-", "user-agent", "x-request-id", "x-client-request-id", "traceparent")
-    kept = sorted((name.lower(), value) for name, value in passed.items() if not name.lower().startswith(volatile))
-    purpose = request.headers.get(PURPOSE_HEADER, "")
-    return digest_value([request.rel_url.raw_path_qs, purpose, kept, digest_bytes(body)])
 
 
 def _kind_of(request: web.BaseRequest) -> TeacherKind:
