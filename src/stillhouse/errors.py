@@ -7,16 +7,21 @@
     |   |-- RecipeError                   a recipe that cannot be read as meant
     |   |-- PromptsError                  a prompts or tasks file that cannot be read as meant
     |   |-- UnknownName                   a teacher, dataset, plan ... that is not registered
-    |   `-- NameTaken                     a name that already means something else
+    |   |-- NameTaken                     a name that already means something else
+    |   |-- TermsError                    an entry of the registry of terms that cannot be read as meant
+    |   `-- RuleError                     a rule of the organisation that cannot be relied on
     |-- RefusedError                   3  refused by policy or custody
     |   |-- PolicyRefusal                 the decision table says no
     |   |-- TeacherContradiction          what was declared is not what was found
     |   |-- PlanRefused                   a plan that expired, was used, or no longer matches the facts
+    |   |-- SignatureRefused              no key of the roster that may sign this
+    |   |-- ApprovalMissing               others must say yes first
     |   `-- SandboxUnavailable            no isolation on this machine that is good enough for untrusted code
     |-- IntegrityError                 4  integrity violated
     |   |-- CorruptLog                    a log entry that does not match its checksum or chain
     |   |-- CorruptObject                 an object that does not match its digest
-    |   `-- CorruptCheckpoint             a training checkpoint that is not what was written
+    |   |-- CorruptCheckpoint             a training checkpoint that is not what was written
+    |   `-- ForgedEntry                   an entry that is not signed by whom it names
     |-- BudgetReached                  5  the cap was reached; what was collected is a clean dataset
     |-- HomeError                      1  the home folder cannot be used
     |   |-- HomeMissing                   there is none
@@ -91,6 +96,18 @@ class NameTaken(UsageError):
     next_step = "Choose another name, or repeat the registration exactly as it stands."
 
 
+class TermsError(UsageError):
+    """The registry of terms cannot be used."""
+
+    next_step = "Correct the entry named above; docs/policy.md lists the fields."
+
+
+class RuleError(UsageError):
+    """A rule of the organisation cannot be relied on, so nothing is decided."""
+
+    next_step = "Correct policy.toml; docs/policy.md shows what a rule may hold."
+
+
 class RefusedError(StillhouseError):
     """Refused."""
 
@@ -112,6 +129,18 @@ class PlanRefused(RefusedError):
     """The plan may not be executed."""
 
     next_step = "Make a new plan; nothing was done under this one."
+
+
+class SignatureRefused(RefusedError):
+    """This may not be signed so."""
+
+    next_step = "`stillhouse identity list` shows who may; STILLHOUSE_IDENTITY says as whom you act."
+
+
+class ApprovalMissing(RefusedError):
+    """Others must say yes first; nothing was done yet."""
+
+    next_step = "`stillhouse plan approve PLAN` by others of the roster, then `stillhouse plan execute PLAN`."
 
 
 class SandboxUnavailable(RefusedError):
@@ -142,6 +171,12 @@ class CorruptCheckpoint(IntegrityError):
     """A training checkpoint is not what was written."""
 
     next_step = "Delete that checkpoint's folder and run the command again: it goes on from the one before it."
+
+
+class ForgedEntry(IntegrityError):
+    """An entry is not signed by whom it names."""
+
+    next_step = "Run `stillhouse doctor`: it says whether the ledger or the log was changed, and by which entry."
 
 
 class BudgetReached(StillhouseError):

@@ -3,6 +3,7 @@
 import msgspec
 
 from stillhouse.nouns import (
+    AccessChange,
     DatasetVersion,
     Evaluation,
     GatewayKey,
@@ -11,10 +12,13 @@ from stillhouse.nouns import (
     Outcome,
     Plan,
     Receipt,
+    Roster,
+    Signature,
     Stamp,
     Teacher,
     Usage,
     Verdict,
+    Waiver,
 )
 
 
@@ -57,6 +61,38 @@ class ReceiptLeft(Fact, frozen=True, tag="receipt-left"):
     """What came of a plan."""
 
     receipt: Receipt
+
+
+class PlanApproved(Fact, frozen=True, tag="plan-approved"):
+    """Somebody says yes to a plan, over its digest."""
+
+    plan: str
+    signature: Signature
+
+
+class RosterChanged(Fact, frozen=True, tag="roster-changed"):
+    """Another roster holds from now on. ``signatures`` are those of its predecessor's members, or of its recovery key."""
+
+    roster: Roster
+    change: str
+    signatures: tuple[Signature, ...]
+
+
+class AccessChanged(Fact, frozen=True, tag="access-changed"):
+    """A lab's access was granted or revoked. Changes are chained: ``previous`` is the digest of the one before."""
+
+    change: AccessChange
+    plan: str
+    previous: str
+    signature: Signature
+
+
+class WaiverGiven(Fact, frozen=True, tag="waiver-given"):
+    """A waiver acts from now on."""
+
+    waiver: Waiver
+    plan: str
+    signature: Signature
 
 
 class BudgetLeased(Fact, frozen=True, tag="budget-leased"):
@@ -262,8 +298,42 @@ class Derived(Fact, frozen=True, tag="derived"):
     kind: str
 
 
+class Exported(Fact, frozen=True, tag="exported"):
+    """A dataset version left the home as a file with these bytes."""
+
+    dataset: str
+    digest: str
+    name: str
+    rows: int
+
+
+class GateDecided(Fact, frozen=True, tag="gate-decided"):
+    """Whether a job may start on some datasets, and why."""
+
+    subjects: tuple[str, ...]
+    use: str
+    allowed: bool
+    reasons: tuple[str, ...]
+    job: str
+    signature: Signature
+
+
+class RunOpened(Fact, frozen=True, tag="run-opened"):
+    """A recipe begins to run. Everything that it takes to run it again is in the objects that it names by digest."""
+
+    run: str
+    recipe: str
+    inputs: dict[str, str]
+    code: str
+    environment: str
+    machine: str
+
+
 class StepTaken(Fact, frozen=True, tag="step-taken"):
-    """One step of a training: what it learned from, and how it went. A step that a kill made happen twice stands twice."""
+    """One step of a training: what it learned from, and how it went. A step that a kill made happen twice stands twice.
+
+    ``shares`` counts its answer tokens by stamp set.
+    """
 
     training: str
     step: int
@@ -273,6 +343,7 @@ class StepTaken(Fact, frozen=True, tag="step-taken"):
     loss: float
     learning_rate: float
     seconds: float
+    shares: dict[str, int] = {}
 
 
 class ModelTrained(Fact, frozen=True, tag="model-trained"):
@@ -318,6 +389,10 @@ AnyFact = (
     | PromptSeen
     | PlanMade
     | ReceiptLeft
+    | PlanApproved
+    | RosterChanged
+    | AccessChanged
+    | WaiverGiven
     | BudgetLeased
     | BudgetReturned
     | Asked
@@ -336,6 +411,9 @@ AnyFact = (
     | DatasetFormed
     | RecordsPlaced
     | Derived
+    | Exported
+    | GateDecided
+    | RunOpened
     | StepTaken
     | ModelTrained
     | Evaluated

@@ -81,13 +81,115 @@ class StampSet(msgspec.Struct, frozen=True):
     stamps: tuple[Stamp, ...]
 
 
+class Ground(StrEnum):
+    """Why something is denied. ``UNKNOWN`` and ``ORGANISATION`` can be waived; what a document or a revocation says cannot."""
+
+    TERMS = "terms"
+    REVOCATION = "revocation"
+    ORGANISATION = "organisation"
+    UNKNOWN = "unknown"
+
+
 class Decision(msgspec.Struct, frozen=True):
-    """May this be used so? ``duties`` are what must be done where it may."""
+    """May this be used so? ``duties`` are what must be done where it may; ``grounds`` why it is denied.
+
+    ``citations`` are the terms, rules, grants and revocations that it rests on, ``waivers`` those that lifted a denial.
+    """
 
     use: Use
     allowed: bool
     reason: str
     duties: tuple[str, ...] = ()
+    grounds: tuple[Ground, ...] = ()
+    citations: tuple[str, ...] = ()
+    waivers: tuple[str, ...] = ()
+
+
+# --- who ----------------------------------------------------------------------------------------------------------
+
+
+class Role(StrEnum):
+    """What somebody may do: run recipes, answer for permission, hold the vault, say yes to others' plans, run unattended."""
+
+    ENGINEER = "engineer"
+    GOVERNANCE = "governance"
+    CUSTODIAN = "custodian"
+    APPROVER = "approver"
+    PROGRAM = "program"
+
+
+class Member(msgspec.Struct, frozen=True):
+    """A person, or a program, with the key that it signs with (PEM)."""
+
+    name: str
+    roles: tuple[Role, ...]
+    key: str
+
+
+class Roster(msgspec.Struct, frozen=True, kw_only=True):
+    """Everybody whose signature means something. ``threshold`` of those who answer for permission change it together.
+
+    ``recovery`` is the key (PEM) that may change it alone where too many keys are lost; empty where there is none.
+    """
+
+    version: int
+    members: tuple[Member, ...]
+    threshold: int
+    recovery: str = ""
+
+
+class Signature(msgspec.Struct, frozen=True):
+    """Who signed, with which key, and as of which version of the roster (0: before there was one). ``value`` is base64."""
+
+    by: str
+    key: str
+    roster: int
+    value: str
+
+
+# --- access -------------------------------------------------------------------------------------------------------
+
+
+class AccessChange(msgspec.Struct, frozen=True, kw_only=True):
+    """A grant or a revocation of a lab's access. What stands nowhere is not narrowed: no channels means all of them.
+
+    It concerns answers of ``since`` (a UTC day; empty: all days) and later, up to ``until``. ``exempt`` uses stay as they were.
+    ``verdict`` is what a negotiated ``document`` (a digest) says in place of the public terms, while it is in force.
+    ``reverses`` names an earlier change that is void from now on.
+    """
+
+    id: str
+    kind: str
+    lab: str
+    models: tuple[str, ...] = ()
+    channels: tuple[Channel, ...] = ()
+    accounts: tuple[str, ...] = ()
+    uses: tuple[Use, ...] = ()
+    exempt: tuple[Use, ...] = ()
+    since: str = ""
+    until: str = ""
+    notice: str = ""
+    authority: str = ""
+    document: str = ""
+    verdict: str = ""
+    duties: tuple[str, ...] = ()
+    reverses: str = ""
+    reason: str = ""
+
+
+class Waiver(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody answers, until a day, for a use that nobody could permit otherwise. It lifts what is unknown, unclear, or the
+    organisation's own rule; never what a document forbids or a lab revoked.
+    """
+
+    id: str
+    use: Use
+    owner: str
+    expires: str
+    reason: str
+    lab: str = ""
+    channel: Channel | None = None
+    terms: str = ""
 
 
 # --- teachers and what they are asked -----------------------------------------------------------------------------
@@ -280,6 +382,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     made: str
     expires: str
     approvals_needed: int = 0
+    impact: dict[str, Any] = {}
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
@@ -289,6 +392,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     outcome: str
     result: dict[str, Any]
     made: str
+    signature: Signature | None = None
 
 
 class FunnelStep(msgspec.Struct, frozen=True):
@@ -300,7 +404,9 @@ class FunnelStep(msgspec.Struct, frozen=True):
 
 
 class DatasetVersion(msgspec.Struct, frozen=True, kw_only=True):
-    """An immutable dataset. ``files`` maps a name to the digest of its object."""
+    """An immutable dataset. ``files`` maps a name to the digest of its object; ``stamp_sets`` and ``tokens`` count the rows of
+    each stamp set, and the tokens of their answers where the teacher counted them.
+    """
 
     name: str
     version: int
@@ -312,6 +418,7 @@ class DatasetVersion(msgspec.Struct, frozen=True, kw_only=True):
     files: dict[str, str]
     stamp_sets: dict[str, int]
     made: str
+    tokens: dict[str, int] = {}
 
     @property
     def label(self) -> str:

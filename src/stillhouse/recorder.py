@@ -13,6 +13,8 @@ entry that names them, in the same write, so no reader meets an integer or a dig
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn
 
 import msgspec
 
@@ -29,16 +31,19 @@ from stillhouse.nouns import (
     Grade,
     Message,
     Origin,
+    Signature,
     Stamp,
     StampSet,
     Teacher,
     TeacherKind,
     Use,
 )
-from stillhouse.policy.decide import OWN_TERMS, Organisation, decide_set
+from stillhouse.policy.decide import OWN_TERMS, Policy
 from stillhouse.vault.log import Log
 from stillhouse.vault.writer import Position, Writer
 
+# Signs a value of a kind, as somebody.
+Sign = Callable[[str, Any], Signature]
 # The lab of models that were trained here.
 OWN_LAB = "own"
 
@@ -73,15 +78,21 @@ class Recorder:
         self,
         log: Log,
         ledger: Ledger,
-        organisation: Organisation,
+        policy: Policy,
         *,
         by: str,
+        signatory: Callable[[], Sign],
         durability: Durability = Durability.KILL,
         reached: Callable[[str], None] = lambda point: None,
     ) -> None:
-        """``reached`` is told each point named above, so that tests can kill the process exactly there."""
-        self.log, self.ledger, self.organisation, self.by = log, ledger, organisation, by
+        """``signatory`` finds who signs receipts, when the first one is due; ``reached`` is told each point named above, so
+        that tests can kill the process exactly there.
+        """
+        self.log, self.ledger, self.policy, self.by, self.signatory = log, ledger, policy, by, signatory
         self._durability, self._reached = durability, reached
+        self._bell: Path | None = None
+        self._load_policy: Callable[[], Policy] = lambda: policy
+        self._heard = (0, 0)
         self._open_writer: Writer | None = None
         self._viewing = threading.Lock()
         self._stamps = queries.stamp_set_ids(ledger)
@@ -101,6 +112,31 @@ class Recorder:
         with self._viewing:
             self.ledger.catch_up(self.log)
         self._reached("viewed")
+
+    def follow(self, bell: Path, load_policy: Callable[[], Policy]) -> None:
+        """From now on, take up what others grant, waive and revoke: they ring the bell by writing to that file."""
+        self._bell, self._load_policy = bell, load_policy
+        self.reload_policy()
+
+    def reload_policy(self) -> None:
+        """Decide as of now, by what the view has. Raises ForgedEntry, TermsError, RuleError, and then nothing is decided anew."""
+        self._heard = self._rung()
+        self.policy = self._load_policy()
+
+    def heard(self) -> bool:
+        """Has anything been granted, waived or revoked since the last look? Then policy is loaded anew."""
+        if self._bell is None or self._rung() == self._heard:
+            return False
+        self.refresh()
+        self.reload_policy()
+        return True
+
+    def _rung(self) -> tuple[int, int]:
+        try:
+            stat = self._bell.stat() if self._bell else None
+        except FileNotFoundError:
+            stat = None
+        return (stat.st_mtime_ns, stat.st_ino) if stat else (0, 0)
 
     def stamps_of(self, teacher: Teacher, *, purpose: Use, account: str = "") -> tuple[Stamp, ...]:
         """The stamps of what a teacher gives today. What the log trained passes on those that it learned from, whatever
@@ -135,14 +171,25 @@ class Recorder:
 
     def decide(self, subject: str, stamps: Sequence[Stamp], uses: Sequence[Use]) -> list[Decision]:
         """The decisions for some uses. A refusal is written down, then raised as PolicyRefusal."""
-        decisions = [decide_set(stamps, use, self.organisation) for use in uses]
+        decisions = [self.policy.decide_set(stamps, use) for use in uses]
         for decision in decisions:
             if not decision.allowed:
-                reason = f"{decision.use}: {decision.reason}"
-                self.record(facts.RefusalMade(at=now(), by=self.by, subject=subject, reason=reason))
-                self.refresh()
-                raise PolicyRefusal(f"{subject} may not be used to {decision.use}: {decision.reason}.")
+                self.refuse(subject, f"be used to {decision.use}", decision)
         return decisions
+
+    def decide_asking(self, subject: str, stamps: Sequence[Stamp], use: Use) -> list[Decision]:
+        """May it be asked, and its answers be kept and used so? A refusal is written down, then raised as PolicyRefusal."""
+        decision = self.policy.decide_asking(stamps, use)
+        if not decision.allowed:
+            self.refuse(subject, f"be asked to {use}", decision)
+        return self.decide(subject, stamps, (Use.STORE, use))
+
+    def refuse(self, subject: str, doing: str, decision: Decision) -> NoReturn:
+        """Write a refusal down, and raise it as PolicyRefusal."""
+        reason = f"{decision.use}: {decision.reason}"
+        self.record(facts.RefusalMade(at=now(), by=self.by, subject=subject, reason=reason))
+        self.refresh()
+        raise PolicyRefusal(f"{subject} may not {doing}: {decision.reason}.")
 
     def intern(
         self,

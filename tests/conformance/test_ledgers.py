@@ -16,12 +16,13 @@ from stillhouse.ledger import queries, schema
 from stillhouse.ledger.lineage import Edge, ancestry, impact
 from stillhouse.ledger.store import REVISION, Ledger
 from stillhouse.nouns import Channel, Message, Stamp, Teacher, TeacherKind, Usage, Verdict, VerdictStatus
-from stillhouse.policy.decide import Organisation
+from stillhouse.policy.decide import Policy
 from stillhouse.recorder import Recorder, prompt_digest, stamp_set
 from stillhouse.vault.local import LocalBackend
 from stillhouse.vault.log import Log
 from stillhouse.vault.memory import MemoryBackend
 from stillhouse.vault.objects import Objects
+from tests.signers import somebody
 
 WHEN = {"at": "2026-01-01T00:00:00.000Z", "by": "test"}
 
@@ -68,7 +69,7 @@ def log(tmp_path):
 
 @pytest.fixture
 def recorder(log, ledger):
-    made = Recorder(log, ledger, Organisation(), by="test")
+    made = Recorder(log, ledger, Policy(), by="test", signatory=somebody)
     yield made
     made.close()
 
@@ -159,7 +160,7 @@ def test_applying_twice_changes_nothing(recorder, ledger, log):
 def test_a_view_that_knows_more_than_the_log_is_built_anew(tmp_path, ledger):
     """After power loss the log may have lost its last moments, while the database has kept them."""
     log = Log(tmp_path / "folder", Objects(MemoryBackend()))
-    first = Recorder(log, ledger, Organisation(), by="x")
+    first = Recorder(log, ledger, Policy(), by="x", signatory=somebody)
     first.record(answered("kept"))
     segment = next((tmp_path / "folder").rglob("*.segment"))
     size = segment.stat().st_size
@@ -169,7 +170,7 @@ def test_a_view_that_knows_more_than_the_log_is_built_anew(tmp_path, ledger):
     with segment.open("r+b") as file:
         file.truncate(size)
     log = Log(tmp_path / "folder", Objects(MemoryBackend()))
-    again = Recorder(log, ledger, Organisation(), by="x")
+    again = Recorder(log, ledger, Policy(), by="x", signatory=somebody)
     again.record(answered("new1"), answered("new2"), answered("new3"))
     again.refresh()
     found = queries.answers(ledger, ["kept", "lost1", "lost2", "new1", "new2", "new3"])
@@ -187,7 +188,7 @@ def test_a_count_that_no_column_holds_is_clamped(recorder, ledger):
 
 def test_two_processes_write_and_both_see_all(url, log, ledger):
     other = Ledger(url)
-    first, second = (Recorder(log, view, Organisation(), by="x") for view in (ledger, other))
+    first, second = (Recorder(log, view, Policy(), by="x", signatory=somebody) for view in (ledger, other))
     for number in range(30):
         (first if number % 2 else second).record(answered(f"k{number}"))
         (second if number % 3 else first).refresh()
@@ -235,7 +236,7 @@ def test_interning(recorder, ledger):
     assert queries.stamp_sets(ledger)[stamps.id].stamps == stamps.stamps
     assert queries.prompt_digests(ledger) == {prompt_digest(messages)}
     assert (ledger.counts()["stamp_sets"], ledger.counts()["prompts"]) == (1, 1)
-    assert Recorder(recorder.log, ledger, Organisation(), by="x")._stamps == {stamps.id}
+    assert Recorder(recorder.log, ledger, Policy(), by="x", signatory=somebody)._stamps == {stamps.id}
 
 
 def test_teachers_are_known_by_their_last_registration(recorder, ledger):
@@ -318,7 +319,7 @@ def test_a_database_that_is_not_there_is_said_so(bad):
 def test_the_log_may_live_in_a_folder(tmp_path, url):
     log = Log(tmp_path / "l", Objects(LocalBackend(tmp_path / "o")), segment_bytes=2000)
     view = Ledger(url)
-    recorder = Recorder(log, view, Organisation(), by="x")
+    recorder = Recorder(log, view, Policy(), by="x", signatory=somebody)
     for number in range(50):
         recorder.record(answered(f"k{number}"))
         recorder.refresh()

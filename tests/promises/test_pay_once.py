@@ -143,7 +143,7 @@ import os, signal, sys
 from pathlib import Path
 from stillhouse import facts
 from stillhouse.ledger.store import Ledger
-from stillhouse.policy.decide import Organisation
+from stillhouse.policy.decide import Policy
 from stillhouse.recorder import Recorder
 from stillhouse.vault.local import LocalBackend
 from stillhouse.vault.log import Log
@@ -159,7 +159,7 @@ def reached(name):
         os.kill(os.getpid(), signal.SIGKILL)
 
 log = Log(root / "log", Objects(LocalBackend(root / "objects")), segment_bytes=1500)
-recorder = Recorder(log, Ledger(f"sqlite:///{root / 'ledger.db'}"), Organisation(), by="me", reached=reached)
+recorder = Recorder(log, Ledger(f"sqlite:///{root / 'ledger.db'}"), Policy(), by="me", signatory=lambda: None, reached=reached)
 for number in range(12):
     recorder.record(facts.RefusalMade(at="t", by="me", subject=f"s{number}", reason="r" * 200))
     print(number, flush=True)

@@ -14,7 +14,7 @@ from stillhouse.datasets.corpora.origins import Declared, stamp_of, stamps_of
 from stillhouse.datasets.corpora.shapes import Said, Skipped, read_row
 from stillhouse.errors import PromptsError
 from stillhouse.nouns import Channel, Grade, Message, Origin, Stamp, Use
-from stillhouse.policy.decide import Organisation
+from stillhouse.policy.decide import Policy
 from stillhouse.policy.known import lab_of_model
 from stillhouse.recorder import stamp_set
 
@@ -165,7 +165,7 @@ def test_inventory_adds_up():
         Declared(Origin.TEACHER, "l", "m", Channel.OPEN_WEIGHTS, ("licence/mit",), "2026-01-01"),
     )
     found = take_inventory(
-        {unknown.id: 30, own.id: 10}, {unknown.id: unknown, own.id: own}, Organisation(), {"of no known shape": 2}
+        {unknown.id: 30, own.id: 10}, {unknown.id: unknown, own.id: own}, Policy(), {"of no known shape": 2}
     )
     assert (found.rows, found.unknown.rows, found.unknown.share) == (40, 30, 0.75)
     for shares in (found.by_origin, found.by_lab, found.by_channel, found.by_provider, *found.by_decision.values()):

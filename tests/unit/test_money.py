@@ -19,11 +19,12 @@ from stillhouse.ledger.store import Ledger
 from stillhouse.nouns import Ask, Channel, Message, Parameters, Teacher, TeacherKind, Usage
 from stillhouse.plans.money import Purse
 from stillhouse.plans.prices import cost, price_of, unpriced, usd, worst_case, worst_case_of_request
-from stillhouse.policy.decide import Organisation
+from stillhouse.policy.decide import Policy
 from stillhouse.recorder import Recorder, now
 from stillhouse.vault.log import Log
 from stillhouse.vault.memory import MemoryBackend
 from stillhouse.vault.objects import Objects
+from tests.signers import somebody
 
 PAID = Teacher(
     name="p", kind=TeacherKind.OPENAI, model="m", lab="l", channel=Channel.OFFICIAL, terms=("licence/mit",),
@@ -92,7 +93,7 @@ class World:
         self.recorders: list[Recorder] = []
 
     def purse(self, *scopes: str) -> tuple[Recorder, Purse]:
-        recorder = Recorder(self.log, self.ledger, Organisation(), by="test")
+        recorder = Recorder(self.log, self.ledger, Policy(), by="test", signatory=somebody)
         self.recorders.append(recorder)
         caps = dict.fromkeys(scopes or ("run:r",), self.cap)
         return recorder, Purse(recorder, self.folder / "locks", caps)
@@ -258,7 +259,7 @@ def test_a_call_of_an_ended_lease_is_settled_later(world):
 
 
 def test_no_cap_no_lease(world):
-    recorder = Recorder(world.log, world.ledger, Organisation(), by="test")
+    recorder = Recorder(world.log, world.ledger, Policy(), by="test", signatory=somebody)
     world.recorders.append(recorder)
     purse = Purse(recorder, world.folder / "locks", {})
     assert purse.reserve([("a", Decimal(0))]) == ""

@@ -9,17 +9,18 @@ from stillhouse.errors import BudgetReached, PlanRefused, PolicyRefusal, Storage
 from stillhouse.ledger import queries
 from stillhouse.ledger.store import Ledger
 from stillhouse.plans.plan import executing, make_plan
-from stillhouse.policy.decide import Organisation
+from stillhouse.policy.decide import Policy
 from stillhouse.recorder import Recorder
 from stillhouse.vault.log import Log
 from stillhouse.vault.memory import MemoryBackend
 from stillhouse.vault.objects import Objects
+from tests.signers import somebody
 
 
 @pytest.fixture
 def recorder(tmp_path):
     ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
-    made = Recorder(Log(tmp_path / "log", Objects(MemoryBackend())), ledger, Organisation(), by="test")
+    made = Recorder(Log(tmp_path / "log", Objects(MemoryBackend())), ledger, Policy(), by="test", signatory=somebody)
     yield made
     made.close()
     ledger.close()

@@ -23,7 +23,6 @@ from stillhouse.errors import PlanRefused, PromptsError, TeacherContradiction
 from stillhouse.ledger import queries
 from stillhouse.nouns import Channel, DatasetVersion, Origin, Plan, StampSet, Task, Use, Verdict, VerdictStatus
 from stillhouse.plans.plan import executing, make_plan
-from stillhouse.policy.decide import decide_set
 from stillhouse.recorder import now, prompt_digest
 
 # Few enough to keep an entry of the log small, enough to make a write worth while.
@@ -73,7 +72,7 @@ def inventory_of_home(app: App, label: str) -> Inventory:
         counts = {int(id): rows for id, rows in queries.dataset(app.ledger, label).stamp_sets.items()}
     else:
         counts = queries.answers_by_stamps(app.ledger)
-    return take_inventory(counts, sets, app.settings.organisation, {})
+    return take_inventory(counts, sets, app.recorder.policy, {})
 
 
 def plan_import(app: App, path: Path, name: str, use: Use, declared: Declared, progress: Progress) -> Import:
@@ -85,7 +84,7 @@ def plan_import(app: App, path: Path, name: str, use: Use, declared: Declared, p
         raise PromptsError(
             f"{path} holds nothing to import: {reasons}.", next_step="docs/importing.md lists the shapes."
         )
-    decisions = [decide_set(stamps.stamps, use, app.settings.organisation) for stamps in sets]
+    decisions = [app.recorder.policy.decide_set(stamps.stamps, use) for stamps in sets]
     for stamps in sets:
         app.recorder.decide(f"import {name}", stamps.stamps, (Use.STORE,))
     digest = digest_value([name, use, rows_digest, [stamps.digest for stamps in sets]])
@@ -161,7 +160,7 @@ def _scan(
         if number % _ROWS_AT_ONCE == 0:
             progress.update(number)
     progress.finish(f"{counts.total()} rows")
-    inventory = take_inventory(counts, sets, app.settings.organisation, skipped)
+    inventory = take_inventory(counts, sets, app.recorder.policy, skipped)
     return inventory, sorted(sets.values(), key=lambda stamps: stamps.digest), shapes, rows.hexdigest()
 
 
@@ -215,7 +214,7 @@ def _write(app: App, run: str, group: list[Read], candidates: dict[str, Candidat
 def _form(app: App, name: str, use: Use, run: str, candidates: list[Candidate]) -> DatasetVersion:
     sets = queries.stamp_sets(app.ledger)
     used = {candidate.stamps for candidate in candidates}
-    decisions = {id: decide_set(sets[id].stamps, use, app.settings.organisation) for id in used}
+    decisions = {id: app.recorder.policy.decide_set(sets[id].stamps, use) for id in used}
     formed = form(candidates, protect((), ()), decisions, (DISTINCT, ALLOWED))
     return write_version(
         app.recorder, app.objects, name=name, run=run, recipe=digest_value([run, name, use]), formed=formed

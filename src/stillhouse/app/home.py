@@ -11,13 +11,16 @@ from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
 
+from stillhouse.app.permission import load_policy, own_signatory
 from stillhouse.errors import HomeBusy, HomeMissing, HomeNewer, StorageError
 from stillhouse.ledger.store import Ledger
 from stillhouse.nouns import Channel, Teacher, TeacherKind
 from stillhouse.plans.prices import parse_usd
+from stillhouse.policy.decide import Policy
 from stillhouse.recorder import Recorder, now
 from stillhouse.settings.home import CONFIG, DEFAULT_CONFIG, Settings
 from stillhouse.students.models import Places
+from stillhouse.teachers.gateway.keys import ring
 from stillhouse.teachers.register import register
 from stillhouse.vault.checkpoints import save_checkpoint
 from stillhouse.vault.files import storage_errors, write_whole
@@ -43,7 +46,12 @@ class App:
         self.log = Log(settings.home / "log", self.objects)
         self.ledger = Ledger(settings.ledger_url)
         self.recorder = Recorder(
-            self.log, self.ledger, settings.organisation, by=_who(), durability=settings.durability
+            self.log,
+            self.ledger,
+            Policy(settings.organisation),
+            by=_who(),
+            signatory=lambda: own_signatory(self.ledger, settings).sign,
+            durability=settings.durability,
         )
 
     @property
@@ -78,8 +86,18 @@ class App:
 
     @property
     def bell(self) -> Path:
-        """Changes when the gateway's workers must load their keys and teachers anew."""
+        """Changes when processes at work must load keys, teachers and policy anew."""
         return self.locks / "gateway-bell"
+
+    @property
+    def policy(self) -> Policy:
+        """What decides, as of when it was last loaded."""
+        return self.recorder.policy
+
+    def reload_policy(self) -> None:
+        """Take up what was granted, revoked and waived, here or elsewhere, and tell every process that is at work."""
+        self.recorder.reload_policy()
+        ring(self.bell)
 
     def caps(self, teacher: str, project: str = "") -> dict[str, Decimal]:
         """The caps that this home sets for a teacher and a project, in USD by scope. Raises RecipeError."""
@@ -139,6 +157,7 @@ def open_app(settings: Settings) -> App:
     app = App(settings)
     try:
         app.ledger.catch_up(app.log)
+        app.recorder.follow(app.bell, lambda: load_policy(app.ledger, settings, app.today))
     except BaseException:
         app.ledger.close()
         raise

@@ -13,7 +13,6 @@ from stillhouse.nouns import Use
 from stillhouse.passport.check import Checked, check, digests_of
 from stillhouse.passport.envelope import seal
 from stillhouse.passport.statement import DATASET, Digests, Made, make_statement
-from stillhouse.policy.decide import decide_set
 from stillhouse.recorder import now
 from stillhouse.students.models import check_files
 from stillhouse.vault.files import write_whole
@@ -33,7 +32,7 @@ def write_passport(app: App, label: str, target: Path | None = None) -> Path:
         dataset=dataset,
         stamps=stamps,
         rows_by_stamps={id: sets[int(id)] for id in dataset.stamp_sets},
-        decisions=[decide_set(stamps.stamps, use, app.settings.organisation) for use in Use],
+        decisions=[app.recorder.policy.decide_set(stamps.stamps, use) for use in Use],
         evaluations=queries.evaluations(app.ledger, model.label),
     )
     folder = app.settings.home / model.folder

@@ -1,27 +1,48 @@
-"""Ask policy about teachers and datasets that exist."""
+"""Ask policy about teachers, datasets, rules and terms; waive what may be waived."""
 
-from datetime import UTC, datetime
+from collections import Counter
+from datetime import date
 from typing import Any
 
+import msgspec
+
+from stillhouse.app.acts import WAIVE, plan_act
 from stillhouse.app.home import App
+from stillhouse.canon import digest_value
+from stillhouse.errors import UsageError
 from stillhouse.ledger import queries
-from stillhouse.nouns import Decision, Origin, Stamp, Use
-from stillhouse.policy.decide import decide, decide_set
+from stillhouse.nouns import Decision, Plan, Use, Waiver
+from stillhouse.policy.decide import Policy
+from stillhouse.policy.registry import TermsVersion
+from stillhouse.policy.rules import reach
 
 
 def explain_teacher(app: App, name: str) -> list[Decision]:
     """The decision for every use, on an answer collected today to train."""
     teacher = queries.teacher(app.ledger, name)
-    stamp = Stamp(
-        origin=Origin.TEACHER,
-        lab=teacher.lab,
-        model=teacher.model,
-        channel=teacher.channel,
-        terms=teacher.terms,
-        day=datetime.now(UTC).date().isoformat(),
-        purpose=str(Use.TRAIN),
-    )
-    return [decide(stamp, use, app.settings.organisation) for use in Use]
+    stamps = app.recorder.stamps_of(teacher, purpose=Use.TRAIN)
+    return [app.policy.decide_set(stamps, use) for use in Use]
+
+
+def explain_citations(app: App, decisions: list[Decision]) -> list[str]:
+    """What the decisions rest on, in words: each document with what was read, when, and where."""
+    versions = {version.id: version for version in app.policy.registry.versions}
+    lines = []
+    for citation in dict.fromkeys(citation for decision in decisions for citation in decision.citations):
+        version = versions.get(citation)
+        lines.append(describe(version) if version else citation)
+    return lines
+
+
+def describe(version: TermsVersion) -> str:
+    """A version in a few lines: what it says, and how that is known."""
+    dates = {"its own date": version.effective, "first seen": version.observed, "last seen": version.last_seen}
+    dates |= {"accepted": version.accepted, "counts from": version.counts_from}
+    known = ", ".join(f"{name} {day}" for name, day in dates.items() if day)
+    read = f"characters {version.span[0]}-{version.span[1]} of text {version.text}" if version.text else ""
+    parts = [f"{version.id} ({version.verdict}; {version.confidence}): {version.summary}", known, read, version.source]
+    parts += [f"conditions: {'; '.join(version.conditions)}"] if version.conditions else []
+    return "\n    ".join(part for part in parts if part)
 
 
 def check_dataset(app: App, label: str, use: Use) -> dict[str, Any]:
@@ -30,8 +51,67 @@ def check_dataset(app: App, label: str, use: Use) -> dict[str, Any]:
     sets = queries.stamp_sets(app.ledger)
     allowed = denied = 0
     reasons: list[str] = []
+    duties: dict[str, None] = {}
+    waivers: dict[str, None] = {}
     for id, rows in dataset.stamp_sets.items():
-        decision = decide_set(sets[int(id)].stamps, use, app.settings.organisation)
+        decision = app.policy.decide_set(sets[int(id)].stamps if int(id) in sets else (), use)
         allowed, denied = (allowed + rows, denied) if decision.allowed else (allowed, denied + rows)
         reasons.append(f"{rows} rows {'allowed' if decision.allowed else 'denied'}: {decision.reason}")
-    return {"allowed": allowed, "denied": denied, "reasons": reasons}
+        duties.update(dict.fromkeys(decision.duties))
+        waivers.update(dict.fromkeys(decision.waivers))
+    return {
+        "allowed": allowed,
+        "denied": denied,
+        "reasons": reasons,
+        "duties": list(duties),
+        "waivers": list(waivers),
+    }
+
+
+def look_at_rules(app: App) -> list[dict[str, Any]]:
+    """The organisation's rules, and of how much of what the log holds each is: nothing and everything are worth a look."""
+    stamps = [stamp for known in queries.stamp_sets(app.ledger).values() for stamp in known.stamps]
+    stamps = list(dict.fromkeys(stamps))
+    counts = reach(app.policy.rules, stamps)
+    total = len(stamps) * len(Use)
+    found = []
+    for rule in app.policy.rules.rules:
+        matched = counts[rule.name]
+        note = "matches nothing in this home" if not matched else "matches everything" if matched == total else ""
+        found.append(
+            {
+                "name": rule.name,
+                "effect": rule.effect,
+                "owner": rule.owner,
+                "when": rule.when,
+                "reason": rule.reason,
+                "matches": matched,
+                "of": total,
+                "note": note,
+            }
+        )
+    return found
+
+
+def plan_waiver(app: App, waiver: Waiver) -> Plan:
+    """A waiver as a plan: what it would lift among what the log holds. Raises UsageError."""
+    try:
+        expires = date.fromisoformat(waiver.expires)
+    except ValueError:
+        raise UsageError(f"{waiver.expires!r} is no day.", next_step="Write YYYY-MM-DD.") from None
+    if expires.isoformat() < app.today:
+        raise UsageError(f"{waiver.expires} is over already: a waiver that has expired lifts nothing.")
+    if not (waiver.lab or waiver.channel or waiver.terms):
+        raise UsageError("A waiver is for a lab, a channel or terms, not for everything.")
+    waiver = msgspec.structs.replace(waiver, id=digest_value(waiver).partition(":")[2][:12])
+    before = app.policy
+    after = Policy(
+        before.organisation, before.registry, before.rules, before.changes, (*before.waivers, waiver), app.today
+    )
+    counts: Counter[str] = Counter()
+    answers = queries.answers_by_stamps(app.ledger)
+    for id, known in queries.stamp_sets(app.ledger).items():
+        was, becomes = (policy.decide_set(known.stamps, waiver.use) for policy in (before, after))
+        if not was.allowed:
+            counts["lifted" if becomes.allowed else "still denied"] += answers.get(id, 0)
+    return plan_act(app, WAIVE, waiver.id, {"waiver": msgspec.to_builtins(waiver)}, {"records": dict(counts)})

@@ -15,7 +15,6 @@ from stillhouse.errors import UnknownName
 from stillhouse.ledger import queries
 from stillhouse.nouns import DatasetVersion, Message, Plan, Task, Use, Verdict, VerdictStatus
 from stillhouse.plans.plan import executing, make_plan
-from stillhouse.policy.decide import decide_set
 from stillhouse.tasks.suites import BUILT_IN, load_suite
 from stillhouse.teachers.gateway.admission import run_of
 
@@ -44,9 +43,7 @@ def gather_project(app: App, project: str, name: str, use: Use) -> tuple[Plan, l
             task = Task(id=answer.task, messages=said)
             candidates.append(Candidate(key, task, 0, answer.text, "", answer.finish, answer.stamps, _UNJUDGED))
     sets = queries.stamp_sets(app.ledger)
-    decisions = [
-        decide_set(sets[id].stamps, use, app.settings.organisation) for id in sorted({c.stamps for c in candidates})
-    ]
+    decisions = [app.recorder.policy.decide_set(sets[id].stamps, use) for id in sorted({c.stamps for c in candidates})]
     does = {
         "dataset": name,
         "project": project,
@@ -63,9 +60,7 @@ def execute_gather(
 ) -> DatasetVersion:
     """Form the dataset: distinct, not held out, allowed for the use."""
     sets = queries.stamp_sets(app.ledger)
-    decisions = {
-        id: decide_set(sets[id].stamps, use, app.settings.organisation) for id in {c.stamps for c in candidates}
-    }
+    decisions = {id: app.recorder.policy.decide_set(sets[id].stamps, use) for id in {c.stamps for c in candidates}}
     prompts = [task.messages[-1].content for task in load_suite(BUILT_IN[0])]
     formed = form(candidates, protect(held_out, prompts), decisions, (DISTINCT, NOT_HELD_OUT, ALLOWED))
     with executing(app.recorder, plan, plan.facts) as result:

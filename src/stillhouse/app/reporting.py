@@ -14,7 +14,7 @@ from stillhouse.datasets.form import Candidate
 from stillhouse.generation.probe import processor
 from stillhouse.ledger import lineage, queries
 from stillhouse.nouns import Decision, Evaluation, Model, Use, VerdictStatus
-from stillhouse.policy.decide import decide_set, join
+from stillhouse.policy.decide import join
 from stillhouse.recorder import now
 from stillhouse.report.render import write_report
 from stillhouse.report.value import Edge, Family, RunReport, Sample, Training
@@ -133,9 +133,7 @@ def dataset_decisions(app: App, outcome: RunOutcome) -> tuple[Decision, ...]:
     """The decision on the dataset for every use: that of its strictest row."""
     sets = queries.stamp_sets(app.ledger)
     used = [sets[int(id)] for id in outcome.dataset.stamp_sets] or [outcome.prepared.collection.stamps]
-    return tuple(
-        join(use, [decide_set(stamps.stamps, use, app.settings.organisation) for stamps in used]) for use in Use
-    )
+    return tuple(join(use, [app.recorder.policy.decide_set(stamps.stamps, use) for stamps in used]) for use in Use)
 
 
 def families(found: Sequence[Candidate]) -> tuple[Family, ...]:

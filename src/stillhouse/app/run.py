@@ -12,12 +12,13 @@ import msgspec
 from stillhouse.app.clients import accepting, batched, make_client
 from stillhouse.app.home import App
 from stillhouse.app.live import LiveView
+from stillhouse.app.opening import open_run
 from stillhouse.app.progress import Progress
 from stillhouse.canon import digest_value
 from stillhouse.datasets.form import STEPS, VERIFIED, Candidate, Formed, form, protect
-from stillhouse.datasets.store import write_version
+from stillhouse.datasets.store import candidate_of, read_rows, write_version
 from stillhouse.datasets.verify import Judge, verify
-from stillhouse.errors import BudgetReached, RecipeError, TeacherError
+from stillhouse.errors import BudgetReached, RecipeError, TeacherError, UsageError
 from stillhouse.ledger import queries
 from stillhouse.ledger.queries import StoredAnswer
 from stillhouse.nouns import (
@@ -31,10 +32,11 @@ from stillhouse.nouns import (
     VerdictStatus,
 )
 from stillhouse.plans.plan import executing, make_plan
-from stillhouse.policy.decide import OWN_TERMS, decide_set
+from stillhouse.policy.decide import OWN_TERMS
 from stillhouse.settings.recipe import Recipe
 from stillhouse.tasks.extract import code_of
 from stillhouse.tasks.suites import BUILT_IN, load_suite
+from stillhouse.teachers.client import Nobody, TeacherClient
 from stillhouse.teachers.collect import (
     Collected,
     Collection,
@@ -112,12 +114,20 @@ def prepare(app: App, recipe: Recipe, rows: int = 0) -> Prepared:
         prompts=recipe.prompts.suite or Path(recipe.prompts.file).name,
         prompt_terms=terms,
         caps=_caps(app, recipe, teacher),
-        account=account_fingerprint(key_of(teacher)),
+        account=_account(teacher),
         until=section.until_verified,
         rows=max(rows, recipe.dataset.rows),
         candidates=section.candidates,
     )
     return Prepared(recipe, teacher, tasks, options, plan_collection(app.recorder, teacher, tasks, options))
+
+
+def _account(teacher: Teacher) -> str:
+    """Whose account a teacher is asked through; nobody's where its key is not set, and then nothing can be asked, either."""
+    try:
+        return account_fingerprint(key_of(teacher))
+    except UsageError:
+        return ""
 
 
 def _caps(app: App, recipe: Recipe, teacher: Teacher) -> dict[str, Decimal]:
@@ -139,6 +149,7 @@ class Gathered(NamedTuple):
 def run(app: App, recipe: Recipe, progress: Progress, *, judged: bool) -> RunOutcome:
     """Run a recipe up to its dataset; ``judged`` false leaves the answers' code alone (``stillhouse collect``)."""
     with app.alone(f"run-{recipe.run}"):
+        open_run(app, recipe)
         prepared, got = _gather_rows(app, recipe, progress, judged=judged)
         started = time.monotonic()
         progress.start("form the dataset", 0)
@@ -206,9 +217,12 @@ def _collect(
         )
     cap = next(iter(prepared.options.caps.values()), None)
     view = LiveView(progress, prepared.teacher.name, prepared.collection, cap)
-    client = make_client(app, prepared.teacher, prepared.recipe.collect, view.tokens, progress.say)
+    client: TeacherClient = Nobody()
+    asking = prepared.collection.missing or section.until_verified or prepared.recipe.dataset.rows
+    if asking:
+        client = make_client(app, prepared.teacher, prepared.recipe.collect, view.tokens, progress.say)
     judge = Judge(app.recorder, prepared.options.run)
-    in_batches = batched(app, prepared.teacher, prepared.options.run, progress) if section.batch else None
+    in_batches = batched(app, prepared.teacher, prepared.options.run, progress) if section.batch and asking else None
     last = Collected(wanted=())
     reached = None
 
@@ -294,10 +308,10 @@ def held_out_tasks() -> tuple[Task, ...]:
 def _form(app: App, prepared: Prepared, got: Gathered, variant: str) -> Formed:
     recipe = prepared.recipe
     wanted = STEPS if recipe.dataset.verified and not variant else tuple(step for step in STEPS if step != VERIFIED)
-    found = candidates(prepared.tasks, got)
+    found = [*candidates(prepared.tasks, got), *_mixed(app, recipe)]
     sets = queries.stamp_sets(app.ledger)
     decisions = {
-        id: decide_set(sets[id].stamps, recipe.dataset.use, app.settings.organisation)
+        id: app.recorder.policy.decide_set(sets[id].stamps, recipe.dataset.use)
         for id in {candidate.stamps for candidate in found}
         if id in sets
     }
@@ -306,14 +320,23 @@ def _form(app: App, prepared: Prepared, got: Gathered, variant: str) -> Formed:
     return form(found, protect(held_out_tasks(), prompts), decisions, wanted, most)
 
 
+def _mixed(app: App, recipe: Recipe) -> list[Candidate]:
+    """The rows of other dataset versions that a recipe mixes in."""
+    return [
+        candidate_of(row)
+        for label in recipe.dataset.mix
+        for row in read_rows(app.objects, queries.dataset(app.ledger, label))
+    ]
+
+
 def form_dataset(app: App, prepared: Prepared, got: Gathered, variant: str = "") -> tuple[Formed, DatasetVersion]:
     """Form the recipe's dataset, or a ``variant`` of it that keeps what failed and is called so."""
     recipe = prepared.recipe
     name = f"{recipe.dataset.name}-{variant}" if variant else recipe.dataset.name
     formed = _form(app, prepared, got, variant)
-    used = {answer.stamps for answer in got.answers}
+    used = {row.stamps for row in formed.rows}
     decisions = [
-        decide_set(known.stamps, recipe.dataset.use, app.settings.organisation)
+        app.recorder.policy.decide_set(known.stamps, recipe.dataset.use)
         for id, known in queries.stamp_sets(app.ledger).items()
         if id in used
     ]
@@ -328,6 +351,7 @@ def form_dataset(app: App, prepared: Prepared, got: Gathered, variant: str = "")
             run=prepared.options.run,
             recipe=digest_value(recipe),
             formed=formed,
+            mixed=[queries.dataset(app.ledger, label).label for label in recipe.dataset.mix],
         )
         result.update({"dataset": dataset.label, "rows": dataset.rows, "content_digest": dataset.content_digest})
     return formed, dataset

@@ -56,7 +56,7 @@ def export(
     from stillhouse.ledger import queries
 
     with opened(home) as app:
-        rows = export_jsonl(app.objects, queries.dataset(app.ledger, label), target)
+        rows = export_jsonl(app.recorder, app.objects, queries.dataset(app.ledger, label), target)
     emit({"file": str(target), "rows": rows}, as_json, f"{rows} rows written to {target}")
 
 

@@ -8,7 +8,22 @@ import traceback
 import typer
 
 from stillhouse import __version__, interrupts
-from stillhouse.cli import dataset, gateway, home, lineage, model, passport, plan, policy, run, teacher, terms, vault
+from stillhouse.cli import (
+    access,
+    dataset,
+    gateway,
+    home,
+    identity,
+    lineage,
+    model,
+    passport,
+    plan,
+    policy,
+    run,
+    teacher,
+    terms,
+    vault,
+)
 from stillhouse.errors import Interrupted, StillhouseError, StorageError, UsageError
 
 EPILOG = "Any command also takes --debug, which shows a traceback where something fails."
@@ -33,6 +48,8 @@ for name, noun in (
     ("plan", plan),
     ("terms", terms),
     ("policy", policy),
+    ("access", access),
+    ("identity", identity),
     ("lineage", lineage),
     ("vault", vault),
 ):

@@ -1,14 +1,16 @@
-"""plan list, show."""
+"""plan list, show, approve, execute."""
 
 from typing import Annotated
 
 import typer
 
+from stillhouse.cli.identity import show_outcome
 from stillhouse.cli.options import Home, Json, opened
 from stillhouse.cli.output import emit, table
 from stillhouse.cli.run import describe_plan
 
 commands = typer.Typer(help="Plans: what was going to be done, and the receipts of what was.", no_args_is_help=True)
+Start = Annotated[str, typer.Argument(help="A plan's digest, or its first characters.", metavar="PLAN")]
 
 
 @commands.command("list")
@@ -27,22 +29,44 @@ def list_plans(home: Home = None, as_json: Json = False) -> None:
 
 
 @commands.command()
-def show(
-    digest: Annotated[str, typer.Argument(help="A plan's digest, or its first characters.")],
-    home: Home = None,
-    as_json: Json = False,
-) -> None:
-    """One plan and its receipts."""
-    from stillhouse.errors import UnknownName
-    from stillhouse.ledger import queries
+def show(digest: Start, home: Home = None, as_json: Json = False) -> None:
+    """One plan, who approved it, and its receipts with their signatures."""
+    from stillhouse.app.acts import find
+    from stillhouse.ledger import permission
 
     with opened(home) as app:
-        found = queries.plans(app.ledger)
-    wanted = digest if digest.startswith("blake3:") else f"blake3:{digest}"
-    for stored in found:
-        if stored.digest.startswith(wanted):
-            receipts = "".join(f"\n  receipt {r.made}: {r.outcome} {r.result}" for r in stored.receipts)
-            value = {"digest": stored.digest, "at": stored.at, "plan": stored.plan, "receipts": stored.receipts}
-            emit(value, as_json, describe_plan(stored.plan) + receipts)
-            return
-    raise UnknownName(f"No plan begins with {digest!r}.")
+        stored = find(app, digest)
+        approvals = permission.approvals(app.ledger, stored.digest)
+    receipts = "".join(
+        f"\n  receipt {r.made}: {r.outcome} {r.result}, signed by {r.signature.by if r.signature else 'nobody'}"
+        for r in stored.receipts
+    )
+    said = "".join(f"\n  approved {at} by {signature.by}" for at, signature in approvals)
+    value = {
+        "digest": stored.digest,
+        "at": stored.at,
+        "plan": stored.plan,
+        "approvals": [signature for _, signature in approvals],
+        "receipts": stored.receipts,
+    }
+    emit(value, as_json, describe_plan(stored.plan) + said + receipts)
+
+
+@commands.command()
+def approve(digest: Start, home: Home = None, as_json: Json = False) -> None:
+    """Say yes to a plan that somebody else proposed, with your own key."""
+    from stillhouse.app.acts import approve as say_yes
+
+    with opened(home) as app:
+        done = say_yes(app, digest)
+    show_outcome(done, as_json)
+
+
+@commands.command()
+def execute(digest: Start, home: Home = None, as_json: Json = False) -> None:
+    """Carry out a plan that waited for approvals: once, while it is valid, and while what it rests on still holds."""
+    from stillhouse.app.acts import execute as carry_out
+
+    with opened(home) as app:
+        done = carry_out(app, digest)
+    show_outcome(done, as_json)

@@ -1,13 +1,14 @@
-"""policy explain, check."""
+"""policy explain, check, rules, waive."""
 
 from typing import Annotated
 
 import typer
 
 from stillhouse.cli.dataset import Label
-from stillhouse.cli.options import Home, Json, opened
+from stillhouse.cli.identity import show_outcome
+from stillhouse.cli.options import Home, Json, PlanOnly, opened
 from stillhouse.cli.output import emit, table
-from stillhouse.nouns import Use
+from stillhouse.nouns import Channel, Use, Waiver
 
 commands = typer.Typer(help="Policy: may this be used for that, and why.", no_args_is_help=True)
 
@@ -16,13 +17,15 @@ commands = typer.Typer(help="Policy: may this be used for that, and why.", no_ar
 def explain(
     name: Annotated[str, typer.Argument(help="A registered teacher.")], home: Home = None, as_json: Json = False
 ) -> None:
-    """What the answers of a teacher, collected today to train, may be used for, and by which rule."""
-    from stillhouse.app.policy import explain_teacher
+    """What the answers of a teacher, collected today to train, may be used for, by which rule, and where that was read."""
+    from stillhouse.app.policy import explain_citations, explain_teacher
 
     with opened(home) as app:
         decisions = explain_teacher(app, name)
+        citations = explain_citations(app, decisions)
     rows = [[d.use, "yes" if d.allowed else "no", d.reason, "; ".join(d.duties)] for d in decisions]
-    emit(decisions, as_json, table(["use", "allowed", "reason", "duties"], rows))
+    text = table(["use", "allowed", "reason", "duties"], rows)
+    emit(decisions, as_json, text + "\nIt rests on:\n" + "\n".join(f"  {line}" for line in citations))
 
 
 @commands.command()
@@ -38,6 +41,48 @@ def check(
 
     with opened(home) as app:
         result = check_dataset(app, label, use)
-    emit(result, as_json, f"{result['allowed']} rows may, {result['denied']} may not\n" + "\n".join(result["reasons"]))
+    text = f"{result['allowed']} rows may, {result['denied']} may not\n" + "\n".join(result["reasons"])
+    text += "".join(f"\nduty: {duty}" for duty in result["duties"])
+    emit(result, as_json, text + "".join(f"\nWAIVED by {waiver}" for waiver in result["waivers"]))
     if result["denied"]:
         raise typer.Exit(RefusedError.exit_code)
+
+
+@commands.command()
+def rules(home: Home = None, as_json: Json = False) -> None:
+    """The organisation's own rules (policy.toml), tried on their tests, and how much each of them is about."""
+    from stillhouse.app.policy import look_at_rules
+
+    with opened(home) as app:
+        found = look_at_rules(app)
+    rows = [[r["name"], r["effect"], r["owner"], r["when"], f"{r['matches']} of {r['of']}", r["note"]] for r in found]
+    emit(found, as_json, table(["rule", "effect", "owner", "when", "matches", "note"], rows))
+
+
+@commands.command()
+def waive(
+    use: Annotated[Use, typer.Option(help="What for.")],
+    owner: Annotated[str, typer.Option(help="Who answers for it.")],
+    expires: Annotated[str, typer.Option(help="The last day, YYYY-MM-DD.")],
+    reason: Annotated[str, typer.Option(help="Why.")],
+    lab: Annotated[str, typer.Option(help="Only for answers of this lab.")] = "",
+    channel: Annotated[Channel | None, typer.Option(help="Only through this channel.")] = None,
+    terms: Annotated[str, typer.Option(help="Only under this document.")] = "",
+    home: Home = None,
+    plan: PlanOnly = False,
+    as_json: Json = False,
+) -> None:
+    """Let a use pass until a day, under somebody's name: what is unknown, unclear or the organisation's own rule. Never what a
+    document forbids or a lab revoked.
+    """
+    from stillhouse.app.acts import propose
+    from stillhouse.app.policy import plan_waiver
+
+    waiver = Waiver(id="", use=use, owner=owner, expires=expires, reason=reason, lab=lab, channel=channel, terms=terms)
+    with opened(home) as app:
+        made = plan_waiver(app, waiver)
+        if plan:
+            emit(made, as_json, f"waiver {made.subject}: {made.impact['records']}")
+            return
+        done = propose(app, made)
+    show_outcome(done, as_json)

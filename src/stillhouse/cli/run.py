@@ -49,7 +49,12 @@ def demo(
 
 
 def run(
-    recipe: RecipeFile,
+    recipe: Annotated[
+        Path | None, typer.Argument(help="A recipe; docs/recipes.md lists its keys.", metavar="RECIPE.toml")
+    ] = None,
+    replay: Annotated[
+        str, typer.Option(help="Repeat a run (or what made a dataset or model) from log and vault, and compare.")
+    ] = "",
     home: Home = None,
     as_json: Json = False,
     plan: PlanOnly = False,
@@ -57,7 +62,14 @@ def run(
     watch: ProgressAs = Watch.AUTO,
 ) -> None:
     """Run a recipe as far as it says. Run it again to go on: nothing that the log has is asked for again."""
+    from stillhouse.errors import UsageError
     from stillhouse.settings.recipe import read_recipe
+
+    if (recipe is None) == (not replay):
+        raise UsageError("Give either a recipe, or --replay RUN.")
+    if recipe is None:
+        _replay(replay, home, as_json, watch)
+        return
 
     started = time.monotonic()
     with opened(home, durability) as app:
@@ -66,6 +78,25 @@ def run(
             _show_plan(app, parsed, as_json)
         else:
             _run(app, parsed, as_json, started, watch)
+
+
+def _replay(name: str, home: Path | None, as_json: bool, watch: Watch) -> None:
+    from stillhouse.app.replay import replay
+    from stillhouse.errors import IntegrityError
+
+    with opened(home) as app:
+        value = replay(app, name, progress(watch))
+    weights = value["weights"]
+    lines = [f"{value['dataset']['was']}: data are {'equal' if value['data_equal'] else 'NOT equal'}"]
+    if weights is not None:
+        within = "within" if value["weights_within_tolerance"] else "NOT within"
+        lines.append(
+            f"{value['model']}: weights {weights['furthest_apart']:.2e} apart, {within} {weights['tolerance']}"
+        )
+    lines += [f"  differs: {difference}" for difference in value["differences"]]
+    emit(value, as_json, "\n".join(lines))
+    if not value["data_equal"] or value.get("weights_within_tolerance") is False:
+        raise typer.Exit(IntegrityError.exit_code)
 
 
 def collect(

@@ -79,7 +79,7 @@ def add(
             note(f"Priced as {price.id}, {price.confidence}: {price.source}")
         registered = register(app.recorder, declared, unmetered=unmetered)
         ring(app.bell)
-    for unknown in unknown_terms(registered):
+    for unknown in unknown_terms(registered, app.policy.registry):
         note(
             f"The registry does not know {unknown}: unknown means no, for every use but storing. `stillhouse terms list`"
         )

@@ -1,23 +1,43 @@
-"""terms list, show, asof. They take --home as every command does; the registry that they show ships with the code."""
+"""terms list, show, asof, diff, import-archive. Without a home they show the registry that ships with the code."""
 
-from typing import Annotated
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stillhouse.cli.options import Home, Json
-from stillhouse.cli.output import emit, table
+from stillhouse.cli.options import Home, Json, opened
+from stillhouse.cli.output import emit, note, table
 from stillhouse.nouns import Use
 
+if TYPE_CHECKING:
+    from stillhouse.policy.decide import Policy
+
 commands = typer.Typer(help="Terms: dated facts of what each document allows.", no_args_is_help=True)
+
+
+@contextlib.contextmanager
+def _policy(home: Path | None) -> "Iterator[Policy]":
+    from stillhouse.errors import HomeMissing
+    from stillhouse.policy.decide import Policy
+
+    try:
+        with opened(home) as app:
+            yield app.policy
+    except HomeMissing:
+        yield Policy()
 
 
 @commands.command("list")
 def list_terms(home: Home = None, as_json: Json = False) -> None:
     """Every version of every document that the registry knows."""
-    from stillhouse.policy.registry import registry
-
-    rows = [[version.id, version.verdict, version.summary] for version in registry()]
-    emit(registry(), as_json, table(["terms", "verdict", "in our words"], rows))
+    with _policy(home) as policy:
+        versions, contradictions = policy.registry.versions, policy.registry.contradictions()
+    rows = [[version.id, version.verdict, version.confidence, version.summary] for version in versions]
+    emit(versions, as_json, table(["terms", "verdict", "how known", "in our words"], rows))
+    for contradiction in contradictions:
+        note(f"two versions of one day disagree, and the stricter decides: {contradiction}")
 
 
 @commands.command()
@@ -26,45 +46,76 @@ def show(
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """All versions of one document."""
+    """All versions of one document: what each says, and how that is known."""
+    from stillhouse.app.policy import describe
     from stillhouse.errors import UnknownName
-    from stillhouse.policy.registry import document_id, registry
 
-    name = terms.partition("@")[0]
-    found = [version for version in registry() if document_id(version.service, version.document) == name]
+    with _policy(home) as policy:
+        found = policy.registry.of(terms)
     if not found:
         raise UnknownName(
-            f"The registry does not know {name!r}.", next_step="`stillhouse terms list` shows what it knows."
+            f"The registry does not know {terms.partition('@')[0]!r}.",
+            next_step="`stillhouse terms list` shows what it knows.",
         )
-    rows = [[v.since, v.verdict, v.summary, "; ".join(v.duties), v.source] for v in found]
-    emit(found, as_json, table(["since", "verdict", "in our words", "duties", "read in"], rows))
+    emit(found, as_json, "\n".join(describe(version) for version in found))
 
 
 @commands.command()
 def asof(
     service: Annotated[str, typer.Option(help="The service.")],
     document: Annotated[str, typer.Option(help="The document.")],
-    date: Annotated[str, typer.Option(help="The day of collection, YYYY-MM-DD.")],
+    date: Annotated[str, typer.Option(help="The day of collection, YYYY-MM-DD, or a time with its zone.")],
     use: Annotated[Use, typer.Option(help="What for.")],
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """What a document said on a day, and the decision that follows where one competes with everybody."""
-    from stillhouse.nouns import Channel, Origin, Stamp
-    from stillhouse.policy.decide import Organisation, decide
-    from stillhouse.policy.registry import document_id, resolve
+    """What a document said on a day, and the decision that follows for this organisation."""
+    from stillhouse.app.terms import as_of
 
-    terms = document_id(service, document)
-    version = resolve(terms, date)
-    stamp = Stamp(Origin.TEACHER, lab=service, channel=Channel.OFFICIAL, terms=(terms,), day=date, purpose=str(use))
-    decision = decide(stamp, use, Organisation())
-    value = {
-        "verdict": str(version.verdict) if version else "unknown",
-        "decision": "allow" if decision.allowed else "deny",
-        "version": version.id if version else None,
-        "effective": version.effective if version else None,
-        "observed": version.observed if version else None,
-        "reason": decision.reason,
-        "duties": list(decision.duties),
-    }
-    emit(value, as_json, f"{value['decision']}: {decision.reason}")
+    with _policy(home) as policy:
+        value = as_of(policy, service, document, date, use)
+    emit(value, as_json, f"{value['decision']}: {value['reason']}")
+
+
+@commands.command()
+def diff(
+    terms: Annotated[str, typer.Argument(help="service, service/document, or nothing for all.")] = "",
+    since: Annotated[str, typer.Option(help="Only changes that count from this day on.")] = "",
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """What changed in a document and when, and how many records and which models were made under each version."""
+    from stillhouse.app.terms import differences
+
+    with opened(home) as app:
+        found = differences(app, terms, since)
+    lines = [
+        f"{one['document']} changed on {one['date']}: {one['from']} -> {one['to']}; {one['records_before']} records before, "
+        f"{one['records_after']} after, models: {', '.join(one['models']) or 'none'}\n    {one['summary']}"
+        for one in found
+    ]
+    emit(found, as_json, "\n".join(lines) or "(no change)")
+
+
+@commands.command("import-archive")
+def import_archive(
+    folder: Annotated[Path, typer.Argument(help="An archive in the layout of Open Terms Archive.", metavar="DIR")],
+    to: Annotated[
+        Path | None, typer.Option(help="A folder that gets one page and one TOML draft for each change.")
+    ] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Find changed passages that matter for training, and propose entries for review. No verdict changes by this."""
+    from stillhouse.app.terms import propose_entries
+
+    with _policy(home) as policy:
+        found = propose_entries(policy.registry, folder, to)
+    rows = [
+        [one.document, one.observed, one.standing or "-", len(one.dropped), len(one.added)] for one in found.proposals
+    ]
+    text = f"{found.texts} texts of {found.documents} documents, {found.unreadable} unreadable\n"
+    text += table(["document", "first seen", "stands as", "passages gone", "passages new"], rows)
+    emit(found, as_json, text)
+    if to is not None and found.proposals:
+        note(f"For review: {to}. What you accept goes into the home's folder `terms`, with your name as reviewer.")

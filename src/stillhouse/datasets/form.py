@@ -7,7 +7,7 @@ from typing import NamedTuple
 from stillhouse.canon import digest_value
 from stillhouse.facts import Placed
 from stillhouse.fingerprint import code_digest, common_ngrams, ngrams, shared_ngram
-from stillhouse.nouns import Decision, FunnelStep, Task, Verdict, VerdictStatus
+from stillhouse.nouns import Decision, FunnelStep, Ground, Task, Verdict, VerdictStatus
 
 # Ten words in a row are rarely chance; shorter runs are the grammar of the language.
 NGRAM = 10
@@ -174,7 +174,9 @@ def _denied(candidate: Candidate, decisions: Mapping[int, Decision]) -> str:
     decision = decisions.get(candidate.stamps)
     if decision is None:
         return "denied: nothing is known of its origin"
-    return "" if decision.allowed else f"denied: {decision.reason}"
+    if decision.allowed:
+        return ""
+    return f"{'quarantined' if Ground.REVOCATION in decision.grounds else 'denied'}: {decision.reason}"
 
 
 def _kind(reason: str) -> str:

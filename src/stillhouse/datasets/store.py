@@ -3,18 +3,18 @@
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from stillhouse import facts
-from stillhouse.canon import digest_value
+from stillhouse.canon import digest_file, digest_value
 from stillhouse.datasets.form import Candidate, Formed
 from stillhouse.errors import StorageError, UsageError
 from stillhouse.ledger import queries
-from stillhouse.nouns import DatasetVersion
+from stillhouse.nouns import DatasetVersion, Message, Task, Verdict, VerdictStatus
 from stillhouse.recorder import Recorder, now
 from stillhouse.vault.objects import Objects
 
@@ -31,8 +31,10 @@ def write_version(
     run: str,
     recipe: str,
     formed: Formed,
+    mixed: Sequence[str] = (),
 ) -> DatasetVersion:
-    """Store the files, then the facts; the version exists once its last fact is in the log.
+    """Store the files, then the facts; the version exists once its last fact is in the log. ``mixed`` are versions whose rows
+    were among the candidates.
 
     The same content under the same name is the same version: nothing is written twice.
     """
@@ -47,6 +49,10 @@ def write_version(
     files = {ROWS: objects.put(_parquet(kept, dropped=False)), DROPPED: objects.put(_parquet(dropped, dropped=True))}
     made = now()
     stamp_sets = {str(id): count for id, count in sorted(Counter(row.stamps for row in formed.rows).items())}
+    counted = queries.answer_tokens(recorder.ledger, (row.key for row in formed.rows))
+    tokens: Counter[str] = Counter()
+    for row in formed.rows:
+        tokens[str(row.stamps)] += max(0, counted.get(row.key, 0))
     manifest = [name, recipe, files, formed.content_digest, formed.funnel, stamp_sets, made]
     dataset = DatasetVersion(
         name=name,
@@ -59,6 +65,7 @@ def write_version(
         files=files,
         stamp_sets=stamp_sets,
         made=made,
+        tokens=dict(sorted(tokens.items())) if tokens.total() else {},
     )
     entries: list[facts.AnyFact] = [
         facts.RecordsPlaced(
@@ -69,8 +76,12 @@ def write_version(
         )
         for start in range(0, len(placements), _PLACEMENTS_PER_ENTRY)
     ]
-    edge = facts.Derived(at=made, by=recorder.by, parent=f"run:{run}", child=f"dataset:{dataset.label}", kind="formed")
-    recorder.record(*entries, edge, facts.DatasetFormed(at=made, by=recorder.by, run=run, dataset=dataset))
+    parents = [(f"run:{run}", "formed"), *((f"dataset:{label}", "mixed into") for label in mixed)]
+    edges = [
+        facts.Derived(at=made, by=recorder.by, parent=parent, child=f"dataset:{dataset.label}", kind=kind)
+        for parent, kind in parents
+    ]
+    recorder.record(*entries, *edges, facts.DatasetFormed(at=made, by=recorder.by, run=run, dataset=dataset))
     recorder.refresh()
     return dataset
 
@@ -88,8 +99,21 @@ def read_rows(objects: Objects, dataset: DatasetVersion, file: str = ROWS) -> It
     yield from table.to_pylist()
 
 
-def export_jsonl(objects: Objects, dataset: DatasetVersion, target: Path) -> int:
-    """Write rows as chat JSONL: ``messages`` with the answer as last turn, and where it comes from. Returns the rows."""
+def candidate_of(row: Mapping[str, Any]) -> Candidate:
+    """A row of a version as a candidate for another one."""
+    messages = tuple(Message(**message) for message in row["messages"])
+    task = Task(id=row["task"], messages=messages, family=row["family"])
+    verdict = Verdict(VerdictStatus(row["verdict"]), row["verdict_reason"], trust=row["trust"])
+    return Candidate(
+        row["key"], task, row["sample"], row["response"], row["code"], row["finish"], row["stamps"], verdict
+    )
+
+
+def export_jsonl(recorder: Recorder, objects: Objects, dataset: DatasetVersion, target: Path) -> int:
+    """Write rows as chat JSONL: ``messages`` with the answer as last turn, and where it comes from. Returns the rows.
+
+    That it left the home is written down with the file's digest, so that it can be named when a source is revoked.
+    """
     if target.exists():
         raise UsageError(f"{target} exists already.", next_step="Name a file that does not exist yet.")
     count = 0
@@ -105,6 +129,13 @@ def export_jsonl(objects: Objects, dataset: DatasetVersion, target: Path) -> int
                 count += 1
     except OSError as failure:
         raise StorageError(f"{target} could not be written: {failure.strerror}.") from failure
+    digest = digest_file(target)
+    exported = facts.Exported(
+        at=now(), by=recorder.by, dataset=dataset.label, digest=digest, name=target.name, rows=count
+    )
+    edge = {"parent": f"dataset:{dataset.label}", "child": f"export:{digest}", "kind": "exported"}
+    recorder.record(exported, facts.Derived(at=now(), by=recorder.by, **edge))
+    recorder.refresh()
     return count
 
 

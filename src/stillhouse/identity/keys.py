@@ -1,8 +1,8 @@
-"""The key of a home: Ed25519 (RFC 8032), made when it is first needed.
+"""Keys: a home's own, made when it is first needed, and those of people, kept outside of any home. Ed25519 (RFC 8032).
 
-Covers: the private key stands in one file that only its owner may read, is never logged, exported or printed, and is refused
-where others could read it. A signature says that whoever held this file signed. Does not cover: there is no passphrase and no
-hardware behind it, so whoever can read as this user can sign as this home; and nothing says which person that was.
+Covers: a private key stands in one file that only its owner may read, is never logged, exported or printed, and is refused
+where others could read it; a person's may be under a passphrase. A signature says that whoever held this file signed. Does not
+cover: no hardware is behind it, and a home's key has no passphrase, so whoever can read as this user can sign as this home.
 """
 
 import contextlib
@@ -46,21 +46,31 @@ def home_signer(folder: Path) -> Signer:
     """The home's key from its ``keys`` folder, made there if there is none. Raises KeyUnusable, StorageError."""
     path = folder / PRIVATE
     if not path.exists():
-        _make(folder)
-    try:
-        if path.stat().st_mode & 0o077:
-            raise KeyUnusable(f"{path} can be read by others.", next_step=f"chmod 600 {path}")
-        private = serialization.load_pem_private_key(path.read_bytes(), password=None)
-    except OSError as failure:
-        raise KeyUnusable(f"{path} cannot be read: {failure.strerror}.") from failure
-    except (ValueError, TypeError, UnsupportedAlgorithm) as failure:
-        raise KeyUnusable(f"{path} holds no private key that can be used.") from failure
-    if not isinstance(private, Ed25519PrivateKey):
-        raise KeyUnusable(f"{path} is of another kind than Ed25519.")
-    signer = Signer(private)
+        make_key(path)
+    signer = read_signer(path)
     if not (folder / PUBLIC).exists():
         write_whole(folder / PUBLIC, signer.public.pem.encode())
     return signer
+
+
+def read_signer(path: Path, passphrase: str = "") -> Signer:
+    """The private key of a file. Raises KeyUnusable."""
+    try:
+        if path.stat().st_mode & 0o077:
+            raise KeyUnusable(f"{path} can be read by others.", next_step=f"chmod 600 {path}")
+        data = path.read_bytes()
+        encrypted = b"ENCRYPTED" in data
+        private = serialization.load_pem_private_key(data, passphrase.encode() if encrypted else None)
+    except OSError as failure:
+        raise KeyUnusable(f"{path} cannot be read: {failure.strerror}.") from failure
+    except (ValueError, TypeError, UnsupportedAlgorithm) as failure:
+        raise KeyUnusable(
+            f"{path} holds no private key that can be used.",
+            next_step="Where it has a passphrase, set STILLHOUSE_KEY_PASSPHRASE; else restore it from your backup.",
+        ) from failure
+    if not isinstance(private, Ed25519PrivateKey):
+        raise KeyUnusable(f"{path} is of another kind than Ed25519.")
+    return Signer(private)
 
 
 def read_public_keys(path: Path) -> list[PublicKey]:
@@ -106,11 +116,18 @@ def _public(key: Ed25519PublicKey) -> PublicKey:
     return PublicKey(key.public_bytes(encoding.PEM, spki).decode(), f"sha256:{hashlib.sha256(der).hexdigest()}")
 
 
-def _make(folder: Path) -> None:
-    """Write a new key; where another process was quicker, its key stays."""
-    pem = Ed25519PrivateKey.generate().private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+def make_key(path: Path, passphrase: str = "") -> None:
+    """Write a new private key; where another process was quicker, or one is there already, that one stays."""
+    protection: serialization.KeySerializationEncryption = serialization.NoEncryption()
+    if passphrase:
+        protection = serialization.BestAvailableEncryption(passphrase.encode())
+    encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    write_private(path, Ed25519PrivateKey.generate().private_bytes(encoding, form, protection))
+
+
+def write_private(path: Path, pem: bytes) -> None:
+    """Write a file that only its owner may read, whole or not at all; one that is there already stays."""
+    folder = path.parent
     with storage_errors(f"{folder} could not be written"):
         folder.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=folder, prefix=".incoming-")  # made with mode 0600
@@ -120,7 +137,7 @@ def _make(folder: Path) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             with contextlib.suppress(FileExistsError):
-                os.link(name, folder / PRIVATE)
+                os.link(name, path)
         finally:
             os.unlink(name)
         sync_folder(folder)

@@ -1,15 +1,20 @@
 """The lineage graph: what was made from what.
 
-Nodes are text: ``teacher:NAME``, ``prompts:NAME``, ``run:ID``, ``dataset:NAME@N``. Records hang below their run and above
-the datasets that kept them; they are found through the placements and not repeated as edges.
+Nodes are text: ``teacher:NAME``, ``prompts:NAME``, ``corpus:NAME``, ``run:ID``, ``dataset:NAME@N``, ``model:NAME@N``,
+``export:DIGEST``. Records hang below their run and above the datasets that kept them; they are found by their run and their
+stamp set, and not repeated as edges.
 """
 
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any, NamedTuple
 
-from sqlalchemy import func, literal, select
+from sqlalchemy import Row, Select, case, func, select, union
 
 from stillhouse.ledger import schema
 from stillhouse.ledger.store import Ledger, database_errors
+
+# Few enough parameters for any database, enough to make a query worth its while.
+_AT_ONCE = 1000
 
 
 class Edge(NamedTuple):
@@ -28,24 +33,28 @@ class Impact(NamedTuple):
     records: int
 
 
+class Tally(NamedTuple):
+    """Records of one stamp set in one run, and the tokens that were counted for them."""
+
+    stamps: int
+    run: str
+    records: int
+    tokens: int
+
+
 def impact(ledger: Ledger, *roots: str) -> Impact:
-    """Everything that was made, at any distance, from any of these nodes."""
-    edges = schema.edges
-    below = select(edges.c.child.label("node")).where(edges.c.parent.in_(roots)).cte("below", recursive=True)
-    below = below.union(select(edges.c.child).where(edges.c.parent == below.c.node))
-    with database_errors(), ledger.engine.connect() as connection:
-        nodes = sorted(row.node for row in connection.execute(select(below.c.node)))
-        reached = {*nodes, *roots}
-        found = sorted({Edge(row.parent, row.child, row.kind) for row in connection.execute(select(edges))})
-        runs = [node.removeprefix("run:") for node in reached if node.startswith("run:")]
-        teachers = [root.removeprefix("teacher:") for root in roots if root.startswith("teacher:")]
-        answers = schema.answers
-        records = connection.execute(
-            select(func.count(func.distinct(answers.c.key))).where(
-                answers.c.teacher.in_(teachers) if teachers else answers.c.run.in_(runs) if runs else literal(False)
-            )
-        ).scalar_one()
-    return Impact(tuple(nodes), tuple(edge for edge in found if edge.parent in reached), int(records))
+    """Everything that was made, at any distance, from any of these nodes. A cycle, should there be one, ends nothing."""
+    edges = _edges_below(ledger, roots)
+    found = {edge.child for edge in edges}
+    reached = found | set(roots)
+    runs = [node.removeprefix("run:") for node in reached if node.startswith("run:")]
+    teachers = [root.removeprefix("teacher:") for root in roots if root.startswith("teacher:")]
+    return Impact(tuple(sorted(found)), tuple(sorted(edges)), _count_records(ledger, runs, teachers))
+
+
+def descendants(ledger: Ledger, node: str) -> tuple[str, ...]:
+    """The nodes that were made, at any distance, from one."""
+    return tuple(sorted({edge.child for edge in _edges_below(ledger, (node,))} - {node}))
 
 
 def ancestry(ledger: Ledger, node: str) -> tuple[Edge, ...]:
@@ -57,3 +66,74 @@ def ancestry(ledger: Ledger, node: str) -> tuple[Edge, ...]:
     above = above.union(select(edges.c.parent, edges.c.child, edges.c.kind).where(edges.c.child == above.c.parent))
     with database_errors(), ledger.engine.connect() as connection:
         return tuple(sorted({Edge(*row) for row in connection.execute(select(above))}))
+
+
+def records_by_stamps(ledger: Ledger, ids: Collection[int]) -> list[Tally]:
+    """Records that carry one of these stamp sets, each counted once, by stamp set and run."""
+    answers = schema.answers
+    found = []
+    for chunk in _chunks(sorted(ids)):
+        # A record that two processes wrote down stands twice, and counts as one: the first of its kind in the index.
+        once = (
+            select(
+                answers.c.stamps,
+                answers.c.run,
+                func.max(_counted(answers.c.prompt_tokens)).label("asked"),
+                func.max(_counted(answers.c.completion_tokens)).label("said"),
+            )
+            .where(answers.c.stamps.in_(chunk))
+            .group_by(answers.c.stamps, answers.c.run, answers.c.key)
+            .subquery()
+        )
+        query = select(
+            once.c.stamps,
+            once.c.run,
+            func.count().label("records"),
+            func.sum(once.c.asked + once.c.said).label("tokens"),
+        ).group_by(once.c.stamps, once.c.run)
+        found += [Tally(int(row.stamps), row.run, int(row.records), int(row.tokens)) for row in _rows(ledger, query)]
+    return found
+
+
+def _counted(column: Any) -> Any:
+    """A count of tokens; 0 where the teacher did not count."""
+    return case((column > 0, column), else_=0)
+
+
+def _edges_below(ledger: Ledger, roots: Iterable[str]) -> set[Edge]:
+    edges = schema.edges
+    found: set[Edge] = set()
+    seen = set(roots)
+    frontier = sorted(seen)
+    while frontier:
+        level: set[str] = set()
+        for chunk in _chunks(frontier):
+            query = select(edges.c.parent, edges.c.child, edges.c.kind).where(edges.c.parent.in_(chunk))
+            for row in _rows(ledger, query):
+                found.add(Edge(row.parent, row.child, row.kind))
+                level.add(row.child)
+        frontier = sorted(level - seen)
+        seen |= level
+    return found
+
+
+def _count_records(ledger: Ledger, runs: Collection[str], teachers: Collection[str]) -> int:
+    answers = schema.answers
+    once: list[Select[Any]] = []
+    for chunk in _chunks(sorted(runs)):
+        query = select(answers.c.key).where(answers.c.run.in_(chunk))
+        once.append(query.where(answers.c.teacher.in_(sorted(teachers))) if teachers else query)
+    if not once:
+        return 0
+    keys = (union(*once) if len(once) > 1 else once[0].distinct()).subquery()
+    return int(next(iter(_rows(ledger, select(func.count()).select_from(keys))))[0])
+
+
+def _chunks(values: list[Any]) -> Iterator[list[Any]]:
+    for start in range(0, len(values), _AT_ONCE):
+        yield values[start : start + _AT_ONCE]
+
+
+def _rows(ledger: Ledger, query: Select[Any]) -> Iterator[Row[Any]]:
+    with database_errors(), ledger.engine.connect() as connection:
+        yield from connection.execute(query)

@@ -22,6 +22,7 @@ from stillhouse.nouns import (
     Outcome,
     Plan,
     Receipt,
+    Signature,
     Stamp,
     StampSet,
     Teacher,
@@ -70,7 +71,7 @@ class Spending(NamedTuple):
 
 def teachers(ledger: Ledger) -> list[Teacher]:
     """All teachers, as last registered, by name."""
-    found = {row.name: _decode(row.teacher, Teacher) for row in _all(ledger, _ordered(schema.teachers))}
+    found = {row.name: _decode(row.teacher, Teacher) for row in all_rows(ledger, ordered(schema.teachers))}
     return [found[name] for name in sorted(found)]
 
 
@@ -90,20 +91,20 @@ def teacher(ledger: Ledger, name: str) -> Teacher:
 
 def stamp_set_ids(ledger: Ledger) -> set[int]:
     """The integers that already stand for a stamp set."""
-    return {row.id for row in _all(ledger, select(schema.stamp_sets.c.id))}
+    return {row.id for row in all_rows(ledger, select(schema.stamp_sets.c.id))}
 
 
 def stamp_sets(ledger: Ledger) -> dict[int, StampSet]:
     """All stamp sets by integer."""
     return {
         row.id: StampSet(row.id, row.digest, _decode(row.stamps, tuple[Stamp, ...]))
-        for row in _all(ledger, _ordered(schema.stamp_sets))
+        for row in all_rows(ledger, ordered(schema.stamp_sets))
     }
 
 
 def prompt_digests(ledger: Ledger) -> set[str]:
     """The prompts that the log already has."""
-    return {row.prompt for row in _all(ledger, select(schema.prompts.c.prompt))}
+    return {row.prompt for row in all_rows(ledger, select(schema.prompts.c.prompt))}
 
 
 def answers(ledger: Ledger, keys: Iterable[str]) -> dict[str, StoredAnswer]:
@@ -118,7 +119,7 @@ def answers(ledger: Ledger, keys: Iterable[str]) -> dict[str, StoredAnswer]:
 def answers_of_run(ledger: Ledger, run: str) -> dict[str, StoredAnswer]:
     """The answers of a run, by key."""
     found: dict[str, StoredAnswer] = {}
-    for row in _all(ledger, _ordered(schema.answers).where(schema.answers.c.run == run)):
+    for row in all_rows(ledger, ordered(schema.answers).where(schema.answers.c.run == run)):
         if row.key not in found:
             found[row.key] = _stored(row)
     return found
@@ -136,7 +137,20 @@ def answered(ledger: Ledger, keys: Iterable[str]) -> set[str]:
     found: set[str] = set()
     iterator = iter(keys)
     while chunk := list(itertools.islice(iterator, _KEYS_PER_QUERY)):
-        found |= {row.key for row in _all(ledger, select(schema.answers.c.key).where(schema.answers.c.key.in_(chunk)))}
+        found |= {
+            row.key for row in all_rows(ledger, select(schema.answers.c.key).where(schema.answers.c.key.in_(chunk)))
+        }
+    return found
+
+
+def answer_tokens(ledger: Ledger, keys: Iterable[str]) -> dict[str, int]:
+    """Tokens of these answers as the teacher counted them; -1 where it did not."""
+    found: dict[str, int] = {}
+    iterator = iter(keys)
+    column = schema.answers.c
+    while chunk := list(itertools.islice(iterator, _KEYS_PER_QUERY)):
+        query = select(column.key, column.completion_tokens).where(column.key.in_(chunk))
+        found |= {row.key: int(row.completion_tokens) for row in all_rows(ledger, query)}
     return found
 
 
@@ -144,7 +158,7 @@ def answers_by_stamps(ledger: Ledger) -> dict[int, int]:
     """How many answers carry each stamp set."""
     answers = schema.answers
     query = select(answers.c.stamps, func.count(func.distinct(answers.c.key)).label("rows")).group_by(answers.c.stamps)
-    return {int(row.stamps): int(row.rows) for row in _all(ledger, query)}
+    return {int(row.stamps): int(row.rows) for row in all_rows(ledger, query)}
 
 
 def verdicts(ledger: Ledger, keys: Iterable[str]) -> dict[tuple[str, str], Verdict]:
@@ -196,11 +210,16 @@ def _spending(ledger: Ledger, column: str, value: str, *, leased: bool = True) -
     asked = _count_by_key(ledger, schema.asked, of(schema.asked))
     settled = _count_by_key(ledger, schema.answers, of(schema.answers))
     free = _count_by_key(ledger, schema.failures, and_(of(schema.failures), schema.failures.c.charged == 0))
-    worst = {row.key: Decimal(row.worst_case_usd) for row in _all(ledger, select(schema.asked).where(of(schema.asked)))}
+    worst = {
+        row.key: Decimal(row.worst_case_usd) for row in all_rows(ledger, select(schema.asked).where(of(schema.asked)))
+    }
     open_calls = {key: count - settled.get(key, 0) - free.get(key, 0) for key, count in asked.items()}
     open_calls = {key: count for key, count in open_calls.items() if count > 0}
     paid = sum(
-        (Decimal(row.cost_usd) for row in _all(ledger, select(schema.answers.c.cost_usd).where(of(schema.answers)))),
+        (
+            Decimal(row.cost_usd)
+            for row in all_rows(ledger, select(schema.answers.c.cost_usd).where(of(schema.answers)))
+        ),
         Decimal(0),
     )
     held = sum((worst[key] * count for key, count in open_calls.items()), Decimal(0))
@@ -222,7 +241,7 @@ def open_leases(ledger: Ledger, scope: str) -> list[OpenLease]:
         and_(leases.c.scope == scope, leases.c.lease.not_in(select(returned.c.lease)))
     )
     found: dict[str, OpenLease] = {}
-    for row in _all(ledger, query):
+    for row in all_rows(ledger, query):
         before = found.get(row.lease, OpenLease(row.lease, row.holder, Decimal(0)))
         found[row.lease] = before._replace(usd=before.usd + Decimal(row.usd))
     return list(found.values())
@@ -234,13 +253,13 @@ def returned_spending(ledger: Ledger, scope: str) -> Decimal:
     query = select(returned.c.used_usd).where(
         returned.c.lease.in_(select(leases.c.lease).where(leases.c.scope == scope))
     )
-    return sum((Decimal(row.used_usd) for row in _all(ledger, query)), Decimal(0))
+    return sum((Decimal(row.used_usd) for row in all_rows(ledger, query)), Decimal(0))
 
 
 def returned_of_lease(ledger: Ledger, lease: str) -> Decimal:
     """What a lease was said to have used, in USD; 0 where it was not returned yet."""
     query = select(schema.lease_returns.c.used_usd).where(schema.lease_returns.c.lease == lease)
-    return sum((Decimal(row.used_usd) for row in _all(ledger, query)), Decimal(0))
+    return sum((Decimal(row.used_usd) for row in all_rows(ledger, query)), Decimal(0))
 
 
 class OpenBatch(NamedTuple):
@@ -257,14 +276,14 @@ class OpenBatch(NamedTuple):
 def open_batches(ledger: Ledger, teacher: str) -> list[OpenBatch]:
     """The batches with a teacher that are not settled, oldest first, whichever run submitted them."""
     batches, ends = schema.batches, schema.batch_ends
-    query = _ordered(batches).where(and_(batches.c.teacher == teacher, batches.c.batch.not_in(select(ends.c.batch))))
-    remotes = {row.batch: row.remote for row in _all(ledger, select(schema.submissions))}
+    query = ordered(batches).where(and_(batches.c.teacher == teacher, batches.c.batch.not_in(select(ends.c.batch))))
+    remotes = {row.batch: row.remote for row in all_rows(ledger, select(schema.submissions))}
     return [
         OpenBatch(
             row.batch, row.run, row.at, row.stamps, _decode(row.calls, tuple[facts.BatchedCall, ...]),
             remotes.get(row.batch, ""),
         )
-        for row in _all(ledger, query)
+        for row in all_rows(ledger, query)
     ]  # fmt: skip
 
 
@@ -275,8 +294,8 @@ def lease_of(ledger: Ledger, keys: Iterable[str]) -> dict[str, str]:
 
 def gateway_keys(ledger: Ledger) -> dict[GatewayKey, str]:
     """All keys to the gateway, oldest first, with the reason why they were revoked (empty where they were not)."""
-    revoked = {row.key: row.reason or "revoked" for row in _all(ledger, _ordered(schema.key_revocations))}
-    found = {row.key: _decode(row.issued, GatewayKey) for row in _all(ledger, _ordered(schema.gateway_keys))}
+    revoked = {row.key: row.reason or "revoked" for row in all_rows(ledger, ordered(schema.key_revocations))}
+    found = {row.key: _decode(row.issued, GatewayKey) for row in all_rows(ledger, ordered(schema.gateway_keys))}
     return {key: revoked.get(key.id, "") for key in found.values()}
 
 
@@ -301,7 +320,7 @@ def earlier_call(ledger: Ledger, key: str, idempotency: str) -> EarlierCall | No
         .where(and_(calls.c.key == key, calls.c.idempotency == idempotency))
         .order_by(calls.c.at)
     )
-    for row in _all(ledger, query):
+    for row in all_rows(ledger, query):
         body, base64 = msgspec.json.decode(row.body) if row.body else ("", False)
         if row.outcome not in (Outcome.NOT_SENT, Outcome.REFUSED):
             return EarlierCall(row.call, row.request, row.status or 0, row.outcome or "", row.kind or "", body, base64)
@@ -316,22 +335,30 @@ def calls_by_outcome(ledger: Ledger) -> dict[str, int]:
         .select_from(calls.join(returns, returns.c.call == calls.c.call, isouter=True))
         .group_by(returns.c.outcome)
     )
-    return {row.outcome or "no end was seen": int(row.times) for row in _all(ledger, query)}
+    return {row.outcome or "no end was seen": int(row.times) for row in all_rows(ledger, query)}
 
 
 def datasets(ledger: Ledger) -> list[DatasetVersion]:
     """All dataset versions, by name and version."""
     found: dict[str, DatasetVersion] = {}
-    for row in _all(ledger, _ordered(schema.datasets)):
+    for row in all_rows(ledger, ordered(schema.datasets)):
         dataset = _decode(row.dataset, DatasetVersion)
         found.setdefault(dataset.label, dataset)
     return sorted(found.values(), key=lambda dataset: (dataset.name, dataset.version))
 
 
+def run_of_dataset(ledger: Ledger, label: str) -> str:
+    """The run that formed a dataset version; empty where none did."""
+    for row in all_rows(ledger, ordered(schema.datasets)):
+        if f"{row.name}@{row.version}" == label:
+            return str(row.run)
+    return ""
+
+
 def datasets_of_run(ledger: Ledger, run: str, name: str) -> list[DatasetVersion]:
     """The versions of a name that a run formed, oldest first."""
-    query = _ordered(schema.datasets).where(and_(schema.datasets.c.run == run, schema.datasets.c.name == name))
-    found = [_decode(row.dataset, DatasetVersion) for row in _all(ledger, query)]
+    query = ordered(schema.datasets).where(and_(schema.datasets.c.run == run, schema.datasets.c.name == name))
+    found = [_decode(row.dataset, DatasetVersion) for row in all_rows(ledger, query)]
     return sorted(found, key=lambda dataset: dataset.version)
 
 
@@ -347,7 +374,7 @@ def dataset(ledger: Ledger, label: str) -> DatasetVersion:
 
 def placements(ledger: Ledger, label: str) -> list[Row[Any]]:
     """Where each record ended in the forming of a dataset version: key, stamps, step, reason."""
-    return list(_all(ledger, _ordered(schema.placements).where(schema.placements.c.dataset == label)))
+    return list(all_rows(ledger, ordered(schema.placements).where(schema.placements.c.dataset == label)))
 
 
 class StoredStep(NamedTuple):
@@ -364,7 +391,7 @@ class StoredStep(NamedTuple):
 def models(ledger: Ledger) -> list[Model]:
     """All models that were trained here, by name and version."""
     found: dict[str, Model] = {}
-    for row in _all(ledger, _ordered(schema.models)):
+    for row in all_rows(ledger, ordered(schema.models)):
         model = _decode(row.model, Model)
         found.setdefault(model.label, model)
     return sorted(found.values(), key=lambda model: (model.name, model.version))
@@ -390,14 +417,14 @@ def model_of_weights(ledger: Ledger, teacher: Teacher) -> Model | None:
 
 def model_of_training(ledger: Ledger, training: str) -> Model | None:
     """The model that came of a training, where it came to an end."""
-    query = _ordered(schema.models).where(schema.models.c.training == training)
-    return next((_decode(row.model, Model) for row in _all(ledger, query)), None)
+    query = ordered(schema.models).where(schema.models.c.training == training)
+    return next((_decode(row.model, Model) for row in all_rows(ledger, query)), None)
 
 
 def steps(ledger: Ledger, training: str) -> list[StoredStep]:
     """The steps of a training in order."""
     found: dict[int, StoredStep] = {}
-    for row in _all(ledger, _ordered(schema.steps).where(schema.steps.c.training == training)):
+    for row in all_rows(ledger, ordered(schema.steps).where(schema.steps.c.training == training)):
         step = StoredStep(row.step, row.tokens, row.answer_tokens, row.loss, row.learning_rate, row.seconds)
         found.setdefault(step.step, step)
     return [found[number] for number in sorted(found)]
@@ -406,35 +433,45 @@ def steps(ledger: Ledger, training: str) -> list[StoredStep]:
 def fed(ledger: Ledger, training: str) -> dict[int, tuple[str, ...]]:
     """Which records fed which step of a training, in order."""
     found: dict[int, dict[str, None]] = {}
-    for row in _all(ledger, _ordered(schema.fed).where(schema.fed.c.training == training)):
+    for row in all_rows(ledger, ordered(schema.fed).where(schema.fed.c.training == training)):
         found.setdefault(row.step, {})[row.key] = None
     return {step: tuple(found[step]) for step in sorted(found)}
 
 
 def evaluations(ledger: Ledger, subject: str) -> list[Evaluation]:
     """What a model was found to be worth: every evaluation, oldest first. None displaces another."""
-    query = _ordered(schema.evaluations).where(schema.evaluations.c.subject == subject)
-    return [_decode(text, Evaluation) for text in dict.fromkeys(row.evaluation for row in _all(ledger, query))]
+    query = ordered(schema.evaluations).where(schema.evaluations.c.subject == subject)
+    return [_decode(text, Evaluation) for text in dict.fromkeys(row.evaluation for row in all_rows(ledger, query))]
 
 
 def plans(ledger: Ledger) -> list[StoredPlan]:
     """All plans, oldest first, with their receipts."""
     receipts: dict[str, list[Receipt]] = {}
-    for row in _all(ledger, _ordered(schema.receipts)):
-        receipt = Receipt(plan=row.plan, outcome=row.outcome, result=msgspec.json.decode(row.result), made=row.at)
+    for row in all_rows(ledger, ordered(schema.receipts)):
+        signature = _decode(row.signature, Signature) if row.signature else None
+        result = msgspec.json.decode(row.result)
+        receipt = Receipt(plan=row.plan, outcome=row.outcome, result=result, made=row.at, signature=signature)
         receipts.setdefault(row.plan, []).append(receipt)
     found: dict[str, StoredPlan] = {}
-    for row in _all(ledger, _ordered(schema.plans)):
+    for row in all_rows(ledger, ordered(schema.plans)):
         plan = _decode(row.plan, Plan)
         found.setdefault(row.digest, StoredPlan(row.digest, row.at, plan, tuple(receipts.get(row.digest, ()))))
     return list(found.values())
 
 
-def _ordered(table: Table) -> Select[Any]:
+def outcomes(ledger: Ledger, plan: str) -> list[str]:
+    """What came of a plan, by its receipts."""
+    receipts = schema.receipts
+    return [row.outcome for row in all_rows(ledger, select(receipts.c.outcome).where(receipts.c.plan == plan))]
+
+
+def ordered(table: Table) -> Select[Any]:
+    """A table's rows in the order in which they were written down."""
     return select(table).order_by(table.c.at, table.c.writer, table.c.number, table.c.place)
 
 
-def _all(ledger: Ledger, query: Select[Any]) -> Iterator[Row[Any]]:
+def all_rows(ledger: Ledger, query: Select[Any]) -> Iterator[Row[Any]]:
+    """The rows of a query, one after the other. Raises LedgerUnavailable."""
     with database_errors(), ledger.engine.connect() as connection:
         yield from connection.execute(query)
 
@@ -442,12 +479,12 @@ def _all(ledger: Ledger, query: Select[Any]) -> Iterator[Row[Any]]:
 def _by_keys(ledger: Ledger, table: Table, column: ColumnElement[str], keys: Iterable[str]) -> Iterator[Row[Any]]:
     iterator = iter(keys)
     while chunk := list(itertools.islice(iterator, _KEYS_PER_QUERY)):
-        yield from _all(ledger, _ordered(table).where(column.in_(chunk)))
+        yield from all_rows(ledger, ordered(table).where(column.in_(chunk)))
 
 
 def _count_by_key(ledger: Ledger, table: Table, condition: ColumnElement[bool]) -> dict[str, int]:
     query = select(table.c.key, func.count().label("times")).where(condition).group_by(table.c.key)
-    return {str(row.key): int(row.times) for row in _all(ledger, query)}
+    return {str(row.key): int(row.times) for row in all_rows(ledger, query)}
 
 
 def _decode(data: str, kind: Any) -> Any:

@@ -56,7 +56,13 @@ stamp_sets = _table(
 )
 prompts = _table("prompts", _indexed("prompt"), _text("messages"))
 plans = _table("plans", _indexed("digest"), _text("kind"), _text("subject"), _text("plan"), _text("made_by"))
-receipts = _table("receipts", _indexed("plan"), _text("outcome"), _text("result"))
+receipts = _table(
+    "receipts",
+    _indexed("plan"),
+    _text("outcome"),
+    _text("result"),
+    Column("signature", Text, nullable=False, server_default=""),
+)
 leases = _table("leases", _indexed("lease"), _indexed("scope"), _text("holder"), _text("usd"))
 lease_returns = _table("lease_returns", _indexed("lease"), _text("used_usd"))
 asked = _table("asked", _indexed("key"), _text("run"), _indexed("teacher"), _text("worst_case_usd"), _lease())
@@ -66,7 +72,7 @@ batch_ends = _table("batch_ends", _indexed("batch"), _text("reason"))
 answers = _table(
     "answers",
     _indexed("key"),
-    _indexed("run"),
+    _text("run"),
     _text("teacher"),
     _text("task"),
     _text("prompt"),
@@ -143,6 +149,7 @@ steps = _table(
     _real("loss"),
     _real("learning_rate"),
     _real("seconds"),
+    Column("shares", Text, nullable=False, server_default=""),
 )
 fed = _table("fed", _indexed("training"), _whole("step"), _indexed("key"))
 models = _table(
@@ -150,7 +157,31 @@ models = _table(
 )
 evaluations = _table("evaluations", _indexed("subject"), _text("suite"), _text("evaluation"))
 passports = _table("passports", _indexed("model"), _text("digest"), _text("signer"))
+approvals = _table("approvals", _indexed("plan"), _text("signature"))
+rosters = _table("rosters", _whole("version"), _text("roster"), _text("change"), _text("signatures"))
+access_changes = _table(
+    "access_changes", _indexed("change"), _text("content"), _text("plan"), _text("previous"), _text("signature")
+)
+waivers = _table("waivers", _indexed("waiver"), _text("content"), _text("plan"), _text("signature"))
+exports = _table("exports", _indexed("dataset"), _indexed("digest"), _text("name"), _whole("rows"))
+gates = _table(
+    "gates", _text("subjects"), _text("use"), _whole("allowed"), _text("reasons"), _text("job"), _text("signature")
+)
+runs = _table(
+    "runs", _indexed("run"), _text("recipe"), _text("inputs"), _text("code"), _text("environment"), _text("machine")
+)
 refusals = _table("refusals", _text("subject"), _text("reason"))
 tails = _table("tails", _text("torn_writer"), _whole("entry"), _whole("bytes"), _text("kept_in"))
 
 Index("asked_by_run", asked.c.run)
+# All that is asked of ten million records when a source is revoked: which stamps, which record, how many tokens.
+Index(
+    "answers_by_stamps",
+    answers.c.stamps,
+    answers.c.run,
+    answers.c.key,
+    answers.c.prompt_tokens,
+    answers.c.completion_tokens,
+)
+# And which records a run has: all that an impact asks of them.
+Index("answers_by_run", answers.c.run, answers.c.teacher, answers.c.key)

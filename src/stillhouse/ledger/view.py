@@ -61,7 +61,12 @@ def _(fact: facts.PlanMade) -> list[Row]:
 @rows_of.register
 def _(fact: facts.ReceiptLeft) -> list[Row]:
     receipt = fact.receipt
-    values = {"plan": receipt.plan, "outcome": receipt.outcome, "result": _json(receipt.result)}
+    values = {
+        "plan": receipt.plan,
+        "outcome": receipt.outcome,
+        "result": _json(receipt.result),
+        "signature": _json(receipt.signature) if receipt.signature else "",
+    }
     return [Row(schema.receipts, values)]
 
 
@@ -241,6 +246,7 @@ def _(fact: facts.StepTaken) -> list[Row]:
         "loss": fact.loss,
         "learning_rate": fact.learning_rate,
         "seconds": fact.seconds,
+        "shares": _json(fact.shares) if fact.shares else "",
     }
     fed = [Row(schema.fed, {"training": fact.training, "step": fact.step, "key": key}) for key in fact.records]
     return [Row(schema.steps, values), *fed]
@@ -268,6 +274,77 @@ def _(fact: facts.Evaluated) -> list[Row]:
 @rows_of.register
 def _(fact: facts.PassportWritten) -> list[Row]:
     return [Row(schema.passports, {"model": fact.model, "digest": fact.digest, "signer": fact.signer})]
+
+
+@rows_of.register
+def _(fact: facts.PlanApproved) -> list[Row]:
+    return [Row(schema.approvals, {"plan": fact.plan, "signature": _json(fact.signature)})]
+
+
+@rows_of.register
+def _(fact: facts.RosterChanged) -> list[Row]:
+    values = {
+        "version": fact.roster.version,
+        "roster": _json(fact.roster),
+        "change": fact.change,
+        "signatures": _json(fact.signatures),
+    }
+    return [Row(schema.rosters, values)]
+
+
+@rows_of.register
+def _(fact: facts.AccessChanged) -> list[Row]:
+    values = {
+        "change": fact.change.id,
+        "content": _json(fact.change),
+        "plan": fact.plan,
+        "previous": fact.previous,
+        "signature": _json(fact.signature),
+    }
+    return [Row(schema.access_changes, values)]
+
+
+@rows_of.register
+def _(fact: facts.WaiverGiven) -> list[Row]:
+    values = {
+        "waiver": fact.waiver.id,
+        "content": _json(fact.waiver),
+        "plan": fact.plan,
+        "signature": _json(fact.signature),
+    }
+    return [Row(schema.waivers, values)]
+
+
+@rows_of.register
+def _(fact: facts.Exported) -> list[Row]:
+    values = {"dataset": fact.dataset, "digest": fact.digest, "name": fact.name, "rows": fact.rows}
+    return [Row(schema.exports, values)]
+
+
+@rows_of.register
+def _(fact: facts.GateDecided) -> list[Row]:
+    values = {
+        "subjects": _json(fact.subjects),
+        "use": fact.use,
+        "allowed": int(fact.allowed),
+        "reasons": _json(fact.reasons),
+        "job": fact.job,
+        "signature": _json(fact.signature),
+    }
+    return [Row(schema.gates, values)]
+
+
+@rows_of.register
+def _(fact: facts.RunOpened) -> list[Row]:
+    values = {
+        "run": fact.run,
+        "recipe": fact.recipe,
+        "inputs": _json(fact.inputs),
+        "code": fact.code,
+        "environment": fact.environment,
+        "machine": fact.machine,
+    }
+    return [Row(schema.runs, values)]
 
 
 @rows_of.register

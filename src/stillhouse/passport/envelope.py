@@ -7,6 +7,7 @@ from typing import NamedTuple
 import msgspec
 
 from stillhouse.identity.keys import Signer
+from stillhouse.identity.signatures import pre_authentication
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 
@@ -48,12 +49,6 @@ def open_envelope(data: bytes) -> Opened:
     if envelope.payload_type != PAYLOAD_TYPE:
         raise ValueError(f"a payload of type {envelope.payload_type!r}, and not an in-toto statement")
     return Opened(pre_authentication(envelope.payload_type, payload), payload, signatures)
-
-
-def pre_authentication(kind: str, payload: bytes) -> bytes:
-    """PAE: lengths before contents, so that no two (type, payload) pairs give the same bytes to sign."""
-    encoded = kind.encode()
-    return b"DSSEv1 %d %b %d %b" % (len(encoded), encoded, len(payload), payload)
 
 
 def _text(data: bytes) -> str:

@@ -6,19 +6,30 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import msgspec
+
 from stillhouse import facts
 from stillhouse.canon import digest_value
 from stillhouse.errors import BudgetReached, Interrupted, LedgerUnavailable, PlanRefused, RefusedError, StorageError
+from stillhouse.ledger import queries
 from stillhouse.nouns import Decision, Plan, Receipt
 from stillhouse.plans.prices import usd
-from stillhouse.recorder import Recorder, now
+from stillhouse.recorder import Recorder, Sign, now
 
 # Long enough to read a plan and say yes, short enough that the world it was made for is still there.
 _VALID = timedelta(hours=24)
 
 
 def make_plan(
-    kind: str, subject: str, does: dict[str, Any], decisions: Sequence[Decision], worst_case: Decimal, facts_digest: str
+    kind: str,
+    subject: str,
+    does: dict[str, Any],
+    decisions: Sequence[Decision],
+    worst_case: Decimal,
+    facts_digest: str,
+    *,
+    approvals: int = 0,
+    impact: dict[str, Any] | None = None,
 ) -> Plan:
     """A plan as of now. ``facts_digest`` stands for what it rests on: executing compares it with what is then true."""
     made = datetime.now(UTC)
@@ -31,6 +42,8 @@ def make_plan(
         facts=facts_digest,
         made=_text(made),
         expires=_text(made + _VALID),
+        approvals_needed=approvals,
+        impact=impact or {},
     )
 
 
@@ -43,9 +56,13 @@ def plan_digest(plan: Plan) -> str:
 def executing(recorder: Recorder, plan: Plan, facts_digest: str) -> Iterator[dict[str, Any]]:
     """Run the block under a plan; what it puts into the dictionary becomes the receipt's result.
 
-    Raises PlanRefused where the plan has expired, or rests on facts that have changed since.
+    Raises PlanRefused where the plan has expired, was executed already, or rests on facts that have changed since; KeyUnusable
+    where nobody could sign its receipt.
     """
     digest = plan_digest(plan)
+    sign = recorder.signatory()
+    if "done" in queries.outcomes(recorder.ledger, digest):
+        raise PlanRefused("It was executed already, and a plan is executed once.")
     if plan.expires < now():
         raise PlanRefused(f"It expired at {plan.expires}.")
     if plan.facts != facts_digest:
@@ -57,9 +74,9 @@ def executing(recorder: Recorder, plan: Plan, facts_digest: str) -> Iterator[dic
     except BaseException as failure:
         # The block's own error says more than that its receipt could not be written.
         with contextlib.suppress(StorageError, LedgerUnavailable):
-            _leave_receipt(recorder, digest, _outcome(failure), result)
+            _leave_receipt(recorder, sign, digest, _outcome(failure), result)
         raise
-    _leave_receipt(recorder, digest, "done", result)
+    _leave_receipt(recorder, sign, digest, "done", result)
 
 
 def _outcome(failure: BaseException) -> str:
@@ -68,8 +85,16 @@ def _outcome(failure: BaseException) -> str:
     return "refused" if isinstance(failure, RefusedError) else "failed"
 
 
-def _leave_receipt(recorder: Recorder, plan: str, outcome: str, result: dict[str, Any]) -> None:
-    receipt = Receipt(plan=plan, outcome=outcome, result=result, made=now())
+def receipt_of(plan: str, outcome: str, result: dict[str, Any], made: str) -> list[Any]:
+    """What of a receipt is signed."""
+    return [plan, outcome, result, made]
+
+
+def _leave_receipt(recorder: Recorder, sign: Sign, plan: str, outcome: str, result: dict[str, Any]) -> None:
+    made = now()
+    result = msgspec.to_builtins(result)
+    signature = sign("receipt", receipt_of(plan, outcome, result, made))
+    receipt = Receipt(plan=plan, outcome=outcome, result=result, made=made, signature=signature)
     recorder.record(facts.ReceiptLeft(at=now(), by=recorder.by, receipt=receipt))
     recorder.refresh()
 

@@ -1,12 +1,19 @@
-"""The decision: for a stamp, a set of stamps, a dataset. Pure; nothing is looked up but the registry."""
+"""The decision: for a stamp, a set of stamps, a dataset. Pure; nothing is looked up but what the policy was made of.
 
-from collections.abc import Iterable
+In order, and forbid wins: what a lab revoked; the organisation's own rules; how the teacher was reached; what the terms say, or
+an agreement in their place. A waiver lifts what is unknown or the organisation's own; a document's ban and a revocation not.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
-from stillhouse.nouns import Channel, Decision, Origin, Stamp, Use
-from stillhouse.policy.registry import resolve
-from stillhouse.policy.table import TABLE, Rule, Verdict
+from stillhouse.nouns import AccessChange, Channel, Decision, Ground, Origin, Stamp, Use, Waiver
+from stillhouse.policy.known import lab_of_model
+from stillhouse.policy.registry import Registry, TermsVersion, shipped
+from stillhouse.policy.rules import Rules
+from stillhouse.policy.table import TABLE, Cell, Verdict
 
 _WORDS = {
     Verdict.ALLOW: "allows it",
@@ -15,6 +22,8 @@ _WORDS = {
     Verdict.NO_MODEL: "forbids training any model on outputs",
     Verdict.NO_GENERATION_FOR_TRAINING: "forbids generating content for training",
     Verdict.NON_COMMERCIAL: "allows non-commercial use only",
+    Verdict.NO_USE_BY_COMPETITORS: "forbids use by competitors",
+    Verdict.FORBIDDEN: "forbids it",
     Verdict.UPSTREAM: "leaves it to the model's own terms",
     Verdict.UNCLEAR: "was not read with certainty",
     Verdict.UNKNOWN: "is not known",
@@ -25,86 +34,282 @@ _REACHED_BADLY = {
     Channel.UNKNOWN: "it is not known how it was reached",
 }
 OWN_TERMS = "organisation/own"
+GRANT, REVOKE = "grant", "revoke"
+_WAIVABLE = frozenset({Ground.ORGANISATION, Ground.UNKNOWN})
 
 
 class Organisation(msgspec.Struct, frozen=True):
-    """Facts about whoever runs this. ``competes_with`` holds labs; ``*`` means all of them."""
+    """Facts about whoever runs this. ``competes_with`` holds labs, ``*`` meaning all of them; ``regions`` where it works.
+
+    ``monthly_users`` decides on duties that begin with a number of users; 0 means that it is not known, and all of them count.
+    """
 
     competes_with: tuple[str, ...] = ("*",)
     commercial: bool = True
+    regions: tuple[str, ...] = ()
+    monthly_users: int = 0
 
     def competes(self, lab: str) -> bool:
         """Would a model trained here compete with that lab's?"""
         return "*" in self.competes_with or lab in self.competes_with
 
 
-def decide(stamp: Stamp, use: Use, organisation: Organisation) -> Decision:
-    """May what carries this stamp be used so? Unknown means no."""
-    by_model = stamp.origin in (Origin.TEACHER, Origin.OWN_MODEL)
-    if by_model and use is not Use.STORE and stamp.channel in _REACHED_BADLY:
-        return Decision(use, False, f"{_who(stamp)}: {_REACHED_BADLY[stamp.channel]}")
-    if not stamp.terms:
-        return _apply(stamp, use, organisation, Verdict.UNKNOWN, "no terms are recorded, so what they allow", ())
-    decisions = [_decide_document(stamp, terms, use, organisation) for terms in stamp.terms]
-    if by_model and all(_is_upstream(terms, stamp.day) for terms in stamp.terms):
-        return _apply(stamp, use, organisation, Verdict.UNKNOWN, "no terms of the model itself are recorded: it", ())
-    return join(use, decisions)
+class _Denial(NamedTuple):
+    ground: Ground
+    reason: str
+    citation: str = ""
 
 
-def decide_set(stamps: Iterable[Stamp], use: Use, organisation: Organisation) -> Decision:
-    """The decision on a derived record: that of its strictest part; duties add up."""
-    return join(use, [decide(stamp, use, organisation) for stamp in stamps])
+class _Finding(NamedTuple):
+    """What one source says: a denial, or reasons, duties and citations that speak for it."""
+
+    denial: _Denial | None = None
+    reason: str = ""
+    duties: tuple[str, ...] = ()
+    citation: str = ""
 
 
-def join(use: Use, decisions: list[Decision]) -> Decision:
+class Policy:
+    """Everything that decides, as of one moment. ``changes`` and ``waivers`` are in the order in which they were made."""
+
+    def __init__(
+        self,
+        organisation: Organisation | None = None,
+        registry: Registry | None = None,
+        rules: Rules | None = None,
+        changes: Sequence[AccessChange] = (),
+        waivers: Sequence[Waiver] = (),
+        today: str = "",
+    ) -> None:
+        """``today`` decides which waivers have expired; without it all have."""
+        self.organisation = organisation or Organisation()
+        self.registry = registry or shipped()
+        self.rules = rules or Rules()
+        void = {change.reverses for change in changes if change.reverses}
+        self.changes = tuple(change for change in changes if change.id not in void)
+        self.waivers = tuple(waiver for waiver in waivers if today and waiver.expires >= today)
+        self._decided: dict[tuple[Stamp, Use], Decision] = {}
+
+    def decide(self, stamp: Stamp, use: Use) -> Decision:
+        """May what carries this stamp be used so? Unknown means no."""
+        known = self._decided.get((stamp, use))
+        if known is None:
+            known = self._decided[stamp, use] = self._decide(stamp, use)
+        return known
+
+    def decide_set(self, stamps: Iterable[Stamp], use: Use) -> Decision:
+        """The decision on a derived record: that of its strictest part; duties add up."""
+        return join(use, [self.decide(stamp, use) for stamp in stamps])
+
+    def decide_asking(self, stamps: Iterable[Stamp], use: Use) -> Decision:
+        """May a teacher be asked for this use? A revocation stops that even where the answers would only be stored."""
+        revoked = [self._revocation(stamp, use) for stamp in stamps]
+        denials = [denial for denial in revoked if denial is not None]
+        return _decision(use, denials, []) if denials else Decision(use, True, "access is not revoked")
+
+    def revoked_by(self, stamp: Stamp, use: Use) -> AccessChange | None:
+        """The revocation that is in force for this, if any: of all changes that are about it, the last one counts."""
+        change = next((c for c in reversed(self.changes) if _concerns(c, stamp, use)), None)
+        return change if change is not None and change.kind == REVOKE else None
+
+    def last_word(self, stamp: Stamp, use: Use) -> str:
+        """The id of the last change that is about this; empty where none is."""
+        return next((change.id for change in reversed(self.changes) if _concerns(change, stamp, use)), "")
+
+    def _decide(self, stamp: Stamp, use: Use) -> Decision:
+        denials: list[_Denial] = []
+        findings: list[_Finding] = []
+        if use is not Use.STORE:
+            revocation = self._revocation(stamp, use)
+            denials += [revocation] if revocation else []
+        rules = self.rules.matching(stamp, use)
+        denials += [
+            _Denial(Ground.ORGANISATION, f"{_who(stamp)}: {rule.reason}", f"rule {rule.name} ({rule.owner})")
+            for rule in rules
+            if rule.effect == "forbid"
+        ]
+        by_model = stamp.origin in (Origin.TEACHER, Origin.OWN_MODEL)
+        if by_model and use is not Use.STORE and stamp.channel in _REACHED_BADLY:
+            permit = next((rule for rule in rules if rule.effect == "permit"), None)
+            if permit is None:
+                denials.append(_Denial(Ground.ORGANISATION, f"{_who(stamp)}: {_REACHED_BADLY[stamp.channel]}"))
+            else:
+                reason = f"{_who(stamp)}: {permit.reason}"
+                findings.append(_Finding(reason=reason, citation=f"rule {permit.name} ({permit.owner})"))
+        for finding in self._terms(stamp, use):
+            if finding.denial is not None:
+                denials.append(finding.denial)
+            else:
+                findings.append(finding)
+        standing, waivers = self._waive(stamp, use, denials)
+        return _decision(use, standing, findings, waivers)
+
+    def _revocation(self, stamp: Stamp, use: Use) -> _Denial | None:
+        change = self.revoked_by(stamp, use)
+        if change is None:
+            return None
+        since = f" for answers of {change.since} and later" if change.since else ""
+        why = f" ({change.reason})" if change.reason else ""
+        unknown = "" if stamp.day else "; on which day it was given is not known"
+        reason = f"{_who(stamp)}: {change.lab} revoked access{since}{why}{unknown}"
+        return _Denial(Ground.REVOCATION, reason, f"revocation {change.id}")
+
+    def _agreement(self, stamp: Stamp, use: Use) -> AccessChange | None:
+        """The negotiated agreement in whose force an answer was given."""
+        found = (c for c in reversed(self.changes) if c.kind == GRANT and c.verdict and _concerns(c, stamp, use))
+        return next(found, None)
+
+    def _terms(self, stamp: Stamp, use: Use) -> list[_Finding]:
+        agreement = self._agreement(stamp, use)
+        if agreement is not None:
+            name = f"agreement {agreement.id} ({agreement.authority or agreement.document})"
+            return [self._apply(stamp, use, Verdict(agreement.verdict), name, agreement.duties)]
+        if not stamp.terms:
+            return [self._apply(stamp, use, Verdict.UNKNOWN, "no terms are recorded, so what they allow", ())]
+        found: list[_Finding] = []
+        versions: list[TermsVersion] = []
+        for terms in stamp.terms:
+            if terms == OWN_TERMS:
+                found.append(_Finding(reason=f"{_who(stamp)}: the organisation's own work", citation=terms))
+                continue
+            governing = self.registry.governing(terms, stamp.day)
+            versions += governing
+            found += [self._version(stamp, use, version) for version in governing]
+            if not governing:
+                on = f" as of {stamp.day}" if stamp.day else ""
+                found.append(self._apply(stamp, use, Verdict.UNKNOWN, f"{terms}{on}", ()))
+        by_model = stamp.origin in (Origin.TEACHER, Origin.OWN_MODEL)
+        own = OWN_TERMS in stamp.terms
+        if by_model and versions and not own and all(version.verdict is Verdict.UPSTREAM for version in versions):
+            found.append(self._apply(stamp, use, Verdict.UNKNOWN, "no terms of the model itself are recorded: it", ()))
+        return found
+
+    def _version(self, stamp: Stamp, use: Use, version: TermsVersion) -> _Finding:
+        barred = set(version.excluded_regions) & {stamp.region, *self.organisation.regions}
+        if barred and use is not Use.STORE:
+            reason = f"{_who(stamp)}: {version.id} does not hold in {', '.join(sorted(barred))}"
+            return _Finding(_Denial(Ground.TERMS, reason, version.id))
+        users = self.organisation.monthly_users
+        display = [limit.duty for limit in version.thresholds if not users or users > limit.users]
+        duties = tuple(dict.fromkeys((*version.duties, *display)))
+        return self._apply(stamp, use, version.verdict_for(use), version.id, duties)
+
+    def _apply(self, stamp: Stamp, use: Use, verdict: Verdict, document: str, duties: tuple[str, ...]) -> _Finding:
+        cell = TABLE[verdict][use]
+        reason = f"{_who(stamp)}: {document} {_WORDS[verdict]}"
+        organisation = self.organisation
+        match cell:
+            case Cell.ALLOW:
+                allowed = True
+            case Cell.IF_NOT_COMPETING:
+                allowed = not organisation.competes(stamp.lab)
+                does = "does not compete" if allowed else "competes"
+                reason += f", and this organisation {does} with {stamp.lab}"
+            case Cell.IF_NOT_FOR_TRAINING:
+                allowed = stamp.purpose != Use.TRAIN
+                reason += f", and it was collected to {stamp.purpose or 'an unknown end'}"
+            case Cell.IF_NON_COMMERCIAL:
+                allowed = not organisation.commercial
+                reason += ", and this organisation is " + ("commercial" if organisation.commercial else "not")
+            case Cell.DENY:
+                allowed = False
+        if allowed:
+            return _Finding(None, reason, duties, document)
+        vague = verdict in (Verdict.UNKNOWN, Verdict.UNCLEAR)
+        return _Finding(_Denial(Ground.UNKNOWN if vague else Ground.TERMS, reason, document))
+
+    def _waive(self, stamp: Stamp, use: Use, denials: list[_Denial]) -> tuple[list[_Denial], list[Waiver]]:
+        """Denials that stand, and the waivers that lifted the others. Where one stands, no waiver acts."""
+        waiver = next((waiver for waiver in self.waivers if _lifts(waiver, stamp, use)), None)
+        standing = [denial for denial in denials if waiver is None or denial.ground not in _WAIVABLE]
+        if standing or waiver is None or not denials:
+            return denials, []
+        return [], [waiver]
+
+
+def join(use: Use, decisions: Sequence[Decision]) -> Decision:
     """Forbid wins; with nothing to go by, no."""
     if not decisions:
-        return Decision(use, False, "it carries no stamp, and unknown means no")
+        return Decision(use, False, "it carries no stamp, and unknown means no", grounds=(Ground.UNKNOWN,))
+    if len(decisions) == 1:
+        return decisions[0]
     denied = [decision for decision in decisions if not decision.allowed]
-    if denied:
-        return Decision(use, False, "; ".join(dict.fromkeys(decision.reason for decision in denied)))
-    duties = tuple(dict.fromkeys(duty for decision in decisions for duty in decision.duties))
-    return Decision(use, True, "; ".join(dict.fromkeys(decision.reason for decision in decisions)), duties)
+    which = denied or decisions
+    return Decision(
+        use,
+        not denied,
+        "; ".join(dict.fromkeys(decision.reason for decision in which)),
+        () if denied else _unique(duty for decision in decisions for duty in decision.duties),
+        tuple(sorted({ground for decision in denied for ground in decision.grounds})),
+        _unique(citation for decision in which for citation in decision.citations),
+        () if denied else _unique(waiver for decision in decisions for waiver in decision.waivers),
+    )
 
 
-def _decide_document(stamp: Stamp, terms: str, use: Use, organisation: Organisation) -> Decision:
-    if terms == OWN_TERMS:
-        return Decision(use, True, f"{_who(stamp)}: the organisation's own work")
-    version = resolve(terms, stamp.day)
-    if version is None:
-        on = f" as of {stamp.day}" if stamp.day else ""
-        return _apply(stamp, use, organisation, Verdict.UNKNOWN, f"{terms}{on}", ())
-    return _apply(stamp, use, organisation, version.verdict, version.id, version.duties)
-
-
-def _is_upstream(terms: str, day: str) -> bool:
-    version = resolve(terms, day)
-    return version is not None and version.verdict is Verdict.UPSTREAM
-
-
-def _apply(
-    stamp: Stamp, use: Use, organisation: Organisation, verdict: Verdict, document: str, duties: tuple[str, ...]
+def _decision(
+    use: Use, denials: Sequence[_Denial], findings: Sequence[_Finding], waivers: Sequence[Waiver] = ()
 ) -> Decision:
-    rule = TABLE[verdict][use]
-    reason = f"{_who(stamp)}: {document} {_WORDS[verdict]}"
-    match rule:
-        case Rule.ALLOW:
-            allowed = True
-        case Rule.IF_NOT_COMPETING:
-            allowed = not organisation.competes(stamp.lab)
-            reason += (
-                ", and this organisation " + ("does not compete" if allowed else "competes") + f" with {stamp.lab}"
-            )
-        case Rule.IF_NOT_FOR_TRAINING:
-            allowed = stamp.purpose != Use.TRAIN
-            reason += f", and it was collected to {stamp.purpose or 'an unknown end'}"
-        case Rule.IF_NON_COMMERCIAL:
-            allowed = not organisation.commercial
-            reason += ", and this organisation is " + ("commercial" if organisation.commercial else "not")
-        case Rule.DENY:
-            allowed = False
-    return Decision(use, allowed, reason, duties if allowed else ())
+    if denials:
+        return Decision(
+            use,
+            False,
+            "; ".join(dict.fromkeys(denial.reason for denial in denials)),
+            grounds=tuple(sorted({denial.ground for denial in denials})),
+            citations=_unique(denial.citation for denial in denials),
+        )
+    reasons = [finding.reason for finding in findings]
+    reasons += [f"WAIVED by {waiver.owner} until {waiver.expires}: {waiver.reason}" for waiver in waivers]
+    return Decision(
+        use,
+        True,
+        "; ".join(dict.fromkeys(reason for reason in reasons if reason)),
+        _unique(duty for finding in findings for duty in finding.duties),
+        citations=_unique(finding.citation for finding in findings),
+        waivers=tuple(waiver.id for waiver in waivers),
+    )
+
+
+def _concerns(change: AccessChange, stamp: Stamp, use: Use) -> bool:
+    """Is a change about this? Whose model it is, is asked of its name, too: an intermediary may call itself what it likes.
+
+    An answer whose day nobody knows may have been given after the change; where it is a revocation, that counts.
+    """
+    if stamp.origin is Origin.PROMPT_SEED:
+        return False
+    if change.lab not in (stamp.lab, lab_of_model(stamp.model) if stamp.model else ""):
+        return False
+    if change.models and stamp.model not in change.models:
+        return False
+    if change.channels and stamp.channel not in change.channels:
+        return False
+    if change.accounts and stamp.account not in change.accounts:
+        return False
+    if (change.uses and use not in change.uses) or use in change.exempt:
+        return False
+    if not stamp.day:
+        return change.kind == REVOKE or not (change.since or change.until)
+    return stamp.day >= change.since and not (change.until and stamp.day > change.until)
+
+
+def _lifts(waiver: Waiver, stamp: Stamp, use: Use) -> bool:
+    if waiver.use is not use:
+        return False
+    if waiver.lab and waiver.lab != stamp.lab:
+        return False
+    if waiver.channel is not None and waiver.channel is not stamp.channel:
+        return False
+    return not waiver.terms or waiver.terms.partition("@")[0] in {terms.partition("@")[0] for terms in stamp.terms}
+
+
+def _unique(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(value for value in values if value))
 
 
 def _who(stamp: Stamp) -> str:
     return stamp.lab or str(stamp.origin)
+
+
+def facts_of(organisation: Organisation) -> Mapping[str, object]:
+    """What rules may ask of an organisation."""
+    facts: Mapping[str, object] = msgspec.to_builtins(organisation)
+    return facts

@@ -9,7 +9,7 @@ import msgspec
 
 from stillhouse.errors import TeacherContradiction
 from stillhouse.nouns import Channel, Teacher
-from stillhouse.policy.registry import document_id, registry
+from stillhouse.policy.registry import document_id, shipped
 
 
 class KnownHost(msgspec.Struct, frozen=True):
@@ -84,7 +84,7 @@ def documents_of(known: KnownHost) -> tuple[str, ...]:
     """The documents that bind whoever uses a host: a service's commercial terms where it has them, else all of its own."""
     found: list[str] = []
     for service in known.services:
-        documents = {version.document for version in registry() if version.service == service}
+        documents = {version.document for version in shipped().versions if version.service == service}
         own = {"Commercial Terms"} & documents or documents
         found += sorted(document_id(service, document) for document in own)
     return tuple(found)

@@ -14,12 +14,14 @@ class Verdict(StrEnum):
     NO_MODEL = "no-model"
     NO_GENERATION_FOR_TRAINING = "no-generation-for-training"
     NON_COMMERCIAL = "non-commercial"
+    NO_USE_BY_COMPETITORS = "no-use-by-competitors"
+    FORBIDDEN = "forbidden"
     UPSTREAM = "upstream"
     UNCLEAR = "unclear"
     UNKNOWN = "unknown"
 
 
-class Rule(StrEnum):
+class Cell(StrEnum):
     """A cell of the table."""
 
     ALLOW = "allow"
@@ -29,23 +31,25 @@ class Rule(StrEnum):
     IF_NON_COMMERCIAL = "if non-commercial"
 
 
-_A, _D = Rule.ALLOW, Rule.DENY
-_C, _P, _N = Rule.IF_NOT_COMPETING, Rule.IF_NOT_FOR_TRAINING, Rule.IF_NON_COMMERCIAL
+_A, _D = Cell.ALLOW, Cell.DENY
+_C, _P, _N = Cell.IF_NOT_COMPETING, Cell.IF_NOT_FOR_TRAINING, Cell.IF_NON_COMMERCIAL
 
 # Order of columns: store, evaluate, train-internal-classifier, train, release-weights, publish-data.
 # Storing what is not understood is allowed so that evidence is kept; nothing can be made of it.
 # Publishing data under a competition clause is denied whatever oneself does: others would compete with it.
-_ROWS: dict[Verdict, tuple[Rule, ...]] = {
+_ROWS: dict[Verdict, tuple[Cell, ...]] = {
     Verdict.ALLOW: (_A, _A, _A, _A, _A, _A),
     Verdict.CONDITIONS: (_A, _A, _A, _A, _A, _A),
     Verdict.NO_COMPETING_MODEL: (_A, _A, _C, _C, _C, _D),
     Verdict.NO_MODEL: (_A, _A, _D, _D, _D, _D),
     Verdict.NO_GENERATION_FOR_TRAINING: (_P, _A, _D, _D, _D, _D),
     Verdict.NON_COMMERCIAL: (_A, _A, _N, _N, _N, _N),
+    Verdict.NO_USE_BY_COMPETITORS: (_A, _C, _C, _C, _C, _D),
+    Verdict.FORBIDDEN: (_A, _D, _D, _D, _D, _D),
     Verdict.UPSTREAM: (_A, _A, _A, _A, _A, _A),
     Verdict.UNCLEAR: (_A, _A, _D, _D, _D, _D),
     Verdict.UNKNOWN: (_A, _D, _D, _D, _D, _D),
 }
-TABLE: dict[Verdict, dict[Use, Rule]] = {
+TABLE: dict[Verdict, dict[Use, Cell]] = {
     verdict: dict(zip(Use, rules, strict=True)) for verdict, rules in _ROWS.items()
 }

@@ -2,6 +2,7 @@
 
 import os
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from stillhouse.policy.decide import Organisation
 ENVIRONMENT = {
     "STILLHOUSE_HOME": "the home folder, where --home is not given; else ./.stillhouse",
     "STILLHOUSE_LEDGER_URL": "the ledger's database, such as postgresql+psycopg://user@host/name; else SQLite in the home",
+    "STILLHOUSE_IDENTITY": "the member of the roster as whom you sign; else the one whose key is at hand, else the home",
+    "STILLHOUSE_KEYS": "the folder of your own private keys, never inside a home; else ~/.config/stillhouse/keys",
+    "STILLHOUSE_KEY_PASSPHRASE": "the passphrase of your private key, where it has one",
     "STILLHOUSE_DURABILITY": "kill (default: safe against a process kill, at most 50 ms lost on power loss) or power",
 }
 CONFIG = "config.toml"
@@ -23,6 +27,8 @@ DEFAULT_CONFIG = """\
 [organisation]
 competes_with = ["*"]   # labs whose models yours competes with; "*" is all of them
 commercial = true
+# regions = ["EU"]      # where you work: some licences exclude some of them
+# monthly_users = 0     # some duties begin with a number of users; 0: not known, and all of them count
 
 # [budgets.projects]    # caps in USD over everything that is asked for a project, whatever the recipe allows
 # example = "100.00"
@@ -44,6 +50,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     durability: Durability = Durability.KILL
     project_caps: dict[str, str] = {}
     teacher_caps: dict[str, str] = {}
+    identity: str = ""
+    keys: Path | None = None
+    passphrase: str = ""
+
+    @property
+    def terms(self) -> Path:
+        """Entries of the registry of terms that the organisation read itself."""
+        return self.home / "terms"
+
+    @property
+    def rules(self) -> Path:
+        """The organisation's own rules."""
+        return self.home / "policy.toml"
+
+    def __repr__(self) -> str:
+        """Without the passphrase."""
+        return f"Settings({self.home})"
 
 
 class _Budgets(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -58,6 +81,8 @@ class _Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class _Organisation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     competes_with: tuple[str, ...] = ("*",)
     commercial: bool = True
+    regions: tuple[str, ...] = ()
+    monthly_users: int = 0
 
 
 class _Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -80,12 +105,23 @@ def read_settings(home: Path | None, environment: dict[str, str] | None = None) 
     return Settings(
         home=place,
         ledger_url=variables.get("STILLHOUSE_LEDGER_URL") or f"sqlite:///{place / 'ledger.db'}",
-        organisation=Organisation(config.organisation.competes_with, config.organisation.commercial),
+        organisation=Organisation(**msgspec.structs.asdict(config.organisation)),
         checkpoints=place / checkpoints if checkpoints else None,
         durability=Durability(durability),
         project_caps=config.budgets.projects,
         teacher_caps=config.budgets.teachers,
+        identity=variables.get("STILLHOUSE_IDENTITY") or "",
+        keys=_keys_folder(variables),
+        passphrase=variables.get("STILLHOUSE_KEY_PASSPHRASE") or "",
     )
+
+
+def _keys_folder(variables: Mapping[str, str]) -> Path:
+    """Where a person's private keys are: with the person, not with any home."""
+    if variables.get("STILLHOUSE_KEYS"):
+        return Path(variables["STILLHOUSE_KEYS"]).absolute()
+    base = variables.get("XDG_CONFIG_HOME") or str(Path(variables.get("HOME") or "~").expanduser() / ".config")
+    return Path(base) / "stillhouse" / "keys"
 
 
 def _read_config(path: Path) -> _Config:

@@ -60,13 +60,14 @@ class CollectSection(_Section, frozen=True):
 
 class DatasetSection(_Section, frozen=True):
     """``name`` of the dataset; ``use`` is what it must be allowed for; ``verified`` false keeps what failed, too; ``rows``
-    above 0 asks until the dataset has exactly so many.
+    above 0 asks until the dataset has exactly so many; ``mix`` are other dataset versions whose rows join it.
     """
 
     name: str
     use: Use = Use.TRAIN
     verified: bool = True
     rows: int = 0
+    mix: tuple[str, ...] = ()
 
 
 class Target(StrEnum):
@@ -185,6 +186,8 @@ def _check(recipe: Recipe, where: str) -> None:
     for key in ("until_verified", "candidates", "requests_a_minute", "tokens_a_minute"):
         if getattr(recipe.collect, key) < 0:
             raise RecipeError(f"{where}: [collect] {key} may not be negative.")
+    if recipe.dataset.mix and recipe.dataset.rows:
+        raise RecipeError(f"{where}: [dataset] rows counts what is asked for, and mix adds to it: one of them.")
     if recipe.dataset.rows < 0:
         raise RecipeError(f"{where}: [dataset] rows may not be negative.")
     if reserved := _RESERVED & recipe.collect.parameters.keys():

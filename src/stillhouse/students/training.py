@@ -7,7 +7,8 @@ training that is in the log is not done again.
 
 import gc
 import shutil
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
@@ -32,10 +33,10 @@ from stillhouse.nouns import (
     Use,
 )
 from stillhouse.plans.plan import executing, make_plan
-from stillhouse.policy.decide import decide_set, join
+from stillhouse.policy.decide import join
 from stillhouse.recorder import Recorder, now, stamp_set
 from stillhouse.students import checkpoints
-from stillhouse.students.documents import Record
+from stillhouse.students.documents import Record, Step
 from stillhouse.students.models import Places, as_teacher, check_files, files_below
 from stillhouse.students.student import load_student, save_model, trained_model
 from stillhouse.students.train import Event, Hear, Job, Ready, Said, StepDone, make_ready, train
@@ -177,10 +178,12 @@ def carry_out(recorder: Recorder, places: Places, prepared: Prepared, hear: Hear
     job, ready = prepared.job, prepared.ready
     assert ready is not None
     losses = {step.step: step.loss for step in queries.steps(recorder.ledger, job.training)}
+    stamps = {record.key: record.stamps for record in job.records}
 
     def listen(event: Event) -> None:
         if isinstance(event, StepDone):
-            _record_step(recorder, job.training, event, losses.get(event.step), hear)
+            shares = _shares(ready.steps[event.step - 1], stamps)
+            _record_step(recorder, job.training, event, shares, losses.get(event.step), hear)
         hear(event)
 
     with executing(recorder, prepared.plan, prepared.facts_digest) as result:
@@ -200,7 +203,7 @@ def _at_the_door(
     """May this be trained? Returns the decisions, and the stamps that the model will carry. Raises PolicyRefusal."""
     sets = queries.stamp_sets(recorder.ledger)
     by_set = [
-        (rows, decide_set(sets[int(id)].stamps if int(id) in sets else (), Use.TRAIN, recorder.organisation))
+        (rows, recorder.policy.decide_set(sets[int(id)].stamps if int(id) in sets else (), Use.TRAIN))
         for id, rows in dataset.stamp_sets.items()
     ]
     denied = [(rows, decision.reason) for rows, decision in by_set if not decision.allowed]
@@ -224,10 +227,22 @@ def _at_the_door(
     return decisions, stamp_set(members)
 
 
-def _record_step(recorder: Recorder, training: str, step: StepDone, before: float | None, hear: Hear) -> None:
+def _shares(step: Step, stamps: Mapping[str, int]) -> dict[str, int]:
+    """A step's answer tokens by stamp set."""
+    counted: Counter[str] = Counter()
+    for pack in step.packs:
+        for document in pack.documents:
+            counted[str(stamps[document.key])] += document.answer_tokens
+    return dict(sorted(counted.items()))
+
+
+def _record_step(
+    recorder: Recorder, training: str, step: StepDone, shares: dict[str, int], before: float | None, hear: Hear
+) -> None:
     """A step goes into the log once. Taken again after a kill it should go as it went; where it does not, that is said."""
     if before is None:
-        entry = facts.StepTaken(at=now(), by=recorder.by, training=training, **msgspec.structs.asdict(step))
+        taken = msgspec.structs.asdict(step)
+        entry = facts.StepTaken(at=now(), by=recorder.by, training=training, shares=shares, **taken)
         recorder.record(entry)
     elif before != step.loss:
         hear(

@@ -59,6 +59,23 @@ class Load(NamedTuple):
     limit: int = 0
 
 
+class Nobody:
+    """Where everything is in the log already: it has nobody to ask, and needs no key."""
+
+    def answer(
+        self, asks: Sequence[Ask], wanted: Set[str], admit: Admit, deliver: Deliver, more: More = nothing_more
+    ) -> None:
+        """Nothing is wanted."""
+        assert not wanted
+
+    def load(self) -> Load:
+        """Nothing is under way."""
+        return Load()
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
 class TeacherClient(Protocol):
     """One teacher, ready to be asked."""
 

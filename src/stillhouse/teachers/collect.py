@@ -86,7 +86,6 @@ def plan_collection(recorder: Recorder, teacher: Teacher, tasks: Sequence[Task],
     if is_metered(teacher):
         _check_money(teacher, options)
     stamps = stamp_set(_stamps(recorder, teacher, options))
-    decisions = recorder.decide(f"teacher {teacher.name}", stamps.stamps, (Use.STORE, options.purpose))
     questions = make_questions(teacher, tasks, options)
     if questions.adaptive:
         _check_distinct(tasks)
@@ -97,6 +96,9 @@ def plan_collection(recorder: Recorder, teacher: Teacher, tasks: Sequence[Task],
         reused = 0
     asks = unique(wanted)
     missing = frozenset(ask.key for ask in asks) - queries.answered(recorder.ledger, (ask.key for ask in asks))
+    # What the log has already is not asked for: whether it may be used is decided by its own stamps when a dataset is formed.
+    subject = f"teacher {teacher.name}"
+    decisions = recorder.decide_asking(subject, stamps.stamps, options.purpose) if missing else []
     cheapest_bound = sum((worst_case(teacher, ask) for ask in asks if ask.key in missing), Decimal(0))
     facts_digest = digest_value([teacher, sorted(missing)])
     does = {
@@ -160,7 +162,7 @@ def collect(
         done.reasons["a batch that is under way holds it"] = len(collection.asks) - len(asks)
     done.answers, done.unsettled = done.reused, queries.spending(recorder.ledger, options.run).unsettled
     share = Decimal(teacher.batch_share or 1) if batched is not None else Decimal(1)
-    scribe = Scribe(recorder, teacher, collection.stamps, options.run, purse, share)
+    scribe = Scribe(recorder, teacher, collection.stamps, options.run, purse, options.purpose, share)
     looked = 0.0
 
     def note(item: Reply | Failure) -> None:
@@ -240,16 +242,25 @@ class Scribe:
         stamps: StampSet,
         run: str,
         purse: Purse,
+        purpose: Use,
         share: Decimal = Decimal(1),
     ) -> None:
-        """``share`` is the part of the teacher's prices that these calls cost once they are answered."""
+        """``purpose`` is what is asked again of policy where something changes meanwhile; ``share`` is the part of the teacher's
+        prices that these calls cost once they are answered.
+        """
         self._recorder, self._teacher, self._stamps, self._run, self._purse = recorder, teacher, stamps, run, purse
-        self._share = share
+        self._purpose, self._share, self._checked = purpose, share, False
         self._metered = is_metered(teacher)
         recorder.intern([stamps], {})
 
     def admit(self, asks: Sequence[Ask]) -> None:
-        """Reserve money for calls, and write down that they are about to be sent, and what they ask. Raises BudgetReached."""
+        """Reserve money for calls, and write down that they are about to be sent, and what they ask.
+
+        Raises BudgetReached; PolicyRefusal where access was revoked since the collection began.
+        """
+        if self._recorder.heard() or not self._checked:
+            self._checked = True
+            self._recorder.decide_asking(f"teacher {self._teacher.name}", self._stamps.stamps, self._purpose)
         by_price: dict[Decimal, list[Ask]] = {Decimal(0): list(asks)}
         lease = ""
         if self._metered:

@@ -17,7 +17,7 @@ from stillhouse.nouns import Grade, Teacher, TeacherKind
 from stillhouse.plans.prices import parse_usd
 from stillhouse.policy.decide import OWN_TERMS
 from stillhouse.policy.known import check_declaration, known_weights
-from stillhouse.policy.registry import resolve
+from stillhouse.policy.registry import Registry
 from stillhouse.recorder import Recorder, now
 from stillhouse.teachers.anthropic import AnthropicDialect
 from stillhouse.teachers.openai import OpenAIDialect
@@ -59,9 +59,9 @@ def register(recorder: Recorder, teacher: Teacher, *, unmetered: bool) -> Teache
     return teacher
 
 
-def unknown_terms(teacher: Teacher) -> tuple[str, ...]:
+def unknown_terms(teacher: Teacher, registry: Registry) -> tuple[str, ...]:
     """Terms of a teacher that the registry does not know: it may be registered, but its answers serve no use."""
-    return tuple(terms for terms in teacher.terms if terms != OWN_TERMS and resolve(terms, "") is None)
+    return tuple(terms for terms in teacher.terms if terms != OWN_TERMS and not registry.of(terms))
 
 
 def account_fingerprint(key: str) -> str:

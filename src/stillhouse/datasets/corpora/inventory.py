@@ -6,7 +6,7 @@ from typing import NamedTuple
 import msgspec
 
 from stillhouse.nouns import Channel, Origin, Stamp, StampSet, Use
-from stillhouse.policy.decide import Organisation, decide_set
+from stillhouse.policy.decide import Policy
 
 
 class Share(msgspec.Struct, frozen=True):
@@ -47,14 +47,12 @@ class _Group(NamedTuple):
 
 
 def take_inventory(
-    counts: Mapping[int, int], sets: Mapping[int, StampSet], organisation: Organisation, skipped: Mapping[str, int]
+    counts: Mapping[int, int], sets: Mapping[int, StampSet], policy: Policy, skipped: Mapping[str, int]
 ) -> Inventory:
     """``counts`` are rows by stamp set; decisions are taken once per set and joined."""
     groups = [_Group(sets[id], rows) for id, rows in counts.items()]
     total = sum(group.rows for group in groups)
-    decisions = {
-        use: {group.stamps.id: decide_set(group.stamps.stamps, use, organisation) for group in groups} for use in Use
-    }
+    decisions = {use: {group.stamps.id: policy.decide_set(group.stamps.stamps, use) for group in groups} for use in Use}
     by_decision = {
         str(use): _shares(
             _summed(("allowed" if found[group.stamps.id].allowed else "denied", group.rows) for group in groups), total

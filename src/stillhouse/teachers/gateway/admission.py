@@ -84,9 +84,11 @@ class Admission:
         self._decided: dict[tuple[str, Use, str], StampSet] = {}
         self._upstreams: Mapping[str, Upstream] = {}
         self._linked: set[tuple[str, str]] = set()
+        self._day = now()[:10]
 
     def reload(self) -> None:
-        """Forget what was decided, and load the teachers anew."""
+        """Forget what was decided, and load policy and teachers anew."""
+        self._recorder.reload_policy()
         self._decided.clear()
         self._upstreams = self._load()
 
@@ -140,6 +142,11 @@ class Admission:
             raise Refused(Refusal(402, "bound_broken", f"{failure}")) from failure
         return Admitted(teacher, use, stamps, worst, lease, purse)
 
+    def revoked(self, admitted: Admitted) -> str:
+        """Why a call that was admitted may not go on; empty where it may."""
+        decision = self._recorder.policy.decide_asking(admitted.stamps.stamps, admitted.purpose)
+        return "" if decision.allowed else decision.reason
+
     def close(self) -> None:
         """Return every lease."""
         for purse in self._purses.values():
@@ -179,6 +186,9 @@ class Admission:
     def _stamps(self, teacher: Teacher, use: Use) -> StampSet:
         """The stamps of today's answers, once policy has allowed them."""
         day = now()[:10]
+        if day != self._day:  # waivers and agreements end with a day
+            self._day = day
+            self.reload()
         known = self._decided.get((teacher.name, use, day))
         if known is not None:
             return known
@@ -187,7 +197,7 @@ class Admission:
         by_client = Stamp(origin=Origin.PROMPT_SEED, terms=(OWN_TERMS,), day=day, grade=Grade.DECLARED)
         stamps = stamp_set([*by_teacher, by_client])
         try:
-            self._recorder.decide(f"teacher {teacher.name}", stamps.stamps, (Use.STORE, use))
+            self._recorder.decide_asking(f"teacher {teacher.name}", stamps.stamps, use)
         except PolicyRefusal as failure:
             raise Refused(Refusal(403, "policy_refusal", f"{failure} {failure.next_step}")) from failure
         self._recorder.intern([stamps], {})

@@ -93,6 +93,10 @@ class Carrier:
         url = URL(base + endpoint.upstream + query, encoded=True)
         return self.session.post(url, data=body, headers=headers, allow_redirects=False)
 
+    def revoked(self, admitted: Admitted) -> str:
+        """Why a call may not go on; empty where it may."""
+        return self._admission.revoked(admitted)
+
     def redactor(self, admitted: Admitted) -> Redactor:
         """What takes the managed key out of this teacher's answers."""
         return Redactor(self._admission.upstream(admitted.teacher.name).secret)
@@ -135,6 +139,7 @@ class Carried:
         self._carrier, self._request, self._key, self._endpoint = carrier, request, key, endpoint
         self._admitted, self._journal, self._idempotency, self._started = admitted, journal, idempotency, started
         self._redactor = carrier.redactor(admitted)
+        self._known = carrier.keyring.version
         self._waited = 0.0
         self._size = 0
         self._ended = False
@@ -280,6 +285,11 @@ class Carried:
             await self._carrier.reload_keys()
         if not self._carrier.keyring.holds(self._key):
             raise _Cut("the key was revoked")
+        if self._carrier.keyring.version != self._known:
+            self._known = self._carrier.keyring.version
+            revoked = self._carrier.revoked(self._admitted)
+            if revoked:
+                raise _Cut(f"access was revoked ({revoked})")
         if not response.prepared:
             self._carrier.added(time.monotonic() - self._started - self._waited)
             await response.prepare(self._request)

@@ -1,0 +1,3 @@
+"""Grants, revocations and what they reach: ``changes`` says what one is, ``impact`` what it touches and what a clean retrain
+costs, ``gate`` whether a job may start, ``loader`` refuses rows in the job itself, ``egress`` finds calls that are in no record.
+"""

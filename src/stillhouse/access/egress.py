@@ -1,0 +1,135 @@
+"""Calls to teachers that are in no record: an egress proxy's log beside the home's.
+
+Covers: Squid's native format and JSON lines. A connection is accounted for where the home's log has a call to a teacher at that
+host within its time, give or take a minute, and where it came from an address that the home calls from, if those are named. Does
+not cover: what was said (TLS), a call of somebody else's at the same host in the same minute from the same address, and whatever
+goes round the proxy.
+"""
+
+import bisect
+import json
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import msgspec
+
+from stillhouse.policy.known import known_host
+
+# Clocks of proxies and of hosts differ, and a connection may be opened some time before it is used.
+_SLACK_SECONDS = 60.0
+
+
+class Connection(NamedTuple):
+    """A line of the proxy's log: when it ended (seconds since 1970, UTC), how long it took, from where, to which host."""
+
+    ended: float
+    seconds: float
+    client: str
+    host: str
+
+
+class Unrecorded(msgspec.Struct, frozen=True):
+    """Connections of one client to one host on one UTC day that are in no record."""
+
+    day: str
+    client: str
+    host: str
+    lab: str
+    connections: int
+
+
+class Egress(msgspec.Struct, frozen=True):
+    """What a proxy's log shows."""
+
+    lines: int
+    unreadable: int
+    to_teachers: int
+    recorded: int
+    unrecorded: tuple[Unrecorded, ...]
+
+
+def compare(lines: Iterable[str], recorded: Mapping[str, Sequence[str]], own: Collection[str] = ()) -> Egress:
+    """``recorded`` are the times (RFC 3339) of the home's calls by host; ``own`` the addresses that the home calls from."""
+    times = {host: [_seconds(text) for text in found] for host, found in recorded.items()}
+    read = unreadable = teachers = accounted = 0
+    missing: Counter[tuple[str, str, str]] = Counter()
+    for line in lines:
+        if not line.strip():
+            continue
+        read += 1
+        connection = read_line(line)
+        if connection is None:
+            unreadable += 1
+            continue
+        if connection.host not in times and known_host(f"https://{connection.host}") is None:
+            continue
+        teachers += 1
+        if (not own or connection.client in own) and _accounted(connection, times.get(connection.host, ())):
+            accounted += 1
+        else:
+            day = datetime.fromtimestamp(connection.ended, UTC).date().isoformat()
+            missing[day, connection.client, connection.host] += 1
+    unrecorded = tuple(
+        Unrecorded(day, client, host, _lab(host), count) for (day, client, host), count in sorted(missing.items())
+    )
+    return Egress(read, unreadable, teachers, accounted, unrecorded)
+
+
+def read_line(line: str) -> Connection | None:
+    """A line of Squid's native log, or a JSON object; None where it is neither."""
+    if line.lstrip().startswith("{"):
+        try:
+            return _from_json(json.loads(line))
+        except (ValueError, TypeError, AttributeError, OverflowError):
+            return None
+    parts = line.split()
+    try:
+        return Connection(float(parts[0]), float(parts[1]) / 1000, parts[2], _host(parts[6]))
+    except (IndexError, ValueError):
+        return None
+
+
+def _from_json(given: Mapping[str, Any]) -> Connection | None:
+    def first(*names: str) -> Any:
+        return next((given[name] for name in names if given.get(name) not in (None, "")), "")
+
+    at = first("time", "timestamp", "ts", "start_time", "@timestamp")
+    target = str(first("host", "url", "authority", "destination", "requested_server_name"))
+    if at == "" or not target:
+        return None
+    ended = float(at) if isinstance(at, int | float) else _seconds(str(at))
+    seconds = first("seconds", "duration_seconds")
+    took = float(seconds) if seconds != "" else float(first("elapsed_ms", "duration", "duration_ms") or 0) / 1000
+    return Connection(
+        ended, took, str(first("client", "user", "src", "source", "downstream_remote_address")), _host(target)
+    )
+
+
+def _host(target: str) -> str:
+    address = target if "://" in target else f"//{target}"
+    return (urlsplit(address).hostname or "").rstrip(".").lower()
+
+
+def _accounted(connection: Connection, times: Sequence[float]) -> bool:
+    start = connection.ended - connection.seconds - _SLACK_SECONDS
+    place = bisect.bisect_left(times, start)
+    return place < len(times) and times[place] <= connection.ended + _SLACK_SECONDS
+
+
+def _seconds(text: str) -> float:
+    moment = datetime.fromisoformat(text)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _lab(host: str) -> str:
+    known = known_host(f"https://{host}")
+    return known.lab if known else ""
+
+
+def read_lines(text: Iterable[bytes]) -> Iterator[str]:
+    """Lines of a log, whatever their bytes are."""
+    for line in text:
+        yield line.decode("utf-8", "replace")

@@ -1,0 +1,79 @@
+"""May a job start on these datasets? Enforced where jobs start, since whoever has a key of their own goes round any gateway.
+
+Covers: a dataset by its label, decided per stamp set as of now; a file, which must be, byte for byte, an export of this home, so
+that rows that were swapped or added are found. Does not cover: what a job reads besides what it names here (``loader`` looks at
+every row in the job itself), and whoever starts jobs past the scheduler.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from stillhouse.canon import digest_file
+from stillhouse.errors import UsageError
+from stillhouse.ledger import permission, queries
+from stillhouse.ledger.store import Ledger
+from stillhouse.nouns import DatasetVersion, StampSet, Use
+from stillhouse.policy.decide import Policy
+
+
+class Gated(msgspec.Struct, frozen=True):
+    """What was found of one subject. ``dataset`` is the version that it is; empty where it is none."""
+
+    subject: str
+    dataset: str
+    allowed: bool
+    rows: int
+    denied: int
+    reasons: tuple[str, ...]
+    duties: tuple[str, ...] = ()
+    waivers: tuple[str, ...] = ()
+
+
+def look_at(ledger: Ledger, policy: Policy, subjects: Iterable[str], use: Use) -> list[Gated]:
+    """Decide on each subject: a label, or a path to a file or a folder of files. Raises UnknownName, UsageError."""
+    sets = queries.stamp_sets(ledger)
+    found = []
+    for subject in subjects:
+        path = Path(subject)
+        if path.exists():
+            found += [_file(ledger, policy, sets, file, use) for file in _files(path)]
+        else:
+            found.append(_version(policy, sets, queries.dataset(ledger, subject), subject, use))
+    return found
+
+
+def _files(path: Path) -> list[Path]:
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    if not files:
+        raise UsageError(f"{path} holds no file.")
+    return files
+
+
+def _file(ledger: Ledger, policy: Policy, sets: Mapping[int, StampSet], file: Path, use: Use) -> Gated:
+    digest = digest_file(file)
+    export = next((known for known in permission.exports(ledger) if known.digest == digest), None)
+    if export is None:
+        reason = "these bytes are no export of this home: where the rows come from is not known, and unknown means no"
+        return Gated(str(file), "", False, 0, 0, (reason,))
+    return _version(policy, sets, queries.dataset(ledger, export.dataset), str(file), use)
+
+
+def _version(policy: Policy, sets: Mapping[int, StampSet], dataset: DatasetVersion, subject: str, use: Use) -> Gated:
+    denied = 0
+    reasons: dict[str, None] = {}
+    duties: dict[str, None] = {}
+    waivers: dict[str, None] = {}
+    for id, rows in dataset.stamp_sets.items():
+        known = sets.get(int(id))
+        decision = policy.decide_set(known.stamps if known else (), use)
+        if not decision.allowed:
+            denied += rows
+            reasons[f"{rows} rows: {decision.reason}"] = None
+        duties.update(dict.fromkeys(decision.duties))
+        waivers.update(dict.fromkeys(decision.waivers))
+    if not dataset.rows:
+        reasons["it has no row"] = None
+    allowed = not reasons
+    return Gated(subject, dataset.label, allowed, dataset.rows, denied, tuple(reasons), tuple(duties), tuple(waivers))

@@ -1,0 +1,95 @@
+"""A wrapper for the job itself: every row must carry a stamp set that is allowed, or the job stops.
+
+Covers: rows of `datasets` (map-style and streaming), of PyTorch's map-style and iterable datasets, and of anything that gives
+rows one by one; a row without stamps, or with stamps that the home does not know, is refused. Does not cover: a job that unwraps
+its data, and a row whose text was changed under its stamps (``access gate`` on the file finds that).
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from stillhouse.errors import PolicyRefusal
+from stillhouse.nouns import Decision, Use
+
+
+class StampGate:
+    """Lets rows pass whose stamp set may serve a use, as of when it was made."""
+
+    def __init__(self, use: Use, decisions: Mapping[int, Decision]) -> None:
+        self.use, self._decisions = use, decisions
+
+    def check(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The row, where it may be used. Raises PolicyRefusal."""
+        self._check(stamps_of(row), 1)
+        return row
+
+    def rows(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+        """Rows one by one, each looked at. Raises PolicyRefusal at the first that may not be used."""
+        for row in rows:
+            yield self.check(row)
+
+    def guard(self, dataset: Any) -> Any:
+        """A dataset of `datasets` or of PyTorch whose rows are looked at. Raises PolicyRefusal at once where the dataset can be
+        looked at as a whole, else at the first row that may not be used.
+        """
+        if hasattr(dataset, "column_names") and hasattr(dataset, "with_format"):
+            return self._guard_hugging_face(dataset)
+        if hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__"):
+            return Guarded(dataset, self.check)
+        return GuardedStream(dataset, self.check)
+
+    def _guard_hugging_face(self, dataset: Any) -> Any:
+        columns = dataset.column_names or []
+        if not hasattr(dataset, "__len__"):
+            return dataset.map(lambda row: dict(self.check(row)))
+        if "stamps" in columns:
+            found = Counter(dataset.with_format(None)["stamps"])
+        elif "stillhouse" in columns:
+            found = Counter(stamps_of({"stillhouse": origin}) for origin in dataset.with_format(None)["stillhouse"])
+        else:
+            found = Counter({None: len(dataset)})
+        for stamps, rows in found.items():
+            self._check(stamps, rows)
+        return dataset
+
+    def _check(self, stamps: Any, rows: int) -> None:
+        decision = self._decisions.get(stamps) if isinstance(stamps, int) else None
+        if decision is None:
+            what = "carry no stamps" if stamps is None else f"carry stamps {stamps} that this home does not know"
+            raise PolicyRefusal(f"{rows} rows {what}, and unknown means no.")
+        if not decision.allowed:
+            raise PolicyRefusal(f"{rows} rows may not be used to {self.use}: {decision.reason}.")
+
+
+class Guarded:
+    """A map-style dataset (``torch.utils.data.Dataset``) whose rows are looked at when they are taken."""
+
+    def __init__(self, dataset: Any, check: Callable[[Any], Any]) -> None:
+        self._dataset, self._check = dataset, check
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._check(self._dataset[index])
+
+
+class GuardedStream:
+    """An iterable dataset whose rows are looked at as they come."""
+
+    def __init__(self, dataset: Iterable[Any], check: Callable[[Any], Any]) -> None:
+        self._dataset, self._check = dataset, check
+
+    def __iter__(self) -> Iterator[Any]:
+        for row in self._dataset:
+            yield self._check(row)
+
+
+def stamps_of(row: Any) -> int | None:
+    """The stamp set of a row, as exports and datasets hold it."""
+    if not isinstance(row, Mapping):
+        return None
+    origin = row.get("stillhouse")
+    stamps = row.get("stamps", origin.get("stamps") if isinstance(origin, Mapping) else None)
+    return int(stamps) if isinstance(stamps, int) else None

@@ -1,0 +1,153 @@
+"""Enrol people and programs, replace their keys, take them off the roster."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from stillhouse.app.acts import ROSTER, Proposed, plan_act, propose
+from stillhouse.app.home import App
+from stillhouse.app.permission import current_roster, key_path, own_signatory
+from stillhouse.errors import NameTaken, SignatureRefused, UnknownName, UsageError
+from stillhouse.identity.keys import Signer, make_key, public_key, read_signer
+from stillhouse.identity.roster import advisory, check, member, with_member, without
+from stillhouse.identity.signatures import HOME, Signatory, is_signed
+from stillhouse.nouns import Member, Plan, Role, Roster, Signature
+from stillhouse.vault.files import storage_errors, write_whole
+
+_REQUEST = "key-request"
+
+
+class Request(msgspec.Struct, frozen=True):
+    """Somebody's public key, signed with its private one: proof that they hold it. It may travel in the open."""
+
+    name: str
+    key: str
+    signature: Signature
+
+
+class Standing(NamedTuple):
+    """The roster, who would sign now, and which controls are not enforced with so few."""
+
+    roster: Roster | None
+    signs_as: str
+    key: str
+    advisory: tuple[str, ...]
+
+
+def standing(app: App) -> Standing:
+    """Who is on the roster. Raises ForgedEntry, SignatureRefused."""
+    roster = current_roster(app.ledger)
+    signatory = own_signatory(app.ledger, app.settings)
+    return Standing(roster, signatory.name, signatory.signer.public.id, advisory(roster))
+
+
+def make_request(app: App, name: str, to: Path) -> Path:
+    """Make somebody's key, in their own keys folder, and a request to be enrolled with it. Raises UsageError, StorageError."""
+    signer = _own_key(app, name)
+    signatory = Signatory(name, signer, 0)
+    request = Request(name, signer.public.pem, signatory.sign(_REQUEST, [name, signer.public.pem]))
+    write_whole(to, msgspec.json.format(msgspec.json.encode(request), indent=2))
+    return to
+
+
+def enrol(
+    app: App, name: str, roles: tuple[Role, ...], threshold: int, request: Path | None, recovery: Path | None
+) -> Proposed:
+    """Propose a roster with a new member. The first one makes the roster. Raises UsageError, NameTaken, SignatureRefused."""
+    roster = current_roster(app.ledger)
+    if roster is not None and member(roster, name) is not None:
+        raise NameTaken(f"{name} is on the roster already.", next_step="`stillhouse identity rotate` replaces a key.")
+    key = _requested(name, request) if request else _own_key(app, name).public.pem
+    recovery_pem = ""
+    if recovery is not None:
+        if recovery.exists():
+            raise UsageError(f"{recovery} exists already.", next_step="Name a file that does not exist yet.")
+        make_key(recovery)
+        recovery_pem = read_signer(recovery).public.pem
+    candidate = with_member(roster, Member(name, roles, key), threshold, recovery_pem)
+    check(candidate)
+    author = None
+    if roster is None:  # the first member signs for itself: there is nobody else
+        author = Signatory(name, read_signer(key_path(app.settings, name), app.settings.passphrase), 0)
+    return propose(app, _plan(app, candidate, f"enrol {name} as {', '.join(roles)}"), author)
+
+
+def rotate(app: App, name: str, request: Path | None, recovery: Path | None) -> Proposed:
+    """Propose a roster with another key for a member: an old one that wore out, or one that was lost.
+
+    ``recovery`` is the private recovery key, for when too many are lost to reach the threshold. Raises UnknownName, UsageError.
+    """
+    roster, known = _known(app, name)
+    if request is None:
+        old = key_path(app.settings, name)
+        with storage_errors(f"{old} could not be moved aside"):
+            if old.exists():
+                old.replace(old.with_suffix(f".before-{roster.version}"))
+    key = _requested(name, request) if request else _own_key(app, name).public.pem
+    candidate = with_member(roster, Member(name, known.roles, key))
+    plan = _plan(app, candidate, f"another key for {name}" + (", by the recovery key" if recovery else ""))
+    if recovery is not None:
+        signer = read_signer(recovery, app.settings.passphrase)
+        if not roster.recovery or signer.public.id != public_key(roster.recovery).id:
+            raise SignatureRefused(f"{recovery} is not the recovery key of this roster.")
+        return propose(app, plan, Signatory("recovery", signer, roster.version))
+    if request is None:  # only this person is here, and the old key is still good for one signature
+        old = key_path(app.settings, name).with_suffix(f".before-{roster.version}")
+        if old.exists():
+            return propose(app, plan, Signatory(name, read_signer(old, app.settings.passphrase), roster.version))
+    return propose(app, plan)
+
+
+def drop(app: App, name: str) -> Proposed:
+    """Propose a roster without a member. Raises UnknownName, UsageError."""
+    roster, _ = _known(app, name)
+    candidate = without(roster, name)
+    check(candidate)
+    return propose(app, _plan(app, candidate, f"drop {name}"))
+
+
+def _plan(app: App, candidate: Roster, what: str) -> Plan:
+    return plan_act(
+        app, ROSTER, f"roster {candidate.version}", {"roster": msgspec.to_builtins(candidate), "what": what}
+    )
+
+
+def _known(app: App, name: str) -> tuple[Roster, Member]:
+    roster = current_roster(app.ledger)
+    known = member(roster, name) if roster else None
+    if roster is None or known is None:
+        raise UnknownName(f"{name} is not on the roster.", next_step="`stillhouse identity list`")
+    return roster, known
+
+
+def _own_key(app: App, name: str) -> Signer:
+    """A person's private key, made in their own folder where there is none."""
+    if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name == HOME:
+        raise UsageError(f"{name!r} is no name for a member: use letters, digits, dot, dash and underscore.")
+    path = key_path(app.settings, name)
+    if app.settings.home in path.resolve().parents:
+        raise UsageError(
+            f"{path} lies inside the home: whoever can read the home could sign as you.",
+            next_step="Set STILLHOUSE_KEYS to a folder of your own.",
+        )
+    make_key(path, app.settings.passphrase)
+    return read_signer(path, app.settings.passphrase)
+
+
+def _requested(name: str, path: Path) -> str:
+    try:
+        data = path.read_bytes()
+        if data.lstrip().startswith(b"-----BEGIN"):
+            raise UsageError(
+                f"{path} is a key alone.", next_step="`stillhouse identity request` makes a request with proof."
+            )
+        request = msgspec.json.decode(data, type=Request)
+        key = public_key(request.key)
+    except OSError as failure:
+        raise UsageError(f"{path} cannot be read: {failure.strerror}.") from failure
+    except msgspec.MsgspecError as failure:
+        raise UsageError(f"{path} is no request to be enrolled: {failure}.") from failure
+    if request.name != name or not is_signed(key, _REQUEST, [request.name, request.key], request.signature):
+        raise SignatureRefused(f"{path} does not prove that {name} holds that key.")
+    return request.key

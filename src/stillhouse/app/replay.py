@@ -1,0 +1,162 @@
+"""Run a recipe again from the log and the vault alone, in a home of its own, and compare what comes of it.
+
+The answers are those of the log; their code is run again, the dataset is formed again, the student is trained again. Data digests
+must be equal; weights within a tolerance, since another machine adds numbers in another order. What differs is named. A model
+is trained again only where policy allows that today.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from stillhouse import facts
+from stillhouse.app.distil import distil
+from stillhouse.app.home import App, create_home, open_app
+from stillhouse.app.opening import PROMPTS, recipe_of, same_environment, stored_run
+from stillhouse.app.permission import KEYS
+from stillhouse.app.progress import Progress
+from stillhouse.errors import UnknownName
+from stillhouse.identity.keys import PUBLIC
+from stillhouse.ledger import queries
+from stillhouse.ledger.permission import StoredRun
+from stillhouse.nouns import DatasetVersion, Model, Use
+from stillhouse.settings.recipe import Recipe
+
+# Of the largest weight, and of a step's loss: bf16 keeps eight bits, and errors of one step feed the next. On one machine with
+# one set of packages both are 0.
+WEIGHT_TOLERANCE, LOSS_TOLERANCE = 1e-2, 2e-2
+_COPIED = (
+    facts.TeacherRegistered,
+    facts.StampsSeen,
+    facts.PromptSeen,
+    facts.Answered,
+    facts.RosterChanged,
+    facts.AccessChanged,
+    facts.WaiverGiven,
+    facts.ModelTrained,
+)
+
+
+def replay(app: App, name: str, progress: Progress) -> dict[str, Any]:
+    """Run it again and compare. Raises UnknownName, CorruptObject, and what running raises."""
+    stored = stored_run(app, name)
+    scratch = app.cache / "replays" / stored.run
+    shutil.rmtree(scratch, ignore_errors=True)
+    recipe = recipe_of(app, stored, scratch / "inputs")
+    dataset, model = _came_of_it(app, stored, recipe)
+    until = model.made if model is not None else dataset.made
+    differences = same_environment(app, stored)
+    denied = _denied_today(app, dataset)
+    train = model is not None and not denied
+    if denied:
+        differences.append(f"training was not repeated: {denied} of {dataset.rows} rows may not be used to train today")
+    shown = recipe if train else msgspec.structs.replace(recipe, train=None, eval=None)
+    again = _scratch_home(app, stored, scratch, recipe, until)
+    with again:
+        done = distil(again, shown, progress, evaluated=False)
+        made, trained = done.outcome.dataset, done.trained
+        losses = (
+            {step.step: step.loss for step in queries.steps(again.ledger, trained.model.training)} if trained else {}
+        )
+        files = (
+            {name: again.settings.home / trained.model.folder / name for name in trained.model.files} if trained else {}
+        )
+        weights = _compare_weights(app, model, files) if model is not None and trained is not None else None
+    value: dict[str, Any] = {
+        "run": stored.run,
+        "dataset": {"was": dataset.label, "rows": dataset.rows, "content_digest": dataset.content_digest},
+        "again": {"rows": made.rows, "content_digest": made.content_digest},
+        "data_equal": made.content_digest == dataset.content_digest,
+        "model": model.label if model else None,
+        "weights": weights,
+        "differences": differences,
+    }
+    if weights is not None and model is not None:
+        then = {step.step: step.loss for step in queries.steps(app.ledger, model.training)}
+        apart = max((abs(then[step] - losses[step]) for step in then.keys() & losses.keys()), default=0.0)
+        value["losses"] = {"steps": len(then), "furthest_apart": apart, "tolerance": LOSS_TOLERANCE}
+        value["weights_within_tolerance"] = weights["furthest_apart"] <= WEIGHT_TOLERANCE and apart <= LOSS_TOLERANCE
+    shutil.rmtree(scratch, ignore_errors=True)
+    return value
+
+
+def _came_of_it(app: App, stored: StoredRun, recipe: Recipe) -> tuple[DatasetVersion, Model | None]:
+    datasets = queries.datasets_of_run(app.ledger, stored.run, recipe.dataset.name)
+    if not datasets:
+        raise UnknownName(
+            f"The run {stored.run} never came to a dataset.", next_step="Run its recipe to the end first."
+        )
+    dataset = datasets[-1]
+    models = [
+        model for model in queries.models(app.ledger) if model.dataset == dataset.label and model.name == recipe.model
+    ]
+    return dataset, models[-1] if models and recipe.train is not None else None
+
+
+def _denied_today(app: App, dataset: DatasetVersion) -> int:
+    sets = queries.stamp_sets(app.ledger)
+    return sum(
+        rows
+        for id, rows in dataset.stamp_sets.items()
+        if not app.policy.decide_set(sets[int(id)].stamps, Use.TRAIN).allowed
+    )
+
+
+def _scratch_home(app: App, stored: StoredRun, scratch: Path, recipe: Recipe, until: str) -> App:
+    """A home that knows what was known when the run came to its end, and nothing that came of it."""
+    home = scratch / "home"
+    settings = msgspec.structs.replace(
+        app.settings, home=home, ledger_url=f"sqlite:///{home / 'ledger.db'}", checkpoints=None, identity=""
+    )
+    create_home(settings)
+    for name, digest in stored.inputs.items():
+        if name != PROMPTS:
+            place = home / name
+            place.parent.mkdir(exist_ok=True)
+            place.write_bytes(app.objects.get(digest))
+    if (app.settings.home / KEYS / PUBLIC).is_file():
+        (home / KEYS).mkdir(exist_ok=True)
+        shutil.copyfile(app.settings.home / KEYS / PUBLIC, home / KEYS / PUBLIC)
+    again = open_app(settings)
+    mixed = {queries.dataset(app.ledger, label).label for label in recipe.dataset.mix}
+    for label in mixed:
+        for digest in queries.dataset(app.ledger, label).files.values():
+            again.objects.put(app.objects.get(digest))
+    for writer in app.log.writers():
+        for entry in app.log.read(writer):
+            fact = facts.decode(entry.payload)
+            if fact.at <= until and _wanted(fact, stored.run, mixed, until):
+                again.recorder.record(fact)
+    again.recorder.refresh()
+    again.recorder.reload_policy()
+    return again
+
+
+def _wanted(fact: facts.AnyFact, run: str, mixed: set[str], until: str) -> bool:
+    if isinstance(fact, facts.DatasetFormed):
+        return fact.dataset.label in mixed
+    if isinstance(fact, facts.Answered):
+        return fact.run == run
+    if isinstance(fact, facts.ModelTrained):  # not what came of this very run
+        return not fact.model.dataset or fact.model.dataset in mixed or fact.model.made < until
+    return isinstance(fact, _COPIED)
+
+
+def _compare_weights(app: App, model: Model, files: dict[str, Path]) -> dict[str, Any]:
+    """How far the weights are apart, as a part of the largest one."""
+    from safetensors.torch import load_file
+
+    furthest, same = 0.0, True
+    for name, path in files.items():
+        if not name.endswith(".safetensors"):
+            continue
+        then, now = load_file(app.settings.home / model.folder / name), load_file(path)
+        if then.keys() != now.keys():
+            return {"equal": False, "furthest_apart": 1.0, "tolerance": WEIGHT_TOLERANCE}
+        for key, tensor in then.items():
+            apart = float((tensor.float() - now[key].float()).abs().max())
+            largest = float(tensor.float().abs().max()) or 1.0
+            furthest, same = max(furthest, apart / largest), same and apart == 0.0
+    return {"equal": same, "furthest_apart": furthest, "tolerance": WEIGHT_TOLERANCE}

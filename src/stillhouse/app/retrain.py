@@ -1,0 +1,77 @@
+"""Train a model again from the recipe that made it, without what policy denies now. Nobody is asked for anything."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from stillhouse import facts
+from stillhouse.access.impact import denied_by_revocation
+from stillhouse.app.distil import distil
+from stillhouse.app.home import App
+from stillhouse.app.opening import recipe_of, stored_run
+from stillhouse.app.progress import Progress
+from stillhouse.errors import NothingToLearn, PlanRefused, UnknownName
+from stillhouse.ledger import queries
+from stillhouse.nouns import Model, Use
+from stillhouse.recorder import now
+
+
+def plan_retrain(app: App, name: str) -> dict[str, Any]:
+    """What a clean retrain would learn from, and what it leaves out. Raises UnknownName, PlanRefused, NothingToLearn."""
+    model = queries.model(app.ledger, name)
+    stored = stored_run(app, model.label)
+    dataset = queries.dataset(app.ledger, model.dataset)
+    sets = queries.stamp_sets(app.ledger)
+    denied = {
+        id: rows
+        for id, rows in dataset.stamp_sets.items()
+        if not app.policy.decide_set(sets[int(id)].stamps, Use.TRAIN).allowed
+    }
+    left = dataset.rows - sum(denied.values())
+    if not left:
+        raise NothingToLearn(f"No row of {dataset.label} may still be used to train.")
+    base = queries.teacher(app.ledger, model.base)
+    app.recorder.decide(f"model {base.name}", app.recorder.stamps_of(base, purpose=Use.TRAIN), (Use.TRAIN,))
+    held = denied_by_revocation(app.policy, sets, Use.TRAIN)
+    return {
+        "model": model.label,
+        "recipe": stored.recipe,
+        "dataset": dataset.label,
+        "rows": left,
+        "left_out": sum(denied.values()),
+        "left_out_by_revocation": sum(rows for id, rows in denied.items() if int(id) in held),
+        "tokens": model.tokens,
+        "from": model.base,
+    }
+
+
+def retrain(app: App, name: str, progress: Progress) -> dict[str, Any]:
+    """Do it: a new version of the dataset, and of the model. The old ones stay, and are what they were.
+
+    Raises what ``plan_retrain`` and a training raise.
+    """
+    plan = plan_retrain(app, name)
+    old = queries.model(app.ledger, name)
+    with tempfile.TemporaryDirectory(prefix="stillhouse-retrain-") as folder:
+        recipe = recipe_of(app, stored_run(app, old.label), Path(folder))
+        if recipe.train is None:
+            raise UnknownName(f"The recipe of {old.label} trains nothing.")
+        done = distil(app, recipe, progress, evaluated=False)
+    new = done.trained.model if done.trained else None
+    if new is None or new.label == old.label:
+        raise PlanRefused(f"Nothing was left out, so this would be {old.label} again.")
+    _link(app, old, new)
+    return {
+        **plan,
+        "dataset": new.dataset,
+        "model": new.label,
+        "weights_digest": new.weights_digest,
+        "instead_of": old.label,
+    }
+
+
+def _link(app: App, old: Model, new: Model) -> None:
+    """Lineage: which model stands in for which. It is no child: nothing of the old one is in it."""
+    edge = {"parent": f"run:{stored_run(app, old.label).run}", "child": f"model:{new.label}", "kind": "retrained"}
+    app.recorder.record(facts.Derived(at=now(), by=app.recorder.by, **edge))
+    app.recorder.refresh()

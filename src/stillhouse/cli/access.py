@@ -1,0 +1,221 @@
+"""access grant, revoke, list, gate, retrain, egress."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stillhouse.cli.identity import show_outcome
+from stillhouse.cli.options import Home, Json, PlanOnly, opened
+from stillhouse.cli.output import emit, note, progress, table
+from stillhouse.nouns import AccessChange, Channel, Use
+
+if TYPE_CHECKING:
+    from stillhouse.access.impact import Impact
+
+commands = typer.Typer(
+    help="Access: grants, revocations, what they reach, the training-launch gate.", no_args_is_help=True
+)
+Lab = Annotated[str, typer.Argument(help="The lab, as teachers are registered with it.")]
+Models = Annotated[list[str] | None, typer.Option("--model", help="Only these models; repeat for several.")]
+Channels = Annotated[
+    list[Channel] | None, typer.Option("--channel", help="Only through these channels; all otherwise.")
+]
+Accounts = Annotated[list[str] | None, typer.Option("--account", help="Only these accounts, by fingerprint.")]
+Uses = Annotated[list[Use] | None, typer.Option("--use", help="Only for these uses; all but storing otherwise.")]
+Since = Annotated[
+    str, typer.Option(help="Answers of this UTC day and later (a day, or a time with its zone); else all.")
+]
+Notice = Annotated[str, typer.Option(help="The day on which it was said.")]
+Authority = Annotated[str, typer.Option(help="Who said so, or by which contract.")]
+Document = Annotated[Path | None, typer.Option(help="What it stands in: its digest is kept, not its text.")]
+Reverses = Annotated[str, typer.Option(help="The grant or revocation that is void from now on.")]
+Reason = Annotated[str, typer.Option(help="Why, in a few words.")]
+
+
+@commands.command()
+def grant(
+    lab: Lab,
+    models: Models = None,
+    channels: Channels = None,
+    accounts: Accounts = None,
+    uses: Uses = None,
+    since: Since = "",
+    until: Annotated[str, typer.Option(help="The last day.")] = "",
+    notice: Notice = "",
+    authority: Authority = "",
+    document: Document = None,
+    verdict: Annotated[
+        str, typer.Option(help="What a negotiated agreement says in place of public terms: allow, conditions ...")
+    ] = "",
+    duty: Annotated[list[str] | None, typer.Option(help="A duty of the agreement; repeat for several.")] = None,
+    reverses: Reverses = "",
+    reason: Reason = "",
+    home: Home = None,
+    plan: PlanOnly = False,
+    as_json: Json = False,
+) -> None:
+    """Grant access, again or under an agreement that was negotiated. Needs a second person's approval where there is one."""
+    draft = AccessChange(
+        id="", kind="grant", lab=lab, models=tuple(models or ()), channels=tuple(channels or ()),
+        accounts=tuple(accounts or ()), uses=tuple(uses or ()), since=since, until=until, notice=notice,
+        authority=authority, verdict=verdict, duties=tuple(duty or ()), reverses=reverses, reason=reason,
+    )  # fmt: skip
+    _change(draft, document, home, plan, as_json)
+
+
+@commands.command()
+def revoke(
+    lab: Lab,
+    models: Models = None,
+    channels: Channels = None,
+    accounts: Accounts = None,
+    uses: Uses = None,
+    exempt: Annotated[list[Use] | None, typer.Option(help="Uses that stay as they were; repeat for several.")] = None,
+    since: Since = "",
+    notice: Notice = "",
+    authority: Authority = "",
+    document: Document = None,
+    reverses: Reverses = "",
+    reason: Reason = "",
+    home: Home = None,
+    plan: PlanOnly = False,
+    as_json: Json = False,
+) -> None:
+    """Write down that access was revoked. Every door refuses at once; nothing is deleted. --plan shows what it reaches."""
+    draft = AccessChange(
+        id="", kind="revoke", lab=lab, models=tuple(models or ()), channels=tuple(channels or ()),
+        accounts=tuple(accounts or ()), uses=tuple(uses or ()), exempt=tuple(exempt or ()), since=since, notice=notice,
+        authority=authority, reverses=reverses, reason=reason,
+    )  # fmt: skip
+    _change(draft, document, home, plan, as_json)
+
+
+def _change(draft: AccessChange, document: Path | None, home: Path | None, plan: bool, as_json: bool) -> None:
+    from stillhouse.app.access import plan_change
+    from stillhouse.app.acts import propose
+    from stillhouse.app.people import standing
+
+    with opened(home) as app:
+        made = plan_change(app, draft, document)
+        if plan:
+            value: dict[str, Any] = {**made.plan.impact, "plan": made.plan, "change": made.plan.does["change"]}
+            emit(value, as_json, describe_impact(made.impact))
+            return
+        done = propose(app, made.plan)
+        advisory = standing(app).advisory
+    if as_json:
+        value = {"done": done.done, "waits_for": list(done.waits_for), "plan": done.digest}
+        emit({**value, "change": made.plan.does["change"], "impact": made.plan.impact}, as_json)
+    else:
+        emit(None, as_json, describe_impact(made.impact))
+        show_outcome(done, as_json)
+    for line in advisory:
+        note(f"ADVISORY: {line}")
+
+
+@commands.command("list")
+def list_access(home: Home = None, as_json: Json = False) -> None:
+    """All grants and revocations, and how much is in quarantine."""
+    from stillhouse.app.access import list_changes, quarantine
+
+    with opened(home) as app:
+        found, held = list_changes(app), quarantine(app, Use.TRAIN)
+    rows = [
+        [one["id"], one["kind"], one["lab"], one["since"] or "-", ", ".join(one["channels"]) or "all", one["signed_by"],
+         "in force" if one["in_force"] else "over", one["reason"]]
+        for one in found
+    ]  # fmt: skip
+    text = table(["id", "what", "lab", "since", "channels", "signed by", "state", "why"], rows)
+    text += f"\n{held['records']} records in quarantine" + "".join(
+        f"\n  {n}: {why}" for why, n in held["reasons"].items()
+    )
+    emit({"changes": found, "quarantine": held}, as_json, text)
+
+
+@commands.command()
+def gate(
+    datasets: Annotated[
+        list[str], typer.Argument(help="Labels, or files and folders that were exported.", metavar="DATASET...")
+    ],
+    use: Annotated[Use, typer.Option(help="What for.")] = Use.TRAIN,
+    job: Annotated[str, typer.Option(help="The job that wants to start, for the receipt.")] = "",
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """May a job start on these? Leaves a signed receipt. Exit code 3 where not; any failure keeps the gate closed."""
+    from stillhouse.app.access import gate as decide_gate
+    from stillhouse.errors import RefusedError
+
+    with opened(home) as app:
+        value = decide_gate(app, datasets, use, job)
+    lines = [f"{'open' if value['allowed'] else 'CLOSED'}: {', '.join(datasets)} for {use}"]
+    lines += [f"  {reason}" for reason in value["reasons"]]
+    lines += [f"  duty: {duty}" for duty in value["duties"]]
+    lines += [f"  WAIVED by {waiver}" for waiver in value["waivers"]]
+    emit(value, as_json, "\n".join(lines))
+    if not value["allowed"]:
+        raise typer.Exit(RefusedError.exit_code)
+
+
+@commands.command()
+def retrain(
+    model: Annotated[str, typer.Argument(help="NAME@VERSION, or NAME for the newest.")],
+    home: Home = None,
+    plan: PlanOnly = False,
+    as_json: Json = False,
+) -> None:
+    """Train a model again from its recipe without what policy denies now. Nothing is asked for; the old model stays."""
+    from stillhouse.app.retrain import plan_retrain
+    from stillhouse.app.retrain import retrain as train_again
+
+    with opened(home) as app:
+        if plan:
+            made = plan_retrain(app, model)
+            emit(made, as_json, "\n".join(f"{name:12} {content}" for name, content in made.items()))
+            return
+        value = train_again(app, model, progress())
+    emit(value, as_json, "\n".join(f"{name:12} {content}" for name, content in value.items()))
+
+
+@commands.command()
+def egress(
+    log: Annotated[Path, typer.Argument(help="A log of an egress proxy: Squid's format, or JSON lines; .gz too.")],
+    own: Annotated[
+        list[str] | None, typer.Option(help="An address that this home calls from; repeat for several.")
+    ] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Calls to teachers' hosts that are in no record. Exit code 3 where there are any."""
+    from stillhouse.app.access import compare_egress
+    from stillhouse.errors import RefusedError
+
+    with opened(home) as app:
+        found = compare_egress(app, log, tuple(own or ()))
+    rows = [[one.day, one.client, one.host, one.lab or "?", one.connections] for one in found.unrecorded]
+    text = f"{found.lines} lines, {found.unreadable} unreadable; {found.to_teachers} to teachers, {found.recorded} recorded\n"
+    emit(found, as_json, text + table(["day", "client", "host", "lab", "in no record"], rows))
+    if found.unrecorded:
+        raise typer.Exit(RefusedError.exit_code)
+
+
+def describe_impact(found: "Impact") -> str:
+    """An impact as text."""
+    lines = [f"{found.records} records ({found.tokens} tokens) are touched, for: {', '.join(found.uses) or 'no use'}"]
+    lines += [f"  {rows} may still be used to {use}" for use, rows in found.usable.items()]
+    lines += [f"  {found.irreplaceable} cannot be collected again from their source"] if found.irreplaceable else []
+    lines += [f"{share.dataset}: {share.rows} of {share.of} rows ({share.share:.1%})" for share in found.datasets]
+    for model in found.models:
+        step = f"from step {model.first_step} of {model.steps}" if model.first_step else "through what it was made from"
+        lines.append(f"{model.model}: {step}; by {model.because}")
+        lines += [f"  child: {child}" for child in model.children]
+    lines += [f"exported: {export}" for export in found.exports]
+    lines += [f"passport: {passport}" for passport in found.passports]
+    for plan in found.retrain:
+        kept = f"from {plan.checkpoint}" if plan.checkpoint else "from its base: no checkpoint before that step is kept"
+        lines.append(
+            f"clean retrain of {plan.model}: {plan.rows_left} rows of {plan.dataset}, {kept}; {plan.tokens} tokens, "
+            f"{plan.hours} h, ${plan.usd}: {plan.command}"
+        )
+    return "\n".join(lines)

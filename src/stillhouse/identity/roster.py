@@ -1,0 +1,163 @@
+"""Whose signature means something. Pure.
+
+A roster is accepted where, as in TUF (theupdateframework.io, section 5.3):
+
+- it is the first, and a threshold of its own members who answer for permission signed it; or
+- its version is that of its predecessor plus one, and a threshold of the predecessor's members and a threshold of its own
+  members signed it; or the predecessor's recovery key and a threshold of its own did.
+
+Covers: nobody below the threshold can enrol, drop or replace anybody; a roster cannot be replayed or skipped. Does not cover: the
+first roster is trusted on first use, so its digest should be kept elsewhere; a threshold of members who act together can do
+everything, and of one person that is one.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from stillhouse.errors import ForgedEntry, SignatureRefused, UsageError
+from stillhouse.identity.keys import public_key
+from stillhouse.identity.signatures import HOME, is_signed
+from stillhouse.nouns import Member, Role, Roster, Signature
+
+KIND = "roster"
+_PERSONS_ONLY = {Role.GOVERNANCE, Role.CUSTODIAN, Role.APPROVER}
+
+
+class Held(NamedTuple):
+    """A roster, and since when it is in force (RFC 3339, UTC)."""
+
+    roster: Roster
+    at: str
+
+
+def check(roster: Roster) -> None:
+    """Raises UsageError where a roster makes no sense."""
+    names = [member.name for member in roster.members]
+    keys = [public_key(member.key).id for member in roster.members]
+    if len(set(names)) != len(names) or HOME in names:
+        raise UsageError(f"Names of a roster are different from each other, and none is {HOME!r}.")
+    if len(set(keys)) != len(keys):
+        raise UsageError("Two members of the roster have the same key.")
+    for member in roster.members:
+        if not member.roles:
+            raise UsageError(f"{member.name} has no role.", next_step="Give one or more --role.")
+        if Role.PROGRAM in member.roles and _PERSONS_ONLY & set(member.roles):
+            raise UsageError(
+                f"{member.name} is a program: programs request, they never approve or answer for anything."
+            )
+    governors = holders(roster, Role.GOVERNANCE)
+    if not 1 <= roster.threshold <= len(governors):
+        raise UsageError(
+            f"A threshold of {roster.threshold} needs as many members with the role {Role.GOVERNANCE}; there are "
+            f"{len(governors)}.",
+            next_step=f"Enrol with --role {Role.GOVERNANCE}, or choose another --threshold.",
+        )
+    if roster.recovery:
+        public_key(roster.recovery)
+
+
+def holders(roster: Roster, role: Role) -> tuple[Member, ...]:
+    """The members with a role."""
+    return tuple(member for member in roster.members if role in member.roles)
+
+
+def member(roster: Roster, name: str) -> Member | None:
+    """A member by name."""
+    return next((known for known in roster.members if known.name == name), None)
+
+
+def lacking(previous: Roster | None, candidate: Roster, signatures: Sequence[Signature]) -> tuple[str, ...]:
+    """Who could still sign where signatures are missing; empty where the candidate may be accepted."""
+    missing: list[str] = []
+    for roster in (previous, candidate):
+        if roster is None or (roster is previous and _recovered(previous, candidate, signatures)):
+            continue
+        governors = holders(roster, Role.GOVERNANCE)
+        signed = {known.name for known in governors if _signed(known.key, candidate, signatures)}
+        if len(signed) < roster.threshold:
+            missing += [known.name for known in governors if known.name not in signed]
+    return tuple(dict.fromkeys(missing))
+
+
+def accept(previous: Roster | None, candidate: Roster, signatures: Sequence[Signature]) -> None:
+    """Raises UsageError, SignatureRefused where this roster may not follow that one."""
+    check(candidate)
+    expected = previous.version + 1 if previous else 1
+    if candidate.version != expected:
+        raise SignatureRefused(f"Version {candidate.version} of the roster does not follow version {expected - 1}.")
+    missing = lacking(previous, candidate, signatures)
+    if missing:
+        needed = previous.threshold if previous else candidate.threshold
+        raise SignatureRefused(
+            f"The roster changes by {needed} signatures; those of {', '.join(missing)} could be added."
+        )
+
+
+def replay(changes: Sequence[tuple[str, Roster, Sequence[Signature]]]) -> list[Held]:
+    """Every roster that was in force, each checked against the one before. ``changes`` are (at, roster, signatures).
+
+    Raises ForgedEntry.
+    """
+    held: list[Held] = []
+    for at, roster, signatures in changes:
+        try:
+            accept(held[-1].roster if held else None, roster, signatures)
+        except (UsageError, SignatureRefused) as failure:
+            raise ForgedEntry(f"(roster version {roster.version} of {at}: {failure})") from failure
+        held.append(Held(roster, at))
+    return held
+
+
+def in_force(held: Sequence[Held], at: str) -> Roster | None:
+    """The roster at a time."""
+    found = None
+    for one in held:
+        if one.at <= at:
+            found = one.roster
+    return found
+
+
+def advisory(roster: Roster | None) -> tuple[str, ...]:
+    """The controls that are not enforced with so few people, in words."""
+    if roster is None:
+        return ("there is no roster: whoever can use this home can grant, waive and revoke, in the home's name",)
+    found = []
+    governors, approvers = holders(roster, Role.GOVERNANCE), holders(roster, Role.APPROVER)
+    if len({known.name for known in (*governors, *approvers)}) < 2:
+        found.append("grants and waivers need a second person's approval: there is one person, so they do not")
+    if roster.threshold < 2:
+        found.append("the roster is changed by a threshold: it is one, so one person can change it")
+    if not roster.recovery and len(governors) == roster.threshold:
+        found.append("lost keys can be replaced: with as many keys as the threshold and no recovery key, they cannot")
+    return tuple(found)
+
+
+def with_member(roster: Roster | None, new: Member, threshold: int = 0, recovery: str = "") -> Roster:
+    """The next roster, with a member added or replaced."""
+    members = tuple(known for known in (roster.members if roster else ()) if known.name != new.name)
+    return Roster(
+        version=roster.version + 1 if roster else 1,
+        members=tuple(sorted((*members, new), key=lambda known: known.name)),
+        threshold=threshold or (roster.threshold if roster else 1),
+        recovery=recovery or (roster.recovery if roster else ""),
+    )
+
+
+def without(roster: Roster, name: str) -> Roster:
+    """The next roster, without a member."""
+    members = tuple(known for known in roster.members if known.name != name)
+    governors = sum(Role.GOVERNANCE in known.roles for known in members)
+    return msgspec.structs.replace(
+        roster, version=roster.version + 1, members=members, threshold=max(1, min(roster.threshold, governors))
+    )
+
+
+def _signed(pem: str, candidate: Roster, signatures: Sequence[Signature]) -> bool:
+    key = public_key(pem)
+    return any(is_signed(key, KIND, candidate, signature) for signature in signatures)
+
+
+def _recovered(previous: Roster | None, candidate: Roster, signatures: Sequence[Signature]) -> bool:
+    return previous is not None and bool(previous.recovery) and _signed(previous.recovery, candidate, signatures)
