@@ -476,6 +476,15 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.name}@{self.version}"
 
 
+class How(StrEnum):
+    """How a child came of its parents."""
+
+    MERGED = "merged"
+    QUANTISED = "quantised"
+    DISTILLED = "distilled"
+    FINE_TUNED = "fine-tuned"
+
+
 class Estimate(msgspec.Struct, frozen=True):
     """A mean and its 95 % interval."""
 

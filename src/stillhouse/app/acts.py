@@ -13,7 +13,7 @@ import msgspec
 
 from stillhouse import facts
 from stillhouse.app.home import App
-from stillhouse.app.permission import CHANGE, WAIVER, current_roster, governor, own_signatory
+from stillhouse.app.permission import CHANGE, PLAN, WAIVER, approved, current_roster, governor, own_signatory
 from stillhouse.canon import digest_value
 from stillhouse.errors import ApprovalMissing, PlanRefused, SignatureRefused, UnknownName
 from stillhouse.identity.keys import public_key
@@ -126,7 +126,7 @@ def _check_open(stored: StoredPlan) -> None:
 def _sign(signatory: Signatory, plan: Plan, digest: str) -> Signature:
     if plan.kind == ROSTER:
         return signatory.sign(KIND, msgspec.convert(plan.does["roster"], Roster))
-    return signatory.sign("plan", [digest, _content(plan)])
+    return signatory.sign(PLAN, approved(digest, _content(plan)))
 
 
 def _content(plan: Plan) -> Any:
@@ -143,7 +143,7 @@ def _approvals(app: App, plan: Plan, digest: str) -> tuple[Signature, ...]:
     return tuple(
         signature
         for signature in signatures
-        if signature.by in keys and is_signed(keys[signature.by], "plan", [digest, _content(plan)], signature)
+        if signature.by in keys and is_signed(keys[signature.by], PLAN, approved(digest, _content(plan)), signature)
     )
 
 

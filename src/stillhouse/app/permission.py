@@ -4,21 +4,23 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
 from stillhouse.errors import ForgedEntry, KeyUnusable, SignatureRefused
 from stillhouse.identity.keys import PUBLIC, Signer, home_signer, public_key, read_public_keys, read_signer
 from stillhouse.identity.roster import Held, holders, in_force, member, replay
-from stillhouse.identity.signatures import HOME, Signatory, require_signed
+from stillhouse.identity.signatures import HOME, Signatory, is_signed, require_signed
 from stillhouse.ledger import permission
 from stillhouse.ledger.store import Ledger
 from stillhouse.nouns import AccessChange, Role, Roster, Signature, Waiver
-from stillhouse.policy.decide import Policy, facts_of
+from stillhouse.policy.decide import GRANT, Policy, facts_of
 from stillhouse.policy.registry import read_versions, shipped
 from stillhouse.policy.rules import read_rules
 from stillhouse.settings.home import Settings
 
 KEYS = "keys"
 # What the statements of grants, revocations and waivers are signed as.
-CHANGE, WAIVER = "access-change", "waiver"
+CHANGE, WAIVER, PLAN = "access-change", "waiver", "plan"
 
 
 def load_policy(ledger: Ledger, settings: Settings, today: str) -> Policy:
@@ -56,6 +58,8 @@ def checked_changes(ledger: Ledger, held: Sequence[Held], settings: Settings) ->
             raise ForgedEntry(f"(access change {stored.change.id} does not follow the one before it)")
         previous = permission.chain_digest(stored)
         check_signed(CHANGE, [stored.change, stored.plan], stored.signature, stored.at, held, settings)
+        if stored.change.kind == GRANT:
+            check_approved(ledger, stored.plan, stored.change, stored.signature.by, in_force(held, stored.at))
         found.append(stored.change)
     return found
 
@@ -65,6 +69,7 @@ def checked_waivers(ledger: Ledger, held: Sequence[Held], settings: Settings) ->
     found = []
     for stored in permission.waivers(ledger):
         check_signed(WAIVER, [stored.waiver, stored.plan], stored.signature, stored.at, held, settings)
+        check_approved(ledger, stored.plan, stored.waiver, stored.signature.by, in_force(held, stored.at))
         found.append(stored.waiver)
     return found
 
@@ -88,6 +93,23 @@ def check_signed(
         require_signed(who.key, kind, value, signature)
     except SignatureRefused as failure:
         raise ForgedEntry(f"({kind} of {at}: {failure})") from failure
+
+
+def check_approved(ledger: Ledger, plan: str, content: object, author: str, roster: Roster | None) -> None:
+    """Did a second person of the roster of then say yes, where there was one? Raises ForgedEntry."""
+    others = [known for known in holders(roster, Role.APPROVER) if known.name != author] if roster else []
+    if not others:
+        return
+    keys = {known.name: public_key(known.key) for known in others}
+    for _, signature in permission.approvals(ledger, plan):
+        if signature.by in keys and is_signed(keys[signature.by], PLAN, approved(plan, content), signature):
+            return
+    raise ForgedEntry(f"(the plan {plan} needed the approval of one of {', '.join(keys)}, and has none that holds)")
+
+
+def approved(digest: str, content: object) -> list[object]:
+    """What an approval of a plan is over: its digest, and the content that it brings about."""
+    return [digest, msgspec.to_builtins(content)]
 
 
 def home_key(settings: Settings) -> str:
@@ -150,5 +172,8 @@ def governor(ledger: Ledger, settings: Settings) -> Signatory:
         who = member(roster, found.name)
         if who is None or Role.GOVERNANCE not in who.roles:
             names = ", ".join(known.name for known in holders(roster, Role.GOVERNANCE))
-            raise SignatureRefused(f"Only who answers for permission may do this: {names}; this would be {found.name}.")
+            raise SignatureRefused(
+                f"Only who answers for permission may do this: {names}; this would be {found.name}.",
+                next_step="Set STILLHOUSE_IDENTITY to your name, and STILLHOUSE_KEYS to the folder of your key.",
+            )
     return found

@@ -1,5 +1,6 @@
-"""model list, show, eval."""
+"""model list, show, derive, eval."""
 
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -7,6 +8,7 @@ import typer
 
 from stillhouse.cli.options import Home, Json, opened
 from stillhouse.cli.output import emit, progress, table
+from stillhouse.nouns import How
 
 commands = typer.Typer(
     help="Models: what they learned from, how good they are, and how sure that is.", no_args_is_help=True
@@ -60,6 +62,23 @@ def show(
         "fed": {str(step): list(keys) for step, keys in fed.items()},
     }
     emit(value, as_json, text)
+
+
+@commands.command()
+def derive(
+    name: Annotated[str, typer.Argument(help="What to call it: one word.")],
+    parents: Annotated[list[str], typer.Option("--from", help="A model or local teacher that it was made of; repeat.")],
+    how: Annotated[How, typer.Option(help="How it was made.")],
+    weights: Annotated[Path, typer.Option(help="Its folder, or its .gguf file.")],
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Write down a model that was made of others elsewhere: it inherits what they learned from."""
+    from stillhouse.app.children import derive_model
+
+    with opened(home) as app:
+        child = derive_model(app, name, parents, how, weights)
+    emit(child, as_json, f"{child.label}: {how} from {', '.join(parents)}")
 
 
 @commands.command("eval")

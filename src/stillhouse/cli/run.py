@@ -246,13 +246,22 @@ def describe_plan(made: "Plan") -> str:
     """A plan as text."""
     lines = [
         f"{made.kind} {made.subject}",
-        *(f"  {name.replace('_', ' ')}: {value}" for name, value in made.does.items()),
+        *(f"  {name.replace('_', ' ')}: {_shown(value)}" for name, value in made.does.items()),
     ]
     lines += [f"  at worst: ${made.worst_case_usd}", f"  expires: {made.expires}"]
     lines += [
         f"  {decision.use}: {'yes' if decision.allowed else 'NO'} ({decision.reason})" for decision in made.decisions
     ]
     return "\n".join(lines)
+
+
+def _shown(value: Any) -> Any:
+    """A part of a plan without what it leaves open."""
+    return (
+        {name: given for name, given in value.items() if given not in ("", [], None)}
+        if isinstance(value, dict)
+        else value
+    )
 
 
 def _stop_at_budget(outcome: "RunOutcome") -> None:
