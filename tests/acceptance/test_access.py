@@ -237,7 +237,7 @@ def test_a_revocation_stops_a_collection_that_is_under_way(home, serve):
     while slow.answered.total() < 5:
         time.sleep(0.02)
     home("access", "revoke", "testlab")
-    out, err = running.communicate(timeout=120)
+    _, err = running.communicate(timeout=120)
     assert running.returncode == 3, err
     assert b"revoked access" in err
     assert slow.answered.total() < 400

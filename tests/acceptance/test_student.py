@@ -210,15 +210,16 @@ def test_passports(ready, cli):
     weights.chmod(0o644)
     good = weights.read_bytes()
     weights.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
-    assert verify(code=4)["broken"] == ["model.safetensors: has other bytes"]
+    unsigned = "model.sig: it was made over other files than these"
+    assert verify(code=4)["broken"] == ["model.safetensors: has other bytes", unsigned]
     assert "has other bytes" in ready("passport", "write", "example", code=4).err
     assert "has other bytes" in ready("run", recipe(ready, TRAIN), code=4).err
     weights.write_bytes(good)
     (path.parent / "extra.safetensors").write_bytes(good)
-    assert verify(code=4)["broken"] == ["extra.safetensors: is no part of the model"]
+    assert verify(code=4)["broken"] == ["extra.safetensors: is no part of the model", unsigned]
     (path.parent / "extra.safetensors").unlink()
     (path.parent / "config.json").unlink()
-    assert verify(code=4)["broken"] == ["config.json: is missing"]
+    assert verify(code=4)["broken"] == ["config.json: is missing", unsigned]
     assert "move the model's folder away" in ready("run", recipe(ready, TRAIN), code=4).err
     path.parent.rename(ready.folder / "away")
     ready("train", recipe(ready, TRAIN))

@@ -13,7 +13,16 @@ import msgspec
 
 from stillhouse import facts
 from stillhouse.app.home import App
-from stillhouse.app.permission import CHANGE, PLAN, WAIVER, approved, current_roster, governor, own_signatory
+from stillhouse.app.permission import (
+    CHANGE,
+    PLAN,
+    WAIVER,
+    approved,
+    current_roster,
+    governor,
+    own_signatory,
+    publish_keys,
+)
 from stillhouse.canon import digest_value
 from stillhouse.errors import ApprovalMissing, PlanRefused, SignatureRefused, UnknownName
 from stillhouse.identity.keys import public_key
@@ -176,6 +185,7 @@ def _carry_roster(app: App, plan: Plan, digest: str) -> dict[str, Any]:
     app.recorder.record(
         facts.RosterChanged(at=now(), by=app.recorder.by, roster=candidate, change=change, signatures=signatures)
     )
+    publish_keys(app.settings, candidate)
     return {"version": candidate.version, "change": change}
 
 

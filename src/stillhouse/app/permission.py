@@ -17,8 +17,9 @@ from stillhouse.policy.decide import GRANT, Policy, facts_of
 from stillhouse.policy.registry import read_versions, shipped
 from stillhouse.policy.rules import read_rules
 from stillhouse.settings.home import Settings
+from stillhouse.vault.files import storage_errors, write_whole
 
-KEYS = "keys"
+KEYS, ROSTER_KEYS = "keys", "roster"
 # What the statements of grants, revocations and waivers are signed as.
 CHANGE, WAIVER, PLAN = "access-change", "waiver", "plan"
 
@@ -120,6 +121,18 @@ def home_key(settings: Settings) -> str:
             f"({path} is not there to check what the home signed)", next_step=f"Restore {path} from a copy."
         )
     return read_public_keys(path)[0].pem
+
+
+def publish_keys(settings: Settings, roster: Roster) -> None:
+    """Lay the members' public keys out in the home, for whoever verifies what they signed without the ledger."""
+    folder = settings.home / KEYS / ROSTER_KEYS
+    with storage_errors(f"{folder} could not be written"):
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in folder.glob("*.pub"):
+            if member(roster, file.stem) is None:
+                file.unlink()
+    for known in roster.members:
+        write_whole(folder / f"{known.name}.pub", known.key.encode())
 
 
 def own_signatory(ledger: Ledger, settings: Settings) -> Signatory:

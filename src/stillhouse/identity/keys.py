@@ -14,12 +14,13 @@ from typing import NamedTuple
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from stillhouse.errors import KeyUnusable, UsageError
 from stillhouse.vault.files import storage_errors, sync_folder, write_whole
 
-PRIVATE, PUBLIC = "home.key", "home.pub"
+PRIVATE, PUBLIC, WEIGHTS = "home.key", "home.pub", "weights.key"
 _BEGIN, _END = "-----BEGIN PUBLIC KEY-----", "-----END PUBLIC KEY-----"
 
 
@@ -123,6 +124,23 @@ def make_key(path: Path, passphrase: str = "") -> None:
         protection = serialization.BestAvailableEncryption(passphrase.encode())
     encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
     write_private(path, Ed25519PrivateKey.generate().private_bytes(encoding, form, protection))
+
+
+def weights_key(folder: Path) -> tuple[Path, str]:
+    """The file of a home's P-256 key for signing weights (OpenSSF model signing takes no Ed25519), and its public part (PEM).
+
+    Made where there is none. Raises KeyUnusable, StorageError.
+    """
+    path = folder / WEIGHTS
+    encoding, form, bare = serialization.Encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    if not path.exists():
+        write_private(path, ec.generate_private_key(ec.SECP256R1()).private_bytes(encoding.PEM, form, bare))
+    try:
+        private = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as failure:
+        raise KeyUnusable(f"{path} holds no private key that can be used.") from failure
+    public = private.public_key().public_bytes(encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return path, public.decode()
 
 
 def write_private(path: Path, pem: bytes) -> None:

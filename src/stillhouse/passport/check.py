@@ -5,6 +5,7 @@ whether what the signer says is true, and whether its key was lost; ``revocation
 """
 
 import hashlib
+import tempfile
 from collections.abc import Collection, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -17,6 +18,7 @@ from stillhouse.errors import UsageError
 from stillhouse.identity.keys import PublicKey, public_key, signed_by
 from stillhouse.passport.envelope import open_envelope
 from stillhouse.passport.statement import DATASET, PREDICATE_TYPE, STATEMENT_TYPE, Digests
+from stillhouse.passport.weights import SIGNATURE, can_sign, verify_weights
 
 _READ = 1 << 20
 
@@ -72,6 +74,7 @@ def check(path: Path, folder: Path, roots: Collection[PublicKey]) -> Checked:
         broken.append("signature: the statement was changed, or signed by another key than the one that it names")
     wrong, checked, not_checked = _files(statement.subject, folder, path)
     broken += wrong
+    broken += _weights(statement.predicate.get("weights_signature"), folder)
     trusted = any(root.id == key.id for root in roots)
     as_of = statement.predicate.get("revocation_checked_as_of")
     model = statement.predicate.get("model")
@@ -84,6 +87,19 @@ def check(path: Path, folder: Path, roots: Collection[PublicKey]) -> Checked:
         checked=tuple(checked),
         not_checked=tuple(not_checked),
     )
+
+
+def read_statement(path: Path) -> dict[str, Any]:
+    """The statement of a passport as JSON values; nothing is verified. Raises UsageError where the file holds none."""
+    try:
+        opened = open_envelope(path.read_bytes())
+        msgspec.json.decode(opened.payload, type=_Statement)
+        statement: dict[str, Any] = msgspec.json.decode(opened.payload)
+    except OSError as failure:
+        raise UsageError(f"{path} cannot be read: {failure.strerror}.") from failure
+    except (ValueError, RecursionError, msgspec.MsgspecError) as failure:
+        raise UsageError(f"{path} is no passport: {failure}.") from failure
+    return statement
 
 
 def digests_of(path: Path) -> Digests:
@@ -122,10 +138,32 @@ def _files(subjects: Sequence[_Subject], folder: Path, passport: Path) -> tuple[
     names = {subject.name for subject in subjects}
     if not any(not name.startswith(f"{DATASET}/") for name in names):
         broken.append("statement: it names no file of a model")
-    others = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.samefile(passport)]
+    others = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.samefile(passport) and path != folder / SIGNATURE
+    ]
     found = [str(path.relative_to(folder)) for path in others]
     broken += [f"{name}: is no part of the model" for name in found if name not in names]
     return broken, checked, absent
+
+
+def _weights(signature: Any, folder: Path) -> list[str]:
+    """What is wrong with the OpenSSF signature that the statement names, where its library is here to verify it."""
+    if not isinstance(signature, dict):
+        return [f"{SIGNATURE}: the statement names none"] if (folder / SIGNATURE).exists() else []
+    path = folder / SIGNATURE
+    if not path.is_file():
+        return []  # the weights' digests stand in the statement itself
+    if hashlib.sha256(path.read_bytes()).hexdigest() != signature.get("sha256"):
+        return [f"{SIGNATURE}: has other bytes"]
+    if not can_sign():
+        return []
+    with tempfile.NamedTemporaryFile(suffix=".pub") as key:
+        key.write(str(signature.get("public_key")).encode())
+        key.flush()
+        wrong = verify_weights(folder, Path(key.name))
+    return [f"{SIGNATURE}: {wrong}"] if wrong else []
 
 
 def _broken_beyond_reading(reason: str) -> Checked:

@@ -1,11 +1,23 @@
 """The statement of a passport: an in-toto Statement (v1) over a model's files and its dataset's. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
-from stillhouse.nouns import DatasetVersion, Decision, Evaluation, Model, StampSet
+from stillhouse.nouns import (
+    AccessChange,
+    DatasetVersion,
+    Decision,
+    Evaluation,
+    Model,
+    Origin,
+    Stamp,
+    StampSet,
+    Waiver,
+)
+from stillhouse.passport.disclosure import Leaf, commit
+from stillhouse.policy.registry import TermsVersion
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:stillhouse:passport:v1"
@@ -15,6 +27,7 @@ _LIMITS = (
     "The signature shows who wrote this and that it was not changed. That it is true rests on the signer's log.",
     "Decisions rest on a registry of terms in the signer's own words. They are no legal advice.",
     "Passing a handful of tests is not correctness.",
+    "Nobody has looked into the texts for answers of models that no record names.",
 )
 
 
@@ -25,52 +38,168 @@ class Digests(NamedTuple):
     sha256: str
 
 
+class Compute(msgspec.Struct, frozen=True):
+    """What the training took, as its steps say; evaluation and the teachers' own compute are not in it."""
+
+    steps: int
+    tokens: int
+    answer_tokens: int
+    hours: float
+    machine: str
+
+
+class WeightsSignature(msgspec.Struct, frozen=True):
+    """The OpenSSF model signature beside the weights, and the public key (PEM, P-256) that verifies it."""
+
+    file: str
+    sha256: str
+    public_key: str
+
+
 class Made(NamedTuple):
-    """What a passport is about."""
+    """What a passport is about. ``dataset`` is None for a model that was made of others elsewhere.
+
+    ``revocations`` are all that were in force when it was written, ``touched`` those that are about this model.
+    """
 
     model: Model
-    dataset: DatasetVersion
+    dataset: DatasetVersion | None
     stamps: StampSet
     rows_by_stamps: Mapping[str, StampSet]
     decisions: Sequence[Decision]
     evaluations: Sequence[Evaluation]
+    terms: Sequence[TermsVersion]
+    waivers: Sequence[Waiver]
+    revocations: Sequence[AccessChange]
+    touched: Sequence[str]
+    compute: Compute
+    weights: WeightsSignature | None
+    parents: Sequence[str]
 
 
-def make_statement(made: Made, files: Mapping[str, Digests], public_key: str, at: str) -> dict[str, Any]:
+def make_statement(
+    made: Made, files: Mapping[str, Digests], public_key: str, at: str, signed_by: str = "home"
+) -> dict[str, Any]:
     """The statement, as JSON values. ``files`` maps names (``dataset/...`` for the dataset's) to digests."""
     model, dataset = made.model, made.dataset
-    stamps = [msgspec.to_builtins(stamp) for stamp in made.stamps.stamps]
+    stamps = made.stamps.stamps
     predicate = {
         "model": {
             name: value
             for name, value in msgspec.to_builtins(model).items()
             if name not in {"folder", "files", "stamps"}
         },
-        "dataset": {
-            "label": dataset.label,
-            "rows": dataset.rows,
-            "content_digest": dataset.content_digest,
-            "manifest_digest": dataset.manifest_digest,
-            "funnel": msgspec.to_builtins(dataset.funnel),
-            "made": dataset.made,
-        },
-        "origins": stamps,
-        "rows_by_origins": [
-            {"rows": dataset.stamp_sets[id], "origins": msgspec.to_builtins(found.stamps)}
-            for id, found in made.rows_by_stamps.items()
-        ],
-        "teachers": _distinct(f"{stamp['lab']}: {stamp['model']}" for stamp in stamps if stamp["model"]),
-        "channels": _distinct(stamp["channel"] for stamp in stamps if stamp["model"]),
-        "terms": _distinct(terms for stamp in stamps for terms in stamp["terms"]),
+        "parents": list(made.parents),
+        "dataset": _dataset(dataset) if dataset else None,
+        "origins": msgspec.to_builtins(stamps),
+        "rows_by_origins": _rows_by_origins(dataset, made.rows_by_stamps) if dataset else [],
+        "teachers": _distinct(f"{stamp.lab}: {stamp.model}" for stamp in stamps if stamp.model),
+        "channels": _distinct(str(stamp.channel) for stamp in stamps if stamp.model),
+        "shares": shares(dataset, made.rows_by_stamps) if dataset else [],
+        "terms": _distinct(terms for stamp in stamps for terms in stamp.terms),
+        "terms_versions": [_version(version) for version in made.terms],
         "decisions": msgspec.to_builtins(tuple(made.decisions)),
+        "duties": _distinct(duty for decision in made.decisions for duty in decision.duties),
+        "waivers": [msgspec.to_builtins(waiver) for waiver in made.waivers],
+        "exclusions": [
+            {"step": step.step, "why": why, "rows": rows}
+            for step in (dataset.funnel if dataset else ())
+            for why, rows in step.dropped.items()
+        ],
+        "revocations": [msgspec.to_builtins(change) for change in made.revocations],
+        "revocations_that_touch_it": list(made.touched),
+        "revocation_checked_as_of": at,
+        "audits": [],
         "evaluations": msgspec.to_builtins(tuple(made.evaluations)),
+        "compute": msgspec.to_builtins(made.compute),
+        "disclosure": commit(leaves(stamps, dataset, made.rows_by_stamps)),
+        "weights_signature": msgspec.to_builtins(made.weights) if made.weights else None,
         "made": at,
-        "revocation_checked_as_of": None,  # there is no list of revocations yet that could have been asked
         "signer": public_key,
+        "signed_by": signed_by,
         "limits": list(_LIMITS),
     }
     subject = [{"name": name, "digest": digests._asdict()} for name, digests in sorted(files.items())]
     return {"_type": STATEMENT_TYPE, "subject": subject, "predicateType": PREDICATE_TYPE, "predicate": predicate}
+
+
+def _rows_by_origins(dataset: DatasetVersion, rows_by_stamps: Mapping[str, StampSet]) -> list[dict[str, Any]]:
+    return [
+        {
+            "rows": dataset.stamp_sets[id],
+            "tokens": dataset.tokens.get(id, -1),
+            "origins": msgspec.to_builtins(found.stamps),
+        }
+        for id, found in rows_by_stamps.items()
+    ]
+
+
+def shares(dataset: DatasetVersion, rows_by_stamps: Mapping[str, StampSet]) -> list[dict[str, Any]]:
+    """Which part of the rows, and of their tokens where all were counted, each lab's models gave, and how well that is known."""
+    rows: dict[tuple[str, str], int] = {}
+    tokens: dict[tuple[str, str], int] = {}
+    for id, found in rows_by_stamps.items():
+        for lab, grade in {
+            (stamp.lab or str(stamp.origin), str(stamp.grade)) for stamp in found.stamps if _gave(stamp)
+        }:
+            rows[lab, grade] = rows.get((lab, grade), 0) + dataset.stamp_sets[id]
+            tokens[lab, grade] = tokens.get((lab, grade), 0) + dataset.tokens.get(id, 0)
+    total = sum(dataset.tokens.values())
+    return [
+        {
+            "lab": lab,
+            "grade": grade,
+            "rows": count,
+            "of": dataset.rows,
+            "row_share": round(count / dataset.rows, 6) if dataset.rows else 0.0,
+            "token_share": round(tokens[lab, grade] / total, 6) if total else None,
+        }
+        for (lab, grade), count in sorted(rows.items())
+    ]
+
+
+def leaves(
+    stamps: Iterable[Stamp], dataset: DatasetVersion | None, rows_by_stamps: Mapping[str, StampSet]
+) -> list[Leaf]:
+    """A leaf for every lab and day that a model learned from, with the rows that carry them. What nobody knows the lab of stands
+    under the lab "": that there is none of it can be proved, too.
+    """
+    rows = {(stamp.lab, stamp.day): 0 for stamp in stamps if _has_leaf(stamp)}
+    for id, found in rows_by_stamps.items():
+        for pair in {(stamp.lab, stamp.day) for stamp in found.stamps if _has_leaf(stamp)}:
+            rows[pair] = rows.get(pair, 0) + (dataset.stamp_sets[id] if dataset else 0)
+    return sorted(Leaf(lab, day, count) for (lab, day), count in rows.items())
+
+
+def _has_leaf(stamp: Stamp) -> bool:
+    return bool(stamp.lab) or stamp.origin in (Origin.UNKNOWN, Origin.TEACHER)
+
+
+def _gave(stamp: Stamp) -> bool:
+    return stamp.origin is not Origin.PROMPT_SEED
+
+
+def _dataset(dataset: DatasetVersion) -> dict[str, Any]:
+    return {
+        "label": dataset.label,
+        "rows": dataset.rows,
+        "content_digest": dataset.content_digest,
+        "manifest_digest": dataset.manifest_digest,
+        "funnel": msgspec.to_builtins(dataset.funnel),
+        "made": dataset.made,
+    }
+
+
+def _version(version: TermsVersion) -> dict[str, Any]:
+    return {
+        "id": version.id,
+        "verdict": str(version.verdict),
+        "uses": {str(use): str(verdict) for use, verdict in version.uses.items()},
+        "effective": version.effective,
+        "observed": version.observed,
+        "text": version.text,
+        "confidence": version.confidence,
+    }
 
 
 def _distinct(values: Any) -> list[str]:

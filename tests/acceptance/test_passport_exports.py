@@ -1,0 +1,235 @@
+"""A passport in other people's formats, held against their own validators; the weights, by their own tool."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.acceptance.test_access import import_rival, mixed_recipe, revoke, rows
+from tests.acceptance.test_student import RIGHT, add_local
+
+
+@pytest.fixture(scope="module")
+def model_home(tmp_path_factory, tiny_model):
+    """A home with a model of two sources, and its passport: made once, only read by the tests of this file."""
+    pytest.importorskip("peft")
+    from tests.conftest import Cli
+
+    home = Cli(tmp_path_factory.mktemp("exports"))
+    home("init")
+    home.prompts(4)
+    home.add_replay(home.recording([{"task": f"t{n}", "text": f"{RIGHT} # {n}"} for n in range(4)]))
+    add_local(home, tiny_model)
+    import_rival(home, rows(home, "january.jsonl", 100, 3), "january", "2026-01-05")
+    home("run", mixed_recipe(home, "mixed", ["january"]), "--json")
+    home("passport", "write", "mixed")
+    return home
+
+
+def exported(home, form):
+    target = home.folder / f"{form}.out"
+    if not target.exists():
+        home("passport", "export", "mixed", "--format", form, "--to", target)
+    return target
+
+
+def test_the_bill_of_materials_is_valid_and_says_who_taught(model_home):
+    cyclonedx = pytest.importorskip("cyclonedx.validation.json")
+    from cyclonedx.schema import SchemaVersion
+
+    text = exported(model_home, "cyclonedx").read_text()
+    validator = cyclonedx.JsonStrictValidator(SchemaVersion.V1_6)
+    assert validator.validate_str(text) is None
+    broken = json.loads(text)
+    broken["metadata"]["component"]["modelCard"]["nonsense"] = 1
+    assert validator.validate_str(json.dumps(broken)) is not None, "a validator that cannot say no is none"
+    document = json.loads(text)
+    card = document["metadata"]["component"]["modelCard"]
+    assert card["modelParameters"]["datasets"] == [{"ref": "dataset:mixed@1"}]
+    assert {
+        part["supplier"]["name"] for part in document["components"] if part["type"] == "machine-learning-model"
+    } >= {
+        "rival",
+        "testlab",
+    }
+    names = {part["name"] for part in document["metadata"]["component"]["components"]}
+    assert "model.safetensors" in names
+
+
+def test_the_eu_summary_names_the_models_whose_outputs_were_learned_from(model_home):
+    text = exported(model_home, "eu-summary").read_text()
+    section = text.partition("### 2.5 Synthetic data")[2].partition("### 2.6")[0]
+    assert "| rival-1 | rival | official | 3 | 42.86% |" in section
+    assert "| m | testlab | open-weights | 4 | 57.14% |" in section
+    assert "licence/mit" in section
+    for heading in (
+        "1. General information",
+        "2. Sources",
+        "2.1",
+        "2.2",
+        "2.3",
+        "2.4",
+        "2.6",
+        "3. Processing",
+        "3.1",
+        "3.2",
+    ):
+        assert f"# {heading}" in text, heading
+    assert "to be completed by the provider" in text
+
+
+def test_the_cards_have_a_head_that_the_hub_reads(model_home):
+    hub = pytest.importorskip("huggingface_hub")
+    card = hub.ModelCard(exported(model_home, "model-card").read_text())
+    assert card.data.base_model == "tiny"
+    assert "synthetic" in card.data.tags
+    data = hub.DatasetCard(exported(model_home, "dataset-card").read_text())
+    assert data.data.size_categories == ["n<1K"]
+    assert "rival" in data.text
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:rdflib.*")
+def test_croissant_is_valid(model_home):
+    mlcroissant = pytest.importorskip("mlcroissant")
+    path = exported(model_home, "croissant")
+    document = json.loads(path.read_text())
+    dataset = mlcroissant.Dataset(jsonld=document)
+    assert not dataset.metadata.ctx.issues.errors
+    assert [field.name for field in dataset.metadata.record_sets[0].fields][:2] == ["rows/key", "rows/task"]
+    broken = {**document, "recordSet": [{**document["recordSet"][0], "field": [{"@type": "cr:Field", "@id": "x"}]}]}
+    with pytest.raises(mlcroissant.ValidationError):
+        mlcroissant.Dataset(jsonld=broken)
+
+
+def test_the_weights_are_signed_as_others_verify_them(model_home):
+    pytest.importorskip("model_signing")
+    model = model_home("model", "show", "mixed", "--json").json
+    folder = model_home.home / model["folder"]
+    key = model_home.write("weights.pub", _statement(folder)["weights_signature"]["public_key"])
+    verify = [
+        sys.executable,
+        "-m",
+        "model_signing",
+        "verify",
+        "key",
+        str(folder),
+        "--signature",
+        str(folder / "model.sig"),
+    ]
+    verify += ["--public_key", str(key), "--ignore-paths", str(folder / "passport.json")]
+    done = subprocess.run(verify, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def _statement(folder):
+    import base64
+
+    return json.loads(base64.b64decode(json.loads((folder / "passport.json").read_text())["payload"]))["predicate"]
+
+
+def test_the_statement_is_full(model_home):
+    model = model_home("model", "show", "mixed", "--json").json
+    said = _statement(model_home.home / model["folder"])
+    assert {share["lab"]: share["rows"] for share in said["shares"]} == {"rival": 3, "testlab": 4}
+    assert said["revocation_checked_as_of"]
+    assert said["revocations"] == []
+    assert {version["id"] for version in said["terms_versions"]} >= {"licence/mit@1988-01-01"} or said["terms_versions"]
+    assert said["compute"]["steps"] == model["steps"]
+    assert said["disclosure"]["leaves"] >= 2
+    assert said["audits"] == []
+    assert any(decision["use"] == "release-weights" for decision in said["decisions"])
+
+
+def test_absence_can_be_proved_to_whoever_has_the_passport_alone(model_home):
+    home = model_home
+    model = home("model", "show", "mixed", "--json").json
+    passport = home.home / model["folder"] / "passport.json"
+    proof = home.folder / "proof.json"
+    home("passport", "prove", "mixed", "--lab", "rival", "--after", "2026-01-31", "--to", proof)
+    elsewhere = home.folder / "nothing"
+    found = home("passport", "verify", passport, "--proof", proof, "--home", elsewhere, "--json").json
+    assert found["proof"] == {"lab": "rival", "after": "2026-01-31", "holds": True, "why_not": ""}
+    assert (
+        "cannot be proved"
+        in home(
+            "passport",
+            "prove",
+            "mixed",
+            "--lab",
+            "rival",
+            "--after",
+            "2026-01-01",
+            "--to",
+            home.folder / "no.json",
+            code=2,
+        ).err
+    )
+    stretched = json.loads(proof.read_text()) | {"after": "2026-01-01"}
+    lie = home.write("lie.json", json.dumps(stretched))
+    lied = home("passport", "verify", passport, "--proof", lie, "--json", code=4).json
+    assert not lied["proof"]["holds"]
+
+
+def test_a_passport_of_after_the_revocation_says_so(home, tiny_model):
+    pytest.importorskip("peft")
+    home.prompts(2)
+    home.add_replay(home.recording([{"task": f"t{n}", "text": f"{RIGHT} # {n}"} for n in range(2)]))
+    add_local(home, tiny_model)
+    import_rival(home, rows(home, "f.jsonl", 100, 2), "february", "2026-02-01")
+    home("run", mixed_recipe(home, "mixed", ["february"]))
+    revoke(home)
+    home("passport", "write", "mixed")
+    folder = home.home / home("model", "show", "mixed", "--json").json["folder"]
+    said = _statement(folder)
+    assert len(said["revocations_that_touch_it"]) == 1
+    assert not next(decision for decision in said["decisions"] if decision["use"] == "release-weights")["allowed"]
+    words = ["model", "derive", "small", "--from", "mixed", "--how", "quantised", "--weights", quantised(home, folder)]
+    home(*words)
+    shown = home("model", "show", "small", "--json").json
+    assert any(stamp["lab"] == "rival" for stamp in shown["origins"])
+    home("passport", "write", "small", "--to", home.folder / "small.json")
+    assert (
+        "without a dataset of its own"
+        in home("passport", "export", home.folder / "small.json", "--format", "croissant", "--to", "x.json", code=2).err
+    )
+    words = [
+        "teacher",
+        "add",
+        "laundered",
+        "--kind",
+        "local",
+        "--model",
+        "m",
+        "--lab",
+        "me",
+        "--channel",
+        "open-weights",
+    ]
+    home(*words, "--terms", "licence/mit", "--weights", home.folder / "small")
+    use = home.recipe("laundered", name="use.toml", dataset="again", max_tokens=4)
+    assert "revoked access" in home("collect", use, code=3).err
+
+
+def quantised(home, folder):
+    """Another model made of the first: the same files with one number changed, as a rounding would."""
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    target = home.folder / "small"
+    target.mkdir()
+    for name in (
+        "config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "generation_config.json",
+        "chat_template.jinja",
+    ):
+        if (folder / name).exists():
+            shutil.copyfile(folder / name, target / name)
+    tensors = load_file(folder / "model.safetensors")
+    first = sorted(tensors)[0]
+    tensors[first] = tensors[first].clone() * 0.5
+    save_file(tensors, target / "model.safetensors", metadata={"format": "pt"})
+    return target
