@@ -21,6 +21,7 @@ from stillhouse.app.permission import (
     current_roster,
     governor,
     own_signatory,
+    personal_signer,
     publish_keys,
 )
 from stillhouse.canon import digest_value
@@ -65,14 +66,16 @@ def plan_act(app: App, kind: str, subject: str, does: dict[str, Any], impact: di
     return make_plan(kind, subject, does, (), Decimal(0), facts_now(app), approvals=needed, impact=impact)
 
 
-def propose(app: App, plan: Plan, sign_as: Signatory | None = None) -> Proposed:
+def propose(app: App, plan: Plan, *sign_as: Signatory) -> Proposed:
     """Write a plan down with its author's signature, and execute it where nobody else must say yes. Raises SignatureRefused."""
-    author = sign_as or governor(app.ledger, app.settings)
+    authors = sign_as or (governor(app.ledger, app.settings),)
     digest = plan_digest(plan)
     with app.alone(_LOCK):
-        signature = _sign(author, plan, digest)
-        made = facts.PlanMade(at=now(), by=app.recorder.by, digest=digest, plan=plan)
-        app.recorder.record(made, facts.PlanApproved(at=now(), by=app.recorder.by, plan=digest, signature=signature))
+        at, by = now(), app.recorder.by
+        signed = [
+            facts.PlanApproved(at=at, by=by, plan=digest, signature=_sign(author, plan, digest)) for author in authors
+        ]
+        app.recorder.record(facts.PlanMade(at=at, by=by, digest=digest, plan=plan), *signed)
         app.recorder.refresh()
         waits_for = _waits_for(app, plan, digest)
         if waits_for:
@@ -89,10 +92,7 @@ def approve(app: App, start: str) -> Proposed:
     roster = current_roster(app.ledger)
     who = member(roster, signatory.name) if roster else None
     if stored.plan.kind == ROSTER:
-        candidate = msgspec.convert(stored.plan.does["roster"], Roster)
-        may = {known.name for known in (*candidate.members, *(roster.members if roster else ()))}
-        if signatory.name not in may:
-            raise SignatureRefused(f"{signatory.name} is on neither roster.")
+        signatory = _for_roster(app, msgspec.convert(stored.plan.does["roster"], Roster), signatory)
     elif who is None or Role.APPROVER not in who.roles:
         raise SignatureRefused(f"{signatory.name} has not the role {Role.APPROVER}.")
     signature = _sign(signatory, stored.plan, stored.digest)
@@ -100,6 +100,17 @@ def approve(app: App, start: str) -> Proposed:
     app.recorder.record(entry)
     app.recorder.refresh()
     return Proposed(stored.plan, stored.digest, False, _waits_for(app, stored.plan, stored.digest))
+
+
+def _for_roster(app: App, candidate: Roster, present: Signatory) -> Signatory:
+    """Who says yes to another roster: a member of the present one, or whoever holds a key of the one to come."""
+    roster = current_roster(app.ledger)
+    if roster is not None and member(roster, present.name) is not None:
+        return present
+    coming = personal_signer(app.settings, candidate)
+    if coming is None:
+        raise SignatureRefused(f"{present.name} is on neither roster.")
+    return Signatory(coming[0], coming[1], roster.version if roster else 0)
 
 
 def execute(app: App, start: str) -> Proposed:

@@ -67,10 +67,10 @@ def enrol(
         recovery_pem = read_signer(recovery).public.pem
     candidate = with_member(roster, Member(name, roles, key), threshold, recovery_pem)
     check(candidate)
-    author = None
+    plan = _plan(app, candidate, f"enrol {name} as {', '.join(roles)}")
     if roster is None:  # the first member signs for itself: there is nobody else
-        author = Signatory(name, read_signer(key_path(app.settings, name), app.settings.passphrase), 0)
-    return propose(app, _plan(app, candidate, f"enrol {name} as {', '.join(roles)}"), author)
+        return propose(app, plan, Signatory(name, _own_key(app, name), 0))
+    return propose(app, plan)
 
 
 def rotate(app: App, name: str, request: Path | None, recovery: Path | None) -> Proposed:
@@ -87,16 +87,18 @@ def rotate(app: App, name: str, request: Path | None, recovery: Path | None) -> 
     key = _requested(name, request) if request else _own_key(app, name).public.pem
     candidate = with_member(roster, Member(name, known.roles, key))
     plan = _plan(app, candidate, f"another key for {name}" + (", by the recovery key" if recovery else ""))
+    signers = []
     if recovery is not None:
         signer = read_signer(recovery, app.settings.passphrase)
         if not roster.recovery or signer.public.id != public_key(roster.recovery).id:
             raise SignatureRefused(f"{recovery} is not the recovery key of this roster.")
-        return propose(app, plan, Signatory("recovery", signer, roster.version))
-    if request is None:  # only this person is here, and the old key is still good for one signature
-        old = key_path(app.settings, name).with_suffix(f".before-{roster.version}")
-        if old.exists():
-            return propose(app, plan, Signatory(name, read_signer(old, app.settings.passphrase), roster.version))
-    return propose(app, plan)
+        signers.append(Signatory("recovery", signer, roster.version))
+    old = key_path(app.settings, name).with_suffix(f".before-{roster.version}")
+    if request is None:  # it is one's own: the old key is good for one more signature, and the new one must sign, too
+        if recovery is None and old.exists():
+            signers.append(Signatory(name, read_signer(old, app.settings.passphrase), roster.version))
+        signers.append(Signatory(name, _own_key(app, name), roster.version))
+    return propose(app, plan, *signers)
 
 
 def drop(app: App, name: str) -> Proposed:

@@ -26,7 +26,7 @@ _POINTED = re.compile(
     r"compet(e|es|ing|itive|itor\w*)|benchmark\w*)\b",
     re.IGNORECASE,
 )
-_SENTENCE = re.compile(r"(?<=[.;:!?])\s+|\n+")
+_SENTENCE = re.compile(r"(?<=[.;:!?])[*_)\]\"'”’]*\s+|\n+")
 _LAYOUT = re.compile(r"\[([^\]]*)\]\([^)]*\)|[*_#>`|]+")
 
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import msgspec
 
 from stillhouse.errors import RuleError
-from stillhouse.nouns import Channel, Grade, Origin, Stamp, Use
+from stillhouse.nouns import Stamp, Use
 
 # A page of condition is more than anybody reads; with neither loops nor regular expressions, length bounds the cost.
 _LONGEST = 2000
@@ -57,6 +57,7 @@ class Rules:
         """``facts`` are the organisation's. Raises RuleError."""
         self.rules, self._facts = rules, dict(facts or {})
         self._programs = {rule.name: _compile(rule) for rule in rules}
+        self._fields = {rule.name: [name for name in Stamp.__struct_fields__ if name in rule.when] for rule in rules}
         if len(self._programs) != len(rules):
             raise RuleError("Two rules have the same name.")
         for rule in rules:
@@ -66,8 +67,7 @@ class Rules:
         """The rules that are about this. Raises RuleError."""
         if not self.rules:
             return []
-        given = {"stamp": msgspec.to_builtins(stamp), "use": str(use), "organisation": self._facts}
-        return [rule for rule in self.rules if self._holds(rule, given)]
+        return [rule for rule in self.rules if self._holds(rule, stamp, use)]
 
     def _try(self, rule: Rule) -> None:
         if not any(test.matches for test in rule.test) or all(test.matches for test in rule.test):
@@ -80,12 +80,14 @@ class Rules:
                 stamp = msgspec.convert({"origin": "teacher", **test.stamp}, Stamp)
             except msgspec.ValidationError as failure:
                 raise RuleError(f"A test of rule {rule.name!r} has no stamp: {failure}.") from failure
-            given = {"stamp": msgspec.to_builtins(stamp), "use": str(test.use), "organisation": self._facts}
-            if self._holds(rule, given) is not test.matches:
+            if self._holds(rule, stamp, test.use) is not test.matches:
                 wanted = "match" if test.matches else "leave alone"
                 raise RuleError(f"Rule {rule.name!r} does not {wanted} {test.stamp} for {test.use}, as its test says.")
 
-    def _holds(self, rule: Rule, given: dict[str, Any]) -> bool:
+    def _holds(self, rule: Rule, stamp: Stamp, use: Use) -> bool:
+        # Handing a value over costs more than deciding: a rule gets the fields that it names.
+        fields = {name: _plain(getattr(stamp, name)) for name in self._fields[rule.name]}
+        given = {"stamp": fields, "use": str(use), "organisation": self._facts}
         try:
             value = self._programs[rule.name].execute(given)
         except Exception as failure:  # whatever the library raises: a rule that cannot be decided must not let pass
@@ -139,9 +141,9 @@ def _compile(rule: Rule) -> Any:
     return program
 
 
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else str(value)
+
+
 def _first_line(failure: Exception) -> str:
     return (str(failure).splitlines() or [type(failure).__name__])[0]
-
-
-# What a stamp's fields can be, for whoever writes rules.
-FIELDS: Mapping[str, object] = {"origin": list(Origin), "channel": list(Channel), "grade": list(Grade)}

@@ -1,0 +1,163 @@
+"""What a revocation reaches, among ten million records and a million edges; beside walking the same graph in memory.
+
+The ledger is built row by row in SQL from a made-up history: runs of answers, shards and mixes of runs, trainings, steps,
+checkpoints, children and their answers. The peer is a walk over the same edges with networkx, its graph in memory already.
+"""
+
+import argparse
+import random
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+import msgspec
+import networkx
+from sqlalchemy import insert, text
+
+from stillhouse.access.impact import impact_of_sets, touched_sets
+from stillhouse.ledger import queries, schema
+from stillhouse.ledger.lineage import impact
+from stillhouse.ledger.store import Ledger
+from stillhouse.nouns import AccessChange, Channel, Grade, Origin, Stamp
+from stillhouse.policy.decide import Policy
+from stillhouse.recorder import stamp_set
+
+LABS, DAYS = 20, 50
+AT = "2026-05-01T00:00:00.000Z"
+
+
+def build(ledger: Ledger, records: int, edges: int) -> list[tuple[str, str]]:
+    draw = random.Random(0)
+    sets = [
+        stamp_set([Stamp(Origin.TEACHER, f"lab{lab}", "m", Channel.OFFICIAL, terms=("licence/mit",), day=f"2026-{1 + day // 28:02}-{1 + day % 28:02}", grade=Grade.OBSERVED)])
+        for lab in range(LABS)
+        for day in range(DAYS)
+    ]  # fmt: skip
+    with ledger.engine.begin() as connection:
+        connection.execute(
+            insert(schema.stamp_sets),
+            [
+                {
+                    "writer": "w",
+                    "number": n,
+                    "place": 0,
+                    "at": AT,
+                    "id": s.id,
+                    "digest": s.digest,
+                    "stamps": msgspec.json.encode(s.stamps).decode(),
+                }
+                for n, s in enumerate(sets)
+            ],  # fmt: skip
+        )
+    runs = max(1, records // 10_000)
+    for start in range(0, records, 200_000):
+        rows = []
+        for n in range(start, min(records, start + 200_000)):
+            run = n * runs // records
+            known = sets[(run * 7 + n % 3) % len(sets)]
+            rows.append(
+                (
+                    "a",
+                    n,
+                    0,
+                    AT,
+                    f"blake3:{n:064x}",
+                    f"run{run}",
+                    f"t{run % LABS}",
+                    "t",
+                    "p",
+                    0,
+                    known.id,
+                    "x",
+                    "stop",
+                    50,
+                    200,
+                    "0",
+                    0.1,
+                    "",
+                )
+            )
+        with ledger.engine.begin() as connection:
+            connection.connection.driver_connection.executemany(
+                f"INSERT INTO answers VALUES ({','.join('?' * 18)})", rows
+            )
+        print(f"\r{min(records, start + 200_000):,} records", end="", flush=True)
+    print()
+    made = set()
+    nodes = [f"run:run{n}" for n in range(runs)] + [f"teacher:t{n}" for n in range(LABS)]
+    for n in range(runs):
+        made.add((f"teacher:t{n % LABS}", f"run:run{n}"))
+    layers = ["shard", "mix", "dataset", "training", "step", "checkpoint", "model", "child", "export"]
+    before = nodes[:runs]
+    for layer in layers:
+        size = edges // (3 * len(layers))
+        after = [f"{layer}:{n}" for n in range(size)]
+        for n, node in enumerate(after):
+            made.add((before[n % len(before)], node))
+            made.add((before[draw.randrange(len(before))], node))
+            made.add((before[draw.randrange(len(before))], node))
+        before = after
+    found = sorted(made)
+    with ledger.engine.begin() as connection:
+        connection.connection.driver_connection.executemany(
+            "INSERT INTO edges VALUES (?,?,?,?,?,?,?)",
+            [("e", n, 0, AT, parent, child, "made") for n, (parent, child) in enumerate(found)],
+        )
+        connection.execute(text("ANALYZE"))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--records", type=int, default=10_000_000)
+    parser.add_argument("--edges", type=int, default=1_000_000)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = Ledger(f"sqlite:///{Path(folder) / 'ledger.db'}")
+        started = time.perf_counter()
+        edges = build(ledger, options.records, options.edges)
+        print(f"built {options.records:,} records and {len(edges):,} edges in {time.perf_counter() - started:.0f} s")
+        for lab, since in (("lab3", "2026-01-15"), ("lab3", "")):
+            change = AccessChange(id="c", kind="revoke", lab=lab, since=since)
+            policy = Policy(changes=(change,))
+            started = time.perf_counter()
+            sets = queries.stamp_sets(ledger)
+            found = impact_of_sets(ledger, policy, sets, touched_sets(policy, change, sets), Path(folder))
+            print(
+                f"revocation of {lab} {since or 'for all days'}: {found.records:,} records, {len(found.runs):,} runs: {time.perf_counter() - started:.2f} s"
+            )
+        changes = tuple(AccessChange(id=str(n), kind="revoke", lab=f"lab{n}") for n in range(LABS))
+        started = time.perf_counter()
+        sets = queries.stamp_sets(ledger)
+        policy = Policy(changes=changes)
+        everything = impact_of_sets(
+            ledger,
+            policy,
+            sets,
+            touched_sets(policy, changes[0], sets)._replace(uses=dict.fromkeys(sets, frozenset())),
+            Path(folder),
+        )
+        print(f"everything: {everything.records:,} records: {time.perf_counter() - started:.2f} s")
+        started = time.perf_counter()
+        below = impact(ledger, "teacher:t3")
+        ours = time.perf_counter() - started
+        print(
+            f"lineage impact of one teacher: {len(below.nodes):,} nodes, {len(below.edges):,} edges, {below.records:,} records: {ours:.2f} s"
+        )
+        started = time.perf_counter()
+        graph = networkx.DiGraph(edges)
+        loaded = time.perf_counter() - started
+        started = time.perf_counter()
+        walked = networkx.descendants(graph, "teacher:t3")
+        theirs = time.perf_counter() - started
+        assert walked == set(below.nodes), "both find the same"
+        print(
+            f"peer, networkx: {loaded:.2f} s to hold the graph, {theirs:.2f} s to walk it, no records counted; ours / theirs {ours / (loaded + theirs):.2f}"
+        )
+        print(f"peak memory of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MiB")
+        ledger.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""The training-launch gate, the wrapper in the job, and the proxy's log."""
+
+import json
+import shutil
+import sys
+
+import pytest
+
+from tests.acceptance.test_access import import_rival, revoke, rows
+
+JOB = """
+import json, sys
+from pathlib import Path
+from stillhouse.app import open_app
+from stillhouse.app.access import stamp_gate
+from stillhouse.nouns import Use
+from stillhouse.settings.home import read_settings
+
+with open_app(read_settings(Path(sys.argv[1]))) as app:
+    gate = stamp_gate(app, Use.TRAIN)
+"""
+
+
+@pytest.fixture
+def corpora(home):
+    """Two datasets, of which one is revoked, exported as files."""
+    import_rival(home, rows(home, "january.jsonl", 100, 3), "good", "2026-01-05")
+    import_rival(home, rows(home, "february.jsonl", 200, 2), "bad", "2026-02-01")
+    home("dataset", "export", "good", "good-out.jsonl")
+    home("dataset", "export", "bad", "bad-out.jsonl")
+    revoke(home)
+    return home
+
+
+def test_the_gate_is_open_for_what_is_allowed_and_leaves_a_receipt(corpora):
+    found = corpora("access", "gate", "good", "good-out.jsonl", "--job", "slurm 4711", "--json").json
+    assert found["allowed"]
+    assert [one["dataset"] for one in found["datasets"]] == ["good@1", "good@1"]
+    assert found["receipt"]["signed_by"] == "home"
+    assert corpora("status", "--json").json["counts"]["gates"] == 1
+
+
+def test_the_gate_is_closed_with_reasons(corpora):
+    found = corpora("access", "gate", "good", "bad", "--json", code=3).json
+    assert not found["allowed"]
+    assert len(found["reasons"]) == 1
+    assert "bad: 2 rows: rival: rival revoked access" in found["reasons"][0]
+    closed = corpora("access", "gate", "bad-out.jsonl", code=3)
+    assert "CLOSED" in closed.out
+
+
+def test_a_file_that_is_no_export_of_this_home_is_refused(corpora):
+    """Swapped, appended to, or from somewhere else: its bytes are not those that were written down."""
+    good = corpora.folder / "good-out.jsonl"
+    shutil.copyfile(corpora.folder / "bad-out.jsonl", good)
+    assert "revoked access" in corpora("access", "gate", good, "--json", code=3).json["reasons"][0], (
+        "it is known by its bytes"
+    )
+    good.write_text(good.read_text() + good.read_text())
+    found = corpora("access", "gate", good, "--json", code=3).json
+    assert "no export of this home" in found["reasons"][0]
+    (corpora.folder / "job").mkdir()
+    assert "holds no file" in corpora("access", "gate", corpora.folder / "job", code=2).err
+    assert corpora("access", "gate", "nobody", code=2)
+
+
+def test_a_closed_home_keeps_the_gate_closed(corpora):
+    (corpora.home / "VERSION").write_text("99\n")
+    assert corpora("access", "gate", "good", code=None).code != 0
+
+
+def job(home, more):
+    import os
+    import subprocess
+
+    done = subprocess.run(
+        [sys.executable, "-c", JOB + more, str(home.home)], capture_output=True, text=True, cwd=home.folder,
+        env={**os.environ, "TQDM_DISABLE": "1"}, check=False,
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_the_wrapper_passes_allowed_rows_and_stops_at_others(corpora):
+    code, out, err = job(
+        corpora,
+        """
+import datasets, torch
+good = datasets.load_dataset("json", data_files="good-out.jsonl", split="train")
+bad = datasets.load_dataset("json", data_files="bad-out.jsonl", split="train")
+print(len(gate.guard(good)))
+class Rows(torch.utils.data.Dataset):
+    def __init__(self, rows): self.rows = rows
+    def __len__(self): return len(self.rows)
+    def __getitem__(self, place): return self.rows[place]
+loaded = torch.utils.data.DataLoader(gate.guard(Rows(list(good))), batch_size=None)
+print(sum(1 for _ in loaded))
+load = lambda rows: list(torch.utils.data.DataLoader(gate.guard(Rows(list(rows))), batch_size=None))
+for name, rows in (("hf", lambda: gate.guard(bad)), ("torch", lambda: load(bad)),
+                   ("stream", lambda: list(gate.guard(iter([*good, *bad])))), ("bare", lambda: list(gate.rows([{"text": "x"}]))),
+                   ("streaming", lambda: list(gate.guard(bad.to_iterable_dataset()))),
+                   ("unknown", lambda: gate.check({"stamps": 7})), ("odd", lambda: gate.check("x"))):
+    try:
+        rows()
+    except Exception as failure:
+        print(name, type(failure).__name__, failure)
+    else:
+        print(name, "passed")
+""",
+    )
+    assert code == 0, err
+    lines = out.splitlines()
+    assert lines[:2] == ["3", "3"]
+    said = {line.split()[0]: line for line in lines[2:]}
+    assert set(said) == {"hf", "torch", "stream", "bare", "streaming", "unknown", "odd"}
+    assert all("PolicyRefusal" in line for line in said.values()), said
+    assert "revoked access" in said["hf"]
+    assert "carry no stamps" in said["bare"]
+    assert "does not know" in said["unknown"]
+
+
+def test_columns_are_looked_at_as_a_whole(corpora):
+    code, out, err = job(
+        corpora,
+        """
+import pyarrow
+from stillhouse.ledger import queries
+with open_app(read_settings(Path(sys.argv[1]))) as app:
+    ids = list(queries.stamp_sets(app.ledger))
+allowed = {id: gate._allows(id) for id in ids}
+column = pyarrow.chunked_array([ids, [None, 7], ids[:1]], pyarrow.int64())
+print(json.dumps(gate.mask(column).to_pylist() == [*map(allowed.get, ids), False, False, allowed[ids[0]]]))
+""",
+    )
+    assert code == 0, err
+    assert out.strip() == "true"
+
+
+def test_calls_that_are_in_no_record_are_found(home, serve):
+    server = serve()
+    home.prompts(2)
+    home.add_mock(server.url, "mock")
+    home("collect", home.recipe())
+    now = json.loads(home("status", "--json").out)["counts"]["answers"]
+    assert now == 2
+    import time
+
+    moment = time.time()
+    lines = [
+        f"{moment:.3f} 120 10.0.0.5 TCP_TUNNEL/200 900 CONNECT 127.0.0.1:{server.port} - HIER_DIRECT/127.0.0.1 -",
+        f"{moment - 86_400:.3f} 120 10.0.0.9 TCP_TUNNEL/200 900 CONNECT 127.0.0.1:{server.port} - HIER_DIRECT/127.0.0.1 -",
+        f"{moment:.3f} 55 10.0.0.9 TCP_TUNNEL/200 900 CONNECT api.anthropic.com:443 - HIER_DIRECT/1.2.3.4 -",
+        f"{moment:.3f} 55 10.0.0.9 TCP_MISS/200 900 GET http://example.org/ - HIER_DIRECT/1.2.3.4 -",
+        json.dumps(
+            {"time": "2026-03-01T12:00:00Z", "client": "laptop-7", "host": "openrouter.ai:443", "elapsed_ms": 40}
+        ),
+        "what is this",
+        '{"time": "never", "host": "openrouter.ai"}',
+    ]
+    log = home.write("access.log", "\n".join(lines) + "\n")
+    found = home("access", "egress", log, "--json", code=3).json
+    assert (found["lines"], found["unreadable"], found["to_teachers"], found["recorded"]) == (7, 2, 4, 1)
+    assert {(one["client"], one["host"], one["lab"]) for one in found["unrecorded"]} == {
+        ("10.0.0.9", "127.0.0.1", ""),
+        ("10.0.0.9", "api.anthropic.com", "anthropic"),
+        ("laptop-7", "openrouter.ai", ""),
+    }
+    clean = home.write("clean.log", lines[0] + "\n")
+    home("access", "egress", clean)
+    assert home("access", "egress", clean, "--own", "10.0.0.1", code=3), (
+        "the same minute, from an address that is not ours"
+    )
+    assert "cannot be read" in home("access", "egress", "nowhere.log", code=2).err
