@@ -9,6 +9,9 @@ import msgspec
 import pytest
 
 from stillhouse.cli.main import cli as commands
+from stillhouse.nouns import Use
+from stillhouse.policy.registry import shipped
+from stillhouse.policy.table import TABLE
 from stillhouse.settings import recipe
 from stillhouse.settings.home import DEFAULT_CONFIG, ENVIRONMENT
 
@@ -84,3 +87,15 @@ def test_starting_is_quick_enough_to_be_asked_often():
     """No timing here: what would make it slow is named instead, and must not be loaded."""
     code = "import sys, stillhouse; sys.exit(str(len(sys.modules)) if 'torch' in sys.modules else 0)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_decision_table_is_the_one_in_force():
+    page = (ROOT / "docs" / "policy.md").read_text(encoding="utf-8")
+    lines = page.partition("<!-- table -->\n")[2].partition("<!-- end -->")[0].splitlines()
+    written = {
+        cells[0]: cells[1:] for cells in ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
+    }
+    assert written.pop("verdict") == [str(use) for use in Use]
+    written.pop("---")
+    assert written == {str(verdict): [str(row[use]) for use in Use] for verdict, row in TABLE.items()}
+    assert f"{len(shipped().versions)} dated facts" in page

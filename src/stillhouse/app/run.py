@@ -308,7 +308,8 @@ def held_out_tasks() -> tuple[Task, ...]:
 def _form(app: App, prepared: Prepared, got: Gathered, variant: str) -> Formed:
     recipe = prepared.recipe
     wanted = STEPS if recipe.dataset.verified and not variant else tuple(step for step in STEPS if step != VERIFIED)
-    found = [*candidates(prepared.tasks, got), *_mixed(app, recipe)]
+    mixed = _mixed(app, recipe)
+    found = [*candidates(prepared.tasks, got), *(candidate for rows in mixed.values() for candidate in rows)]
     sets = queries.stamp_sets(app.ledger)
     decisions = {
         id: app.recorder.policy.decide_set(sets[id].stamps, recipe.dataset.use)
@@ -320,13 +321,10 @@ def _form(app: App, prepared: Prepared, got: Gathered, variant: str) -> Formed:
     return form(found, protect(held_out_tasks(), prompts), decisions, wanted, most)
 
 
-def _mixed(app: App, recipe: Recipe) -> list[Candidate]:
-    """The rows of other dataset versions that a recipe mixes in."""
-    return [
-        candidate_of(row)
-        for label in recipe.dataset.mix
-        for row in read_rows(app.objects, queries.dataset(app.ledger, label))
-    ]
+def _mixed(app: App, recipe: Recipe) -> dict[str, list[Candidate]]:
+    """The rows of other dataset versions that a recipe mixes in, by version."""
+    versions = [queries.dataset(app.ledger, label) for label in recipe.dataset.mix]
+    return {version.label: [candidate_of(row) for row in read_rows(app.objects, version)] for version in versions}
 
 
 def form_dataset(app: App, prepared: Prepared, got: Gathered, variant: str = "") -> tuple[Formed, DatasetVersion]:
@@ -334,7 +332,7 @@ def form_dataset(app: App, prepared: Prepared, got: Gathered, variant: str = "")
     recipe = prepared.recipe
     name = f"{recipe.dataset.name}-{variant}" if variant else recipe.dataset.name
     formed = _form(app, prepared, got, variant)
-    used = {row.stamps for row in formed.rows}
+    used, kept = {row.stamps for row in formed.rows}, {row.key for row in formed.rows}
     decisions = [
         app.recorder.policy.decide_set(known.stamps, recipe.dataset.use)
         for id, known in queries.stamp_sets(app.ledger).items()
@@ -351,7 +349,7 @@ def form_dataset(app: App, prepared: Prepared, got: Gathered, variant: str = "")
             run=prepared.options.run,
             recipe=digest_value(recipe),
             formed=formed,
-            mixed=[queries.dataset(app.ledger, label).label for label in recipe.dataset.mix],
+            mixed=[label for label, rows in _mixed(app, recipe).items() if any(row.key in kept for row in rows)],
         )
         result.update({"dataset": dataset.label, "rows": dataset.rows, "content_digest": dataset.content_digest})
     return formed, dataset

@@ -29,10 +29,15 @@ def init(home: Home = None, as_json: Json = False) -> None:
 
 def status(home: Home = None, as_json: Json = False) -> None:
     """What this home holds."""
+    from stillhouse.app.access import quarantine
+    from stillhouse.app.people import standing
     from stillhouse.ledger import queries
+    from stillhouse.nouns import Use
 
     with opened(home) as app:
         counts = app.ledger.counts()
+        held, who = quarantine(app, Use.TRAIN)["records"], standing(app)
+        revocations = [change for change in app.policy.changes if change.kind == "revoke"]
         datasets, models = queries.datasets(app.ledger), queries.models(app.ledger)
         checkpoints = str(app.settings.checkpoints) if app.settings.checkpoints else None
         value = {
@@ -43,6 +48,11 @@ def status(home: Home = None, as_json: Json = False) -> None:
             "counts": counts,
             "datasets": [dataset.label for dataset in datasets],
             "models": [model.label for model in models],
+            "revocations": len(revocations),
+            "quarantined": held,
+            "waivers": [waiver.id for waiver in app.policy.waivers],
+            "signs_as": who.signs_as,
+            "advisory": list(who.advisory),
         }
         lines = [
             f"home         {app.settings.home}",
@@ -51,6 +61,10 @@ def status(home: Home = None, as_json: Json = False) -> None:
             f"datasets     {', '.join(dataset.label for dataset in datasets) or 'none'}",
             f"models       {', '.join(model.label for model in models) or 'none'}",
             f"refusals     {counts['refusals']}",
+            f"access       {len(revocations)} revocations, {held} records in quarantine",
+            *(f"WAIVED       {w.use} until {w.expires}, {w.owner}: {w.reason}" for w in app.policy.waivers),
+            f"signs as     {who.signs_as}",
+            *(f"ADVISORY     {line}" for line in who.advisory),
             f"torn tails   {counts['tails']} cut and kept aside",
             f"checkpoints  {checkpoints or 'NONE KEPT ELSEWHERE: set `checkpoints` in config.toml'}",
             "protection   one copy, in one place: whoever can write to this folder can remove everything in it",

@@ -57,6 +57,13 @@ def descendants(ledger: Ledger, node: str) -> tuple[str, ...]:
     return tuple(sorted({edge.child for edge in _edges_below(ledger, (node,))} - {node}))
 
 
+def parents_of(ledger: Ledger, node: str) -> list[Edge]:
+    """The edges that lead to a node."""
+    edges = schema.edges
+    query = select(edges.c.parent, edges.c.child, edges.c.kind).where(edges.c.child == node)
+    return [Edge(row.parent, row.child, row.kind) for row in _rows(ledger, query)]
+
+
 def ancestry(ledger: Ledger, node: str) -> tuple[Edge, ...]:
     """Every edge above a node, at any distance."""
     edges = schema.edges
@@ -70,34 +77,41 @@ def ancestry(ledger: Ledger, node: str) -> tuple[Edge, ...]:
 
 def records_by_stamps(ledger: Ledger, ids: Collection[int]) -> list[Tally]:
     """Records that carry one of these stamp sets, each counted once, by stamp set and run."""
-    answers = schema.answers
+    answers = schema.answers.c
+    tokens = _counted(answers.prompt_tokens) + _counted(answers.completion_tokens)
     found = []
     for chunk in _chunks(sorted(ids)):
-        # A record that two processes wrote down stands twice, and counts as one: the first of its kind in the index.
-        once = (
+        query = (
             select(
-                answers.c.stamps,
-                answers.c.run,
-                func.max(_counted(answers.c.prompt_tokens)).label("asked"),
-                func.max(_counted(answers.c.completion_tokens)).label("said"),
+                answers.stamps,
+                answers.run,
+                func.count(func.distinct(answers.key)).label("records"),
+                func.count().label("rows"),
+                func.sum(tokens).label("tokens"),
             )
-            .where(answers.c.stamps.in_(chunk))
-            .group_by(answers.c.stamps, answers.c.run, answers.c.key)
-            .subquery()
+            .where(answers.stamps.in_(chunk))
+            .group_by(answers.stamps, answers.run)
         )
-        query = select(
-            once.c.stamps,
-            once.c.run,
-            func.count().label("records"),
-            func.sum(once.c.asked + once.c.said).label("tokens"),
-        ).group_by(once.c.stamps, once.c.run)
-        found += [Tally(int(row.stamps), row.run, int(row.records), int(row.tokens)) for row in _rows(ledger, query)]
+        for row in _rows(ledger, query):
+            counted = int(row.tokens)
+            if row.rows != row.records:  # two processes wrote the same record down: it counts once
+                counted = _tokens_once(ledger, int(row.stamps), row.run)
+            found.append(Tally(int(row.stamps), row.run, int(row.records), counted))
     return found
 
 
-def _counted(column: Any) -> Any:
-    """A count of tokens; 0 where the teacher did not count."""
-    return case((column > 0, column), else_=0)
+def _tokens_once(ledger: Ledger, stamps: int, run: str) -> int:
+    answers = schema.answers.c
+    once = (
+        select(
+            func.max(_counted(answers.prompt_tokens)).label("asked"),
+            func.max(_counted(answers.completion_tokens)).label("said"),
+        )
+        .where(answers.stamps == stamps, answers.run == run)
+        .group_by(answers.key)
+        .subquery()
+    )
+    return int(next(iter(_rows(ledger, select(func.sum(once.c.asked + once.c.said)))))[0])
 
 
 def _edges_below(ledger: Ledger, roots: Iterable[str]) -> set[Edge]:
@@ -105,16 +119,22 @@ def _edges_below(ledger: Ledger, roots: Iterable[str]) -> set[Edge]:
     found: set[Edge] = set()
     seen = set(roots)
     frontier = sorted(seen)
-    while frontier:
-        level: set[str] = set()
-        for chunk in _chunks(frontier):
-            query = select(edges.c.parent, edges.c.child, edges.c.kind).where(edges.c.parent.in_(chunk))
-            for row in _rows(ledger, query):
-                found.add(Edge(row.parent, row.child, row.kind))
-                level.add(row.child)
-        frontier = sorted(level - seen)
-        seen |= level
+    with database_errors(), ledger.engine.connect() as connection:
+        while frontier:
+            level: set[str] = set()
+            for chunk in _chunks(frontier):
+                query = select(edges.c.parent, edges.c.child, edges.c.kind).where(edges.c.parent.in_(chunk))
+                rows = connection.execute(query).all()
+                found.update(map(Edge._make, rows))
+                level.update([row[1] for row in rows])
+            frontier = sorted(level - seen)
+            seen |= level
     return found
+
+
+def _counted(column: Any) -> Any:
+    """A count of tokens; 0 where the teacher did not count."""
+    return case((column > 0, column), else_=0)
 
 
 def _count_records(ledger: Ledger, runs: Collection[str], teachers: Collection[str]) -> int:

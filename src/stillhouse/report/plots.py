@@ -1,12 +1,13 @@
 """Plots as SVG, drawn here and now: altair with vl-convert, no network and no script in the page."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from stillhouse.nouns import Evaluation, FunnelStep
 from stillhouse.report.value import Edge, Family, Training
 
 _INK, _PAPER, _ACCENT, _PALE = "#1f2328", "#ffffff", "#8a5a2b", "#d9c3a5"
+_RED, _RED_PAPER = "#a3261f", "#fbe9e7"
 _WIDTH = 620
 
 
@@ -111,8 +112,8 @@ def _svg(chart: Any, height: int) -> str:
 _BOX_WIDTH, _BOX_HEIGHT, _GAP_X, _GAP_Y = 220, 44, 70, 16
 
 
-def lineage_svg(edges: Sequence[Edge]) -> str:
-    """Boxes in columns by distance from the sources, arrows from what was used to what was made."""
+def lineage_svg(edges: Sequence[Edge], touched: Collection[str] = ()) -> str:
+    """Boxes in columns by distance from the sources, arrows from what was used to what was made; red what is ``touched``."""
     from html import escape
 
     depth: dict[str, int] = {}
@@ -131,7 +132,8 @@ def lineage_svg(edges: Sequence[Edge]) -> str:
     width = len(columns) * (_BOX_WIDTH + _GAP_X) - _GAP_X
     height = max((len(nodes) for nodes in columns.values()), default=0) * (_BOX_HEIGHT + _GAP_Y)
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-2 -2 {width + 4} {height + 4}" width="{width}" role="img">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-2 -2 {width + 4} {height + 4}" width="{width}" role="img" '
+        'font-family="sans-serif">',
         '<defs><marker id="arrow" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" markerHeight="8" orient="auto">'
         f'<path d="M0 0L8 4L0 8z" fill="{_ACCENT}"/></marker></defs>',
     ]
@@ -145,8 +147,9 @@ def lineage_svg(edges: Sequence[Edge]) -> str:
         )
     for node, (x, y) in place.items():
         kind, _, name = node.partition(":")
+        fill, stroke = (_RED_PAPER, _RED) if node in touched else (_PAPER, _INK)
         parts.append(
-            f'<rect x="{x}" y="{y}" width="{_BOX_WIDTH}" height="{_BOX_HEIGHT}" rx="5" fill="{_PAPER}" stroke="{_INK}"/>'
+            f'<rect x="{x}" y="{y}" width="{_BOX_WIDTH}" height="{_BOX_HEIGHT}" rx="5" fill="{fill}" stroke="{stroke}"/>'
             f'<text x="{x + 10}" y="{y + 17}" font-size="10" fill="{_ACCENT}">{escape(kind)}</text>'
             f'<text x="{x + 10}" y="{y + 34}" font-size="13" fill="{_INK}">{escape(name[:30])}</text>'
         )

@@ -13,6 +13,7 @@ from stillhouse import facts
 from stillhouse.canon import digest_value
 from stillhouse.errors import RecipeError
 from stillhouse.ledger import queries
+from stillhouse.ledger.lineage import parents_of
 from stillhouse.nouns import Ask, Grade, Origin, Parameters, Plan, Stamp, StampSet, Task, Teacher, Use
 from stillhouse.plans.money import Purse
 from stillhouse.plans.plan import executing, make_plan
@@ -193,8 +194,14 @@ def collect(
 
     with executing(recorder, collection.plan, collection.facts_digest) as result:
         try:
+            # Answers that another run asked for are this one's, too: its lineage says so.
+            known = {(edge.parent, edge.kind) for edge in parents_of(recorder.ledger, f"run:{options.run}")}
+            edges = [
+                e for e in _edges(recorder, teacher, options.prompts, options.run) if (e.parent, e.kind) not in known
+            ]
+            if edges:
+                recorder.record(*edges)
             if missing:
-                recorder.record(*_edges(recorder, teacher, options.prompts, options.run))
                 if batched is not None:
                     batched(scribe, purse, note)([ask for ask in asks if ask.key in missing])
                 else:
