@@ -75,16 +75,18 @@ class RosterChanged(Fact, frozen=True, tag="roster-changed"):
 
     roster: Roster
     change: str
+    plan: str
+    previous: str
     signatures: tuple[Signature, ...]
 
 
 class AccessChanged(Fact, frozen=True, tag="access-changed"):
-    """A lab's access was granted or revoked. Changes are chained: ``previous`` is the digest of the one before."""
+    """A lab's access was granted or revoked. All acts of permission are one chain: ``previous`` names the one before."""
 
     change: AccessChange
     plan: str
     previous: str
-    signature: Signature
+    signatures: tuple[Signature, ...]
 
 
 class WaiverGiven(Fact, frozen=True, tag="waiver-given"):
@@ -92,7 +94,8 @@ class WaiverGiven(Fact, frozen=True, tag="waiver-given"):
 
     waiver: Waiver
     plan: str
-    signature: Signature
+    previous: str
+    signatures: tuple[Signature, ...]
 
 
 class BudgetLeased(Fact, frozen=True, tag="budget-leased"):

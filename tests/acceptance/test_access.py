@@ -157,7 +157,7 @@ def test_partial_exempt_reversed_and_granted_again(story):
     assert allowed("train") == 4, "another channel"
     again = home("access", "revoke", "rival", "--json").json["change"]["id"]
     assert allowed("train") == 0
-    home("access", "revoke", "rival", "--reverses", again, "--reason", "by mistake", "--channel", "cloud")
+    home("access", "revoke", "rival", "--reverses", again, "--reason", "by mistake")
     assert allowed("train") == 4
     assert "reversed already" in home("access", "revoke", "rival", "--reverses", again, code=2).err
     assert "no grant or revocation" in home("access", "revoke", "rival", "--reverses", "0000", code=2).err

@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillhouse.errors import UsageError
-from stillhouse.passport.disclosure import Leaf, Proof, commit, prove, why_not
+from stillhouse.passport.disclosure import UNKNOWN_DAY, Leaf, Proof, commit, prove, why_not
 
 LABS, DAYS = ["a", "b", "c", "d"], ["2026-01-01", "2026-02-01", "2026-03-01", "2026-04-01"]
 LEAVES = st.lists(
-    st.builds(Leaf, st.sampled_from(LABS), st.sampled_from(["", *DAYS]), st.integers(0, 9)),
+    st.builds(Leaf, st.sampled_from(LABS), st.sampled_from([UNKNOWN_DAY, *DAYS]), st.integers(0, 9)),
     max_size=12,
     unique_by=lambda leaf: (leaf.lab, leaf.day),
 ).map(sorted)
@@ -23,7 +23,7 @@ def holds(proof: Proof, leaves: list[Leaf]) -> bool:
 
 @given(LEAVES, st.sampled_from([*LABS, "e", "0"]), st.sampled_from([*DAYS, "2026-02-15"]))
 def test_a_proof_exists_just_where_there_is_no_such_row(leaves, lab, after):
-    there = any(leaf.lab == lab and (leaf.day > after or not leaf.day) for leaf in leaves)
+    there = any(leaf.lab == lab and leaf.day > after for leaf in leaves)
     if there:
         with pytest.raises(UsageError, match="cannot be proved"):
             prove(leaves, lab, after)
@@ -34,7 +34,7 @@ def test_a_proof_exists_just_where_there_is_no_such_row(leaves, lab, after):
 @given(LEAVES, LEAVES, st.sampled_from(LABS), st.sampled_from(DAYS))
 def test_a_proof_of_one_list_is_none_of_another(leaves, others, lab, after):
     """Whoever has such a row cannot prove by another list, nor by a proof that claims this list's root."""
-    there = any(leaf.lab == lab and (leaf.day > after or not leaf.day) for leaf in leaves)
+    there = any(leaf.lab == lab and leaf.day > after for leaf in leaves)
     try:
         other = prove(others, lab, after)
     except UsageError:
@@ -93,3 +93,21 @@ def test_an_empty_list_proves_everything_and_a_missing_side_only_at_its_end():
     assert not holds(msgspec.structs.replace(proof, right=None), leaves)
     assert not holds(msgspec.structs.replace(proof, left=None), leaves)
     assert "another list" in why_not(proof, commit(leaves)["root"], 3)
+
+
+def test_a_row_of_an_unknown_day_cannot_hide_behind_an_early_one():
+    leaves = sorted([Leaf("openai", UNKNOWN_DAY, 1), Leaf("openai", "2024-01-01", 1), Leaf("zed", "2024-01-01", 1)])
+    with pytest.raises(UsageError, match="cannot be proved"):
+        prove(leaves, "openai", "2024-06-01")
+
+
+@pytest.mark.parametrize("after", ["31-12-2024", "2025-6-01", "never", "", "2025"])
+def test_what_is_no_day_proves_nothing(after):
+    leaves = [Leaf("openai", "2025-12-01", 1)]
+    with pytest.raises(UsageError, match="no day"):
+        prove(leaves, "openai", after)
+    good = prove(leaves, "openai", "2025-12-31")
+    assert holds(good, leaves)
+    assert not holds(msgspec.structs.replace(good, after=after), leaves)
+    assert not holds(msgspec.structs.replace(good, lab="OpenAI"), leaves)
+    assert prove(leaves, "OpenAI", "2025-12-31").lab == "openai"

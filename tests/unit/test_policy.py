@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillhouse.errors import TeacherContradiction, TermsError
-from stillhouse.nouns import Channel, Grade, Origin, Stamp, Teacher, TeacherKind, Use
+from stillhouse.nouns import AccessChange, Channel, Grade, Origin, Stamp, Teacher, TeacherKind, Use
 from stillhouse.policy.decide import OWN_TERMS, Organisation, Policy
 from stillhouse.policy.known import check_declaration, known_host
 from stillhouse.policy.registry import Registry, TermsVersion, parse_versions, shipped
@@ -284,3 +284,88 @@ def test_declarations_that_contradict_known_weights_are_refused():
         check_declaration(teacher(**local, lab="me", terms=("licence/apache-2.0",)))
     with pytest.raises(TeacherContradiction, match="SmolLM2"):
         check_declaration(teacher(**local, lab="huggingface", terms=("licence/mit",)))
+
+
+def revoked(lab, *stamps, **more):
+    change = AccessChange(id="c", kind="revoke", lab=lab, **more)
+    return [
+        Policy(Organisation(competes_with=()), changes=(change,)).revoked_by(stamp, Use.TRAIN) is not None
+        for stamp in stamps
+    ]
+
+
+def answer(lab="x", model="m", channel=Channel.OFFICIAL, day="2026-02-01", **more):
+    return Stamp(Origin.TEACHER, lab, model, channel, terms=("licence/mit",), day=day, **more)
+
+
+@pytest.mark.parametrize(
+    "stamp",
+    [
+        answer("anthropic"),
+        answer("Anthropic"),
+        answer("amazon", "anthropic.claude-3-5-sonnet-20240620-v1:0"),
+        answer("amazon", "us.anthropic.claude-sonnet-4"),
+        answer("google", "publishers/anthropic/models/claude-3"),
+        answer("acme", "claude-3-opus"),
+        answer("acme", "reseller/claude-3-opus"),
+        answer("anthropic", day=""),
+        answer("anthropic", day="2026"),
+    ],
+)
+def test_a_revocation_is_not_evaded_by_spelling_hosts_or_days(stamp):
+    assert revoked("Anthropic", stamp, since="2026-01-15") == [True]
+
+
+def test_a_revoked_model_is_found_under_its_other_names_and_no_other_model_is():
+    names = ["gpt-4o", "GPT-4o", "openai/gpt-4o", "gpt-4o-2024-08-06", "azure/openai/gpt-4o"]
+    others = ["gpt-4o-mini", "gpt-4", "o1"]
+    stamps = [answer("openai", name) for name in (*names, *others)]
+    assert revoked("openai", *stamps, models=("gpt-4o",)) == [True] * len(names) + [False] * len(others)
+
+
+def test_what_nobody_knows_counts_where_access_was_revoked():
+    assert revoked("x", answer(account="a1"), answer(account="a2"), answer(), accounts=("a1",)) == [True, False, True]
+    assert revoked("x", answer(channel=Channel.UNKNOWN), channels=(Channel.CLOUD,)) == [True]
+
+
+def policy_after(*changes):
+    return Policy(Organisation(competes_with=()), changes=changes)
+
+
+def test_a_grant_of_one_lab_lifts_no_revocation_of_another():
+    revocation = AccessChange(id="1", kind="revoke", lab="acme")
+    grant = AccessChange(id="2", kind="grant", lab="openai", verdict="allow", document="d")
+    through = answer("acme", "gpt-4o")
+    assert not policy_after(revocation, grant).decide(through, Use.TRAIN).allowed
+    banned = msgspec.structs.replace(through, terms=("Grok/Commercial Terms",))
+    assert not policy_after(grant).decide(banned, Use.TRAIN).allowed, "an agreement with one lab is none with another"
+
+
+def test_a_reversal_does_nothing_else_and_can_be_reversed():
+    first = AccessChange(id="1", kind="revoke", lab="x")
+    undo = AccessChange(id="2", kind="revoke", lab="x", reverses="1")
+    redo = AccessChange(id="3", kind="grant", lab="x", reverses="2")
+    other = AccessChange(id="4", kind="revoke", lab="x", models=("n",))
+    allowed = [
+        policy_after(*c).decide(answer(), Use.TRAIN).allowed for c in ((first,), (first, undo), (first, undo, redo))
+    ]
+    assert allowed == [False, True, False]
+    assert (
+        not policy_after(first, other, AccessChange(id="5", kind="grant", lab="x", reverses="4"))
+        .decide(answer(), Use.TRAIN)
+        .allowed
+    )
+
+
+def test_without_a_day_or_a_lab_the_strictest_decides():
+    undated = with_terms("Grok/Terms of Service", day="", lab="xai")
+    assert not NOBODY.decide(undated, Use.TRAIN).allowed, "an early version was unclear"
+    nameless = with_terms("ChatGPT/Terms of Service", day="2026-01-01", lab="")
+    assert not Policy(Organisation(competes_with=("openai",))).decide(nameless, Use.TRAIN).allowed
+
+
+def test_what_is_revoked_stands_in_no_dataset_not_even_to_be_stored():
+    policy = policy_after(AccessChange(id="1", kind="revoke", lab="x", exempt=(Use.EVALUATE,)))
+    assert policy.decide_set([answer()], Use.STORE).allowed, "as evidence it is kept"
+    assert not policy.decide_keeping([answer()], Use.STORE).allowed
+    assert policy.decide_keeping([answer()], Use.EVALUATE).allowed

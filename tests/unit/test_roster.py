@@ -5,10 +5,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stillhouse.errors import ForgedEntry, SignatureRefused, UsageError
+from stillhouse.identity.chain import KIND, Entry, State, advance, lacking, replay, statement
 from stillhouse.identity.keys import make_key, read_signer
-from stillhouse.identity.roster import KIND, accept, advisory, check, in_force, lacking, replay, with_member, without
-from stillhouse.identity.signatures import Signatory, is_signed, message
-from stillhouse.nouns import Member, Role, Roster
+from stillhouse.identity.roster import advisory, check, with_member, without
+from stillhouse.identity.signatures import HOME, Signatory, is_signed, message
+from stillhouse.nouns import AccessChange, Member, Role, Roster, Signature, Use, Waiver
 
 GOVERN = (Role.GOVERNANCE, Role.APPROVER)
 
@@ -17,7 +18,7 @@ GOVERN = (Role.GOVERNANCE, Role.APPROVER)
 def signers(tmp_path_factory):
     folder = tmp_path_factory.mktemp("keys")
     found = {}
-    for name in ("ada", "bob", "cy", "dan", "recovery"):
+    for name in ("ada", "bob", "cy", "dan", "recovery", "home"):
         make_key(folder / f"{name}.key")
         found[name] = read_signer(folder / f"{name}.key")
     return found
@@ -33,8 +34,18 @@ def roster_of(signers, names, threshold, version=1, recovery=False):
     )
 
 
-def signed(signers, roster, *names):
-    return tuple(Signatory(name, signers[name], 0).sign(KIND, roster) for name in names)
+def signed(signers, content, state, *names, plan="blake3:plan"):
+    value = statement(content, plan, state.head)
+    return tuple(Signatory(name, signers[name], 0).sign(KIND, value) for name in names)
+
+
+def accept(signers, previous, candidate, *names):
+    """Put a roster behind another one; raises SignatureRefused where the chain would not take it."""
+    state = State(head="blake3:head", roster=previous)
+    signatures = signed(signers, candidate, state, *names)
+    missing = lacking(state, candidate, "blake3:plan", signatures, signers["home"].public.pem)
+    if missing:
+        raise SignatureRefused(", ".join(missing))
 
 
 PEOPLE = ["ada", "bob", "cy", "dan"]
@@ -53,56 +64,137 @@ def test_a_threshold_of_the_old_and_of_the_new_must_sign(signers, old, new, befo
         return
     previous = roster_of(signers, old, before)
     candidate = roster_of(signers, new, after, 2)
-    enough = len(who & old) >= before and len(who & new) >= after
-    signatures = signed(signers, candidate, *sorted(who))
-    if enough:
-        accept(previous, candidate, signatures)
-        assert lacking(previous, candidate, signatures) == ()
+    if len(who & old) >= before and len(who & new) >= after:
+        accept(signers, previous, candidate, *sorted(who))
     else:
         with pytest.raises(SignatureRefused):
-            accept(previous, candidate, signatures)
+            accept(signers, previous, candidate, *sorted(who))
 
 
 def test_the_same_signature_twice_is_one(signers):
     previous, candidate = roster_of(signers, ["ada", "bob"], 2), roster_of(signers, ["ada", "bob", "cy"], 2, 2)
-    with pytest.raises(SignatureRefused):
-        accept(previous, candidate, signed(signers, candidate, "ada", "ada"))
+    with pytest.raises(SignatureRefused, match="bob"):
+        accept(signers, previous, candidate, "ada", "ada")
 
 
-def test_a_roster_cannot_be_skipped_replayed_or_signed_for_another(signers):
+def test_a_roster_cannot_be_skipped_or_signed_for_another(signers):
     first = roster_of(signers, ["ada"], 1)
-    accept(None, first, signed(signers, first, "ada"))
+    accept(signers, None, first, "ada")
     for version in (1, 3):
-        other = roster_of(signers, ["ada", "bob"], 1, version)
         with pytest.raises(SignatureRefused, match="does not follow"):
-            accept(first, other, signed(signers, other, "ada"))
+            accept(signers, first, roster_of(signers, ["ada", "bob"], 1, version), "ada")
+    state = State(head="h", roster=first)
     second, stolen = roster_of(signers, ["ada", "bob"], 1, 2), roster_of(signers, ["ada", "cy"], 1, 2)
-    with pytest.raises(SignatureRefused):
-        accept(first, stolen, signed(signers, second, "ada"))
+    home = signers["home"].public.pem
+    assert lacking(state, second, "blake3:plan", signed(signers, second, state, "ada"), home) == ()
+    assert lacking(state, stolen, "blake3:plan", signed(signers, second, state, "ada"), home) == ("ada", "cy")
+    other_plan = signed(signers, second, state, "ada", plan="blake3:another")
+    assert lacking(state, second, "blake3:plan", other_plan, home) == ("ada", "bob"), (
+        "a yes to one plan is none to another"
+    )
 
 
 def test_the_recovery_key_stands_in_for_the_old_threshold_and_for_nothing_else(signers):
     previous = roster_of(signers, ["ada", "bob"], 2, recovery=True)
     candidate = roster_of(signers, ["cy"], 1, 2, recovery=True)
-    accept(previous, candidate, signed(signers, candidate, "recovery", "cy"))
+    accept(signers, previous, candidate, "recovery", "cy")
     with pytest.raises(SignatureRefused, match="cy"):
-        accept(previous, candidate, signed(signers, candidate, "recovery"))
-    without_key = roster_of(signers, ["ada", "bob"], 2)
+        accept(signers, previous, candidate, "recovery")
     with pytest.raises(SignatureRefused):
-        accept(without_key, candidate, signed(signers, candidate, "recovery", "cy"))
+        accept(signers, roster_of(signers, ["ada", "bob"], 2), candidate, "recovery", "cy")
 
 
-def test_history_is_checked_from_its_beginning(signers):
-    first, second = roster_of(signers, ["ada"], 1), roster_of(signers, ["ada", "bob"], 1, 2)
-    changes = [("t1", first, signed(signers, first, "ada")), ("t2", second, signed(signers, second, "ada"))]
-    held = replay(changes)
-    assert in_force(held, "t0") is None
-    assert in_force(held, "t1") == first
-    assert in_force(held, "t9") == second
+def chain(signers, *acts):
+    """Entries in a row: (content, who signs)."""
+    state, entries = State(), []
+    for number, (content, names) in enumerate(acts):
+        plan = f"blake3:plan-{number}"
+        signatures = signed(signers, content, state, *names, plan=plan)
+        entries.append(Entry(content, plan, state.head, signatures))
+        state = advance(state, entries[-1], signers["home"].public.pem)
+    return entries, state
+
+
+def change(kind="revoke", lab="rival", number=0):
+    return AccessChange(id=f"c{number}", kind=kind, lab=lab)
+
+
+@pytest.fixture
+def history(signers):
+    """Two people, a grant that both signed, a revocation, a waiver."""
+    waiver = Waiver(id="w", use=Use.TRAIN, owner="ada", expires="2099-01-01", reason="r", lab="x")
+    return chain(
+        signers,
+        (roster_of(signers, ["ada"], 1), ["ada"]),
+        (roster_of(signers, ["ada", "bob"], 1, 2), ["ada"]),
+        (change("grant"), ["ada", "bob"]),
+        (change("revoke", number=1), ["bob"]),
+        (waiver, ["bob", "ada"]),
+    )
+
+
+def read(signers, entries, head=""):
+    return replay(entries, signers["home"].public.pem, head)
+
+
+@given(st.permutations(range(5)))
+def test_a_chain_is_read_in_its_own_order_whatever_order_it_comes_in(signers, order):
+    waiver = Waiver(id="w", use=Use.TRAIN, owner="ada", expires="2099-01-01", reason="r", lab="x")
+    entries, state = chain(
+        signers,
+        (roster_of(signers, ["ada"], 1), ["ada"]),
+        (roster_of(signers, ["ada", "bob"], 1, 2), ["ada"]),
+        (change("grant"), ["ada", "bob"]),
+        (change("revoke", number=1), ["bob"]),
+        (waiver, ["bob", "ada"]),
+    )
+    assert read(signers, [entries[place] for place in order], state.head) == state
+
+
+def test_every_entry_that_is_altered_moved_played_again_or_taken_out_is_found(signers, history):
+    entries, state = history
+    for place, entry in enumerate(entries):
+        for forged in (
+            entry._replace(plan="blake3:another"),
+            entry._replace(previous="blake3:elsewhere"),
+            entry._replace(signatures=()),
+            entry._replace(signatures=tuple(Signature(s.by, s.key, s.roster, "AAAA") for s in entry.signatures)),
+        ):
+            with pytest.raises(ForgedEntry):
+                read(signers, [*entries[:place], forged, *entries[place + 1 :]])
+        with pytest.raises(ForgedEntry):
+            read(signers, [*entries[:place], *entries[place + 1 :]], state.head)
+        with pytest.raises(ForgedEntry):
+            read(signers, [*entries, entry._replace(previous=state.head)])
+        with pytest.raises(ForgedEntry):
+            read(signers, [*entries, entry])
+    assert read(signers, entries[:-1]).waivers == (), "without a head that is kept elsewhere, a missing end is not seen"
+
+
+def test_a_grant_needs_two_and_it_does_not_matter_who_of_them_began(signers, history):
+    _, state = history
+    home = signers["home"].public.pem
+    for names, enough in ((["ada", "bob"], True), (["bob", "ada"], True), (["ada"], False), (["ada", "ada"], False)):
+        missing = lacking(state, change("grant"), "p", signed(signers, change("grant"), state, *names, plan="p"), home)
+        assert (missing == ()) is enough, names
+    with pytest.raises(SignatureRefused, match="answers for permission"):
+        lacking(state, change("grant"), "p", signed(signers, change("grant"), state, "cy", "ada", plan="p"), home)
     with pytest.raises(ForgedEntry):
-        replay([changes[0], ("t2", second, signed(signers, first, "ada"))])
+        advance(
+            state,
+            Entry(change("grant"), "p", state.head, signed(signers, change("grant"), state, "home", plan="p")),
+            home,
+        )
+
+
+def test_the_home_signs_only_before_there_is_a_roster(signers):
+    value = statement(change(), "p", "")
+    by_home = Signatory(HOME, signers["home"], 0).sign(KIND, value)
+    home = signers["home"].public.pem
+    state = advance(State(), Entry(change(), "p", "", (by_home,)), home)
+    assert state.changes == (change(),)
     with pytest.raises(ForgedEntry):
-        replay(changes[1:])
+        advance(State(), Entry(change(), "p", "", signed(signers, change(), State(), "ada", plan="p")), home)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,10 @@ from stillhouse.canon import digest_value, is_digest
 from stillhouse.errors import UnknownName, UsageError
 from stillhouse.nouns import AccessChange
 from stillhouse.policy.decide import GRANT, REVOKE
+from stillhouse.policy.known import fold
 from stillhouse.policy.table import Verdict
+
+_SCOPE = ("models", "channels", "accounts", "uses", "exempt", "since", "until", "verdict", "duties")
 
 
 def make_change(draft: AccessChange, known: Collection[AccessChange]) -> AccessChange:
@@ -37,7 +40,11 @@ def make_change(draft: AccessChange, known: Collection[AccessChange]) -> AccessC
         raise UnknownName(f"There is no grant or revocation {draft.reverses!r}.", next_step="`stillhouse access list`")
     if draft.reverses and draft.reverses in {change.reverses for change in known}:
         raise UsageError(f"{draft.reverses} was reversed already.")
-    change = msgspec.structs.replace(draft, **days)
+    if draft.reverses and any(getattr(draft, name) for name in _SCOPE):
+        raise UsageError(
+            "A change that reverses another does nothing else.", next_step="Leave out everything but --reason."
+        )
+    change = msgspec.structs.replace(draft, lab=fold(draft.lab), **days)
     place = len(known)  # the same words said twice are two changes
     return msgspec.structs.replace(change, id=digest_value([change, place]).partition(":")[2][:12])
 

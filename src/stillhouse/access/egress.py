@@ -20,6 +20,8 @@ from stillhouse.policy.known import known_host
 
 # Clocks of proxies and of hosts differ, and a connection may be opened some time before it is used.
 _SLACK_SECONDS = 60.0
+# Of the year 2242: what is later is in milliseconds, or nonsense.
+_LATEST = float(2**33)
 
 
 class Connection(NamedTuple):
@@ -80,16 +82,17 @@ def compare(lines: Iterable[str], recorded: Mapping[str, Sequence[str]], own: Co
 
 def read_line(line: str) -> Connection | None:
     """A line of Squid's native log, or a JSON object; None where it is neither."""
-    if line.lstrip().startswith("{"):
-        try:
-            return _from_json(json.loads(line))
-        except (ValueError, TypeError, AttributeError, OverflowError):
-            return None
-    parts = line.split()
     try:
-        return Connection(float(parts[0]), float(parts[1]) / 1000, parts[2], _host(parts[6]))
-    except (IndexError, ValueError):
+        if line.lstrip().startswith("{"):
+            found = _from_json(json.loads(line))
+        else:
+            parts = line.split()
+            found = Connection(float(parts[0]), float(parts[1]) / 1000, parts[2], _host(parts[6]))
+    except (ValueError, TypeError, AttributeError, OverflowError, IndexError, RecursionError):
         return None
+    if found is None or not (0 < found.ended < _LATEST and 0 <= found.seconds < _LATEST):  # not a number is in no range
+        return None
+    return found
 
 
 def _from_json(given: Mapping[str, Any]) -> Connection | None:
@@ -101,6 +104,7 @@ def _from_json(given: Mapping[str, Any]) -> Connection | None:
     if at == "" or not target:
         return None
     ended = float(at) if isinstance(at, int | float) else _seconds(str(at))
+    ended /= 1000 if ended > _LATEST else 1  # milliseconds
     seconds = first("seconds", "duration_seconds")
     took = float(seconds) if seconds != "" else float(first("elapsed_ms", "duration", "duration_ms") or 0) / 1000
     return Connection(

@@ -34,30 +34,38 @@ class Gated(msgspec.Struct, frozen=True):
 def look_at(ledger: Ledger, policy: Policy, subjects: Iterable[str], use: Use) -> list[Gated]:
     """Decide on each subject: a label, or a path to a file or a folder of files. Raises UnknownName, UsageError."""
     sets = queries.stamp_sets(ledger)
+    versions = {dataset.label: dataset for dataset in queries.datasets(ledger)}
+    exports: dict[str, set[str]] = {}
+    for export in permission.exports(ledger):
+        exports.setdefault(export.digest, set()).add(export.dataset)
     found = []
     for subject in subjects:
         path = Path(subject)
         if path.exists():
-            found += [_file(ledger, policy, sets, file, use) for file in _files(path)]
+            for file in _files(path):
+                labels = sorted(exports.get(digest_file(file), ()))
+                found += [_version(policy, sets, versions[label], str(file), use) for label in labels]
+                found += [] if labels else [_nobody_s(file)]
         else:
             found.append(_version(policy, sets, queries.dataset(ledger, subject), subject, use))
     return found
 
 
 def _files(path: Path) -> list[Path]:
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    """The files below a path. Raises UsageError for what leads elsewhere: a job would follow it."""
+    below = sorted(path.rglob("*")) if path.is_dir() else [path]
+    for entry in below:
+        if entry.is_symlink() or not (entry.is_file() or entry.is_dir()):
+            raise UsageError(f"{entry} is a link, or no file.", next_step="Give the gate plain files and folders.")
+    files = [entry for entry in below if entry.is_file()]
     if not files:
         raise UsageError(f"{path} holds no file.")
     return files
 
 
-def _file(ledger: Ledger, policy: Policy, sets: Mapping[int, StampSet], file: Path, use: Use) -> Gated:
-    digest = digest_file(file)
-    export = next((known for known in permission.exports(ledger) if known.digest == digest), None)
-    if export is None:
-        reason = "these bytes are no export of this home: where the rows come from is not known, and unknown means no"
-        return Gated(str(file), "", False, 0, 0, (reason,))
-    return _version(policy, sets, queries.dataset(ledger, export.dataset), str(file), use)
+def _nobody_s(file: Path) -> Gated:
+    reason = "these bytes are no export of this home: where the rows come from is not known, and unknown means no"
+    return Gated(str(file), "", False, 0, 0, (reason,))
 
 
 def _version(policy: Policy, sets: Mapping[int, StampSet], dataset: DatasetVersion, subject: str, use: Use) -> Gated:

@@ -95,7 +95,9 @@ def touched_sets(policy: Policy, change: AccessChange, sets: Mapping[int, StampS
     for known in sets.values():
         for stamp in known.stamps:
             if stamp not in about:
-                about[stamp] = frozenset(use for use in USES if policy.last_word(stamp, use) == change.id)
+                about[stamp] = frozenset(
+                    use for use in USES if change.id in {last.id for last in policy.last_words(stamp, use)}
+                )
                 revoked = anytime.revoked_by(stamp, Use.TRAIN) is not None
                 gone[stamp] = revoked and stamp.channel not in _AGAIN
     uses = {id: frozenset().union(*(about[stamp] for stamp in known.stamps)) for id, known in sets.items()}

@@ -1,6 +1,7 @@
 """Grant, revoke, look at what that reaches, open or close the gate for a job, and train again without what was revoked."""
 
 import gzip
+import zlib
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 from urllib.parse import urlsplit
@@ -15,12 +16,13 @@ from stillhouse.access.impact import Impact, as_json, denied_by_revocation, impa
 from stillhouse.access.loader import StampGate
 from stillhouse.app.acts import GRANT, REVOKE, plan_act
 from stillhouse.app.home import App
-from stillhouse.app.permission import own_signatory
+from stillhouse.app.permission import load, own_signatory
 from stillhouse.canon import digest_file
 from stillhouse.errors import UsageError
 from stillhouse.ledger import permission, queries
-from stillhouse.nouns import AccessChange, Plan, Use
+from stillhouse.nouns import AccessChange, DatasetVersion, Plan, Use
 from stillhouse.policy.decide import Policy
+from stillhouse.policy.known import fold, known_labs
 from stillhouse.recorder import now
 from stillhouse.teachers.register import DEFAULT_BASE_URLS
 
@@ -39,7 +41,7 @@ def plan_change(app: App, draft: AccessChange, document: Path | None) -> Change:
             draft = msgspec.structs.replace(draft, document=digest_file(document))
         except OSError as failure:
             raise UsageError(f"{document} cannot be read: {failure.strerror}.") from failure
-    known = [stored.change for stored in permission.access_changes(app.ledger)]
+    known = list(load(app.ledger, app.settings).state.changes)
     change = make_change(draft, known)
     before = app.policy
     policy = Policy(before.organisation, before.registry, before.rules, (*known, change), before.waivers, app.today)
@@ -55,16 +57,16 @@ def plan_change(app: App, draft: AccessChange, document: Path | None) -> Change:
 
 def list_changes(app: App) -> list[dict[str, Any]]:
     """Grants and revocations, who signed them, and whether they are in force."""
-    stored = permission.access_changes(app.ledger)
-    void = {one.change.reverses for one in stored}
+    standing = {change.id for change in app.policy.changes}
     return [
         {
-            **msgspec.to_builtins(one.change),
-            "at": one.at,
-            "signed_by": one.signature.by,
-            "in_force": one.change.id not in void and not (one.change.until and one.change.until < app.today),
+            **msgspec.to_builtins(act.content),
+            "at": act.at,
+            "signed_by": act.signatures[0].by,
+            "in_force": act.content.id in standing and not (act.content.until and act.content.until < app.today),
         }
-        for one in stored
+        for act in load(app.ledger, app.settings).acts
+        if isinstance(act.content, AccessChange)
     ]
 
 
@@ -78,6 +80,22 @@ def quarantine(app: App, use: Use) -> dict[str, Any]:
         reason = app.policy.decide_set(sets[id].stamps, use).reason
         reasons[reason] = reasons.get(reason, 0) + counts.get(id, 0)
     return {"records": sum(counts.get(id, 0) for id in held), "reasons": {k: v for k, v in reasons.items() if v}}
+
+
+def check_export(app: App, dataset: DatasetVersion, use: Use) -> None:
+    """May a version leave the home for a use? Raises PolicyRefusal where a row of it is in quarantine."""
+    sets = queries.stamp_sets(app.ledger)
+    for id, rows in dataset.stamp_sets.items():
+        decision = app.policy.decide_asking(sets[int(id)].stamps, use)
+        if not decision.allowed:
+            app.recorder.refuse(f"{rows} rows of {dataset.label}", f"be exported to {use}", decision)
+
+
+def labs_here(app: App) -> frozenset[str]:
+    """Every lab that a record, a teacher or this version knows."""
+    labs = {stamp.lab for known in queries.stamp_sets(app.ledger).values() for stamp in known.stamps}
+    labs |= {teacher.lab for teacher in queries.teachers(app.ledger)}
+    return frozenset(fold(lab) for lab in labs if lab) | known_labs()
 
 
 def gate(app: App, subjects: list[str], use: Use, job: str) -> dict[str, Any]:
@@ -127,6 +145,10 @@ def compare_egress(app: App, path: Path, own: tuple[str, ...]) -> Egress:
             return compare(read_lines(file), hosts, own)
     except OSError as failure:
         raise UsageError(f"{path} cannot be read: {failure.strerror or failure}.") from failure
+    except (EOFError, zlib.error) as failure:
+        raise UsageError(
+            f"{path} is cut off or damaged: {failure}.", next_step="Fetch it again from the proxy."
+        ) from failure
 
 
 def _opened(path: Path) -> IO[bytes]:

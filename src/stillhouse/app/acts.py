@@ -1,11 +1,12 @@
 """Acts that need a signature, and some of them a second one: propose, approve, execute.
 
 A proposal is a plan in the log. What needs nobody else's yes is executed at once; the rest waits for `plan approve` by others and
-`plan execute`. Every approval is over the plan's digest, or for the roster over the roster itself, so that it is worth nothing
-for another plan; executing checks signatures, facts and expiry anew, and happens once.
+`plan execute`. Every signature is over the plan, what it brings about, and the place in the chain of permission that it takes
+(``identity.chain``): it is worth nothing for another plan, and nothing once something else took that place. Whether signatures
+suffice is asked of the same function before an act is written down and whenever it is read.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -14,20 +15,19 @@ import msgspec
 from stillhouse import facts
 from stillhouse.app.home import App
 from stillhouse.app.permission import (
-    CHANGE,
-    PLAN,
-    WAIVER,
-    approved,
-    current_roster,
     governor,
+    keep_head,
+    load,
+    own_home_key,
     own_signatory,
     personal_signer,
     publish_keys,
 )
 from stillhouse.canon import digest_value
 from stillhouse.errors import ApprovalMissing, PlanRefused, SignatureRefused, UnknownName
+from stillhouse.identity.chain import KIND, Content, Entry, State, digest, lacking, statement
 from stillhouse.identity.keys import public_key
-from stillhouse.identity.roster import KIND, accept, holders, lacking, member
+from stillhouse.identity.roster import holders, member
 from stillhouse.identity.signatures import Signatory, is_signed
 from stillhouse.ledger import permission, queries
 from stillhouse.ledger.queries import StoredPlan
@@ -36,6 +36,12 @@ from stillhouse.plans.plan import executing, make_plan, plan_digest
 from stillhouse.recorder import now
 
 ROSTER, GRANT, REVOKE, WAIVE = "change-roster", "grant", "revoke", "waive"
+_CONTENTS: dict[str, tuple[str, type[Content]]] = {
+    ROSTER: ("roster", Roster),
+    GRANT: ("change", AccessChange),
+    REVOKE: ("change", AccessChange),
+    WAIVE: ("waiver", Waiver),
+}
 _LOCK = "permission"
 
 
@@ -48,69 +54,59 @@ class Proposed(NamedTuple):
     waits_for: tuple[str, ...]
 
 
-def facts_now(app: App) -> str:
-    """What every act of permission rests on: who is on the roster, and all that was granted, revoked and waived before."""
-    roster = current_roster(app.ledger)
-    changes = [stored.change.id for stored in permission.access_changes(app.ledger)]
-    waivers = [stored.waiver.id for stored in permission.waivers(app.ledger)]
-    return digest_value([roster, changes, waivers])
-
-
 def plan_act(app: App, kind: str, subject: str, does: dict[str, Any], impact: dict[str, Any] | None = None) -> Plan:
-    """An act as a plan; nothing is done. Grants and waivers need a second person where there is one."""
-    roster = current_roster(app.ledger)
+    """An act as a plan; nothing is done. It rests on all that was permitted before it."""
+    state = load(app.ledger, app.settings).state
     needed = 0
-    if kind in (GRANT, WAIVE) and roster is not None:
-        signatory = own_signatory(app.ledger, app.settings)
-        needed = int(any(known.name != signatory.name for known in holders(roster, Role.APPROVER)))
-    return make_plan(kind, subject, does, (), Decimal(0), facts_now(app), approvals=needed, impact=impact)
+    if kind in (GRANT, WAIVE) and state.roster is not None:
+        author = own_signatory(app.ledger, app.settings).name
+        needed = int(any(known.name != author for known in holders(state.roster, Role.APPROVER)))
+    return make_plan(kind, subject, does, (), Decimal(0), _facts(state), approvals=needed, impact=impact)
 
 
 def propose(app: App, plan: Plan, *sign_as: Signatory) -> Proposed:
-    """Write a plan down with its author's signature, and execute it where nobody else must say yes. Raises SignatureRefused."""
+    """Write a plan down with its author's signature, and execute it where nobody else must say yes.
+
+    Raises SignatureRefused, PlanRefused where something was permitted since it was made.
+    """
     authors = sign_as or (governor(app.ledger, app.settings),)
-    digest = plan_digest(plan)
+    name = plan_digest(plan)
     with app.alone(_LOCK):
-        at, by = now(), app.recorder.by
-        signed = [
-            facts.PlanApproved(at=at, by=by, plan=digest, signature=_sign(author, plan, digest)) for author in authors
-        ]
-        app.recorder.record(facts.PlanMade(at=at, by=by, digest=digest, plan=plan), *signed)
         app.recorder.refresh()
-        waits_for = _waits_for(app, plan, digest)
+        state = load(app.ledger, app.settings).state
+        if plan.facts != _facts(state):
+            raise PlanRefused("What it rests on has changed since it was made.")
+        at, by = now(), app.recorder.by
+        signed = tuple(_sign(author, plan, name, state) for author in authors)
+        waits_for = lacking(state, _content(plan), name, signed, own_home_key(app.settings))
+        yes = [facts.PlanApproved(at=at, by=by, plan=name, signature=signature) for signature in signed]
+        app.recorder.record(facts.PlanMade(at=at, by=by, digest=name, plan=plan), *yes)
+        app.recorder.refresh()
         if waits_for:
-            return Proposed(plan, digest, False, waits_for)
-        _carry_out(app, plan, digest)
-    return Proposed(plan, digest, True, ())
+            return Proposed(plan, name, False, waits_for)
+        _carry_out(app, plan, name, state, signed)
+    return Proposed(plan, name, True, ())
 
 
 def approve(app: App, start: str) -> Proposed:
     """Say yes to a plan, as whoever signs now. Raises SignatureRefused, PlanRefused, UnknownName."""
     stored = find(app, start)
     _check_open(stored)
+    state = load(app.ledger, app.settings).state
+    if stored.plan.facts != _facts(state):
+        raise PlanRefused("What it rests on has changed since it was made.")
+    content = _content(stored.plan)
     signatory = own_signatory(app.ledger, app.settings)
-    roster = current_roster(app.ledger)
-    who = member(roster, signatory.name) if roster else None
-    if stored.plan.kind == ROSTER:
-        signatory = _for_roster(app, msgspec.convert(stored.plan.does["roster"], Roster), signatory)
+    who = member(state.roster, signatory.name) if state.roster else None
+    if isinstance(content, Roster):
+        signatory = _for_roster(app, state.roster, content, signatory)
     elif who is None or Role.APPROVER not in who.roles:
         raise SignatureRefused(f"{signatory.name} has not the role {Role.APPROVER}.")
-    signature = _sign(signatory, stored.plan, stored.digest)
+    signature = _sign(signatory, stored.plan, stored.digest, state)
     entry = facts.PlanApproved(at=now(), by=app.recorder.by, plan=stored.digest, signature=signature)
     app.recorder.record(entry)
     app.recorder.refresh()
-    return Proposed(stored.plan, stored.digest, False, _waits_for(app, stored.plan, stored.digest))
-
-
-def _for_roster(app: App, candidate: Roster, present: Signatory) -> Signatory:
-    """Who says yes to another roster: a member of the present one, or whoever holds a key of the one to come."""
-    roster = current_roster(app.ledger)
-    if roster is not None and member(roster, present.name) is not None:
-        return present
-    coming = personal_signer(app.settings, candidate)
-    if coming is None:
-        raise SignatureRefused(f"{present.name} is on neither roster.")
-    return Signatory(coming[0], coming[1], roster.version if roster else 0)
+    return Proposed(stored.plan, stored.digest, False, _waits_for(app, stored, state))
 
 
 def execute(app: App, start: str) -> Proposed:
@@ -118,10 +114,14 @@ def execute(app: App, start: str) -> Proposed:
     stored = find(app, start)
     _check_open(stored)
     with app.alone(_LOCK):
-        waits_for = _waits_for(app, stored.plan, stored.digest)
+        app.recorder.refresh()
+        state = load(app.ledger, app.settings).state
+        if stored.plan.facts != _facts(state):
+            raise PlanRefused("What it rests on has changed since it was made.")
+        waits_for = _waits_for(app, stored, state)
         if waits_for:
             raise ApprovalMissing(f"(one of {', '.join(waits_for)})")
-        _carry_out(app, stored.plan, stored.digest)
+        _carry_out(app, stored.plan, stored.digest, state, _signatures(app, stored, state))
     return Proposed(stored.plan, stored.digest, True, ())
 
 
@@ -134,8 +134,18 @@ def find(app: App, start: str) -> StoredPlan:
     return found[0]
 
 
+def _facts(state: State) -> str:
+    """What every act of permission rests on: the whole chain before it."""
+    return digest_value(["permission", state.head])
+
+
+def _content(plan: Plan) -> Content:
+    name, kind = _CONTENTS[plan.kind]
+    return msgspec.convert(plan.does[name], kind)
+
+
 def _check_open(stored: StoredPlan) -> None:
-    if stored.plan.kind not in _CARRY:
+    if stored.plan.kind not in _CONTENTS:
         raise PlanRefused(f"A plan to {stored.plan.kind} is executed by the command that made it.")
     if any(receipt.outcome == "done" for receipt in stored.receipts):
         raise PlanRefused("It was executed already, and a plan is executed once.")
@@ -143,92 +153,64 @@ def _check_open(stored: StoredPlan) -> None:
         raise PlanRefused(f"It expired at {stored.plan.expires}.")
 
 
-def _sign(signatory: Signatory, plan: Plan, digest: str) -> Signature:
-    if plan.kind == ROSTER:
-        return signatory.sign(KIND, msgspec.convert(plan.does["roster"], Roster))
-    return signatory.sign(PLAN, approved(digest, _content(plan)))
+def _for_roster(app: App, roster: Roster | None, candidate: Roster, present: Signatory) -> Signatory:
+    """Who says yes to another roster: whoever holds a key of the one to come, or is a member of the present one."""
+    coming = personal_signer(msgspec.structs.replace(app.settings, identity=""), candidate)
+    if coming is not None:
+        return Signatory(coming[0], coming[1], roster.version if roster else 0)
+    if roster is None or member(roster, present.name) is None:
+        raise SignatureRefused(f"{present.name} is on neither roster.")
+    return present
 
 
-def _content(plan: Plan) -> Any:
-    return plan.does.get("change") or plan.does.get("waiver")
+def _sign(signatory: Signatory, plan: Plan, name: str, state: State) -> Signature:
+    return signatory.sign(KIND, statement(_content(plan), name, state.head))
 
 
-def _approvals(app: App, plan: Plan, digest: str) -> tuple[Signature, ...]:
-    """The approvals of a plan that hold: by members of the roster in force, over this plan."""
-    roster = current_roster(app.ledger)
-    signatures = [signature for _, signature in permission.approvals(app.ledger, digest)]
-    if plan.kind == ROSTER or roster is None:
-        return tuple(signatures)
-    keys = {known.name: public_key(known.key) for known in roster.members}
-    return tuple(
-        signature
-        for signature in signatures
-        if signature.by in keys and is_signed(keys[signature.by], PLAN, approved(digest, _content(plan)), signature)
-    )
+def _signatures(app: App, stored: StoredPlan, state: State) -> tuple[Signature, ...]:
+    """The signatures of a plan that hold for the place that it would take, its author's first."""
+    value = statement(_content(stored.plan), stored.digest, state.head)
+    keys = _keys(app, stored.plan, state)
+    given = [signature for _, signature in permission.approvals(app.ledger, stored.digest)]
+    return tuple(one for one in given if any(is_signed(public_key(pem), KIND, value, one) for pem in keys))
 
 
-def _waits_for(app: App, plan: Plan, digest: str) -> tuple[str, ...]:
+def _keys(app: App, plan: Plan, state: State) -> list[str]:
+    """The keys whose signatures can mean something for a plan."""
+    content = _content(plan)
+    members = list(state.roster.members if state.roster else ())
+    members += content.members if isinstance(content, Roster) else ()
+    recovery = [state.roster.recovery] if state.roster and state.roster.recovery else []
+    return [*(known.key for known in members), *recovery, own_home_key(app.settings)]
+
+
+def _waits_for(app: App, stored: StoredPlan, state: State) -> tuple[str, ...]:
     """Who could say yes where somebody still must."""
-    roster = current_roster(app.ledger)
-    signatures = _approvals(app, plan, digest)
-    if plan.kind == ROSTER:
-        return lacking(roster, msgspec.convert(plan.does["roster"], Roster), signatures)
-    if roster is None or not plan.approvals_needed:
-        return ()
-    author = signatures[0].by if signatures else ""
-    approvers = {known.name for known in holders(roster, Role.APPROVER)} - {author}
-    given = approvers & {signature.by for signature in signatures}
-    return () if len(given) >= plan.approvals_needed else tuple(sorted(approvers - given))
+    signatures = _signatures(app, stored, state)
+    return lacking(state, _content(stored.plan), stored.digest, signatures, own_home_key(app.settings))
 
 
-def _carry_out(app: App, plan: Plan, digest: str) -> None:
-    with executing(app.recorder, plan, facts_now(app)) as result:
-        result.update(_CARRY[plan.kind](app, plan, digest))
+def _carry_out(app: App, plan: Plan, name: str, state: State, signatures: Sequence[Signature]) -> None:
+    content, signed = _content(plan), tuple(signatures)
+    if lacking(
+        state, content, name, signed, own_home_key(app.settings)
+    ):  # nothing is written that could not be read again
+        raise ApprovalMissing("(its signatures do not suffice)")
+    at, by = now(), app.recorder.by
+    shared: dict[str, Any] = {"at": at, "by": by, "plan": name, "previous": state.head, "signatures": signed}
+    with executing(app.recorder, plan, _facts(state)) as result:
+        match content:
+            case Roster():
+                what = str(plan.does["what"])
+                app.recorder.record(facts.RosterChanged(roster=content, change=what, **shared))
+                publish_keys(app.settings, content)
+                result.update({"version": content.version, "change": what})
+            case AccessChange():
+                app.recorder.record(facts.AccessChanged(change=content, **shared))
+                result.update({"change": content.id, "signed by": [signature.by for signature in signed]})
+            case Waiver():
+                app.recorder.record(facts.WaiverGiven(waiver=content, **shared))
+                result.update({"waiver": content.id, "signed by": [signature.by for signature in signed]})
         app.recorder.refresh()
+        keep_head(app.settings, digest(Entry(content, name, state.head, signed)))
     app.reload_policy()
-
-
-def _carry_roster(app: App, plan: Plan, digest: str) -> dict[str, Any]:
-    candidate = msgspec.convert(plan.does["roster"], Roster)
-    signatures = _approvals(app, plan, digest)
-    accept(current_roster(app.ledger), candidate, signatures)
-    change = str(plan.does["what"])
-    app.recorder.record(
-        facts.RosterChanged(at=now(), by=app.recorder.by, roster=candidate, change=change, signatures=signatures)
-    )
-    publish_keys(app.settings, candidate)
-    return {"version": candidate.version, "change": change}
-
-
-def _carry_change(app: App, plan: Plan, digest: str) -> dict[str, Any]:
-    change = msgspec.convert(plan.does["change"], AccessChange)
-    signatory = governor(app.ledger, app.settings)
-    known = permission.access_changes(app.ledger)
-    entry = facts.AccessChanged(
-        at=now(),
-        by=app.recorder.by,
-        change=change,
-        plan=digest,
-        previous=permission.chain_digest(known[-1]) if known else "",
-        signature=signatory.sign(CHANGE, [change, digest]),
-    )
-    app.recorder.record(entry)
-    return {"change": change.id, "signed by": signatory.name}
-
-
-def _carry_waiver(app: App, plan: Plan, digest: str) -> dict[str, Any]:
-    waiver = msgspec.convert(plan.does["waiver"], Waiver)
-    signatory = governor(app.ledger, app.settings)
-    signature = signatory.sign(WAIVER, [waiver, digest])
-    app.recorder.record(
-        facts.WaiverGiven(at=now(), by=app.recorder.by, waiver=waiver, plan=digest, signature=signature)
-    )
-    return {"waiver": waiver.id, "signed by": signatory.name}
-
-
-_CARRY: dict[str, Callable[[App, Plan, str], dict[str, Any]]] = {
-    ROSTER: _carry_roster,
-    GRANT: _carry_change,
-    REVOKE: _carry_change,
-    WAIVE: _carry_waiver,
-}

@@ -214,7 +214,7 @@ def _write(app: App, run: str, group: list[Read], candidates: dict[str, Candidat
 def _form(app: App, name: str, use: Use, run: str, candidates: list[Candidate]) -> DatasetVersion:
     sets = queries.stamp_sets(app.ledger)
     used = {candidate.stamps for candidate in candidates}
-    decisions = {id: app.recorder.policy.decide_set(sets[id].stamps, use) for id in used}
+    decisions = {id: app.recorder.policy.decide_keeping(sets[id].stamps, use) for id in used}
     formed = form(candidates, protect((), ()), decisions, (DISTINCT, ALLOWED))
     return write_version(
         app.recorder, app.objects, name=name, run=run, recipe=digest_value([run, name, use]), formed=formed

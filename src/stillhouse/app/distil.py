@@ -17,6 +17,7 @@ from stillhouse.settings.recipe import Recipe
 from stillhouse.students.models import as_teacher
 from stillhouse.students.scores import affordable
 from stillhouse.tasks.suites import BUILT_IN, load_suite
+from stillhouse.teachers.collect import Source
 
 # Reading models and running code are part of an evaluation's time, too.
 _ASKING = 0.85
@@ -35,14 +36,23 @@ class Distilled(NamedTuple):
     stages: dict[str, float]
 
 
-def distil(app: App, recipe: Recipe, progress: Progress, *, evaluated: bool, processes: int = 0) -> Distilled:
-    """Carry a recipe through as far as it says; ``evaluated`` false stops with the model (``stillhouse train``).
+def distil(
+    app: App,
+    recipe: Recipe,
+    progress: Progress,
+    *,
+    evaluated: bool,
+    processes: int = 0,
+    source: Source = Source.TEACHER,
+) -> Distilled:
+    """Carry a recipe through as far as it says; ``evaluated`` false stops with the model (``stillhouse train``). From the log
+    alone, nobody is asked for anything.
 
     Killed anywhere and called again, it goes on: answers, verdicts, steps and evaluations are in the log.
     """
     for suite in recipe.eval.suites if recipe.eval and evaluated else ():
         load_suite(*_suite(recipe, suite))  # a suite that is not there is better known now than after the training
-    outcome = run(app, recipe, progress, judged=True)
+    outcome = run(app, recipe, progress, judged=True, source=source)
     stages = dict(outcome.stages)
     if recipe.train is None or outcome.budget_reached is not None:
         return Distilled(outcome, None, None, (), stages)

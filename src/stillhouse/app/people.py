@@ -7,7 +7,7 @@ import msgspec
 
 from stillhouse.app.acts import ROSTER, Proposed, plan_act, propose
 from stillhouse.app.home import App
-from stillhouse.app.permission import current_roster, key_path, own_signatory
+from stillhouse.app.permission import current_roster, enrolled_signer, key_path, next_key_path, own_signatory
 from stillhouse.errors import NameTaken, SignatureRefused, UnknownName, UsageError
 from stillhouse.identity.keys import Signer, make_key, public_key, read_signer
 from stillhouse.identity.roster import advisory, check, member, with_member, without
@@ -37,7 +37,7 @@ class Standing(NamedTuple):
 
 def standing(app: App) -> Standing:
     """Who is on the roster. Raises ForgedEntry, SignatureRefused."""
-    roster = current_roster(app.ledger)
+    roster = current_roster(app.ledger, app.settings)
     signatory = own_signatory(app.ledger, app.settings)
     return Standing(roster, signatory.name, signatory.signer.public.id, advisory(roster))
 
@@ -55,7 +55,7 @@ def enrol(
     app: App, name: str, roles: tuple[Role, ...], threshold: int, request: Path | None, recovery: Path | None
 ) -> Proposed:
     """Propose a roster with a new member. The first one makes the roster. Raises UsageError, NameTaken, SignatureRefused."""
-    roster = current_roster(app.ledger)
+    roster = current_roster(app.ledger, app.settings)
     if roster is not None and member(roster, name) is not None:
         raise NameTaken(f"{name} is on the roster already.", next_step="`stillhouse identity rotate` replaces a key.")
     key = _requested(name, request) if request else _own_key(app, name).public.pem
@@ -76,15 +76,13 @@ def enrol(
 def rotate(app: App, name: str, request: Path | None, recovery: Path | None) -> Proposed:
     """Propose a roster with another key for a member: an old one that wore out, or one that was lost.
 
-    ``recovery`` is the private recovery key, for when too many are lost to reach the threshold. Raises UnknownName, UsageError.
+    One's own new key waits beside the present one, which stays good until the roster has changed. ``recovery`` is the private
+    recovery key, for when too many are lost to reach the threshold. Raises UnknownName, UsageError, SignatureRefused.
     """
     roster, known = _known(app, name)
-    if request is None:
-        old = key_path(app.settings, name)
-        with storage_errors(f"{old} could not be moved aside"):
-            if old.exists():
-                old.replace(old.with_suffix(f".before-{roster.version}"))
-    key = _requested(name, request) if request else _own_key(app, name).public.pem
+    present = enrolled_signer(app.settings, name, known.key)
+    coming = None if request else _next_key(app, name, known)
+    key = _requested(name, request) if request else coming.public.pem if coming else ""
     candidate = with_member(roster, Member(name, known.roles, key))
     plan = _plan(app, candidate, f"another key for {name}" + (", by the recovery key" if recovery else ""))
     signers = []
@@ -93,12 +91,26 @@ def rotate(app: App, name: str, request: Path | None, recovery: Path | None) -> 
         if not roster.recovery or signer.public.id != public_key(roster.recovery).id:
             raise SignatureRefused(f"{recovery} is not the recovery key of this roster.")
         signers.append(Signatory("recovery", signer, roster.version))
-    old = key_path(app.settings, name).with_suffix(f".before-{roster.version}")
-    if request is None:  # it is one's own: the old key is good for one more signature, and the new one must sign, too
-        if recovery is None and old.exists():
-            signers.append(Signatory(name, read_signer(old, app.settings.passphrase), roster.version))
-        signers.append(Signatory(name, _own_key(app, name), roster.version))
+    elif request is None and present is not None:
+        signers.append(Signatory(name, present, roster.version))
+    if coming is not None and signers:
+        signers.append(Signatory(name, coming, roster.version))
     return propose(app, plan, *signers)
+
+
+def _next_key(app: App, name: str, known: Member) -> Signer:
+    """The key that is to take the present one's place: made, or waiting from an earlier try. Nothing that is enrolled moves
+    but into a name of its own.
+    """
+    path, waiting = key_path(app.settings, name), next_key_path(app.settings, name)
+    enrolled = public_key(known.key).id
+    if waiting.exists() and read_signer(waiting, app.settings.passphrase).public.id == enrolled:
+        with storage_errors(f"{path} could not be moved aside"):  # an earlier rotation has taken effect
+            if path.exists():
+                path.replace(path.with_suffix(f".retired-{read_signer(path, app.settings.passphrase).public.id[7:19]}"))
+            waiting.replace(path)
+    make_key(waiting, app.settings.passphrase)
+    return read_signer(waiting, app.settings.passphrase)
 
 
 def drop(app: App, name: str) -> Proposed:
@@ -116,7 +128,7 @@ def _plan(app: App, candidate: Roster, what: str) -> Plan:
 
 
 def _known(app: App, name: str) -> tuple[Roster, Member]:
-    roster = current_roster(app.ledger)
+    roster = current_roster(app.ledger, app.settings)
     known = member(roster, name) if roster else None
     if roster is None or known is None:
         raise UnknownName(f"{name} is not on the roster.", next_step="`stillhouse identity list`")

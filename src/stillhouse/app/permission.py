@@ -1,116 +1,70 @@
-"""Who acts, and what is permitted as of now: the roster, the changes of access and the waivers, each checked before it counts."""
+"""Who acts, and what is permitted as of now: the chain of permission, checked before anything in it counts."""
 
 import contextlib
-from collections.abc import Sequence
 from pathlib import Path
-
-import msgspec
+from typing import NamedTuple
 
 from stillhouse.errors import ForgedEntry, KeyUnusable, SignatureRefused
+from stillhouse.identity.chain import Entry, State, replay
 from stillhouse.identity.keys import PUBLIC, Signer, home_signer, public_key, read_public_keys, read_signer
-from stillhouse.identity.roster import Held, holders, in_force, member, replay
-from stillhouse.identity.signatures import HOME, Signatory, is_signed, require_signed
+from stillhouse.identity.roster import holders, member
+from stillhouse.identity.signatures import HOME, Signatory
 from stillhouse.ledger import permission
+from stillhouse.ledger.permission import SignedAct
 from stillhouse.ledger.store import Ledger
-from stillhouse.nouns import AccessChange, Role, Roster, Signature, Waiver
-from stillhouse.policy.decide import GRANT, Policy, facts_of
+from stillhouse.nouns import Role, Roster
+from stillhouse.policy.decide import Policy, facts_of
 from stillhouse.policy.registry import read_versions, shipped
 from stillhouse.policy.rules import read_rules
 from stillhouse.settings.home import Settings
 from stillhouse.vault.files import storage_errors, write_whole
 
 KEYS, ROSTER_KEYS = "keys", "roster"
-# What the statements of grants, revocations and waivers are signed as.
-CHANGE, WAIVER, PLAN = "access-change", "waiver", "plan"
+# The newest act of permission that this home has seen, beside the ledger: who takes the last one out of the view is found.
+HEAD = "permission.head"
+
+
+class Permission(NamedTuple):
+    """The chain's state, and its entries as they were written down."""
+
+    state: State
+    acts: tuple[SignedAct, ...]
+
+
+def load(ledger: Ledger, settings: Settings) -> Permission:
+    """Read the chain and check all of it. Raises ForgedEntry."""
+    acts = permission.acts(ledger)
+    if not acts and not (settings.home / HEAD).exists():
+        return Permission(State(), ())
+    entries = [Entry(act.content, act.plan, act.previous, act.signatures) for act in acts]
+    return Permission(replay(entries, home_key(settings), _read_head(settings)), tuple(acts))
+
+
+def keep_head(settings: Settings, head: str) -> None:
+    """Remember the newest act of permission. Raises StorageError."""
+    write_whole(settings.home / HEAD, f"{head}\n".encode())
+
+
+def _read_head(settings: Settings) -> str:
+    try:
+        return (settings.home / HEAD).read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError) as failure:
+        raise ForgedEntry(f"({settings.home / HEAD} cannot be read: {failure})") from failure
 
 
 def load_policy(ledger: Ledger, settings: Settings, today: str) -> Policy:
     """Everything that decides, as of now. Raises ForgedEntry, TermsError, RuleError."""
     registry = shipped().with_more(read_versions(settings.terms))
     rules = read_rules(settings.rules, facts_of(settings.organisation))
-    held = rosters(ledger)
-    return Policy(
-        settings.organisation,
-        registry,
-        rules,
-        checked_changes(ledger, held, settings),
-        checked_waivers(ledger, held, settings),
-        today,
-    )
+    state = load(ledger, settings).state
+    return Policy(settings.organisation, registry, rules, state.changes, state.waivers, today)
 
 
-def rosters(ledger: Ledger) -> list[Held]:
-    """Every roster that was in force. Raises ForgedEntry."""
-    return replay(permission.rosters(ledger))
-
-
-def current_roster(ledger: Ledger) -> Roster | None:
+def current_roster(ledger: Ledger, settings: Settings) -> Roster | None:
     """The roster in force; None before there was one. Raises ForgedEntry."""
-    held = rosters(ledger)
-    return held[-1].roster if held else None
-
-
-def checked_changes(ledger: Ledger, held: Sequence[Held], settings: Settings) -> list[AccessChange]:
-    """Grants and revocations, in order. Raises ForgedEntry where one was altered, taken out, or not signed by who may."""
-    found = []
-    previous = ""
-    for stored in permission.access_changes(ledger):
-        if stored.previous != previous:
-            raise ForgedEntry(f"(access change {stored.change.id} does not follow the one before it)")
-        previous = permission.chain_digest(stored)
-        check_signed(CHANGE, [stored.change, stored.plan], stored.signature, stored.at, held, settings)
-        if stored.change.kind == GRANT:
-            check_approved(ledger, stored.plan, stored.change, stored.signature.by, in_force(held, stored.at))
-        found.append(stored.change)
-    return found
-
-
-def checked_waivers(ledger: Ledger, held: Sequence[Held], settings: Settings) -> list[Waiver]:
-    """Waivers, in order. Raises ForgedEntry."""
-    found = []
-    for stored in permission.waivers(ledger):
-        check_signed(WAIVER, [stored.waiver, stored.plan], stored.signature, stored.at, held, settings)
-        check_approved(ledger, stored.plan, stored.waiver, stored.signature.by, in_force(held, stored.at))
-        found.append(stored.waiver)
-    return found
-
-
-def check_signed(
-    kind: str, value: object, signature: Signature, at: str, held: Sequence[Held], settings: Settings
-) -> None:
-    """Was this signed by one who answers for permission, under the roster of its time? Raises ForgedEntry."""
-    roster = in_force(held, at)
-    try:
-        if roster is None:
-            if signature.by != HOME or signature.roster:
-                raise SignatureRefused(f"There was no roster then, and {signature.by} signed it.")
-            require_signed(home_key(settings), kind, value, signature)
-            return
-        who = member(roster, signature.by)
-        if signature.roster != roster.version or who is None or Role.GOVERNANCE not in who.roles:
-            raise SignatureRefused(
-                f"{signature.by} did not answer for permission under roster version {roster.version}."
-            )
-        require_signed(who.key, kind, value, signature)
-    except SignatureRefused as failure:
-        raise ForgedEntry(f"({kind} of {at}: {failure})") from failure
-
-
-def check_approved(ledger: Ledger, plan: str, content: object, author: str, roster: Roster | None) -> None:
-    """Did a second person of the roster of then say yes, where there was one? Raises ForgedEntry."""
-    others = [known for known in holders(roster, Role.APPROVER) if known.name != author] if roster else []
-    if not others:
-        return
-    keys = {known.name: public_key(known.key) for known in others}
-    for _, signature in permission.approvals(ledger, plan):
-        if signature.by in keys and is_signed(keys[signature.by], PLAN, approved(plan, content), signature):
-            return
-    raise ForgedEntry(f"(the plan {plan} needed the approval of one of {', '.join(keys)}, and has none that holds)")
-
-
-def approved(digest: str, content: object) -> list[object]:
-    """What an approval of a plan is over: its digest, and the content that it brings about."""
-    return [digest, msgspec.to_builtins(content)]
+    return load(ledger, settings).state.roster
 
 
 def home_key(settings: Settings) -> str:
@@ -121,6 +75,11 @@ def home_key(settings: Settings) -> str:
             f"({path} is not there to check what the home signed)", next_step=f"Restore {path} from a copy."
         )
     return read_public_keys(path)[0].pem
+
+
+def own_home_key(settings: Settings) -> str:
+    """The same, made where there is none yet."""
+    return home_signer(settings.home / KEYS).public.pem
 
 
 def publish_keys(settings: Settings, roster: Roster) -> None:
@@ -140,9 +99,7 @@ def own_signatory(ledger: Ledger, settings: Settings) -> Signatory:
 
     Raises SignatureRefused, KeyUnusable.
     """
-    roster = current_roster(ledger)
-    if roster is None and not settings.identity:
-        return Signatory(HOME, home_signer(settings.home / KEYS), 0)
+    roster = current_roster(ledger, settings)
     found = personal_signer(settings, roster)
     if found is not None and roster is not None:
         return Signatory(found[0], found[1], roster.version)
@@ -155,20 +112,29 @@ def personal_signer(settings: Settings, roster: Roster | None) -> tuple[str, Sig
         who = member(roster, settings.identity) if roster else None
         if who is None:
             raise SignatureRefused(f"{settings.identity} is no member of the roster.")
-        signer = read_signer(key_path(settings, who.name), settings.passphrase)
-        if signer.public.id != public_key(who.key).id:
-            raise SignatureRefused(
-                f"The key at {key_path(settings, who.name)} is not the one that the roster has of {who.name}."
-            )
+        signer = enrolled_signer(settings, who.name, who.key)
+        if signer is None:
+            path = key_path(settings, who.name)
+            if path.exists():
+                read_signer(path, settings.passphrase)  # where it cannot be used, that is what is to be said
+            raise SignatureRefused(f"The key at {path} is not the one that the roster has of {who.name}.")
         return who.name, signer
     mine = []
     for who in roster.members if roster else ():
-        path = key_path(settings, who.name)
+        signer = enrolled_signer(settings, who.name, who.key)
+        mine += [(who.name, signer)] if signer is not None else []
+    return mine[0] if len(mine) == 1 else None
+
+
+def enrolled_signer(settings: Settings, name: str, pem: str) -> Signer | None:
+    """Somebody's private key that belongs to a public one: the present one, or the one that a rotation has made."""
+    for path in (key_path(settings, name), next_key_path(settings, name)):
         with contextlib.suppress(KeyUnusable):
             if path.exists():
                 signer = read_signer(path, settings.passphrase)
-                mine += [(who.name, signer)] if signer.public.id == public_key(who.key).id else []
-    return mine[0] if len(mine) == 1 else None
+                if signer.public.id == public_key(pem).id:
+                    return signer
+    return None
 
 
 def key_path(settings: Settings, name: str) -> Path:
@@ -177,10 +143,15 @@ def key_path(settings: Settings, name: str) -> Path:
     return settings.keys / f"{name}.key"
 
 
+def next_key_path(settings: Settings, name: str) -> Path:
+    """Where a key waits that is to take the present one's place."""
+    return key_path(settings, name).with_suffix(".next.key")
+
+
 def governor(ledger: Ledger, settings: Settings) -> Signatory:
     """Who signs now, and answers for permission. Raises SignatureRefused."""
     found = own_signatory(ledger, settings)
-    roster = current_roster(ledger)
+    roster = current_roster(ledger, settings)
     if roster is not None:
         who = member(roster, found.name)
         if who is None or Role.GOVERNANCE not in who.roles:

@@ -103,6 +103,7 @@ def plan_waiver(app: App, waiver: Waiver) -> Plan:
         raise UsageError(f"{waiver.expires} is over already: a waiver that has expired lifts nothing.")
     if not (waiver.lab or waiver.channel or waiver.terms):
         raise UsageError("A waiver is for a lab, a channel or terms, not for everything.")
+    waiver = msgspec.structs.replace(waiver, expires=expires.isoformat())  # days are compared as text
     waiver = msgspec.structs.replace(waiver, id=digest_value(waiver).partition(":")[2][:12])
     before = app.policy
     after = Policy(

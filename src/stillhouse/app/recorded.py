@@ -60,7 +60,7 @@ def execute_gather(
 ) -> DatasetVersion:
     """Form the dataset: distinct, not held out, allowed for the use."""
     sets = queries.stamp_sets(app.ledger)
-    decisions = {id: app.recorder.policy.decide_set(sets[id].stamps, use) for id in {c.stamps for c in candidates}}
+    decisions = {id: app.recorder.policy.decide_keeping(sets[id].stamps, use) for id in {c.stamps for c in candidates}}
     prompts = [task.messages[-1].content for task in load_suite(BUILT_IN[0])]
     formed = form(candidates, protect(held_out, prompts), decisions, (DISTINCT, NOT_HELD_OUT, ALLOWED))
     with executing(app.recorder, plan, plan.facts) as result:

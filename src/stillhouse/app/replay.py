@@ -17,12 +17,14 @@ from stillhouse.app.home import App, create_home, open_app
 from stillhouse.app.opening import PROMPTS, recipe_of, same_environment, stored_run
 from stillhouse.app.permission import KEYS
 from stillhouse.app.progress import Progress
+from stillhouse.app.run import prepare
 from stillhouse.errors import UnknownName
 from stillhouse.identity.keys import PUBLIC
 from stillhouse.ledger import queries
 from stillhouse.ledger.permission import StoredRun
 from stillhouse.nouns import DatasetVersion, Model, Use
 from stillhouse.settings.recipe import Recipe
+from stillhouse.teachers.collect import Source
 
 # Of the largest weight, and of a step's loss: bf16 keeps eight bits, and errors of one step feed the next. On one machine with
 # one set of packages both are 0.
@@ -48,14 +50,14 @@ def replay(app: App, name: str, progress: Progress) -> dict[str, Any]:
     dataset, model = _came_of_it(app, stored, recipe)
     until = model.made if model is not None else dataset.made
     differences = same_environment(app, stored)
-    denied = _denied_today(app, dataset)
+    denied = _denied_today(app, dataset, model)
     train = model is not None and not denied
     if denied:
-        differences.append(f"training was not repeated: {denied} of {dataset.rows} rows may not be used to train today")
+        differences.append(f"training was not repeated: {denied}")
     shown = recipe if train else msgspec.structs.replace(recipe, train=None, eval=None)
     again = _scratch_home(app, stored, scratch, recipe, until)
     with again:
-        done = distil(again, shown, progress, evaluated=False)
+        done = distil(again, shown, progress, evaluated=False, source=Source.LOG)
         made, trained = done.outcome.dataset, done.trained
         losses = (
             {step.step: step.loss for step in queries.steps(again.ledger, trained.model.training)} if trained else {}
@@ -95,13 +97,23 @@ def _came_of_it(app: App, stored: StoredRun, recipe: Recipe) -> tuple[DatasetVer
     return dataset, models[-1] if models and recipe.train is not None else None
 
 
-def _denied_today(app: App, dataset: DatasetVersion) -> int:
+def _denied_today(app: App, dataset: DatasetVersion, model: Model | None) -> str:
+    """Why a model may not be trained again today: its rows, what it starts from, what it learned the distribution of."""
     sets = queries.stamp_sets(app.ledger)
-    return sum(
+    denied = sum(
         rows
         for id, rows in dataset.stamp_sets.items()
         if not app.policy.decide_set(sets[int(id)].stamps, Use.TRAIN).allowed
     )
+    if denied:
+        return f"{denied} of {dataset.rows} rows may not be used to train today"
+    for name in (model.base, str(model.method.get("teacher") or "")) if model else ():
+        if name:
+            stamps = app.recorder.stamps_of(queries.teacher(app.ledger, name), purpose=Use.TRAIN)
+            decision = app.policy.decide_set(stamps, Use.TRAIN)
+            if not decision.allowed:
+                return f"{name} may not be used to train today ({decision.reason})"
+    return ""
 
 
 def _scratch_home(app: App, stored: StoredRun, scratch: Path, recipe: Recipe, until: str) -> App:
@@ -120,25 +132,28 @@ def _scratch_home(app: App, stored: StoredRun, scratch: Path, recipe: Recipe, un
         (home / KEYS).mkdir(exist_ok=True)
         shutil.copyfile(app.settings.home / KEYS / PUBLIC, home / KEYS / PUBLIC)
     again = open_app(settings)
+    keys = {ask.key for ask in prepare(app, recipe, source=Source.LOG).collection.wanted}
     mixed = {queries.dataset(app.ledger, label).label for label in recipe.dataset.mix}
+    keys |= {row.key for label in mixed for row in queries.placements(app.ledger, label)}
+    keys |= set(queries.answers_of_run(app.ledger, stored.run))
     for label in mixed:
         for digest in queries.dataset(app.ledger, label).files.values():
             again.objects.put(app.objects.get(digest))
     for writer in app.log.writers():
         for entry in app.log.read(writer):
             fact = facts.decode(entry.payload)
-            if fact.at <= until and _wanted(fact, stored.run, mixed, until):
+            if fact.at <= until and _wanted(fact, keys, mixed, until):
                 again.recorder.record(fact)
     again.recorder.refresh()
     again.recorder.reload_policy()
     return again
 
 
-def _wanted(fact: facts.AnyFact, run: str, mixed: set[str], until: str) -> bool:
+def _wanted(fact: facts.AnyFact, keys: set[str], mixed: set[str], until: str) -> bool:
     if isinstance(fact, facts.DatasetFormed):
         return fact.dataset.label in mixed
     if isinstance(fact, facts.Answered):
-        return fact.run == run
+        return fact.key in keys
     if isinstance(fact, facts.ModelTrained):  # not what came of this very run
         return not fact.model.dataset or fact.model.dataset in mixed or fact.model.made < until
     return isinstance(fact, _COPIED)

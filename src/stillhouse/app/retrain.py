@@ -14,6 +14,7 @@ from stillhouse.errors import NothingToLearn, PlanRefused, UnknownName
 from stillhouse.ledger import queries
 from stillhouse.nouns import Model, Use
 from stillhouse.recorder import now
+from stillhouse.teachers.collect import Source
 
 
 def plan_retrain(app: App, name: str) -> dict[str, Any]:
@@ -56,7 +57,7 @@ def retrain(app: App, name: str, progress: Progress) -> dict[str, Any]:
         recipe = recipe_of(app, stored_run(app, old.label), Path(folder))
         if recipe.train is None:
             raise UnknownName(f"The recipe of {old.label} trains nothing.")
-        done = distil(app, recipe, progress, evaluated=False)
+        done = distil(app, recipe, progress, evaluated=False, source=Source.LOG)
     new = done.trained.model if done.trained else None
     if new is None or new.label == old.label:
         raise PlanRefused(f"Nothing was left out, so this would be {old.label} again.")

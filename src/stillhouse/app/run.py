@@ -41,7 +41,9 @@ from stillhouse.teachers.collect import (
     Collected,
     Collection,
     CollectOptions,
+    Source,
     collect,
+    from_log,
     plan_collection,
 )
 from stillhouse.teachers.local import NO_ROOM
@@ -95,7 +97,7 @@ class RunOutcome(NamedTuple):
         return sum(verdict.status is VerdictStatus.PASSED for verdict in self.verdicts.values())
 
 
-def prepare(app: App, recipe: Recipe, rows: int = 0) -> Prepared:
+def prepare(app: App, recipe: Recipe, rows: int = 0, source: Source = Source.TEACHER) -> Prepared:
     """Resolve a recipe and plan its collection, of at least so many ``rows`` where that was not enough before.
 
     Raises RecipeError, PromptsError, UnknownName, PolicyRefusal.
@@ -118,6 +120,7 @@ def prepare(app: App, recipe: Recipe, rows: int = 0) -> Prepared:
         until=section.until_verified,
         rows=max(rows, recipe.dataset.rows),
         candidates=section.candidates,
+        source=source,
     )
     return Prepared(recipe, teacher, tasks, options, plan_collection(app.recorder, teacher, tasks, options))
 
@@ -146,11 +149,11 @@ class Gathered(NamedTuple):
     said: dict[str, tuple[Message, ...]]
 
 
-def run(app: App, recipe: Recipe, progress: Progress, *, judged: bool) -> RunOutcome:
+def run(app: App, recipe: Recipe, progress: Progress, *, judged: bool, source: Source = Source.TEACHER) -> RunOutcome:
     """Run a recipe up to its dataset; ``judged`` false leaves the answers' code alone (``stillhouse collect``)."""
     with app.alone(f"run-{recipe.run}"):
         open_run(app, recipe)
-        prepared, got = _gather_rows(app, recipe, progress, judged=judged)
+        prepared, got = _gather_rows(app, recipe, progress, judged=judged, source=source)
         started = time.monotonic()
         progress.start("form the dataset", 0)
         formed, dataset = form_dataset(app, prepared, got)
@@ -159,14 +162,17 @@ def run(app: App, recipe: Recipe, progress: Progress, *, judged: bool) -> RunOut
     return RunOutcome(prepared, got, formed, dataset, stages)
 
 
-def _gather_rows(app: App, recipe: Recipe, progress: Progress, *, judged: bool) -> tuple[Prepared, Gathered]:
+def _gather_rows(
+    app: App, recipe: Recipe, progress: Progress, *, judged: bool, source: Source
+) -> tuple[Prepared, Gathered]:
     """Gather; where a number of rows is wanted and forming would drop some of what passed, gather more in their place."""
     rows = recipe.dataset.rows
     while True:
-        prepared = prepare(app, recipe, rows)
+        prepared = prepare(app, recipe, rows, source)
         got = gather(app, prepared, progress, judged=judged)
         # Fewer that count than were asked for: there are no more candidates.
-        if not recipe.dataset.rows or got.budget_reached is not None or _that_count(got) < rows:
+        from_log_alone = source is Source.LOG
+        if from_log_alone or not recipe.dataset.rows or got.budget_reached is not None or _that_count(got) < rows:
             return prepared, got
         lacking = recipe.dataset.rows - len(_form(app, prepared, got, "").rows)
         if lacking <= 0:
@@ -215,6 +221,8 @@ def _collect(
         raise RecipeError(
             "`until_verified` needs answers to be run.", next_step="Use `stillhouse run`, or take it out of [collect]."
         )
+    if prepared.options.source is Source.LOG:
+        return _taken_from_log(app, prepared, progress, judged=judged), None
     cap = next(iter(prepared.options.caps.values()), None)
     view = LiveView(progress, prepared.teacher.name, prepared.collection, cap)
     client: TeacherClient = Nobody()
@@ -256,6 +264,18 @@ def _collect(
         raise TeacherError(f"{prepared.teacher.name} gave no answer at all: {reason}.", next_step=advice)
     view.finish(collected)
     return collected, reached
+
+
+def _taken_from_log(app: App, prepared: Prepared, progress: Progress, *, judged: bool) -> Collected:
+    progress.start(f"take the answers of {prepared.teacher.name} from the log", 0)
+    judge = Judge(app.recorder, prepared.options.run)
+    try:
+        accept = accepting(judge if judged else None)
+        found = from_log(app.recorder, prepared.teacher, prepared.collection, prepared.options, accept)
+    finally:
+        judge.close()
+    progress.finish(f"{found.answers} answers")
+    return found
 
 
 def _verify(
@@ -312,7 +332,7 @@ def _form(app: App, prepared: Prepared, got: Gathered, variant: str) -> Formed:
     found = [*candidates(prepared.tasks, got), *(candidate for rows in mixed.values() for candidate in rows)]
     sets = queries.stamp_sets(app.ledger)
     decisions = {
-        id: app.recorder.policy.decide_set(sets[id].stamps, recipe.dataset.use)
+        id: app.recorder.policy.decide_keeping(sets[id].stamps, recipe.dataset.use)
         for id in {candidate.stamps for candidate in found}
         if id in sets
     }

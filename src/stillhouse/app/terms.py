@@ -137,25 +137,30 @@ def read_archive(folder: Path) -> Iterator[Capture | None]:
 
 
 def _repository(folder: Path) -> Iterator[Capture | None]:
-    def git(*words: str) -> str:
-        done = subprocess.run(
-            ["git", "-C", str(folder), "-c", "core.quotePath=false", *words], capture_output=True, check=False
-        )
-        if done.returncode:
-            raise UsageError(f"git cannot read {folder}: {done.stderr.decode(errors='replace').strip()[:200]}.")
-        return done.stdout.decode("utf-8", "replace")
-
-    history = git("log", "--reverse", "--format=%x00%H %aI", "--name-only", "--diff-filter=AM", "-z")
-    commit = moment = ""
-    for part in history.split("\x00"):
-        for line in part.strip("\n").split("\n"):
+    command = ["git", "-C", str(folder), "-c", "core.quotePath=false"]
+    log = [*command, "log", "--reverse", "--format=%x00%H %aI", "--name-only", "--diff-filter=AM", "-z"]
+    done = subprocess.run(log, capture_output=True, check=False)
+    if done.returncode:
+        raise UsageError(f"git cannot read {folder}: {done.stderr.decode(errors='replace').strip()[:200]}.")
+    # One process for all texts: an archive has tens of thousands of commits.
+    with subprocess.Popen([*command, "cat-file", "--batch"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as reader:
+        assert reader.stdin is not None and reader.stdout is not None
+        commit = moment = ""
+        for line in (
+            line for part in done.stdout.decode("utf-8", "replace").split("\x00") for line in part.split("\n")
+        ):
             words = line.split(" ")
             if len(words) == 2 and len(words[0]) == 40:
                 commit, moment = words
             elif line.endswith(_TEXT_FILES) and line.count("/") == 1:
+                reader.stdin.write(f"{commit}:{line}\n".encode())
+                reader.stdin.flush()
+                size = reader.stdout.readline().split()[-1]
+                text = reader.stdout.read(int(size) + 1)[:-1] if size.isdigit() else b""
                 service, _, name = line.partition("/")
                 day = utc_day(moment, "a commit's time")
-                yield Capture(service, name.rpartition(".")[0], day, git("show", f"{commit}:{line}"))
+                yield Capture(service, name.rpartition(".")[0], day, text.decode("utf-8", "replace"))
+        reader.stdin.close()
 
 
 def _observed(stem: str) -> str:

@@ -92,12 +92,14 @@ def revoke(
 
 
 def _change(draft: AccessChange, document: Path | None, home: Path | None, plan: bool, as_json: bool) -> None:
-    from stillhouse.app.access import plan_change
+    from stillhouse.app.access import labs_here, plan_change
     from stillhouse.app.acts import propose
     from stillhouse.app.people import standing
 
     with opened(home) as app:
         made = plan_change(app, draft, document)
+        lab = str(made.plan.does["change"]["lab"])
+        unknown = "" if lab in labs_here(app) else lab
         if plan:
             value: dict[str, Any] = {**made.plan.impact, "plan": made.plan, "change": made.plan.does["change"]}
             emit(value, as_json, describe_impact(made.impact))
@@ -112,6 +114,8 @@ def _change(draft: AccessChange, document: Path | None, home: Path | None, plan:
         show_outcome(done, as_json)
     for line in advisory:
         note(f"ADVISORY: {line}")
+    if unknown:
+        note(f"No record and no teacher here is of a lab called {unknown!r}: this concerns none of them.")
 
 
 @commands.command("list")

@@ -48,15 +48,21 @@ def show(label: Label, home: Home = None, as_json: Json = False) -> None:
 def export(
     label: Label,
     target: Annotated[Path, typer.Argument(help="A file that does not exist yet.", metavar="FILE.jsonl")],
+    use: Annotated[
+        Use, typer.Option(help="What for: where access for that was revoked, nothing is written.")
+    ] = Use.TRAIN,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
     """Write a version's rows as chat JSONL, with each row's origin beside it."""
+    from stillhouse.app.access import check_export
     from stillhouse.datasets.store import export_jsonl
     from stillhouse.ledger import queries
 
     with opened(home) as app:
-        rows = export_jsonl(app.recorder, app.objects, queries.dataset(app.ledger, label), target)
+        dataset = queries.dataset(app.ledger, label)
+        check_export(app, dataset, use)
+        rows = export_jsonl(app.recorder, app.objects, dataset, target)
     emit({"file": str(target), "rows": rows}, as_json, f"{rows} rows written to {target}")
 
 
@@ -195,8 +201,10 @@ def _declared(
     prompt_terms: list[str] | None,
     day: str,
 ) -> "Declared":
+    from stillhouse.access.changes import utc_day
     from stillhouse.datasets.corpora.origins import Declared
 
+    day = utc_day(day, "--day")
     return Declared(origin, lab, model, channel, tuple(terms or ()), day, tuple(prompt_terms or ()))
 
 

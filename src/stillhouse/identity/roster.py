@@ -11,25 +11,16 @@ first roster is trusted on first use, so its digest should be kept elsewhere; a 
 everything, and of one person that is one.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable
 
 import msgspec
 
-from stillhouse.errors import ForgedEntry, SignatureRefused, UsageError
+from stillhouse.errors import SignatureRefused, UsageError
 from stillhouse.identity.keys import public_key
-from stillhouse.identity.signatures import HOME, is_signed
-from stillhouse.nouns import Member, Role, Roster, Signature
+from stillhouse.identity.signatures import HOME
+from stillhouse.nouns import Member, Role, Roster
 
-KIND = "roster"
 _PERSONS_ONLY = {Role.GOVERNANCE, Role.CUSTODIAN, Role.APPROVER}
-
-
-class Held(NamedTuple):
-    """A roster, and since when it is in force (RFC 3339, UTC)."""
-
-    roster: Roster
-    at: str
 
 
 def check(roster: Roster) -> None:
@@ -68,55 +59,29 @@ def member(roster: Roster, name: str) -> Member | None:
     return next((known for known in roster.members if known.name == name), None)
 
 
-def lacking(previous: Roster | None, candidate: Roster, signatures: Sequence[Signature]) -> tuple[str, ...]:
-    """Who could still sign where signatures are missing; empty where the candidate may be accepted."""
+def lacking(previous: Roster | None, candidate: Roster, signed: Callable[[str], bool]) -> tuple[str, ...]:
+    """Who could still sign where signatures are missing; empty where the candidate may be accepted.
+
+    ``signed`` says whether the holder of a key (PEM) signed for the candidate.
+    """
     missing: list[str] = []
-    for roster in (previous, candidate):
-        if roster is None or (roster is previous and _recovered(previous, candidate, signatures)):
+    recovered = previous is not None and bool(previous.recovery) and signed(previous.recovery)
+    for roster in (None if recovered else previous, candidate):
+        if roster is None:
             continue
         governors = holders(roster, Role.GOVERNANCE)
-        signed = {known.name for known in governors if _signed(known.key, candidate, signatures)}
-        if len(signed) < roster.threshold:
-            missing += [known.name for known in governors if known.name not in signed]
+        given = {known.name for known in governors if signed(known.key)}
+        if len(given) < roster.threshold:
+            missing += [known.name for known in governors if known.name not in given]
     return tuple(dict.fromkeys(missing))
 
 
-def accept(previous: Roster | None, candidate: Roster, signatures: Sequence[Signature]) -> None:
-    """Raises UsageError, SignatureRefused where this roster may not follow that one."""
+def check_next(previous: Roster | None, candidate: Roster) -> None:
+    """Raises UsageError, SignatureRefused where this roster may not follow that one, whoever signs."""
     check(candidate)
     expected = previous.version + 1 if previous else 1
     if candidate.version != expected:
         raise SignatureRefused(f"Version {candidate.version} of the roster does not follow version {expected - 1}.")
-    missing = lacking(previous, candidate, signatures)
-    if missing:
-        needed = previous.threshold if previous else candidate.threshold
-        raise SignatureRefused(
-            f"The roster changes by {needed} signatures; those of {', '.join(missing)} could be added."
-        )
-
-
-def replay(changes: Sequence[tuple[str, Roster, Sequence[Signature]]]) -> list[Held]:
-    """Every roster that was in force, each checked against the one before. ``changes`` are (at, roster, signatures).
-
-    Raises ForgedEntry.
-    """
-    held: list[Held] = []
-    for at, roster, signatures in changes:
-        try:
-            accept(held[-1].roster if held else None, roster, signatures)
-        except (UsageError, SignatureRefused) as failure:
-            raise ForgedEntry(f"(roster version {roster.version} of {at}: {failure})") from failure
-        held.append(Held(roster, at))
-    return held
-
-
-def in_force(held: Sequence[Held], at: str) -> Roster | None:
-    """The roster at a time."""
-    found = None
-    for one in held:
-        if one.at <= at:
-            found = one.roster
-    return found
 
 
 def advisory(roster: Roster | None) -> tuple[str, ...]:
@@ -152,12 +117,3 @@ def without(roster: Roster, name: str) -> Roster:
     return msgspec.structs.replace(
         roster, version=roster.version + 1, members=members, threshold=max(1, min(roster.threshold, governors))
     )
-
-
-def _signed(pem: str, candidate: Roster, signatures: Sequence[Signature]) -> bool:
-    key = public_key(pem)
-    return any(is_signed(key, KIND, candidate, signature) for signature in signatures)
-
-
-def _recovered(previous: Roster | None, candidate: Roster, signatures: Sequence[Signature]) -> bool:
-    return previous is not None and bool(previous.recovery) and _signed(previous.recovery, candidate, signatures)

@@ -3,36 +3,25 @@
 It returns rows with their signatures as they stand; whether those hold is for whoever knows the roster (``identity``).
 """
 
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import select
 
-from stillhouse.canon import digest_value
 from stillhouse.ledger import schema
 from stillhouse.ledger.queries import all_rows, ordered
 from stillhouse.ledger.store import Ledger
 from stillhouse.nouns import AccessChange, Roster, Signature, Waiver
 
 
-class SignedChange(NamedTuple):
-    """A grant or revocation as it stands in the ledger."""
+class SignedAct(NamedTuple):
+    """An act of permission as it stands in the ledger."""
 
     at: str
-    change: AccessChange
+    content: Roster | AccessChange | Waiver
     plan: str
     previous: str
-    signature: Signature
-
-
-class SignedWaiver(NamedTuple):
-    """A waiver as it stands in the ledger."""
-
-    at: str
-    waiver: Waiver
-    plan: str
-    signature: Signature
+    signatures: tuple[Signature, ...]
 
 
 class StoredExport(NamedTuple):
@@ -69,38 +58,25 @@ class StoredGate(NamedTuple):
     signature: Signature
 
 
-def rosters(ledger: Ledger) -> list[tuple[str, Roster, tuple[Signature, ...]]]:
-    """Every version of the roster: when, what, signed by whom."""
-    rows = all_rows(ledger, select(schema.rosters).order_by(schema.rosters.c.version, schema.rosters.c.at))
-    return [(row.at, _read(row.roster, Roster), _read(row.signatures, tuple[Signature, ...])) for row in rows]
+def acts(ledger: Ledger) -> list[SignedAct]:
+    """All rosters, grants, revocations and waivers, by when they were written down; their chain says in which order."""
+    found = []
+    tables = (
+        (schema.rosters, "roster", Roster),
+        (schema.access_changes, "content", AccessChange),
+        (schema.waivers, "content", Waiver),
+    )
+    for table, column, kind in tables:
+        for row in all_rows(ledger, ordered(table)):
+            signatures = _read(row.signatures, tuple[Signature, ...])
+            found.append(SignedAct(row.at, _read(getattr(row, column), kind), row.plan, row.previous, signatures))
+    return sorted(found, key=lambda act: act.at)
 
 
 def approvals(ledger: Ledger, plan: str) -> list[tuple[str, Signature]]:
     """Who said yes to a plan, and when."""
     query = ordered(schema.approvals).where(schema.approvals.c.plan == plan)
     return [(row.at, _read(row.signature, Signature)) for row in all_rows(ledger, query)]
-
-
-def access_changes(ledger: Ledger) -> list[SignedChange]:
-    """All grants and revocations, in the order of their chain."""
-    found = [
-        SignedChange(row.at, _read(row.content, AccessChange), row.plan, row.previous, _read(row.signature, Signature))
-        for row in all_rows(ledger, ordered(schema.access_changes))
-    ]
-    return _chained(found)
-
-
-def chain_digest(change: SignedChange) -> str:
-    """What the next change names as its predecessor."""
-    return digest_value([change.change, change.plan, change.previous])
-
-
-def waivers(ledger: Ledger) -> list[SignedWaiver]:
-    """All waivers, oldest first."""
-    return [
-        SignedWaiver(row.at, _read(row.content, Waiver), row.plan, _read(row.signature, Signature))
-        for row in all_rows(ledger, ordered(schema.waivers))
-    ]
 
 
 def exports(ledger: Ledger) -> list[StoredExport]:
@@ -159,20 +135,6 @@ def step_shares(ledger: Ledger, training: str) -> dict[int, dict[int, int]]:
         shares = _read(row.shares, dict[str, int]) if row.shares else {}
         found.setdefault(row.step, {int(id): tokens for id, tokens in shares.items()})
     return dict(sorted(found.items()))
-
-
-def _chained(changes: Iterable[SignedChange]) -> list[SignedChange]:
-    """Changes in the order of their chain; those that hang on nothing come last, where whoever checks finds them."""
-    by_previous: dict[str, list[SignedChange]] = {}
-    for change in changes:
-        by_previous.setdefault(change.previous, []).append(change)
-    ordered: list[SignedChange] = []
-    at = ""
-    while by_previous.get(at):
-        change = by_previous[at].pop(0)
-        ordered.append(change)
-        at = chain_digest(change)
-    return [*ordered, *(change for rest in by_previous.values() for change in rest)]
 
 
 def _read(data: str, kind: Any) -> Any:

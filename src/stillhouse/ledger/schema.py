@@ -158,11 +158,19 @@ models = _table(
 evaluations = _table("evaluations", _indexed("subject"), _text("suite"), _text("evaluation"))
 passports = _table("passports", _indexed("model"), _text("digest"), _text("signer"))
 approvals = _table("approvals", _indexed("plan"), _text("signature"))
-rosters = _table("rosters", _whole("version"), _text("roster"), _text("change"), _text("signatures"))
-access_changes = _table(
-    "access_changes", _indexed("change"), _text("content"), _text("plan"), _text("previous"), _text("signature")
+rosters = _table(
+    "rosters",
+    _whole("version"),
+    _text("roster"),
+    _text("change"),
+    _text("plan"),
+    _text("previous"),
+    _text("signatures"),
 )
-waivers = _table("waivers", _indexed("waiver"), _text("content"), _text("plan"), _text("signature"))
+access_changes = _table(
+    "access_changes", _indexed("change"), _text("content"), _text("plan"), _text("previous"), _text("signatures")
+)
+waivers = _table("waivers", _indexed("waiver"), _text("content"), _text("plan"), _text("previous"), _text("signatures"))
 exports = _table("exports", _indexed("dataset"), _indexed("digest"), _text("name"), _whole("rows"))
 gates = _table(
     "gates", _text("subjects"), _text("use"), _whole("allowed"), _text("reasons"), _text("job"), _text("signature")

@@ -287,6 +287,8 @@ def _(fact: facts.RosterChanged) -> list[Row]:
         "version": fact.roster.version,
         "roster": _json(fact.roster),
         "change": fact.change,
+        "plan": fact.plan,
+        "previous": fact.previous,
         "signatures": _json(fact.signatures),
     }
     return [Row(schema.rosters, values)]
@@ -299,7 +301,7 @@ def _(fact: facts.AccessChanged) -> list[Row]:
         "content": _json(fact.change),
         "plan": fact.plan,
         "previous": fact.previous,
-        "signature": _json(fact.signature),
+        "signatures": _json(fact.signatures),
     }
     return [Row(schema.access_changes, values)]
 
@@ -310,7 +312,8 @@ def _(fact: facts.WaiverGiven) -> list[Row]:
         "waiver": fact.waiver.id,
         "content": _json(fact.waiver),
         "plan": fact.plan,
-        "signature": _json(fact.signature),
+        "previous": fact.previous,
+        "signatures": _json(fact.signatures),
     }
     return [Row(schema.waivers, values)]
 

@@ -141,7 +141,8 @@ def _files(subjects: Sequence[_Subject], folder: Path, passport: Path) -> tuple[
     others = [
         path
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.samefile(passport) and path != folder / SIGNATURE
+        if (path.is_symlink() and path.is_dir())  # a program would follow it, and this does not
+        or (path.is_file() and not path.samefile(passport) and path != folder / SIGNATURE)
     ]
     found = [str(path.relative_to(folder)) for path in others]
     broken += [f"{name}: is no part of the model" for name in found if name not in names]

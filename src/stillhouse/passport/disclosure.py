@@ -16,10 +16,15 @@ from typing import Any, NamedTuple
 import msgspec
 
 from stillhouse.errors import UsageError
+from stillhouse.policy.known import fold
+from stillhouse.policy.registry import is_day
+
+# Sorts after every day: a row whose day nobody knows may be later than any.
+UNKNOWN_DAY = "unknown"
 
 
 class Leaf(NamedTuple):
-    """A lab, a day, and how many rows carry them."""
+    """A lab (in lower case), a day or ``UNKNOWN_DAY``, and how many rows carry them."""
 
     lab: str
     day: str
@@ -58,11 +63,13 @@ def commit(leaves: Sequence[Leaf]) -> dict[str, Any]:
 
 
 def prove(leaves: Sequence[Leaf], lab: str, after: str) -> Proof:
-    """Raises UsageError where there is such a row."""
-    leaves = sorted(leaves)
-    found = [leaf for leaf in leaves if leaf.lab == lab and (leaf.day > after or not leaf.day)]
+    """Raises UsageError where there is such a row, or no such day."""
+    leaves, lab = sorted(leaves), fold(lab)
+    if not is_day(after):
+        raise UsageError(f"{after!r} is no day.", next_step="Write YYYY-MM-DD.")
+    found = [leaf for leaf in leaves if leaf.lab == lab and leaf.day > after]
     if found:
-        what = found[-1].day or "an unknown day"
+        what = f"a day that is {UNKNOWN_DAY}" if found[-1].day == UNKNOWN_DAY else found[-1].day
         raise UsageError(f"This cannot be proved: there are rows of {lab} of {what}.", next_step="Choose another day.")
     place = sum((leaf.lab, leaf.day) <= (lab, after) for leaf in leaves)
     return Proof(
@@ -79,14 +86,14 @@ def why_not(proof: Proof, root: str, leaves: int) -> str:
     """What is wrong with a proof for a commitment; empty where it holds."""
     if (proof.root, proof.leaves) != (root, leaves):
         return "it is about another list than the one that the passport commits to"
+    if not is_day(proof.after) or proof.lab != fold(proof.lab):
+        return "it does not say of which lab and day it is"
     if leaves == 0:
         return "" if root == _root([]) else "the list is not empty"
     left, right = proof.left, proof.right
     for shown in (left, right):
         if shown is not None and _root_of(shown, leaves) != root:
             return f"the leaf {shown.lab} {shown.day} is not in the list"
-    if left is not None and left.lab == proof.lab and not left.day:
-        return "a row of that lab is of an unknown day"
     if left is not None and (left.lab, left.day) > (proof.lab, proof.after):
         return "its left leaf lies behind what is to be proved"
     if right is not None and right.lab <= proof.lab:

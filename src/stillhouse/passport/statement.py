@@ -16,8 +16,9 @@ from stillhouse.nouns import (
     StampSet,
     Waiver,
 )
-from stillhouse.passport.disclosure import Leaf, commit
-from stillhouse.policy.registry import TermsVersion
+from stillhouse.passport.disclosure import UNKNOWN_DAY, Leaf, commit
+from stillhouse.policy.known import fold, labs_in
+from stillhouse.policy.registry import TermsVersion, is_day
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:stillhouse:passport:v1"
@@ -161,14 +162,20 @@ def shares(dataset: DatasetVersion, rows_by_stamps: Mapping[str, StampSet]) -> l
 def leaves(
     stamps: Iterable[Stamp], dataset: DatasetVersion | None, rows_by_stamps: Mapping[str, StampSet]
 ) -> list[Leaf]:
-    """A leaf for every lab and day that a model learned from, with the rows that carry them. What nobody knows the lab of stands
-    under the lab "": that there is none of it can be proved, too.
+    """A leaf for every lab and day that a model learned from, with the rows that carry them; a model whose name points to another
+    lab than it is said to be of stands under both. What nobody knows the lab of stands under the lab "".
     """
-    rows = {(stamp.lab, stamp.day): 0 for stamp in stamps if _has_leaf(stamp)}
+    rows = {pair: 0 for stamp in stamps for pair in _pairs(stamp)}
     for id, found in rows_by_stamps.items():
-        for pair in {(stamp.lab, stamp.day) for stamp in found.stamps if _has_leaf(stamp)}:
+        for pair in {pair for stamp in found.stamps for pair in _pairs(stamp)}:
             rows[pair] = rows.get(pair, 0) + (dataset.stamp_sets[id] if dataset else 0)
     return sorted(Leaf(lab, day, count) for (lab, day), count in rows.items())
+
+
+def _pairs(stamp: Stamp) -> set[tuple[str, str]]:
+    day = stamp.day if is_day(stamp.day) else UNKNOWN_DAY
+    labs = {fold(stamp.lab)} if _has_leaf(stamp) else set()
+    return {(lab, day) for lab in labs | (labs_in(stamp.model) if stamp.model else set())}
 
 
 def _has_leaf(stamp: Stamp) -> bool:

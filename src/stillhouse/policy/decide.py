@@ -4,14 +4,15 @@ In order, and forbid wins: what a lab revoked; the organisation's own rules; how
 an agreement in their place. A waiver lifts what is unknown or the organisation's own; a document's ban and a revocation not.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 
 from stillhouse.nouns import AccessChange, Channel, Decision, Ground, Origin, Stamp, Use, Waiver
-from stillhouse.policy.known import lab_of_model
-from stillhouse.policy.registry import Registry, TermsVersion, shipped
+from stillhouse.policy.known import fold, labs_in
+from stillhouse.policy.registry import Registry, TermsVersion, is_day, shipped
 from stillhouse.policy.rules import Rules
 from stillhouse.policy.table import TABLE, Cell, Verdict
 
@@ -35,6 +36,8 @@ _REACHED_BADLY = {
 }
 OWN_TERMS = "organisation/own"
 GRANT, REVOKE = "grant", "revoke"
+# What a host or a lab hangs on a model's name for one of its versions.
+_DATED = re.compile(r"[-@:](\d{4}-?\d{2}-?\d{2}|\d{3,8}|latest|v\d+)([-@:.].*)?")
 _WAIVABLE = frozenset({Ground.ORGANISATION, Ground.UNKNOWN})
 
 
@@ -50,8 +53,8 @@ class Organisation(msgspec.Struct, frozen=True):
     monthly_users: int = 0
 
     def competes(self, lab: str) -> bool:
-        """Would a model trained here compete with that lab's?"""
-        return "*" in self.competes_with or lab in self.competes_with
+        """Would a model trained here compete with that lab's? With a lab that nobody knows, it may."""
+        return not lab or "*" in self.competes_with or fold(lab) in {fold(known) for known in self.competes_with}
 
 
 class _Denial(NamedTuple):
@@ -85,8 +88,7 @@ class Policy:
         self.organisation = organisation or Organisation()
         self.registry = registry or shipped()
         self.rules = rules or Rules()
-        void = {change.reverses for change in changes if change.reverses}
-        self.changes = tuple(change for change in changes if change.id not in void)
+        self.changes = standing(changes)
         self.waivers = tuple(waiver for waiver in waivers if today and waiver.expires >= today)
         self._decided: dict[tuple[Stamp, Use], Decision] = {}
 
@@ -101,6 +103,12 @@ class Policy:
         """The decision on a derived record: that of its strictest part; duties add up."""
         return join(use, [self.decide(stamp, use) for stamp in stamps])
 
+    def decide_keeping(self, stamps: Iterable[Stamp], use: Use) -> Decision:
+        """May a record stand in a dataset that is for this use? What is revoked stands in none, not even in one to be stored."""
+        members = list(stamps)
+        asked = self.decide_asking(members, use)
+        return self.decide_set(members, use) if asked.allowed else asked
+
     def decide_asking(self, stamps: Iterable[Stamp], use: Use) -> Decision:
         """May a teacher be asked for this use? A revocation stops that even where the answers would only be stored."""
         revoked = [self._revocation(stamp, use) for stamp in stamps]
@@ -108,13 +116,19 @@ class Policy:
         return _decision(use, denials, []) if denials else Decision(use, True, "access is not revoked")
 
     def revoked_by(self, stamp: Stamp, use: Use) -> AccessChange | None:
-        """The revocation that is in force for this, if any: of all changes that are about it, the last one counts."""
-        change = next((c for c in reversed(self.changes) if _concerns(c, stamp, use)), None)
-        return change if change is not None and change.kind == REVOKE else None
+        """The revocation that is in force for this, if any: of all changes of a lab that are about it, the last one counts.
 
-    def last_word(self, stamp: Stamp, use: Use) -> str:
-        """The id of the last change that is about this; empty where none is."""
-        return next((change.id for change in reversed(self.changes) if _concerns(change, stamp, use)), "")
+        An answer can be of two labs: the one that it is said to be of, and the one that its model's name gives away.
+        """
+        return next((change for change in self.last_words(stamp, use) if change.kind == REVOKE), None)
+
+    def last_words(self, stamp: Stamp, use: Use) -> list[AccessChange]:
+        """The last change that is about this, of each lab that it may be of."""
+        found = []
+        for lab in sorted(_labs(stamp)):
+            about = (c for c in reversed(self.changes) if fold(c.lab) == lab and _concerns(c, stamp, use))
+            found += [change for change in (next(about, None),) if change is not None]
+        return found
 
     def _decide(self, stamp: Stamp, use: Use) -> Decision:
         denials: list[_Denial] = []
@@ -156,8 +170,8 @@ class Policy:
 
     def _agreement(self, stamp: Stamp, use: Use) -> AccessChange | None:
         """The negotiated agreement in whose force an answer was given."""
-        found = (c for c in reversed(self.changes) if c.kind == GRANT and c.verdict and _concerns(c, stamp, use))
-        return next(found, None)
+        given = (c for c in reversed(self.changes) if c.kind == GRANT and c.verdict and fold(c.lab) == fold(stamp.lab))
+        return next((change for change in given if _concerns(change, stamp, use)), None)
 
     def _terms(self, stamp: Stamp, use: Use) -> list[_Finding]:
         agreement = self._agreement(stamp, use)
@@ -269,32 +283,53 @@ def _decision(
     )
 
 
-def _concerns(change: AccessChange, stamp: Stamp, use: Use) -> bool:
-    """Is a change about this? Whose model it is, is asked of its name, too: an intermediary may call itself what it likes.
+def standing(changes: Sequence[AccessChange]) -> tuple[AccessChange, ...]:
+    """The changes that are not void. One that reverses another does nothing else; reversed itself, it does nothing at all."""
+    void: set[str] = set()
+    for change in reversed(changes):
+        if change.reverses and change.id not in void:
+            void.add(change.reverses)
+    return tuple(change for change in changes if change.id not in void and not change.reverses)
 
-    An answer whose day nobody knows may have been given after the change; where it is a revocation, that counts.
-    """
+
+def _labs(stamp: Stamp) -> frozenset[str]:
+    """Whose an answer may be, as far as grants and revocations go."""
     if stamp.origin is Origin.PROMPT_SEED:
+        return frozenset()
+    return frozenset({fold(stamp.lab)} | labs_in(stamp.model)) - {""}
+
+
+def _concerns(change: AccessChange, stamp: Stamp, use: Use) -> bool:
+    """Is a change of one of its labs about this? What nobody knows of an answer counts where it is a revocation: it may have been
+    given by that account, through that channel, after that day.
+    """
+    revokes = change.kind == REVOKE
+    if change.models and not any(_is_model(stamp.model, wanted) for wanted in change.models):
         return False
-    if change.lab not in (stamp.lab, lab_of_model(stamp.model) if stamp.model else ""):
+    if change.channels and stamp.channel not in change.channels and not (revokes and stamp.channel is Channel.UNKNOWN):
         return False
-    if change.models and stamp.model not in change.models:
-        return False
-    if change.channels and stamp.channel not in change.channels:
-        return False
-    if change.accounts and stamp.account not in change.accounts:
+    if change.accounts and stamp.account not in change.accounts and not (revokes and not stamp.account):
         return False
     if (change.uses and use not in change.uses) or use in change.exempt:
         return False
-    if not stamp.day:
-        return change.kind == REVOKE or not (change.since or change.until)
+    if not is_day(stamp.day):
+        return revokes or not (change.since or change.until)
     return stamp.day >= change.since and not (change.until and stamp.day > change.until)
+
+
+def _is_model(name: str, wanted: str) -> bool:
+    """Is this that model, under whichever prefix a host gives it, or one of its dated versions?"""
+    given, known = fold(name), fold(wanted)
+    for candidate in (given, given.rpartition("/")[2], given.rpartition(".")[2]):
+        if candidate == known or (candidate.startswith(known) and _DATED.fullmatch(candidate[len(known) :])):
+            return True
+    return False
 
 
 def _lifts(waiver: Waiver, stamp: Stamp, use: Use) -> bool:
     if waiver.use is not use:
         return False
-    if waiver.lab and waiver.lab != stamp.lab:
+    if waiver.lab and fold(waiver.lab) != fold(stamp.lab):
         return False
     if waiver.channel is not None and waiver.channel is not stamp.channel:
         return False

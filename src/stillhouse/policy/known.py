@@ -1,6 +1,7 @@
 """What is known of hosts and weights: a declaration that contradicts it is refused."""
 
 import functools
+import re
 import tomllib
 from importlib import resources
 from urllib.parse import urlsplit
@@ -78,6 +79,29 @@ def lab_of_model(model: str) -> str:
         if owner in lab.owners or (not owner and any(name.startswith(prefix) for prefix in lab.prefixes)):
             return lab.name
     return owner
+
+
+def fold(name: str) -> str:
+    """A lab's or a model's name, however it is written."""
+    return name.strip().casefold()
+
+
+def known_labs() -> frozenset[str]:
+    """The labs that this version knows."""
+    return frozenset(lab.name for lab in _known().lab if lab.name)
+
+
+def labs_in(model: str) -> frozenset[str]:
+    """Every lab that a model's name points to, through whichever host it is named: ``us.anthropic.claude-3``,
+    ``publishers/google/models/gemini``, ``acme/gpt-4o``.
+    """
+    parts = [part for part in re.split(r"[/.:@\s]+", fold(model)) if part]
+    return frozenset(
+        lab.name
+        for lab in _known().lab
+        if lab.name
+        and any(part in lab.owners or any(part.startswith(prefix) for prefix in lab.prefixes) for part in parts)
+    )
 
 
 def documents_of(known: KnownHost) -> tuple[str, ...]:

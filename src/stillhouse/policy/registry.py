@@ -6,13 +6,15 @@ Which version governs a day is decided here, and nowhere else:
 - between the day on which a text was last seen and the first sight of the next one, where that one names no date of its own,
   nobody knows which of the two held: both govern, and the stricter decides;
 - two versions that count from the same day and disagree both govern, too;
-- a day before the first version is governed by nothing, and nothing means no.
+- a day before the first version is governed by nothing, and nothing means no;
+- where nobody knows the day, every version may have held, and the strictest decides.
 
 What was not captured changes nothing: only texts that were read make versions, so a page that flickers flips no verdict.
 """
 
 import functools
 import itertools
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from importlib import resources
@@ -25,6 +27,7 @@ from stillhouse.nouns import Use
 from stillhouse.policy.table import Verdict
 
 _FOLDER = "terms"
+_DAY = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])")
 
 
 class Threshold(msgspec.Struct, frozen=True):
@@ -81,6 +84,11 @@ class TermsVersion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         return self.uses.get(use, self.verdict)
 
 
+def is_day(text: str) -> bool:
+    """Is this a day as stamps and entries write it (YYYY-MM-DD)? Days are compared as text, so nothing else is one."""
+    return bool(_DAY.fullmatch(text))
+
+
 def document_id(service: str, document: str) -> str:
     """The id of a document without a date."""
     return f"{service}/{document}"
@@ -102,14 +110,16 @@ class Registry:
     def governing(self, terms: str, day: str) -> tuple[TermsVersion, ...]:
         """What governed a day: one version mostly, several where the stricter must decide, none where nothing is known.
 
-        ``terms`` may carry a date: it names the document, and the day decides. Without a day the latest counts.
+        ``terms`` may carry a date: it names the document, and the day decides. Without a day any may have held, so all do.
         """
         versions = self.of(terms)
-        past = [version for version in versions if not day or version.since <= day]
+        if not is_day(day):
+            return versions
+        past = [version for version in versions if version.since <= day]
         if not past:
             return ()
         governing = [version for version in past if version.since == past[-1].since]
-        ahead = [version for version in versions if day and version.since > day]
+        ahead = [version for version in versions if version.since > day]
         seen = governing[-1].last_seen
         if ahead and seen and day > seen and not (ahead[0].effective or ahead[0].counts_from):
             governing += [version for version in ahead if version.since == ahead[0].since]
@@ -154,7 +164,7 @@ def parse_versions(text: str, name: str) -> list[TermsVersion]:
         raise TermsError(f"{name}: {failure}.") from failure
     for version in versions:
         for day in (version.effective, version.observed, version.last_seen, version.accepted, version.counts_from):
-            if day and (len(day) != 10 or day[4] != "-" or day[7] != "-"):
+            if day and not is_day(day):
                 raise TermsError(f"{name}: {day!r} of {version.id} is no day (YYYY-MM-DD, in UTC).")
         if version.observed and version.last_seen and version.last_seen < version.observed:
             raise TermsError(f"{name}: {version.id} was last seen before it was first seen.")

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +27,13 @@ from stillhouse.teachers.questions import Accept, Questions, accept_all, unique
 _SECONDS_BETWEEN_LOOKS = 0.1
 
 
+class Source(StrEnum):
+    """Where answers are to come from: from the teacher what the log lacks, or from the log alone."""
+
+    TEACHER = "teacher"
+    LOG = "log"
+
+
 class CollectOptions(NamedTuple):
     """What a recipe says about collecting. ``caps`` are those of its run first, then of its project and its teacher.
 
@@ -43,6 +51,7 @@ class CollectOptions(NamedTuple):
     until: int = 0
     rows: int = 0
     candidates: int = 0
+    source: Source = Source.TEACHER
 
 
 class Collection(NamedTuple):
@@ -84,7 +93,7 @@ def plan_collection(recorder: Recorder, teacher: Teacher, tasks: Sequence[Task],
     Raises PolicyRefusal (and writes it down), RecipeError where a metered teacher has no budget or is asked for what has no
     price.
     """
-    if is_metered(teacher):
+    if is_metered(teacher) and options.source is Source.TEACHER:
         _check_money(teacher, options)
     stamps = stamp_set(_stamps(recorder, teacher, options))
     questions = make_questions(teacher, tasks, options)
@@ -97,9 +106,14 @@ def plan_collection(recorder: Recorder, teacher: Teacher, tasks: Sequence[Task],
         reused = 0
     asks = unique(wanted)
     missing = frozenset(ask.key for ask in asks) - queries.answered(recorder.ledger, (ask.key for ask in asks))
-    # What the log has already is not asked for: whether it may be used is decided by its own stamps when a dataset is formed.
+    if options.source is Source.LOG:
+        asks, wanted = (tuple(ask for ask in some if ask.key not in missing) for some in (asks, wanted))
+        missing = frozenset()
+    # What the log has, or a batch that is under way, is not asked for: whether it may be used is decided by its own stamps when
+    # a dataset is formed.
+    held = {call.key for batch in queries.open_batches(recorder.ledger, teacher.name) for call in batch.calls}
     subject = f"teacher {teacher.name}"
-    decisions = recorder.decide_asking(subject, stamps.stamps, options.purpose) if missing else []
+    decisions = recorder.decide_asking(subject, stamps.stamps, options.purpose) if missing - held else []
     cheapest_bound = sum((worst_case(teacher, ask) for ask in asks if ask.key in missing), Decimal(0))
     facts_digest = digest_value([teacher, sorted(missing)])
     does = {
@@ -116,6 +130,20 @@ def plan_collection(recorder: Recorder, teacher: Teacher, tasks: Sequence[Task],
         does["and_more"] = "as many as their answers call for, within samples and candidates"
     plan = make_plan("collect", options.run, does, decisions, cheapest_bound, facts_digest)
     return Collection(plan, tuple(tasks), wanted, asks, missing, stamps, facts_digest)
+
+
+def from_log(
+    recorder: Recorder, teacher: Teacher, collection: Collection, options: CollectOptions, accept: Accept = accept_all
+) -> Collected:
+    """What the log has of a collection; nobody is asked."""
+    questions = make_questions(teacher, collection.tasks, options)
+    wanted = collection.wanted
+    if questions.adaptive:
+        _open_asks(recorder, questions, accept)
+        wanted = tuple(questions.last)
+    known = queries.answered(recorder.ledger, (ask.key for ask in wanted))
+    wanted = tuple(ask for ask in wanted if ask.key in known)
+    return Collected(asked=len(wanted), answers=len(wanted), reused=len(wanted), wanted=wanted)
 
 
 def make_questions(teacher: Teacher, tasks: Sequence[Task], options: CollectOptions) -> Questions:

@@ -233,11 +233,12 @@ def _tokens(count: Any) -> int:
 
 
 def _day(moment: Any) -> str:
-    """The day of a timestamp in ISO 8601 or in Unix seconds; empty where it is neither."""
+    """The UTC day of a timestamp in ISO 8601 or in Unix seconds; empty where it is neither."""
     if isinstance(moment, int | float) and 0 < moment < 2**33:
         return datetime.fromtimestamp(moment, UTC).date().isoformat()
     text = moment.isoformat() if isinstance(moment, datetime) else str(moment or "")
     try:
-        return datetime.fromisoformat(text).date().isoformat()
-    except ValueError:
+        given = datetime.fromisoformat(text)
+        return (given.astimezone(UTC) if given.tzinfo else given).date().isoformat()
+    except (ValueError, OverflowError):
         return ""

@@ -8,13 +8,13 @@ down_revision = "0003"
 
 # Columns by table; a star marks an index.
 _TEXTS = {
-    "access_changes": ("change*", "content", "plan", "previous", "signature"),
+    "access_changes": ("change*", "content", "plan", "previous", "signatures"),
     "approvals": ("plan*", "signature"),
     "exports": ("dataset*", "digest*", "name"),
     "gates": ("subjects", "use", "reasons", "job", "signature"),
-    "rosters": ("roster", "change", "signatures"),
+    "rosters": ("roster", "change", "plan", "previous", "signatures"),
     "runs": ("run*", "recipe", "inputs", "code", "environment", "machine"),
-    "waivers": ("waiver*", "content", "plan", "signature"),
+    "waivers": ("waiver*", "content", "plan", "previous", "signatures"),
 }
 _WHOLES = {"exports": ("rows",), "gates": ("allowed",), "rosters": ("version",)}
 
