@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from aiohttp import web
@@ -277,3 +278,64 @@ def test_a_revocation_stops_the_gateway_even_within_a_stream(home, start):
     assert status == 403
     assert b"revoked access" in text
     assert calls(running)["cut by the gateway"] == 1
+
+
+def test_days_count_in_utc_and_what_is_no_day_is_refused(home):
+    row = {"model": "m", "messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}
+    file = home.write("x.jsonl", json.dumps(row) + "\n")
+    words = [
+        "dataset",
+        "import",
+        file,
+        "--name",
+        "x",
+        "--lab",
+        "Rival",
+        "--channel",
+        "official",
+        "--terms",
+        "licence/mit",
+    ]
+    assert "no day" in home(*words, "--day", "2026", code=2).err
+    home(*words, "--day", "2026-01-14T23:30:00-08:00")
+    noted = home("access", "revoke", "nobody-of-that-name")
+    assert "No record and no teacher here is of a lab" in noted.err
+    revoke(home)
+    assert home("policy", "check", "x", "--use", "train", "--json", code=3).json["denied"] == 1, (
+        "15 January in UTC, however spelt"
+    )
+
+
+def test_what_arrives_after_a_revocation_stands_in_no_dataset(story):
+    home = story
+    revoke(home)
+    late = import_rival(home, rows(home, "april.jsonl", 400, 2), "april", "2026-04-01", use="store").json
+    assert (late["read"], late["rows"]) == (2, 0)
+
+
+def test_a_retrain_asks_nobody_even_where_calls_had_failed(home, serve, tiny_model, sandboxed):
+    """Of three prompts one was refused; then access was revoked from tomorrow on: what came stays good, and nothing is asked."""
+    pytest.importorskip("peft")
+
+    async def answer(server, body):
+        if "add 2" in str(body):
+            return web.json_response({"error": {"message": "no"}}, status=400)
+        return web.json_response(
+            {"choices": [{"message": {"content": f"{RIGHT} # {body['messages'][-1]['content']}"}, "finish_reason": "stop"}],
+             "usage": {"prompt_tokens": 1, "completion_tokens": 2}}
+        )  # fmt: skip
+
+    server = serve(answer)
+    home.prompts(3)
+    home.add_mock(server.url)
+    add_local(home, tiny_model)
+    import_rival(home, rows(home, "february.jsonl", 200, 2), "february", "2026-02-01")
+    assert home("run", mixed_recipe(home, "mixed", ["february"], "mock"), "--json").json["model"] == "mixed@1"
+    asked = len(server.requests)
+    revoke(home)
+    tomorrow = (datetime.now(UTC) + timedelta(days=1)).date().isoformat()
+    home("access", "revoke", "testlab", "--model", "m", "--channel", "open-weights", "--since", tomorrow)
+    done = home("access", "retrain", "mixed", "--json").json
+    assert (done["model"], done["left_out"]) == ("mixed@2", 2)
+    assert home("run", "--replay", "mixed@2", "--json").json["data_equal"]
+    assert len(server.requests) == asked

@@ -1,5 +1,6 @@
 """The training-launch gate, the wrapper in the job, and the proxy's log."""
 
+import gzip
 import json
 import shutil
 import sys
@@ -59,6 +60,11 @@ def test_a_file_that_is_no_export_of_this_home_is_refused(corpora):
     good.write_text(good.read_text() + good.read_text())
     found = corpora("access", "gate", good, "--json", code=3).json
     assert "no export of this home" in found["reasons"][0]
+    job = corpora.folder / "linked"
+    job.mkdir()
+    shutil.copyfile(corpora.folder / "bad-out.jsonl", job / "ours.jsonl")
+    (job / "more").symlink_to(corpora.folder)
+    assert "is a link" in corpora("access", "gate", job, code=2).err, "a job would follow it"
     (corpora.folder / "job").mkdir()
     assert "holds no file" in corpora("access", "gate", corpora.folder / "job", code=2).err
     assert corpora("access", "gate", "nobody", code=2)
@@ -155,14 +161,18 @@ def test_calls_that_are_in_no_record_are_found(home, serve):
         ),
         "what is this",
         '{"time": "never", "host": "openrouter.ai"}',
+        '{"time": 1e300, "host": "openrouter.ai"}',
+        "nan 1 10.0.0.9 TCP_TUNNEL/200 900 CONNECT api.openai.com:443 - HIER_DIRECT/1.2.3.4 -",
+        json.dumps({"time": 1772366400000, "client": "laptop-8", "host": "openrouter.ai"}),
     ]
     log = home.write("access.log", "\n".join(lines) + "\n")
     found = home("access", "egress", log, "--json", code=3).json
-    assert (found["lines"], found["unreadable"], found["to_teachers"], found["recorded"]) == (7, 2, 4, 1)
+    assert (found["lines"], found["unreadable"], found["to_teachers"], found["recorded"]) == (10, 4, 5, 1)
     assert {(one["client"], one["host"], one["lab"]) for one in found["unrecorded"]} == {
         ("10.0.0.9", "127.0.0.1", ""),
         ("10.0.0.9", "api.anthropic.com", "anthropic"),
         ("laptop-7", "openrouter.ai", ""),
+        ("laptop-8", "openrouter.ai", ""),
     }
     clean = home.write("clean.log", lines[0] + "\n")
     home("access", "egress", clean)
@@ -170,3 +180,13 @@ def test_calls_that_are_in_no_record_are_found(home, serve):
         "the same minute, from an address that is not ours"
     )
     assert "cannot be read" in home("access", "egress", "nowhere.log", code=2).err
+    whole = gzip.compress(lines[0].encode() * 1000)
+    (home.folder / "cut.log.gz").write_bytes(whole[: len(whole) // 2])
+    assert "cut off or damaged" in home("access", "egress", home.folder / "cut.log.gz", code=2).err
+
+
+def test_what_is_in_quarantine_is_not_exported(corpora):
+    refused = corpora("dataset", "export", "bad", "again.jsonl", code=3)
+    assert "may not be exported to train" in refused.err
+    assert not (corpora.folder / "again.jsonl").exists()
+    corpora("dataset", "export", "good", "again.jsonl")

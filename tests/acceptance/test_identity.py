@@ -101,7 +101,7 @@ def test_a_key_is_rotated_and_the_old_one_signs_nothing_any_more(people, home):
     first = people("ada", "access", "revoke", "rival", "--json").json["change"]["id"]
     old = (home.folder / "keys-ada" / "ada.key").read_bytes()
     people("ada", "identity", "rotate", "ada")
-    assert (home.folder / "keys-ada" / "ada.key").read_bytes() != old
+    assert people("ada", "identity", "list", "--json").json["you_sign_as"] == "ada"
     assert people("ada", "access", "list", "--json").json["changes"][0]["id"] == first, "what it signed stays signed"
     people("ada", "access", "revoke", "other")
     thief = home.folder / "keys-thief"
@@ -160,3 +160,48 @@ def test_a_passphrase_protects_a_key_and_stands_nowhere(home):
     for file in home.folder.rglob("*"):
         if file.is_file():
             assert b"correct horse" not in file.read_bytes(), file
+
+
+def test_whoever_of_two_executes_the_home_stays_usable(people, home):
+    """Ada proposes, Bob approves and executes; Bob answers for permission himself."""
+    enrol_two(people, home)
+    people("cy", "identity", "request", "cy", "--to", home.folder / "cy.json")
+    people("ada", "identity", "enrol", "cy", "--role", "approver", "--request", home.folder / "cy.json")
+    plan = people("ada", "access", "grant", "rival", "--json").json["plan"]
+    people("bob", "plan", "approve", plan)
+    people("bob", "plan", "execute", plan)
+    for who in ("ada", "bob", "cy"):
+        assert people(who, "access", "list", "--json").json["changes"][0]["signed_by"] == "ada"
+
+
+def test_a_rotation_that_waits_locks_nobody_out_and_loses_no_key(people, home):
+    waits = enrol_two(people, home, threshold=2).json
+    people("bob", "plan", "approve", waits["plan"])
+    people("ada", "plan", "execute", waits["plan"])
+    enrolled = (home.folder / "keys-ada" / "ada.key").read_bytes()
+    people("ada", "identity", "rotate", "ada")
+    people("ada", "access", "revoke", "rival")
+    plan = people("ada", "identity", "rotate", "ada", "--json").json
+    assert plan["waits_for"] == ["bob"]
+    assert (home.folder / "keys-ada" / "ada.key").read_bytes() == enrolled, (
+        "until the roster has changed, it is the key"
+    )
+    people("bob", "plan", "approve", plan["plan"])
+    people("bob", "plan", "execute", plan["plan"])
+    assert people("ada", "access", "revoke", "other", "--json").json["done"]
+    again = people("ada", "identity", "rotate", "ada", "--json").json
+    people("bob", "plan", "approve", again["plan"])
+    people("bob", "plan", "execute", again["plan"])
+    assert people("ada", "access", "revoke", "third", "--json").json["done"]
+
+
+def test_a_yes_to_a_roster_is_no_yes_to_another_plan_for_the_same(people, home):
+    waits = enrol_two(people, home, threshold=2).json
+    people("bob", "plan", "approve", waits["plan"])
+    people("ada", "plan", "execute", waits["plan"])
+    people("mal", "identity", "request", "mal", "--to", home.folder / "mal.json")
+    words = ["identity", "enrol", "mal", "--role", "engineer", "--request", home.folder / "mal.json", "--json"]
+    first = people("ada", *words).json
+    second = people("bob", *words).json
+    assert second["plan"] != first["plan"]
+    assert "Others must say yes" in people("bob", "plan", "execute", second["plan"], code=3).err
