@@ -38,7 +38,8 @@ def test_the_gate_is_open_for_what_is_allowed_and_leaves_a_receipt(corpora):
     assert found["allowed"]
     assert [one["dataset"] for one in found["datasets"]] == ["good@1", "good@1"]
     assert found["receipt"]["signed_by"] == "home"
-    assert corpora("status", "--json").json["counts"]["gates"] == 1
+    decided = corpora("access", "list", "--json").json["gates"]
+    assert [(one["allowed"], one["job"], one["signature"]["by"]) for one in decided] == [(True, "slurm 4711", "home")]
 
 
 def test_the_gate_is_closed_with_reasons(corpora):

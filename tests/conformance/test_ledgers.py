@@ -12,7 +12,7 @@ from sqlalchemy import create_engine, text
 
 from stillhouse import facts
 from stillhouse.errors import CorruptLog, HomeNewer, LedgerUnavailable, UnknownName
-from stillhouse.ledger import queries, schema
+from stillhouse.ledger import lineage, queries, schema
 from stillhouse.ledger.lineage import Edge, ancestry, impact
 from stillhouse.ledger.store import REVISION, Ledger
 from stillhouse.nouns import Channel, Message, Stamp, Teacher, TeacherKind, Usage, Verdict, VerdictStatus
@@ -343,3 +343,26 @@ def test_a_whole_run_on_this_database(url, cli, sandboxed):
     assert "ok" in cli("doctor", "--rebuild", **where).out
     assert cli("dataset", "show", "example", "--json", **where).json["content_digest"] == done["content_digest"]
     assert cli("status", "--json", **where).json["ledger"] == url.partition("+")[0].partition(":")[0]
+
+
+def test_what_a_revocation_asks_of_a_ledger(recorder, ledger):
+    """Records by stamps, each once; everything below a node, over a cycle, with its records."""
+    uncounted = msgspec.structs.replace(answered("c", "r2"), usage=Usage(-1, 4))
+    edges = [
+        ("teacher:t", "run:r"),
+        ("run:r", "dataset:d@1"),
+        ("dataset:d@1", "model:m@1"),
+        ("model:m@1", "run:r2"),
+        ("run:r2", "run:r"),
+    ]
+    recorder.record(answered("a"), answered("b"), answered("a"), uncounted)
+    recorder.record(*(facts.Derived(**WHEN, parent=parent, child=child, kind="k") for parent, child in edges))
+    recorder.refresh()
+    tallies = {tally.run: (tally.records, tally.tokens) for tally in lineage.records_by_stamps(ledger, {5, 6})}
+    assert tallies == {"r": (2, 14), "r2": (1, 4)}
+    assert lineage.records_by_stamps(ledger, {6}) == []
+    found = lineage.impact(ledger, "teacher:t")
+    assert found.nodes == ("dataset:d@1", "model:m@1", "run:r", "run:r2")
+    assert found.records == 3
+    assert lineage.impact(ledger, "model:m@1").records == 3, "through the cycle"
+    assert [edge.parent for edge in lineage.parents_of(ledger, "dataset:d@1")] == ["run:r"]

@@ -70,6 +70,14 @@ def list_changes(app: App) -> list[dict[str, Any]]:
     ]
 
 
+def gates(app: App) -> list[dict[str, Any]]:
+    """What the training-launch gate decided, newest first, and who signed it."""
+    return [
+        {**gate._asdict(), "signature": msgspec.to_builtins(gate.signature)}
+        for gate in reversed(permission.gates(app.ledger))
+    ]
+
+
 def quarantine(app: App, use: Use) -> dict[str, Any]:
     """Records that a revocation keeps from a use, by reason."""
     sets = queries.stamp_sets(app.ledger)

@@ -120,11 +120,11 @@ def _change(draft: AccessChange, document: Path | None, home: Path | None, plan:
 
 @commands.command("list")
 def list_access(home: Home = None, as_json: Json = False) -> None:
-    """All grants and revocations, and how much is in quarantine."""
-    from stillhouse.app.access import list_changes, quarantine
+    """All grants and revocations, how much is in quarantine, and what the gate decided."""
+    from stillhouse.app.access import gates, list_changes, quarantine
 
     with opened(home) as app:
-        found, held = list_changes(app), quarantine(app, Use.TRAIN)
+        found, held, decided = list_changes(app), quarantine(app, Use.TRAIN), gates(app)
     rows = [
         [one["id"], one["kind"], one["lab"], one["since"] or "-", ", ".join(one["channels"]) or "all", one["signed_by"],
          "in force" if one["in_force"] else "over", one["reason"]]
@@ -134,7 +134,11 @@ def list_access(home: Home = None, as_json: Json = False) -> None:
     text += f"\n{held['records']} records in quarantine" + "".join(
         f"\n  {n}: {why}" for why, n in held["reasons"].items()
     )
-    emit({"changes": found, "quarantine": held}, as_json, text)
+    text += "".join(
+        f"\ngate {one['at']}: {'open' if one['allowed'] else 'CLOSED'} for {', '.join(one['subjects'])} {one['job']}".rstrip()
+        for one in decided[:10]
+    )
+    emit({"changes": found, "quarantine": held, "gates": decided}, as_json, text)
 
 
 @commands.command()

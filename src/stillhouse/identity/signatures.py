@@ -9,8 +9,7 @@ import binascii
 from typing import Any, NamedTuple
 
 from stillhouse.canon import canonical
-from stillhouse.errors import SignatureRefused
-from stillhouse.identity.keys import PublicKey, Signer, public_key, signed_by
+from stillhouse.identity.keys import PublicKey, Signer, signed_by
 from stillhouse.nouns import Signature
 
 # By this name a home signs itself, where no person does.
@@ -48,9 +47,3 @@ def is_signed(key: PublicKey, kind: str, value: Any, signature: Signature) -> bo
     except (binascii.Error, ValueError):
         return False
     return signature.key == key.id and signed_by(key, raw, message(kind, value))
-
-
-def require_signed(pem: str, kind: str, value: Any, signature: Signature) -> None:
-    """Raises SignatureRefused where this is not signed with that key."""
-    if not is_signed(public_key(pem), kind, value, signature):
-        raise SignatureRefused(f"The signature of {signature.by} is not over this {kind}.")
