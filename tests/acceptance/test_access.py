@@ -339,3 +339,18 @@ def test_a_retrain_asks_nobody_even_where_calls_had_failed(home, serve, tiny_mod
     assert (done["model"], done["left_out"]) == ("mixed@2", 2)
     assert home("run", "--replay", "mixed@2", "--json").json["data_equal"]
     assert len(server.requests) == asked
+
+
+def test_a_reversal_that_is_reversed_brings_back_what_it_undid(story):
+    home = story
+    first = revoke(home).json["change"]["id"]
+    undo = home("access", "grant", "rival", "--reverses", first, "--json").json["change"]["id"]
+    assert home("policy", "check", "february", "--use", "train", "--json").json["allowed"] == 4
+    plan = home("access", "revoke", "rival", "--reverses", undo, "--plan", "--json").json
+    assert plan["records"] == 4, "the first one returns"
+    home("access", "revoke", "rival", "--reverses", undo)
+    assert home("policy", "check", "february", "--use", "train", "--json", code=3).json["denied"] == 4
+    states = {one["id"]: one["in_force"] for one in home("access", "list", "--json").json["changes"]}
+    assert (states[first], states[undo]) == (True, False)
+    again = home("access", "grant", "rival", "--reverses", first, "--plan", "--json").json
+    assert again["usable"]["train"] == 4

@@ -168,3 +168,29 @@ def test_a_waiver_is_a_signed_plan_with_an_end(governed):
     assert len(found["waivers"]) == 1
     assert "WAIVED by ada until 2099-01-01" in found["reasons"][0]
     assert "WAIVED" in home("access", "gate", "z").out
+
+
+def test_a_home_whose_key_is_lost_writes_nothing_that_it_could_not_read_again(home):
+    home("access", "revoke", "rival")
+    (home.home / "keys" / "home.key").unlink()
+    assert "is gone" in home("access", "revoke", "other", code=1).err
+    assert [one["lab"] for one in home("access", "list", "--json").json["changes"]] == ["rival"]
+    home("status")
+
+
+def test_somebody_who_writes_meanwhile_is_no_forger(governed):
+    """A reader that has read the head, and then an act more than it knew of."""
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom stillhouse.app import open_app\nfrom stillhouse.app import permission\n"
+        "from stillhouse.settings.home import read_settings\n"
+        "with open_app(read_settings(Path(sys.argv[1]))) as app:\n"
+        "    real, calls = permission.permission.acts, []\n"
+        "    def acts(ledger):\n"
+        "        calls.append(1)\n"
+        "        found = real(ledger)\n"
+        "        return found[:-1] if len(calls) == 1 else found\n"
+        "    permission.permission.acts = acts\n"
+        "    print(len(permission.load(app.ledger, app.settings).acts))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(governed.home)], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "4", done.stderr

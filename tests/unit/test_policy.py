@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from stillhouse.errors import TeacherContradiction, TermsError
 from stillhouse.nouns import AccessChange, Channel, Grade, Origin, Stamp, Teacher, TeacherKind, Use
 from stillhouse.policy.decide import OWN_TERMS, Organisation, Policy
-from stillhouse.policy.known import check_declaration, known_host
+from stillhouse.policy.known import check_declaration, known_host, labs_in
 from stillhouse.policy.registry import Registry, TermsVersion, parse_versions, shipped
 from stillhouse.policy.table import TABLE, Cell, Verdict
 
@@ -308,6 +308,8 @@ def answer(lab="x", model="m", channel=Channel.OFFICIAL, day="2026-02-01", **mor
         answer("google", "publishers/anthropic/models/claude-3"),
         answer("acme", "claude-3-opus"),
         answer("acme", "reseller/claude-3-opus"),
+        answer("databricks", "databricks-claude-sonnet-4"),
+        answer("sap", "anthropic--claude-3.5-sonnet"),
         answer("anthropic", day=""),
         answer("anthropic", day="2026"),
     ],
@@ -318,9 +320,23 @@ def test_a_revocation_is_not_evaded_by_spelling_hosts_or_days(stamp):
 
 def test_a_revoked_model_is_found_under_its_other_names_and_no_other_model_is():
     names = ["gpt-4o", "GPT-4o", "openai/gpt-4o", "gpt-4o-2024-08-06", "azure/openai/gpt-4o"]
+    names += ["gpt-4o:free", "", "blake3:" + "0" * 64]  # of which version, or which it is at all, nobody knows
     others = ["gpt-4o-mini", "gpt-4", "o1"]
     stamps = [answer("openai", name) for name in (*names, *others)]
-    assert revoked("openai", *stamps, models=("gpt-4o",)) == [True] * len(names) + [False] * len(others)
+    for wanted in ("gpt-4o", "openai/gpt-4o"):
+        assert revoked("openai", *stamps, models=(wanted,)) == [True] * len(names) + [False] * len(others)
+    assert revoked("anthropic", answer("x", "anthropic.claude-3.5-sonnet"), models=("claude-3.5-sonnet",)) == [True]
+
+
+def test_names_that_begin_like_a_lab_s_are_not_all_its_own():
+    assert labs_in("EleutherAI/gpt-neo-2.7B") == {"eleutherai"}
+    assert labs_in("acme/llamafile") == {"acme"}
+    assert "openai" not in labs_in("o100-mini")
+    assert "xai" not in labs_in("grokking-model")
+    assert labs_in("DeepSeek-R1-Distill-Qwen-7B") == {"deepseek", "qwen"}
+    assert revoked("cohere", answer("openrouter", "cohere/command-r")) == [True], (
+        "a lab that this version does not know"
+    )
 
 
 def test_what_nobody_knows_counts_where_access_was_revoked():

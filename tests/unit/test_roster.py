@@ -178,7 +178,7 @@ def test_a_grant_needs_two_and_it_does_not_matter_who_of_them_began(signers, his
         missing = lacking(state, change("grant"), "p", signed(signers, change("grant"), state, *names, plan="p"), home)
         assert (missing == ()) is enough, names
     with pytest.raises(SignatureRefused, match="answers for permission"):
-        lacking(state, change("grant"), "p", signed(signers, change("grant"), state, "cy", "ada", plan="p"), home)
+        lacking(state, change("grant"), "p", signed(signers, change("grant"), state, "cy", plan="p"), home)
     with pytest.raises(ForgedEntry):
         advance(
             state,

@@ -8,7 +8,7 @@ import msgspec
 from stillhouse.canon import digest_value, is_digest
 from stillhouse.errors import UnknownName, UsageError
 from stillhouse.nouns import AccessChange
-from stillhouse.policy.decide import GRANT, REVOKE
+from stillhouse.policy.decide import GRANT, REVOKE, void_ids
 from stillhouse.policy.known import fold
 from stillhouse.policy.table import Verdict
 
@@ -38,7 +38,7 @@ def make_change(draft: AccessChange, known: Collection[AccessChange]) -> AccessC
         raise UsageError("A document is named by its digest.")
     if draft.reverses and draft.reverses not in {change.id for change in known}:
         raise UnknownName(f"There is no grant or revocation {draft.reverses!r}.", next_step="`stillhouse access list`")
-    if draft.reverses and draft.reverses in {change.reverses for change in known}:
+    if draft.reverses and draft.reverses in void_ids(list(known)):
         raise UsageError(f"{draft.reverses} was reversed already.")
     if draft.reverses and any(getattr(draft, name) for name in _SCOPE):
         raise UsageError(

@@ -184,6 +184,11 @@ def _first_step_by_records(ledger: Ledger, model: Model, ids: Collection[int]) -
     return next((step for step, keys in queries.fed(ledger, model.training).items() if touched & set(keys)), 0)
 
 
+def usable_after(ledger: Ledger, policy: Policy, sets: Mapping[int, StampSet], touched: Touched) -> dict[str, int]:
+    """For each use, how many of some touched records may serve it under a policy."""
+    return _usable(policy, sets, records_by_stamps(ledger, frozenset(touched.uses)))
+
+
 def _usable(policy: Policy, sets: Mapping[int, StampSet], tallies: Sequence[Tally]) -> dict[str, int]:
     """For each use, how many of the touched records may still serve it."""
     return {

@@ -12,7 +12,7 @@ from stillhouse import facts
 from stillhouse.access.changes import make_change
 from stillhouse.access.egress import Egress, compare, read_lines
 from stillhouse.access.gate import Gated, look_at
-from stillhouse.access.impact import Impact, as_json, denied_by_revocation, impact_of
+from stillhouse.access.impact import Impact, as_json, denied_by_revocation, impact_of, touched_sets, usable_after
 from stillhouse.access.loader import StampGate
 from stillhouse.app.acts import GRANT, REVOKE, plan_act
 from stillhouse.app.home import App
@@ -21,8 +21,8 @@ from stillhouse.canon import digest_file
 from stillhouse.errors import UsageError
 from stillhouse.ledger import permission, queries
 from stillhouse.nouns import AccessChange, DatasetVersion, Plan, Use
-from stillhouse.policy.decide import Policy
-from stillhouse.policy.known import fold, known_labs
+from stillhouse.policy.decide import Policy, void_ids
+from stillhouse.policy.known import fold, known_labs, labs_in
 from stillhouse.recorder import now
 from stillhouse.teachers.register import DEFAULT_BASE_URLS
 
@@ -45,11 +45,15 @@ def plan_change(app: App, draft: AccessChange, document: Path | None) -> Change:
     change = make_change(draft, known)
     before = app.policy
     policy = Policy(before.organisation, before.registry, before.rules, (*known, change), before.waivers, app.today)
-    reversed_ = next((earlier for earlier in known if earlier.id == change.reverses), None)
-    about = reversed_ or change
-    found = impact_of(app.ledger, before if reversed_ else policy, about, app.settings.home)
-    if reversed_ is not None:
-        found = msgspec.structs.replace(found, usable={}, retrain=(), irreplaceable=0)
+    about = change  # of a reversal, what it makes void or brings back
+    while about.reverses:
+        about = next(earlier for earlier in known if earlier.id == about.reverses)
+    returns = any(standing.id == about.id for standing in policy.changes)
+    found = impact_of(app.ledger, policy if returns else before, about, app.settings.home)
+    if not returns:
+        sets = queries.stamp_sets(app.ledger)
+        usable = usable_after(app.ledger, policy, sets, touched_sets(before, about, sets))
+        found = msgspec.structs.replace(found, usable=usable, retrain=(), irreplaceable=0)
     kind = GRANT if change.kind == "grant" else REVOKE
     does = {"change": msgspec.to_builtins(change)}
     return Change(plan_act(app, kind, change.lab, does, as_json(found)), found)
@@ -57,15 +61,16 @@ def plan_change(app: App, draft: AccessChange, document: Path | None) -> Change:
 
 def list_changes(app: App) -> list[dict[str, Any]]:
     """Grants and revocations, who signed them, and whether they are in force."""
-    standing = {change.id for change in app.policy.changes}
+    acts = load(app.ledger, app.settings).acts
+    void = void_ids([act.content for act in acts if isinstance(act.content, AccessChange)])
     return [
         {
             **msgspec.to_builtins(act.content),
             "at": act.at,
             "signed_by": act.signatures[0].by,
-            "in_force": act.content.id in standing and not (act.content.until and act.content.until < app.today),
+            "in_force": act.content.id not in void and not (act.content.until and act.content.until < app.today),
         }
-        for act in load(app.ledger, app.settings).acts
+        for act in acts
         if isinstance(act.content, AccessChange)
     ]
 
@@ -91,18 +96,20 @@ def quarantine(app: App, use: Use) -> dict[str, Any]:
 
 
 def check_export(app: App, dataset: DatasetVersion, use: Use) -> None:
-    """May a version leave the home for a use? Raises PolicyRefusal where a row of it is in quarantine."""
+    """May a version leave the home for a use? Raises PolicyRefusal where a row of it may not serve that use."""
     sets = queries.stamp_sets(app.ledger)
     for id, rows in dataset.stamp_sets.items():
-        decision = app.policy.decide_asking(sets[int(id)].stamps, use)
+        decision = app.policy.decide_keeping(sets[int(id)].stamps, use)
         if not decision.allowed:
             app.recorder.refuse(f"{rows} rows of {dataset.label}", f"be exported to {use}", decision)
 
 
 def labs_here(app: App) -> frozenset[str]:
     """Every lab that a record, a teacher or this version knows."""
-    labs = {stamp.lab for known in queries.stamp_sets(app.ledger).values() for stamp in known.stamps}
-    labs |= {teacher.lab for teacher in queries.teachers(app.ledger)}
+    stamps = [stamp for known in queries.stamp_sets(app.ledger).values() for stamp in known.stamps]
+    teachers = queries.teachers(app.ledger)
+    named = {(stamp.lab, stamp.model) for stamp in stamps} | {(teacher.lab, teacher.model) for teacher in teachers}
+    labs = {lab for lab, _ in named} | {lab for _, model in named for lab in labs_in(model)}
     return frozenset(fold(lab) for lab in labs if lab) | known_labs()
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from stillhouse.errors import ForgedEntry, KeyUnusable, SignatureRefused
 from stillhouse.identity.chain import Entry, State, replay
-from stillhouse.identity.keys import PUBLIC, Signer, home_signer, public_key, read_public_keys, read_signer
+from stillhouse.identity.keys import PRIVATE, PUBLIC, Signer, home_signer, public_key, read_public_keys, read_signer
 from stillhouse.identity.roster import holders, member
 from stillhouse.identity.signatures import HOME, Signatory
 from stillhouse.ledger import permission
@@ -33,11 +33,22 @@ class Permission(NamedTuple):
 
 def load(ledger: Ledger, settings: Settings) -> Permission:
     """Read the chain and check all of it. Raises ForgedEntry."""
+    head = _read_head(settings)  # before the acts: an older head is in every newer chain
     acts = permission.acts(ledger)
-    if not acts and not (settings.home / HEAD).exists():
+    if not acts and not head:
         return Permission(State(), ())
+    try:
+        return _replayed(acts, settings, head)
+    except ForgedEntry:
+        again = permission.acts(ledger)
+        if again == acts:
+            raise
+        return _replayed(again, settings, head)  # somebody wrote while it was read
+
+
+def _replayed(acts: list[SignedAct], settings: Settings, head: str) -> Permission:
     entries = [Entry(act.content, act.plan, act.previous, act.signatures) for act in acts]
-    return Permission(replay(entries, home_key(settings), _read_head(settings)), tuple(acts))
+    return Permission(replay(entries, home_key(settings), head), tuple(acts))
 
 
 def keep_head(settings: Settings, head: str) -> None:
@@ -68,17 +79,19 @@ def current_roster(ledger: Ledger, settings: Settings) -> Roster | None:
 
 
 def home_key(settings: Settings) -> str:
-    """The home's public key (PEM). Raises ForgedEntry where it is gone: what it signed cannot be checked any more."""
-    path = settings.home / KEYS / PUBLIC
-    if not path.is_file():
-        raise ForgedEntry(
-            f"({path} is not there to check what the home signed)", next_step=f"Restore {path} from a copy."
-        )
-    return read_public_keys(path)[0].pem
+    """The home's public key (PEM), by which what it signed is checked. Raises ForgedEntry where it is gone, KeyUnusable."""
+    folder = settings.home / KEYS
+    if (folder / PUBLIC).is_file():
+        return read_public_keys(folder / PUBLIC)[0].pem
+    if (folder / PRIVATE).is_file():
+        return home_signer(folder).public.pem
+    raise ForgedEntry(
+        f"({folder / PUBLIC} is not there to check what the home signed)", next_step=f"Restore {folder} from a copy."
+    )
 
 
 def own_home_key(settings: Settings) -> str:
-    """The same, made where there is none yet."""
+    """The same, for whoever is about to write: its private part must be there, or neither of them is yet. Raises KeyUnusable."""
     return home_signer(settings.home / KEYS).public.pem
 
 
@@ -100,7 +113,7 @@ def own_signatory(ledger: Ledger, settings: Settings) -> Signatory:
     Raises SignatureRefused, KeyUnusable.
     """
     roster = current_roster(ledger, settings)
-    found = personal_signer(settings, roster)
+    found = personal_signer(settings, roster) if roster is not None else None
     if found is not None and roster is not None:
         return Signatory(found[0], found[1], roster.version)
     return Signatory(HOME, home_signer(settings.home / KEYS), roster.version if roster else 0)

@@ -9,17 +9,28 @@ import msgspec
 from stillhouse.app.acts import WAIVE, plan_act
 from stillhouse.app.home import App
 from stillhouse.canon import digest_value
-from stillhouse.errors import UsageError
+from stillhouse.errors import UnknownName, UsageError
 from stillhouse.ledger import queries
 from stillhouse.nouns import Decision, Plan, Use, Waiver
-from stillhouse.policy.decide import Policy
+from stillhouse.policy.decide import Policy, join
 from stillhouse.policy.registry import TermsVersion
 from stillhouse.policy.rules import reach
 
 
-def explain_teacher(app: App, name: str) -> list[Decision]:
-    """The decision for every use, on an answer collected today to train."""
-    teacher = queries.teacher(app.ledger, name)
+def explain(app: App, name: str) -> list[Decision]:
+    """The decision for every use: on an answer that a teacher would give today to train, or on the rows of a dataset.
+
+    Raises UnknownName.
+    """
+    try:
+        teacher = queries.teacher(app.ledger, name)
+    except UnknownName:
+        datasets = {known.label: known for known in queries.datasets(app.ledger)}
+        if name not in datasets and name not in {known.name for known in datasets.values()}:
+            raise
+        dataset, sets = queries.dataset(app.ledger, name), queries.stamp_sets(app.ledger)
+        members = [sets[int(id)].stamps for id in dataset.stamp_sets]
+        return [join(use, [app.policy.decide_set(stamps, use) for stamps in members]) for use in Use]
     stamps = app.recorder.stamps_of(teacher, purpose=Use.TRAIN)
     return [app.policy.decide_set(stamps, use) for use in Use]
 

@@ -136,24 +136,27 @@ def _scratch_home(app: App, stored: StoredRun, scratch: Path, recipe: Recipe, un
     mixed = {queries.dataset(app.ledger, label).label for label in recipe.dataset.mix}
     keys |= {row.key for label in mixed for row in queries.placements(app.ledger, label)}
     keys |= set(queries.answers_of_run(app.ledger, stored.run))
+    teacher = queries.teacher(app.ledger, recipe.teacher.use).name
     for label in mixed:
         for digest in queries.dataset(app.ledger, label).files.values():
             again.objects.put(app.objects.get(digest))
     for writer in app.log.writers():
         for entry in app.log.read(writer):
             fact = facts.decode(entry.payload)
-            if fact.at <= until and _wanted(fact, keys, mixed, until):
+            if fact.at <= until and _wanted(fact, keys, teacher, mixed, until):
                 again.recorder.record(fact)
     again.recorder.refresh()
     again.recorder.reload_policy()
     return again
 
 
-def _wanted(fact: facts.AnyFact, keys: set[str], mixed: set[str], until: str) -> bool:
+def _wanted(fact: facts.AnyFact, keys: set[str], teacher: str, mixed: set[str], until: str) -> bool:
     if isinstance(fact, facts.DatasetFormed):
         return fact.dataset.label in mixed
     if isinstance(fact, facts.Answered):
-        return fact.key in keys
+        return (
+            fact.key in keys or fact.teacher == teacher
+        )  # one that adapts finds what it wants among all of its teacher's
     if isinstance(fact, facts.ModelTrained):  # not what came of this very run
         return not fact.model.dataset or fact.model.dataset in mixed or fact.model.made < until
     return isinstance(fact, _COPIED)

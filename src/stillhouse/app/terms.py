@@ -11,7 +11,7 @@ import msgspec
 
 from stillhouse.access.changes import utc_day
 from stillhouse.app.home import App
-from stillhouse.errors import UsageError
+from stillhouse.errors import UnknownName, UsageError
 from stillhouse.ledger import queries
 from stillhouse.nouns import Channel, Origin, Stamp, Use
 from stillhouse.policy.archive import Capture, Proposal, proposals
@@ -43,7 +43,7 @@ def as_of(policy: Policy, service: str, document: str, date: str, use: Use) -> d
     decision = policy.decide(stamp, use)
     reason = decision.reason
     if not registry.of(terms):
-        near = sorted({document_id(v.service, v.document) for v in registry.versions if v.service == service})
+        near = sorted({document_id(v.service, v.document) for v in registry.of_service(service)})
         reason += (
             f" (the registry has {', '.join(near)})" if near else " (no document of that service is in the registry)"
         )
@@ -68,6 +68,9 @@ def differences(app: App, terms: str, since: str) -> list[dict[str, Any]]:
         name = document_id(version.service, version.document)
         if not terms or terms.partition("@")[0] in (version.service, name):
             versions.setdefault(name, []).append(version)
+    if terms and not versions:
+        services = ", ".join(sorted({version.service for version in app.policy.registry.versions}))
+        raise UnknownName(f"The registry does not know {terms!r}.", next_step=f"It knows documents of: {services}.")
     counted = queries.answers_by_stamps(app.ledger)
     sets = queries.stamp_sets(app.ledger)
     models = queries.models(app.ledger)
@@ -147,16 +150,19 @@ def _repository(folder: Path) -> Iterator[Capture | None]:
         assert reader.stdin is not None and reader.stdout is not None
         commit = moment = ""
         for line in (
-            line for part in done.stdout.decode("utf-8", "replace").split("\x00") for line in part.split("\n")
+            line for part in done.stdout.decode("utf-8", "surrogateescape").split("\x00") for line in part.split("\n")
         ):
             words = line.split(" ")
             if len(words) == 2 and len(words[0]) == 40:
                 commit, moment = words
             elif line.endswith(_TEXT_FILES) and line.count("/") == 1:
-                reader.stdin.write(f"{commit}:{line}\n".encode())
+                reader.stdin.write(f"{commit}:{line}\n".encode("utf-8", "surrogateescape"))
                 reader.stdin.flush()
-                size = reader.stdout.readline().split()[-1]
-                text = reader.stdout.read(int(size) + 1)[:-1] if size.isdigit() else b""
+                header = reader.stdout.readline().split()
+                if len(header) != 3 or header[1] != b"blob":
+                    yield None
+                    continue
+                text = reader.stdout.read(int(header[2]) + 1)[:-1]
                 service, _, name = line.partition("/")
                 day = utc_day(moment, "a commit's time")
                 yield Capture(service, name.rpartition(".")[0], day, text.decode("utf-8", "replace"))
@@ -195,8 +201,8 @@ def _write(to: Path, proposal: Proposal, registry: Registry) -> None:
     says = f"{standing.id}: {standing.verdict}. {standing.summary}" if standing else "nothing: this document is new"
     page = (
         f"# {proposal.document}, first seen {proposal.observed}\n\nThe registry says {says}\n\n## Gone\n\n{gone}\n\n"
-        f"## New\n\n{came}\n\nRead both, then complete the draft beside this page and move it into the home's folder `terms`, or "
-        "throw it away.\n"
+        f"## New\n\n{came}\n\nRead both, then complete the draft beside this page (verdict, summary, reviewer, confidence), and "
+        "move it into the home's folder `terms` under a name that ends in .toml; or throw it away.\n"
     )
     service, _, document = proposal.document.partition("/")
     span = (proposal.added[0].start, proposal.added[-1].end) if proposal.added else (0, 0)

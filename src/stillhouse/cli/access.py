@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 commands = typer.Typer(
     help="Access: grants, revocations, what they reach, the training-launch gate.", no_args_is_help=True
 )
+_NOBODY = "No record and no teacher here is of a lab called {!r}: this concerns none of them."
 Lab = Annotated[str, typer.Argument(help="The lab, as teachers are registered with it.")]
 Models = Annotated[list[str] | None, typer.Option("--model", help="Only these models; repeat for several.")]
 Channels = Annotated[
@@ -103,6 +104,8 @@ def _change(draft: AccessChange, document: Path | None, home: Path | None, plan:
         if plan:
             value: dict[str, Any] = {**made.plan.impact, "plan": made.plan, "change": made.plan.does["change"]}
             emit(value, as_json, describe_impact(made.impact))
+            if unknown:
+                note(_NOBODY.format(unknown))
             return
         done = propose(app, made.plan)
         advisory = standing(app).advisory
@@ -115,7 +118,7 @@ def _change(draft: AccessChange, document: Path | None, home: Path | None, plan:
     for line in advisory:
         note(f"ADVISORY: {line}")
     if unknown:
-        note(f"No record and no teacher here is of a lab called {unknown!r}: this concerns none of them.")
+        note(_NOBODY.format(unknown))
 
 
 @commands.command("list")
@@ -160,7 +163,7 @@ def gate(
     lines = [f"{'open' if value['allowed'] else 'CLOSED'}: {', '.join(datasets)} for {use}"]
     lines += [f"  {reason}" for reason in value["reasons"]]
     lines += [f"  duty: {duty}" for duty in value["duties"]]
-    lines += [f"  WAIVED by {waiver}" for waiver in value["waivers"]]
+    lines += [f"  WAIVED (waiver {waiver})" for waiver in value["waivers"]]
     emit(value, as_json, "\n".join(lines))
     if not value["allowed"]:
         raise typer.Exit(RefusedError.exit_code)
@@ -210,9 +213,15 @@ def egress(
 
 def describe_impact(found: "Impact") -> str:
     """An impact as text."""
-    lines = [f"{found.records} records ({found.tokens} tokens) are touched, for: {', '.join(found.uses) or 'no use'}"]
+    lines = [
+        f"{found.records} records ({found.tokens or 'uncounted'} tokens) are touched, for: {', '.join(found.uses) or 'no use'}"
+    ]
     lines += [f"  {rows} may still be used to {use}" for use, rows in found.usable.items()]
-    lines += [f"  {found.irreplaceable} cannot be collected again from their source"] if found.irreplaceable else []
+    lines += (
+        [f"  of that lab, of whichever day, {found.irreplaceable} could not be had again"]
+        if found.irreplaceable
+        else []
+    )
     lines += [f"{share.dataset}: {share.rows} of {share.of} rows ({share.share:.1%})" for share in found.datasets]
     for model in found.models:
         step = f"from step {model.first_step} of {model.steps}" if model.first_step else "through what it was made from"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stillhouse.cli.options import Home, Json, PlanOnly, ProgressAs, opened
-from stillhouse.cli.output import Watch, emit, progress, table
+from stillhouse.cli.output import Watch, emit, note, progress, table
 from stillhouse.nouns import Channel, Origin, Use
 
 if TYPE_CHECKING:
@@ -48,9 +48,7 @@ def show(label: Label, home: Home = None, as_json: Json = False) -> None:
 def export(
     label: Label,
     target: Annotated[Path, typer.Argument(help="A file that does not exist yet.", metavar="FILE.jsonl")],
-    use: Annotated[
-        Use, typer.Option(help="What for: where access for that was revoked, nothing is written.")
-    ] = Use.TRAIN,
+    use: Annotated[Use, typer.Option(help="What for: where a row may not be used so, nothing is written.")] = Use.TRAIN,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
@@ -117,9 +115,12 @@ def import_corpus(
         "read": found.rows,
         "skipped": found.skipped,
         "unknown": found.unknown.rows,
+        "left_out": {why: rows for step in dataset.funnel for why, rows in step.dropped.items()},
         "content_digest": dataset.content_digest,
     }
     emit(value, as_json, "\n".join(f"{key:15} {content}" for key, content in value.items()))
+    if value["left_out"]:
+        note(f"Left out of {dataset.label}: {value['left_out']}. They are kept; `stillhouse access list` says why.")
 
 
 @commands.command()

@@ -30,13 +30,20 @@ def init(home: Home = None, as_json: Json = False) -> None:
 def status(home: Home = None, as_json: Json = False) -> None:
     """What this home holds."""
     from stillhouse.app.access import quarantine
-    from stillhouse.app.people import standing
+    from stillhouse.app.permission import current_roster, personal_signer
+    from stillhouse.errors import StillhouseError
+    from stillhouse.identity.roster import advisory
     from stillhouse.ledger import queries
     from stillhouse.nouns import Use
 
     with opened(home) as app:
         counts = app.ledger.counts()
-        held, who = quarantine(app, Use.TRAIN)["records"], standing(app)
+        held, roster = quarantine(app, Use.TRAIN)["records"], current_roster(app.ledger, app.settings)
+        try:
+            person = personal_signer(app.settings, roster) if roster else None
+            signs_as = person[0] if person else "home"
+        except StillhouseError as failure:
+            signs_as = f"nobody: {failure}"
         revocations = [change for change in app.policy.changes if change.kind == "revoke"]
         datasets, models = queries.datasets(app.ledger), queries.models(app.ledger)
         checkpoints = str(app.settings.checkpoints) if app.settings.checkpoints else None
@@ -51,8 +58,8 @@ def status(home: Home = None, as_json: Json = False) -> None:
             "revocations": len(revocations),
             "quarantined": held,
             "waivers": [waiver.id for waiver in app.policy.waivers],
-            "signs_as": who.signs_as,
-            "advisory": list(who.advisory),
+            "signs_as": signs_as,
+            "advisory": list(advisory(roster)),
         }
         lines = [
             f"home         {app.settings.home}",
@@ -63,8 +70,8 @@ def status(home: Home = None, as_json: Json = False) -> None:
             f"refusals     {counts['refusals']}",
             f"access       {len(revocations)} revocations, {held} records in quarantine",
             *(f"WAIVED       {w.use} until {w.expires}, {w.owner}: {w.reason}" for w in app.policy.waivers),
-            f"signs as     {who.signs_as}",
-            *(f"ADVISORY     {line}" for line in who.advisory),
+            f"signs as     {signs_as}",
+            *(f"ADVISORY     {line}" for line in advisory(roster)),
             f"torn tails   {counts['tails']} cut and kept aside",
             f"checkpoints  {checkpoints or 'NONE KEPT ELSEWHERE: set `checkpoints` in config.toml'}",
             "protection   one copy, in one place: whoever can write to this folder can remove everything in it",

@@ -15,13 +15,20 @@ Start = Annotated[str, typer.Argument(help="A plan's digest, or its first charac
 
 @commands.command("list")
 def list_plans(home: Home = None, as_json: Json = False) -> None:
-    """All plans that were executed, with their outcomes."""
+    """All plans: those that were executed, with their outcomes, and those that wait for approvals."""
     from stillhouse.ledger import queries
+    from stillhouse.recorder import now
 
     with opened(home) as app:
-        found = queries.plans(app.ledger)
+        found, moment = queries.plans(app.ledger), now()
     rows = [
-        [p.digest[7:19], p.at, p.plan.kind, p.plan.subject, ", ".join(r.outcome for r in p.receipts) or "no receipt"]
+        [
+            p.digest[7:19],
+            p.at,
+            p.plan.kind,
+            p.plan.subject,
+            ", ".join(r.outcome for r in p.receipts) or ("expired" if p.plan.expires < moment else "waits"),
+        ]
         for p in found
     ]
     value = [{"digest": p.digest, "at": p.at, "plan": p.plan, "receipts": p.receipts} for p in found]

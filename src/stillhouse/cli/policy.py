@@ -7,7 +7,7 @@ import typer
 from stillhouse.cli.dataset import Label
 from stillhouse.cli.identity import show_outcome
 from stillhouse.cli.options import Home, Json, PlanOnly, opened
-from stillhouse.cli.output import emit, table
+from stillhouse.cli.output import emit, note, table
 from stillhouse.nouns import Channel, Use, Waiver
 
 commands = typer.Typer(help="Policy: may this be used for that, and why.", no_args_is_help=True)
@@ -15,13 +15,18 @@ commands = typer.Typer(help="Policy: may this be used for that, and why.", no_ar
 
 @commands.command()
 def explain(
-    name: Annotated[str, typer.Argument(help="A registered teacher.")], home: Home = None, as_json: Json = False
+    name: Annotated[str, typer.Argument(help="A registered teacher, or a dataset.")],
+    home: Home = None,
+    as_json: Json = False,
 ) -> None:
-    """What the answers of a teacher, collected today to train, may be used for, by which rule, and where that was read."""
-    from stillhouse.app.policy import explain_citations, explain_teacher
+    """What the answers of a teacher, collected today to train, or the rows of a dataset may be used for, by which rule, and where
+    that was read.
+    """
+    from stillhouse.app.policy import explain as explain_decisions
+    from stillhouse.app.policy import explain_citations
 
     with opened(home) as app:
-        decisions = explain_teacher(app, name)
+        decisions = explain_decisions(app, name)
         citations = explain_citations(app, decisions)
     rows = [[d.use, "yes" if d.allowed else "no", d.reason, "; ".join(d.duties)] for d in decisions]
     text = table(["use", "allowed", "reason", "duties"], rows)
@@ -43,7 +48,7 @@ def check(
         result = check_dataset(app, label, use)
     text = f"{result['allowed']} rows may, {result['denied']} may not\n" + "\n".join(result["reasons"])
     text += "".join(f"\nduty: {duty}" for duty in result["duties"])
-    emit(result, as_json, text + "".join(f"\nWAIVED by {waiver}" for waiver in result["waivers"]))
+    emit(result, as_json, text + "".join(f"\nWAIVED (waiver {waiver})" for waiver in result["waivers"]))
     if result["denied"]:
         raise typer.Exit(RefusedError.exit_code)
 
@@ -75,11 +80,15 @@ def waive(
     """Let a use pass until a day, under somebody's name: what is unknown, unclear or the organisation's own rule. Never what a
     document forbids or a lab revoked.
     """
+    from stillhouse.app.access import labs_here
     from stillhouse.app.acts import propose
     from stillhouse.app.policy import plan_waiver
+    from stillhouse.policy.known import fold
 
     waiver = Waiver(id="", use=use, owner=owner, expires=expires, reason=reason, lab=lab, channel=channel, terms=terms)
     with opened(home) as app:
+        if lab and fold(lab) not in labs_here(app):
+            note(f"No record and no teacher here is of a lab called {lab!r}: this lifts nothing of what is here.")
         made = plan_waiver(app, waiver)
         if plan:
             emit(made, as_json, f"waiver {made.subject}: {made.impact['records']}")

@@ -42,20 +42,21 @@ def list_terms(home: Home = None, as_json: Json = False) -> None:
 
 @commands.command()
 def show(
-    terms: Annotated[str, typer.Argument(help="service/document, or licence/id.")],
+    terms: Annotated[str, typer.Argument(help="service/document, licence/id, or a service alone.")],
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """All versions of one document: what each says, and how that is known."""
+    """All versions of a document, or of a service's: what each says, and how that is known."""
     from stillhouse.app.policy import describe
     from stillhouse.errors import UnknownName
 
     with _policy(home) as policy:
-        found = policy.registry.of(terms)
+        found = policy.registry.of(terms) or policy.registry.of_service(terms)
+        services = ", ".join(sorted({version.service for version in policy.registry.versions}))
     if not found:
         raise UnknownName(
             f"The registry does not know {terms.partition('@')[0]!r}.",
-            next_step="`stillhouse terms list` shows what it knows.",
+            next_step=f"It knows documents of: {services}.",
         )
     emit(found, as_json, "\n".join(describe(version) for version in found))
 

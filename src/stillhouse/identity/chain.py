@@ -29,7 +29,7 @@ Content = Roster | AccessChange | Waiver
 
 
 class Entry(NamedTuple):
-    """One act of permission as it stands in the log. The first signature is its author's."""
+    """One act of permission as it stands in the log."""
 
     content: Content
     plan: str
@@ -75,22 +75,23 @@ def lacking(state: State, content: Content, plan: str, signatures: Sequence[Sign
         if not (signatures and signatures[0].by == HOME and signed(home)):
             raise SignatureRefused("Before there is a roster, the home's own key signs.")
         return ()
-    return _members(state.roster, content, signatures, signed)
+    return _members(state.roster, content, signed)
 
 
-def _members(
-    roster: Roster, content: Content, signatures: Sequence[Signature], signed: Callable[[str], bool]
-) -> tuple[str, ...]:
-    author = rosters.member(roster, signatures[0].by) if signatures else None
-    if author is None or Role.GOVERNANCE not in author.roles or not signed(author.key):
+def _members(roster: Roster, content: Content, signed: Callable[[str], bool]) -> tuple[str, ...]:
+    """Whoever of them was first: the clocks of two machines need not agree."""
+    governors = [known for known in rosters.holders(roster, Role.GOVERNANCE) if signed(known.key)]
+    if not governors:
         names = ", ".join(known.name for known in rosters.holders(roster, Role.GOVERNANCE))
         raise SignatureRefused(f"Only who answers for permission may do this: {names}.")
     if isinstance(content, AccessChange) and content.kind != GRANT:
         return ()
-    others = [known for known in rosters.holders(roster, Role.APPROVER) if known.name != author.name]
-    if not others or any(signed(known.key) for known in others):
-        return ()
-    return tuple(known.name for known in others)
+    approvers = rosters.holders(roster, Role.APPROVER)
+    for author in governors:
+        others = [known for known in approvers if known.name != author.name]
+        if not others or any(signed(known.key) for known in others):
+            return ()
+    return tuple(known.name for known in approvers if known.name != governors[0].name)
 
 
 def advance(state: State, entry: Entry, home: str) -> State:

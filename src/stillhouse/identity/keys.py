@@ -45,12 +45,16 @@ class Signer:
 
 def home_signer(folder: Path) -> Signer:
     """The home's key from its ``keys`` folder, made there if there is none. Raises KeyUnusable, StorageError."""
-    path = folder / PRIVATE
+    path, public = folder / PRIVATE, folder / PUBLIC
     if not path.exists():
+        if public.exists():  # another key would be another home: what this one signed could not be continued
+            raise KeyUnusable(f"{path} is gone, and {public} is still there.")
         make_key(path)
     signer = read_signer(path)
-    if not (folder / PUBLIC).exists():
-        write_whole(folder / PUBLIC, signer.public.pem.encode())
+    if not public.exists():
+        write_whole(public, signer.public.pem.encode())
+    elif read_public_keys(public)[0].id != signer.public.id:
+        raise KeyUnusable(f"{path} is not the key that {public} belongs to.")
     return signer
 
 

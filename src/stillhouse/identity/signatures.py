@@ -25,7 +25,7 @@ class Signatory(NamedTuple):
 
     def sign(self, kind: str, value: Any) -> Signature:
         """Sign a value of a kind."""
-        signature = self.signer.sign(message(kind, value))
+        signature = self.signer.sign(message(kind, [value, self.name, self.roster]))
         return Signature(self.name, self.signer.public.id, self.roster, base64.b64encode(signature).decode())
 
 
@@ -41,9 +41,9 @@ def pre_authentication(kind: str, payload: bytes) -> bytes:
 
 
 def is_signed(key: PublicKey, kind: str, value: Any, signature: Signature) -> bool:
-    """Is this signature by that key, over this value?"""
+    """Is this signature by that key, over this value and the name that it gives?"""
     try:
         raw = base64.b64decode(signature.value, validate=True)
     except (binascii.Error, ValueError):
         return False
-    return signature.key == key.id and signed_by(key, raw, message(kind, value))
+    return signature.key == key.id and signed_by(key, raw, message(kind, [value, signature.by, signature.roster]))

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from stillhouse.canon import is_digest
 from stillhouse.nouns import AccessChange, Channel, Decision, Ground, Origin, Stamp, Use, Waiver
 from stillhouse.policy.known import fold, labs_in
 from stillhouse.policy.registry import Registry, TermsVersion, is_day, shipped
@@ -37,7 +38,7 @@ _REACHED_BADLY = {
 OWN_TERMS = "organisation/own"
 GRANT, REVOKE = "grant", "revoke"
 # What a host or a lab hangs on a model's name for one of its versions.
-_DATED = re.compile(r"[-@:](\d{4}-?\d{2}-?\d{2}|\d{3,8}|latest|v\d+)([-@:.].*)?")
+_VERSION = re.compile(r"[@:].*|-(\d{4}-?\d{2}-?\d{2}|\d{3,8}|latest|v\d+)([-@:.].*)?")
 _WAIVABLE = frozenset({Ground.ORGANISATION, Ground.UNKNOWN})
 
 
@@ -138,7 +139,11 @@ class Policy:
             denials += [revocation] if revocation else []
         rules = self.rules.matching(stamp, use)
         denials += [
-            _Denial(Ground.ORGANISATION, f"{_who(stamp)}: {rule.reason}", f"rule {rule.name} ({rule.owner})")
+            _Denial(
+                Ground.ORGANISATION,
+                f"{_who(stamp)}: {rule.reason} (rule {rule.name})",
+                f"rule {rule.name} ({rule.owner})",
+            )
             for rule in rules
             if rule.effect == "forbid"
         ]
@@ -285,11 +290,17 @@ def _decision(
 
 def standing(changes: Sequence[AccessChange]) -> tuple[AccessChange, ...]:
     """The changes that are not void. One that reverses another does nothing else; reversed itself, it does nothing at all."""
+    void = void_ids(changes)
+    return tuple(change for change in changes if change.id not in void and not change.reverses)
+
+
+def void_ids(changes: Sequence[AccessChange]) -> frozenset[str]:
+    """The changes that a later one has reversed, which is not void itself."""
     void: set[str] = set()
     for change in reversed(changes):
         if change.reverses and change.id not in void:
             void.add(change.reverses)
-    return tuple(change for change in changes if change.id not in void and not change.reverses)
+    return frozenset(void)
 
 
 def _labs(stamp: Stamp) -> frozenset[str]:
@@ -304,7 +315,12 @@ def _concerns(change: AccessChange, stamp: Stamp, use: Use) -> bool:
     given by that account, through that channel, after that day.
     """
     revokes = change.kind == REVOKE
-    if change.models and not any(_is_model(stamp.model, wanted) for wanted in change.models):
+    nameless = not stamp.model or is_digest(stamp.model)
+    if (
+        change.models
+        and not any(_is_model(stamp.model, wanted) for wanted in change.models)
+        and not (revokes and nameless)
+    ):
         return False
     if change.channels and stamp.channel not in change.channels and not (revokes and stamp.channel is Channel.UNKNOWN):
         return False
@@ -319,11 +335,12 @@ def _concerns(change: AccessChange, stamp: Stamp, use: Use) -> bool:
 
 def _is_model(name: str, wanted: str) -> bool:
     """Is this that model, under whichever prefix a host gives it, or one of its dated versions?"""
-    given, known = fold(name), fold(wanted)
-    for candidate in (given, given.rpartition("/")[2], given.rpartition(".")[2]):
-        if candidate == known or (candidate.startswith(known) and _DATED.fullmatch(candidate[len(known) :])):
-            return True
-    return False
+    given, known = fold(name), fold(wanted).rpartition("/")[2]
+    candidates = [given[place:] for place in range(len(given)) if place == 0 or given[place - 1] in "/."]
+    return any(
+        candidate == known or (candidate.startswith(known) and bool(_VERSION.fullmatch(candidate[len(known) :])))
+        for candidate in candidates
+    )
 
 
 def _lifts(waiver: Waiver, stamp: Stamp, use: Use) -> bool:

@@ -76,7 +76,7 @@ def lab_of_model(model: str) -> str:
     owner = name.partition("/")[0] if "/" in name else ""
     labs = _known().lab
     for lab in labs:
-        if owner in lab.owners or (not owner and any(name.startswith(prefix) for prefix in lab.prefixes)):
+        if owner in lab.owners or (not owner and any(_begins(name, prefix) for prefix in lab.prefixes)):
             return lab.name
     return owner
 
@@ -93,15 +93,35 @@ def known_labs() -> frozenset[str]:
 
 def labs_in(model: str) -> frozenset[str]:
     """Every lab that a model's name points to, through whichever host it is named: ``us.anthropic.claude-3``,
-    ``publishers/google/models/gemini``, ``acme/gpt-4o``.
+    ``publishers/google/models/gemini``, ``databricks-claude-sonnet-4``, ``acme/gpt-4o``. A name may point to several.
     """
-    parts = [part for part in re.split(r"[/.:@\s]+", fold(model)) if part]
-    return frozenset(
+    name = fold(model)
+    parts = [part for part in re.split(r"[/.:@\s]+|--", name) if part]
+    tails = [part[place:] for part in parts for place in range(len(part)) if place == 0 or part[place - 1] == "-"]
+    found = {
         lab.name
         for lab in _known().lab
         if lab.name
-        and any(part in lab.owners or any(part.startswith(prefix) for prefix in lab.prefixes) for part in parts)
-    )
+        and (
+            any(part in lab.owners or part.partition("-")[0] in lab.owners for part in parts)
+            or any(_begins(tail, prefix) for tail in tails for prefix in lab.prefixes)
+        )
+    }
+    return frozenset(found | {fold(lab_of_model(name))}) - {""}
+
+
+# Names that begin like a lab's and are not.
+_OTHERS = ("gpt-neo", "gpt-j", "gpt-sw3", "gpt-nl")
+
+
+def _begins(name: str, prefix: str) -> bool:
+    """Does a name begin with a prefix that ends there: ``grok-3`` with ``grok``, ``grokking`` not, nor ``o100`` with ``o1``?"""
+    if not name.startswith(prefix) or name.startswith(_OTHERS):
+        return False
+    rest = name[len(prefix) :]
+    if not rest or prefix.endswith("-"):
+        return True
+    return not rest[0].isalpha() and not (prefix[-1].isdigit() and rest[0].isdigit())
 
 
 def documents_of(known: KnownHost) -> tuple[str, ...]:

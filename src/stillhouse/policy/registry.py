@@ -107,6 +107,11 @@ class Registry:
         """All versions of a document; ``terms`` may carry a date."""
         return tuple(self._documents.get(terms.partition("@")[0], ()))
 
+    def of_service(self, service: str) -> tuple[TermsVersion, ...]:
+        """All versions of all documents of a service, however its name is written."""
+        wanted = service.strip().casefold()
+        return tuple(version for version in self.versions if version.service.casefold() == wanted)
+
     def governing(self, terms: str, day: str) -> tuple[TermsVersion, ...]:
         """What governed a day: one version mostly, several where the stricter must decide, none where nothing is known.
 
@@ -169,7 +174,9 @@ def parse_versions(text: str, name: str) -> list[TermsVersion]:
         if version.observed and version.last_seen and version.last_seen < version.observed:
             raise TermsError(f"{name}: {version.id} was last seen before it was first seen.")
         if version.confidence == "unread" or not version.summary:
-            raise TermsError(f"{name}: {version.id} is a draft that nobody has read.")
+            raise TermsError(
+                f"{name}: {version.id} is a draft that nobody has read: complete verdict, summary, reviewer and confidence."
+            )
         if not version.since and version.service != "licence":
             raise TermsError(f"{name}: {version.id} has no date.")
     return versions

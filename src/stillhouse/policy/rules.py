@@ -90,6 +90,12 @@ class Rules:
         given = {"stamp": fields, "use": str(use), "organisation": self._facts}
         try:
             value = self._programs[rule.name].execute(given)
+        except KeyError as failure:
+            known = ", ".join(Stamp.__struct_fields__)
+            raise RuleError(
+                f"Rule {rule.name!r} asks for {failure}, which there is not; a stamp has: {known}; an organisation: "
+                f"{', '.join(self._facts)}."
+            ) from failure
         except Exception as failure:  # whatever the library raises: a rule that cannot be decided must not let pass
             raise RuleError(f"Rule {rule.name!r} cannot be decided: {failure}.") from failure
         if not isinstance(value, bool):

@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from stillhouse import facts
-from stillhouse.errors import BudgetReached
+from stillhouse.errors import BudgetReached, PolicyRefusal
 from stillhouse.ledger import queries
 from stillhouse.ledger.queries import OpenBatch
 from stillhouse.nouns import Ask, Parameters, Teacher
@@ -101,11 +101,14 @@ class Batches:
         try:
             waiting = await self._settle_earlier(by_id)
             under_way = {call.key for batch in waiting for call in batch.calls}
-            reached: BudgetReached | None = None
+            reached: BudgetReached | PolicyRefusal | None = None
             for group in _groups([ask for ask in asks if ask.key not in under_way], self._body):
                 try:
                     waiting.append(await self._submit(group))
-                except BudgetReached as failure:
+                except (
+                    BudgetReached,
+                    PolicyRefusal,
+                ) as failure:  # what is under way is paid for, and is waited for first
                     reached = failure
                     break
             await self._wait(waiting, by_id)

@@ -112,8 +112,14 @@ def plan_collection(recorder: Recorder, teacher: Teacher, tasks: Sequence[Task],
     # What the log has, or a batch that is under way, is not asked for: whether it may be used is decided by its own stamps when
     # a dataset is formed.
     held = {call.key for batch in queries.open_batches(recorder.ledger, teacher.name) for call in batch.calls}
-    subject = f"teacher {teacher.name}"
-    decisions = recorder.decide_asking(subject, stamps.stamps, options.purpose) if missing - held else []
+    fresh, subject = missing - held, f"teacher {teacher.name}"
+    if missing & held and not recorder.policy.decide_asking(stamps.stamps, options.purpose).allowed:
+        asks, missing = (
+            tuple(ask for ask in asks if ask.key not in fresh),
+            missing & held,
+        )  # what is paid for is fetched
+        fresh = frozenset()
+    decisions = recorder.decide_asking(subject, stamps.stamps, options.purpose) if fresh else []
     cheapest_bound = sum((worst_case(teacher, ask) for ask in asks if ask.key in missing), Decimal(0))
     facts_digest = digest_value([teacher, sorted(missing)])
     does = {
