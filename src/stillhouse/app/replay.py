@@ -15,14 +15,19 @@ from stillhouse import facts
 from stillhouse.app.distil import distil
 from stillhouse.app.home import App, create_home, open_app
 from stillhouse.app.opening import PROMPTS, recipe_of, same_environment, stored_run
-from stillhouse.app.permission import KEYS
+from stillhouse.app.permission import home_key, load
 from stillhouse.app.progress import Progress
 from stillhouse.app.run import prepare
 from stillhouse.errors import UnknownName
-from stillhouse.identity.keys import PUBLIC
+from stillhouse.identity.chain import Entry, State
+from stillhouse.identity.chain import replay as replay_chain
 from stillhouse.ledger import queries
 from stillhouse.ledger.permission import StoredRun
 from stillhouse.nouns import DatasetVersion, Model, Use
+from stillhouse.policy.decide import Policy, facts_of
+from stillhouse.policy.registry import read_versions, shipped
+from stillhouse.policy.rules import read_rules
+from stillhouse.settings.home import Settings, read_settings
 from stillhouse.settings.recipe import Recipe
 from stillhouse.teachers.collect import Source
 
@@ -34,9 +39,6 @@ _COPIED = (
     facts.StampsSeen,
     facts.PromptSeen,
     facts.Answered,
-    facts.RosterChanged,
-    facts.AccessChanged,
-    facts.WaiverGiven,
     facts.ModelTrained,
 )
 
@@ -119,19 +121,16 @@ def _denied_today(app: App, dataset: DatasetVersion, model: Model | None) -> str
 def _scratch_home(app: App, stored: StoredRun, scratch: Path, recipe: Recipe, until: str) -> App:
     """A home that knows what was known when the run came to its end, and nothing that came of it."""
     home = scratch / "home"
-    settings = msgspec.structs.replace(
-        app.settings, home=home, ledger_url=f"sqlite:///{home / 'ledger.db'}", checkpoints=None, identity=""
-    )
-    create_home(settings)
     for name, digest in stored.inputs.items():
         if name != PROMPTS:
             place = home / name
-            place.parent.mkdir(exist_ok=True)
+            place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(app.objects.get(digest))
-    if (app.settings.home / KEYS / PUBLIC).is_file():
-        (home / KEYS).mkdir(exist_ok=True)
-        shutil.copyfile(app.settings.home / KEYS / PUBLIC, home / KEYS / PUBLIC)
+    settings = msgspec.structs.replace(read_settings(home, {}), checkpoints=None)
+    create_home(settings)
     again = open_app(settings)
+    policy = _policy_then(app, settings, until)
+    again.recorder.follow(again.bell, lambda: policy)
     keys = {ask.key for ask in prepare(app, recipe, source=Source.LOG).collection.wanted}
     mixed = {queries.dataset(app.ledger, label).label for label in recipe.dataset.mix}
     keys |= {row.key for label in mixed for row in queries.placements(app.ledger, label)}
@@ -146,8 +145,17 @@ def _scratch_home(app: App, stored: StoredRun, scratch: Path, recipe: Recipe, un
             if fact.at <= until and _wanted(fact, keys, teacher, mixed, until):
                 again.recorder.record(fact)
     again.recorder.refresh()
-    again.recorder.reload_policy()
     return again
+
+
+def _policy_then(app: App, settings: Settings, until: str) -> Policy:
+    """What decided then: the facts, rules and terms that the run began with, and all that was permitted up to its end."""
+    acts = [act for act in load(app.ledger, app.settings).acts if act.at <= until]
+    entries = [Entry(act.content, act.plan, act.previous, act.signatures) for act in acts]
+    state = replay_chain(entries, home_key(app.settings)) if entries else State()
+    registry = shipped().with_more(read_versions(settings.terms))
+    rules = read_rules(settings.rules, facts_of(settings.organisation))
+    return Policy(settings.organisation, registry, rules, state.changes, state.waivers, until[:10])
 
 
 def _wanted(fact: facts.AnyFact, keys: set[str], teacher: str, mixed: set[str], until: str) -> bool:
