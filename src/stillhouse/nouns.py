@@ -150,6 +150,13 @@ class Signature(msgspec.Struct, frozen=True):
 # --- access -------------------------------------------------------------------------------------------------------
 
 
+class AccessKind(StrEnum):
+    """What a change of access does."""
+
+    GRANT = "grant"
+    REVOKE = "revoke"
+
+
 class AccessChange(msgspec.Struct, frozen=True, kw_only=True):
     """A grant or a revocation of a lab's access. What stands nowhere is not narrowed: no channels means all of them.
 
@@ -159,7 +166,7 @@ class AccessChange(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     id: str
-    kind: str
+    kind: AccessKind
     lab: str
     models: tuple[str, ...] = ()
     channels: tuple[Channel, ...] = ()

@@ -146,8 +146,13 @@ def test_a_rule_that_cannot_be_decided_stops_everything(home, serve):
         '[[rule.test]]\nuse = "train"\nmatches = false\nstamp = { lab = "x" }\n'
     )
     assert "not now" in home("collect", home.recipe(), code=3).err
-    found = home("policy", "rules", "--json").json
-    assert found[0]["note"] in ("", "matches nothing in this home")
+    assert home("policy", "rules", "--json").json[0]["note"] == "matches nothing in this home"
+    row = {"model": "m", "messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}
+    file = home.write("t.jsonl", json.dumps(row) + "\n")
+    home(
+        "dataset", "import", file, "--name", "t", "--lab", "testlab", "--channel", "official", "--terms", "licence/mit"
+    )
+    assert home("policy", "rules", "--json").json[0]["note"] == "matches everything"
 
 
 def test_a_waiver_is_a_signed_plan_with_an_end(governed):

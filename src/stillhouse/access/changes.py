@@ -7,8 +7,8 @@ import msgspec
 
 from stillhouse.canon import digest_value, is_digest
 from stillhouse.errors import UnknownName, UsageError
-from stillhouse.nouns import AccessChange
-from stillhouse.policy.decide import GRANT, REVOKE, void_ids
+from stillhouse.nouns import AccessChange, AccessKind
+from stillhouse.policy.decide import void_ids
 from stillhouse.policy.known import fold
 from stillhouse.policy.table import Verdict
 
@@ -17,8 +17,6 @@ _SCOPE = ("models", "channels", "accounts", "uses", "exempt", "since", "until", 
 
 def make_change(draft: AccessChange, known: Collection[AccessChange]) -> AccessChange:
     """A change with its days in UTC and its id, checked. Raises UsageError, UnknownName."""
-    if draft.kind not in (GRANT, REVOKE):
-        raise UsageError(f"{draft.kind!r} is neither a grant nor a revocation.")
     if not draft.lab:
         raise UsageError("It is not said whose access it is.", next_step="Name a lab, such as openai.")
     days = {name: utc_day(getattr(draft, name), name) for name in ("since", "until", "notice")}
@@ -27,7 +25,7 @@ def make_change(draft: AccessChange, known: Collection[AccessChange]) -> AccessC
     if set(draft.uses) & set(draft.exempt):
         raise UsageError("A use cannot be both concerned and exempt.")
     if draft.verdict:
-        if draft.kind != GRANT or not draft.document:
+        if draft.kind != AccessKind.GRANT or not draft.document:
             raise UsageError(
                 "Terms that were negotiated need the agreement's document.",
                 next_step="Give --document FILE with --verdict.",

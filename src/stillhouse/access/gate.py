@@ -69,19 +69,9 @@ def _nobody_s(file: Path) -> Gated:
 
 
 def _version(policy: Policy, sets: Mapping[int, StampSet], dataset: DatasetVersion, subject: str, use: Use) -> Gated:
-    denied = 0
-    reasons: dict[str, None] = {}
-    duties: dict[str, None] = {}
-    waivers: dict[str, None] = {}
-    for id, rows in dataset.stamp_sets.items():
-        known = sets.get(int(id))
-        decision = policy.decide_set(known.stamps if known else (), use)
-        if not decision.allowed:
-            denied += rows
-            reasons[f"{rows} rows: {decision.reason}"] = None
-        duties.update(dict.fromkeys(decision.duties))
-        waivers.update(dict.fromkeys(decision.waivers))
-    if not dataset.rows:
-        reasons["it has no row"] = None
-    allowed = not reasons
-    return Gated(subject, dataset.label, allowed, dataset.rows, denied, tuple(reasons), tuple(duties), tuple(waivers))
+    found = policy.decide_rows(dataset.stamp_sets, sets, use)
+    reasons = [f"{rows} rows: {decision.reason}" for rows, decision in found.decided if not decision.allowed]
+    reasons += [] if dataset.rows else ["it has no row"]
+    return Gated(
+        subject, dataset.label, not reasons, dataset.rows, found.denied, tuple(reasons), found.duties, found.waivers
+    )

@@ -6,9 +6,8 @@ this with walking.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from decimal import Decimal
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -20,7 +19,7 @@ from stillhouse.policy.decide import Policy
 
 # Every use but keeping: what is revoked is not deleted.
 USES = tuple(use for use in Use if use is not Use.STORE)
-# Days that a revoked source's answers could be given again on, if at all: weights that one holds answer without their lab.
+# Weights that one holds answer without their lab; what came by any other way cannot be had again once a lab refuses.
 _AGAIN = (Channel.OPEN_WEIGHTS,)
 
 
@@ -122,10 +121,9 @@ def impact_of_sets(
     tallies = records_by_stamps(ledger, ids)
     datasets = {known.label: known for known in queries.datasets(ledger)}
     shares = tuple(_share(known, ids) for known in datasets.values() if ids & {int(id) for id in known.stamp_sets})
-    models = queries.models(ledger)
-    found = [_model(ledger, model, datasets, ids) for model in models if model.stamps in ids]
+    models = [model for model in queries.models(ledger) if model.stamps in ids]
+    steps = {model.label: _first_step(ledger, model, ids) for model in models}
     labels = {share.dataset for share in shares}
-    names = {model.label for model in models if model.stamps in ids}
     return Impact(
         records=sum(tally.records for tally in tallies),
         tokens=sum(tally.tokens for tally in tallies),
@@ -133,17 +131,15 @@ def impact_of_sets(
         usable=_usable(policy, sets, tallies),
         runs=_by_run(tallies),
         datasets=shares,
-        models=tuple(found),
+        models=tuple(_model(ledger, model, datasets, ids, *steps[model.label]) for model in models),
         exports=tuple(
             f"{export.name} ({export.dataset}, {export.digest})"
             for export in permission.exports(ledger)
             if export.dataset in labels
         ),
-        passports=tuple(f"{model} ({digest})" for model, digest, _ in permission.passports(ledger) if model in names),
+        passports=tuple(f"{model} ({digest})" for model, digest, _ in permission.passports(ledger) if model in steps),
         irreplaceable=sum(tally.records for tally in records_by_stamps(ledger, touched.irreplaceable)),
-        retrain=tuple(
-            _retrain(ledger, policy, sets, model, datasets, ids, home) for model in models if model.stamps in ids
-        ),
+        retrain=tuple(_retrain(ledger, policy, sets, model, datasets, steps[model.label][0], home) for model in models),
     )
 
 
@@ -154,8 +150,14 @@ def _share(dataset: DatasetVersion, ids: Collection[int]) -> DatasetShare:
     return DatasetShare(dataset.label, rows, dataset.rows, share, round(tokens / of, 6) if of else -1.0)
 
 
-def _model(ledger: Ledger, model: Model, datasets: Mapping[str, DatasetVersion], ids: Collection[int]) -> ModelTouched:
-    first, share = _first_step(ledger, model, ids)
+def _model(
+    ledger: Ledger,
+    model: Model,
+    datasets: Mapping[str, DatasetVersion],
+    ids: Collection[int],
+    first: int,
+    share: float,
+) -> ModelTouched:
     dataset = datasets.get(model.dataset)
     in_rows = dataset is not None and any(int(id) in ids for id in dataset.stamp_sets)
     because = f"rows of {model.dataset}" if in_rows else f"what it was made from ({model.base})"
@@ -210,16 +212,11 @@ def _retrain(
     sets: Mapping[int, StampSet],
     model: Model,
     datasets: Mapping[str, DatasetVersion],
-    ids: Collection[int],
+    first: int,
     home: Path,
 ) -> Retrain:
     dataset = datasets.get(model.dataset)
-    left = sum(
-        rows
-        for id, rows in (dataset.stamp_sets if dataset else {}).items()
-        if int(id) in sets and policy.decide_set(sets[int(id)].stamps, Use.TRAIN).allowed
-    )
-    first, _ = _first_step(ledger, model, ids)
+    left = policy.decide_rows(dataset.stamp_sets, sets, Use.TRAIN).allowed if dataset else 0
     folder = home / "trainings" / model.training
     kept = [place for place in sorted(folder.glob("step-*")) if first and int(place.name[5:]) < first]
     start = int(kept[-1].name[5:]) if kept else 0
@@ -232,7 +229,7 @@ def _retrain(
         checkpoint=str(kept[-1].relative_to(home)) if kept else "",
         tokens=sum(step.tokens for step in steps),
         hours=round(sum(step.seconds for step in steps) / 3600, 4),
-        usd=str(Decimal("0.00")),
+        usd="0.00",
         command=f"stillhouse access retrain {model.label}" if left else "no row is left to learn from",
     )
 
@@ -242,9 +239,3 @@ def denied_by_revocation(policy: Policy, sets: Mapping[int, StampSet], use: Use)
     return frozenset(
         id for id, known in sets.items() if Ground.REVOCATION in policy.decide_set(known.stamps, use).grounds
     )
-
-
-def as_json(impact: Impact) -> dict[str, Any]:
-    """Under the names that programs rely on."""
-    value: dict[str, Any] = msgspec.to_builtins(impact)
-    return value

@@ -66,7 +66,9 @@ class StampGate:
         if "stamps" in columns:
             import pyarrow.compute
 
-            if pyarrow.compute.all(self.mask(dataset.with_format("arrow")[:]["stamps"])).as_py():
+            if pyarrow.compute.all(
+                self.mask(dataset.select_columns(["stamps"]).with_format("arrow")[:]["stamps"])
+            ).as_py():
                 return dataset
             found = Counter(dataset.with_format(None)["stamps"])
         elif "stillhouse" in columns:

@@ -12,7 +12,7 @@ from stillhouse import facts
 from stillhouse.access.changes import make_change
 from stillhouse.access.egress import Egress, compare, read_lines
 from stillhouse.access.gate import Gated, look_at
-from stillhouse.access.impact import Impact, as_json, denied_by_revocation, impact_of, touched_sets, usable_after
+from stillhouse.access.impact import Impact, denied_by_revocation, impact_of, touched_sets, usable_after
 from stillhouse.access.loader import StampGate
 from stillhouse.app.acts import GRANT, REVOKE, plan_act
 from stillhouse.app.home import App
@@ -20,7 +20,7 @@ from stillhouse.app.permission import load, own_signatory
 from stillhouse.canon import digest_file
 from stillhouse.errors import UsageError
 from stillhouse.ledger import permission, queries
-from stillhouse.nouns import AccessChange, DatasetVersion, Plan, Use
+from stillhouse.nouns import AccessChange, AccessKind, DatasetVersion, Plan, Use
 from stillhouse.policy.decide import Policy, void_ids
 from stillhouse.policy.known import fold, known_labs, labs_in
 from stillhouse.recorder import now
@@ -54,24 +54,24 @@ def plan_change(app: App, draft: AccessChange, document: Path | None) -> Change:
         sets = queries.stamp_sets(app.ledger)
         usable = usable_after(app.ledger, policy, sets, touched_sets(before, about, sets))
         found = msgspec.structs.replace(found, usable=usable, retrain=(), irreplaceable=0)
-    kind = GRANT if change.kind == "grant" else REVOKE
+    kind = GRANT if change.kind == AccessKind.GRANT else REVOKE
     does = {"change": msgspec.to_builtins(change)}
-    return Change(plan_act(app, kind, change.lab, does, as_json(found)), found)
+    return Change(plan_act(app, kind, change.lab, does, msgspec.to_builtins(found)), found)
 
 
 def list_changes(app: App) -> list[dict[str, Any]]:
     """Grants and revocations, who signed them, and whether they are in force."""
-    acts = load(app.ledger, app.settings).acts
-    void = void_ids([act.content for act in acts if isinstance(act.content, AccessChange)])
+    found = load(app.ledger, app.settings)
+    void = void_ids(found.state.changes)
     return [
         {
-            **msgspec.to_builtins(act.content),
-            "at": act.at,
-            "signed_by": act.signatures[0].by,
-            "in_force": act.content.id not in void and not (act.content.until and act.content.until < app.today),
+            **msgspec.to_builtins(change),
+            "at": at,
+            "signed_by": entry.signatures[0].by,
+            "in_force": change.id not in void and not (change.until and change.until < app.today),
         }
-        for act in acts
-        if isinstance(act.content, AccessChange)
+        for at, entry in found.acts
+        if isinstance(change := entry.content, AccessChange)
     ]
 
 

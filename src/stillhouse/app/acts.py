@@ -192,9 +192,8 @@ def _waits_for(app: App, stored: StoredPlan, state: State) -> tuple[str, ...]:
 
 def _carry_out(app: App, plan: Plan, name: str, state: State, signatures: Sequence[Signature]) -> None:
     content, signed = _content(plan), tuple(signatures)
-    if lacking(
-        state, content, name, signed, own_home_key(app.settings)
-    ):  # nothing is written that could not be read again
+    # Nothing is written that could not be read again.
+    if lacking(state, content, name, signed, own_home_key(app.settings)):
         raise ApprovalMissing("(its signatures do not suffice)")
     at, by = now(), app.recorder.by
     shared: dict[str, Any] = {"at": at, "by": by, "plan": name, "previous": state.head, "signatures": signed}

@@ -4,6 +4,7 @@ The recipe, the prompts, the organisation's facts and rules, the code and the li
 whoever wrote them may leave, and their laptop with them.
 """
 
+import contextlib
 import io
 import json
 import os
@@ -56,13 +57,11 @@ def open_run(app: App, recipe: Recipe) -> None:
 
 def stored_run(app: App, name: str) -> StoredRun:
     """What was written down of a run, by its name, or by a dataset or model that came of it. Raises UnknownName."""
-    run = name
-    known = {model.label: model for model in queries.models(app.ledger)}
-    label = known[name].dataset if name in known else name
-    for dataset in queries.datasets(app.ledger):
-        if label in (dataset.label, dataset.name):
-            run = queries.run_of_dataset(app.ledger, dataset.label) or run
-    found = permission.run_opened(app.ledger, run)
+    with contextlib.suppress(UnknownName):
+        name = queries.model(app.ledger, name).dataset or name
+    with contextlib.suppress(UnknownName):
+        name = queries.run_of_dataset(app.ledger, queries.dataset(app.ledger, name)) or name
+    found = permission.run_opened(app.ledger, name)
     if found is None:
         runs = ", ".join(permission.runs(app.ledger)) or "none"
         raise UnknownName(f"No run {name!r} can be repeated; there is: {runs}.", next_step="`stillhouse dataset list`")

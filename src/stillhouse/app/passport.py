@@ -16,7 +16,7 @@ from stillhouse.canon import canonical, digest_bytes
 from stillhouse.errors import UsageError
 from stillhouse.identity.keys import PUBLIC, PublicKey, read_public_keys
 from stillhouse.ledger import queries
-from stillhouse.nouns import AccessChange, DatasetVersion, Model, StampSet, Use
+from stillhouse.nouns import AccessChange, AccessKind, DatasetVersion, Model, StampSet, Use
 from stillhouse.passport.check import Checked, check, digests_of, read_statement
 from stillhouse.passport.disclosure import Proof, prove, why_not
 from stillhouse.passport.envelope import seal
@@ -97,7 +97,7 @@ def _made(app: App, model: Model, dataset: DatasetVersion | None) -> Made:
         evaluations=queries.evaluations(app.ledger, model.label),
         terms=_terms(app, stamps),
         waivers=[waiver for waiver in app.policy.waivers if waiver.id in acting],
-        revocations=[change for change in app.policy.changes if change.kind == "revoke"],
+        revocations=[change for change in app.policy.changes if change.kind == AccessKind.REVOKE],
         touched=_touched(app, stamps),
         compute=Compute(
             steps=len(steps),

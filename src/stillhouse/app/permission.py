@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stillhouse.errors import ForgedEntry, KeyUnusable, SignatureRefused
-from stillhouse.identity.chain import Entry, State, replay
+from stillhouse.identity.chain import State, replay
 from stillhouse.identity.keys import PRIVATE, PUBLIC, Signer, home_signer, public_key, read_public_keys, read_signer
 from stillhouse.identity.roster import holders, member
 from stillhouse.identity.signatures import HOME, Signatory
@@ -47,8 +47,7 @@ def load(ledger: Ledger, settings: Settings) -> Permission:
 
 
 def _replayed(acts: list[SignedAct], settings: Settings, head: str) -> Permission:
-    entries = [Entry(act.content, act.plan, act.previous, act.signatures) for act in acts]
-    return Permission(replay(entries, home_key(settings), head), tuple(acts))
+    return Permission(replay([act.entry for act in acts], home_key(settings), head), tuple(acts))
 
 
 def keep_head(settings: Settings, head: str) -> None:
@@ -67,9 +66,13 @@ def _read_head(settings: Settings) -> str:
 
 def load_policy(ledger: Ledger, settings: Settings, today: str) -> Policy:
     """Everything that decides, as of now. Raises ForgedEntry, TermsError, RuleError."""
+    return policy_of(settings, load(ledger, settings).state, today)
+
+
+def policy_of(settings: Settings, state: State, today: str) -> Policy:
+    """What decides where this was permitted. Raises TermsError, RuleError."""
     registry = shipped().with_more(read_versions(settings.terms))
     rules = read_rules(settings.rules, facts_of(settings.organisation))
-    state = load(ledger, settings).state
     return Policy(settings.organisation, registry, rules, state.changes, state.waivers, today)
 
 

@@ -29,8 +29,8 @@ def explain(app: App, name: str) -> list[Decision]:
         if name not in datasets and name not in {known.name for known in datasets.values()}:
             raise
         dataset, sets = queries.dataset(app.ledger, name), queries.stamp_sets(app.ledger)
-        members = [sets[int(id)].stamps for id in dataset.stamp_sets]
-        return [join(use, [app.policy.decide_set(stamps, use) for stamps in members]) for use in Use]
+        found = [app.policy.decide_rows(dataset.stamp_sets, sets, use) for use in Use]
+        return [join(use, [decision for _, decision in rows.decided]) for use, rows in zip(Use, found, strict=True)]
     stamps = app.recorder.stamps_of(teacher, purpose=Use.TRAIN)
     return [app.policy.decide_set(stamps, use) for use in Use]
 
@@ -60,23 +60,16 @@ def describe(version: TermsVersion) -> str:
 def check_dataset(app: App, label: str, use: Use) -> dict[str, Any]:
     """Rows of a dataset that may and may not be used so, with the reasons; decided per stamp set."""
     dataset = queries.dataset(app.ledger, label)
-    sets = queries.stamp_sets(app.ledger)
-    allowed = denied = 0
-    reasons: list[str] = []
-    duties: dict[str, None] = {}
-    waivers: dict[str, None] = {}
-    for id, rows in dataset.stamp_sets.items():
-        decision = app.policy.decide_set(sets[int(id)].stamps if int(id) in sets else (), use)
-        allowed, denied = (allowed + rows, denied) if decision.allowed else (allowed, denied + rows)
-        reasons.append(f"{rows} rows {'allowed' if decision.allowed else 'denied'}: {decision.reason}")
-        duties.update(dict.fromkeys(decision.duties))
-        waivers.update(dict.fromkeys(decision.waivers))
+    found = app.policy.decide_rows(dataset.stamp_sets, queries.stamp_sets(app.ledger), use)
     return {
-        "allowed": allowed,
-        "denied": denied,
-        "reasons": reasons,
-        "duties": list(duties),
-        "waivers": list(waivers),
+        "allowed": found.allowed,
+        "denied": found.denied,
+        "reasons": [
+            f"{rows} rows {'allowed' if decision.allowed else 'denied'}: {decision.reason}"
+            for rows, decision in found.decided
+        ],
+        "duties": list(found.duties),
+        "waivers": list(found.waivers),
     }
 
 

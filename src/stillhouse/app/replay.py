@@ -15,18 +15,16 @@ from stillhouse import facts
 from stillhouse.app.distil import distil
 from stillhouse.app.home import App, create_home, open_app
 from stillhouse.app.opening import PROMPTS, recipe_of, same_environment, stored_run
-from stillhouse.app.permission import home_key, load
+from stillhouse.app.permission import home_key, load, policy_of
 from stillhouse.app.progress import Progress
 from stillhouse.app.run import prepare
 from stillhouse.errors import UnknownName
-from stillhouse.identity.chain import Entry, State
+from stillhouse.identity.chain import State
 from stillhouse.identity.chain import replay as replay_chain
 from stillhouse.ledger import queries
 from stillhouse.ledger.permission import StoredRun
 from stillhouse.nouns import DatasetVersion, Model, Use
-from stillhouse.policy.decide import Policy, facts_of
-from stillhouse.policy.registry import read_versions, shipped
-from stillhouse.policy.rules import read_rules
+from stillhouse.policy.decide import Policy
 from stillhouse.settings.home import Settings, read_settings
 from stillhouse.settings.recipe import Recipe
 from stillhouse.teachers.collect import Source
@@ -48,6 +46,13 @@ def replay(app: App, name: str, progress: Progress) -> dict[str, Any]:
     stored = stored_run(app, name)
     scratch = app.cache / "replays" / stored.run
     shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        return _replay(app, stored, scratch, progress)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _replay(app: App, stored: StoredRun, scratch: Path, progress: Progress) -> dict[str, Any]:
     recipe = recipe_of(app, stored, scratch / "inputs")
     dataset, model = _came_of_it(app, stored, recipe)
     until = model.made if model is not None else dataset.made
@@ -82,7 +87,6 @@ def replay(app: App, name: str, progress: Progress) -> dict[str, Any]:
         apart = max((abs(then[step] - losses[step]) for step in then.keys() & losses.keys()), default=0.0)
         value["losses"] = {"steps": len(then), "furthest_apart": apart, "tolerance": LOSS_TOLERANCE}
         value["weights_within_tolerance"] = weights["furthest_apart"] <= WEIGHT_TOLERANCE and apart <= LOSS_TOLERANCE
-    shutil.rmtree(scratch, ignore_errors=True)
     return value
 
 
@@ -101,12 +105,7 @@ def _came_of_it(app: App, stored: StoredRun, recipe: Recipe) -> tuple[DatasetVer
 
 def _denied_today(app: App, dataset: DatasetVersion, model: Model | None) -> str:
     """Why a model may not be trained again today: its rows, what it starts from, what it learned the distribution of."""
-    sets = queries.stamp_sets(app.ledger)
-    denied = sum(
-        rows
-        for id, rows in dataset.stamp_sets.items()
-        if not app.policy.decide_set(sets[int(id)].stamps, Use.TRAIN).allowed
-    )
+    denied = app.policy.decide_rows(dataset.stamp_sets, queries.stamp_sets(app.ledger), Use.TRAIN).denied
     if denied:
         return f"{denied} of {dataset.rows} rows may not be used to train today"
     for name in (model.base, str(model.method.get("teacher") or "")) if model else ():
@@ -150,21 +149,17 @@ def _scratch_home(app: App, stored: StoredRun, scratch: Path, recipe: Recipe, un
 
 def _policy_then(app: App, settings: Settings, until: str) -> Policy:
     """What decided then: the facts, rules and terms that the run began with, and all that was permitted up to its end."""
-    acts = [act for act in load(app.ledger, app.settings).acts if act.at <= until]
-    entries = [Entry(act.content, act.plan, act.previous, act.signatures) for act in acts]
+    entries = [act.entry for act in load(app.ledger, app.settings).acts if act.at <= until]
     state = replay_chain(entries, home_key(app.settings)) if entries else State()
-    registry = shipped().with_more(read_versions(settings.terms))
-    rules = read_rules(settings.rules, facts_of(settings.organisation))
-    return Policy(settings.organisation, registry, rules, state.changes, state.waivers, until[:10])
+    return policy_of(settings, state, until[:10])
 
 
 def _wanted(fact: facts.AnyFact, keys: set[str], teacher: str, mixed: set[str], until: str) -> bool:
     if isinstance(fact, facts.DatasetFormed):
         return fact.dataset.label in mixed
     if isinstance(fact, facts.Answered):
-        return (
-            fact.key in keys or fact.teacher == teacher
-        )  # one that adapts finds what it wants among all of its teacher's
+        # A recipe that adapts finds what it wants among all that its teacher gave.
+        return fact.key in keys or fact.teacher == teacher
     if isinstance(fact, facts.ModelTrained):  # not what came of this very run
         return not fact.model.dataset or fact.model.dataset in mixed or fact.model.made < until
     return isinstance(fact, _COPIED)

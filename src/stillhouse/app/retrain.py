@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from stillhouse import facts
-from stillhouse.access.impact import denied_by_revocation
 from stillhouse.app.distil import distil
 from stillhouse.app.home import App
 from stillhouse.app.opening import recipe_of, stored_run
 from stillhouse.app.progress import Progress
 from stillhouse.errors import NothingToLearn, PlanRefused, UnknownName
 from stillhouse.ledger import queries
-from stillhouse.nouns import Model, Use
+from stillhouse.nouns import Ground, Model, Use
 from stillhouse.recorder import now
 from stillhouse.teachers.collect import Source
 
@@ -23,24 +22,19 @@ def plan_retrain(app: App, name: str) -> dict[str, Any]:
     stored = stored_run(app, model.label)
     dataset = queries.dataset(app.ledger, model.dataset)
     sets = queries.stamp_sets(app.ledger)
-    denied = {
-        id: rows
-        for id, rows in dataset.stamp_sets.items()
-        if not app.policy.decide_set(sets[int(id)].stamps, Use.TRAIN).allowed
-    }
-    left = dataset.rows - sum(denied.values())
+    found = app.policy.decide_rows(dataset.stamp_sets, sets, Use.TRAIN)
+    left = found.allowed
     if not left:
         raise NothingToLearn(f"No row of {dataset.label} may still be used to train.")
     base = queries.teacher(app.ledger, model.base)
     app.recorder.decide(f"model {base.name}", app.recorder.stamps_of(base, purpose=Use.TRAIN), (Use.TRAIN,))
-    held = denied_by_revocation(app.policy, sets, Use.TRAIN)
     return {
         "model": model.label,
         "recipe": stored.recipe,
         "dataset": dataset.label,
         "rows": left,
-        "left_out": sum(denied.values()),
-        "left_out_by_revocation": sum(rows for id, rows in denied.items() if int(id) in held),
+        "left_out": found.denied,
+        "left_out_by_revocation": sum(n for n, decision in found.decided if Ground.REVOCATION in decision.grounds),
         "tokens": model.tokens,
         "from": model.base,
     }

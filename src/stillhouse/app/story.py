@@ -29,7 +29,7 @@ from stillhouse.app.run import prepare, spread
 from stillhouse.datasets.corpora.origins import Declared
 from stillhouse.errors import PolicyRefusal
 from stillhouse.ledger import lineage
-from stillhouse.nouns import AccessChange, Channel, Task, Teacher, TeacherKind, Use
+from stillhouse.nouns import AccessChange, AccessKind, Channel, Task, Teacher, TeacherKind, Use
 from stillhouse.report.story import Story, StoryStep, write_story
 from stillhouse.settings.recipe import Recipe, parse_recipe
 from stillhouse.tasks.suites import load_suite
@@ -58,7 +58,12 @@ def tell(app: App, progress: Progress) -> Told:
     told.taught("taught", "story-mixed@1")
     passport = write_passport(app, "story-mixed@1")
     draft = AccessChange(
-        id="", kind="revoke", lab=RIVAL, since=revoked, authority="their letter", reason="they take access away from us"
+        id="",
+        kind=AccessKind.REVOKE,
+        lab=RIVAL,
+        since=revoked,
+        authority="their letter",
+        reason="they take access away from us",
     )
     made = plan_change(app, draft, None)
     told.say(
@@ -96,6 +101,7 @@ def tell(app: App, progress: Progress) -> Told:
     story = Story(
         title="A revocation, from the letter to the clean model",
         made=app.today,
+        made_up="The rival is made up: its answers are reference solutions of tasks that come with Stillhouse.",
         steps=tuple(told.steps),
         edges=edges,
         touched=tuple(sorted(touched)),

@@ -8,7 +8,7 @@ import typer
 from stillhouse.cli.identity import show_outcome
 from stillhouse.cli.options import Home, Json, PlanOnly, opened
 from stillhouse.cli.output import emit, note, progress, table
-from stillhouse.nouns import AccessChange, Channel, Use
+from stillhouse.nouns import AccessChange, AccessKind, Channel, Use
 
 if TYPE_CHECKING:
     from stillhouse.access.impact import Impact
@@ -58,7 +58,7 @@ def grant(
 ) -> None:
     """Grant access, again or under an agreement that was negotiated. Needs a second person's approval where there is one."""
     draft = AccessChange(
-        id="", kind="grant", lab=lab, models=tuple(models or ()), channels=tuple(channels or ()),
+        id="", kind=AccessKind.GRANT, lab=lab, models=tuple(models or ()), channels=tuple(channels or ()),
         accounts=tuple(accounts or ()), uses=tuple(uses or ()), since=since, until=until, notice=notice,
         authority=authority, verdict=verdict, duties=tuple(duty or ()), reverses=reverses, reason=reason,
     )  # fmt: skip
@@ -85,7 +85,7 @@ def revoke(
 ) -> None:
     """Write down that access was revoked. Every door refuses at once; nothing is deleted. --plan shows what it reaches."""
     draft = AccessChange(
-        id="", kind="revoke", lab=lab, models=tuple(models or ()), channels=tuple(channels or ()),
+        id="", kind=AccessKind.REVOKE, lab=lab, models=tuple(models or ()), channels=tuple(channels or ()),
         accounts=tuple(accounts or ()), uses=tuple(uses or ()), exempt=tuple(exempt or ()), since=since, notice=notice,
         authority=authority, reverses=reverses, reason=reason,
     )  # fmt: skip

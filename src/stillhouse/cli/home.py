@@ -34,7 +34,7 @@ def status(home: Home = None, as_json: Json = False) -> None:
     from stillhouse.errors import StillhouseError
     from stillhouse.identity.roster import advisory
     from stillhouse.ledger import queries
-    from stillhouse.nouns import Use
+    from stillhouse.nouns import AccessKind, Use
 
     with opened(home) as app:
         counts = app.ledger.counts()
@@ -44,7 +44,7 @@ def status(home: Home = None, as_json: Json = False) -> None:
             signs_as = person[0] if person else "home"
         except StillhouseError as failure:
             signs_as = f"nobody: {failure}"
-        revocations = [change for change in app.policy.changes if change.kind == "revoke"]
+        revocations = [change for change in app.policy.changes if change.kind == AccessKind.REVOKE]
         datasets, models = queries.datasets(app.ledger), queries.models(app.ledger)
         checkpoints = str(app.settings.checkpoints) if app.settings.checkpoints else None
         value = {

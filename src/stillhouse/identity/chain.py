@@ -21,10 +21,9 @@ from stillhouse.errors import ForgedEntry, SignatureRefused, UsageError
 from stillhouse.identity import roster as rosters
 from stillhouse.identity.keys import public_key
 from stillhouse.identity.signatures import HOME, is_signed
-from stillhouse.nouns import AccessChange, Role, Roster, Signature, Waiver
+from stillhouse.nouns import AccessChange, AccessKind, Role, Roster, Signature, Waiver
 
 KIND = "permission"
-GRANT = "grant"
 Content = Roster | AccessChange | Waiver
 
 
@@ -84,7 +83,7 @@ def _members(roster: Roster, content: Content, signed: Callable[[str], bool]) ->
     if not governors:
         names = ", ".join(known.name for known in rosters.holders(roster, Role.GOVERNANCE))
         raise SignatureRefused(f"Only who answers for permission may do this: {names}.")
-    if isinstance(content, AccessChange) and content.kind != GRANT:
+    if isinstance(content, AccessChange) and content.kind == AccessKind.REVOKE:
         return ()
     approvers = rosters.holders(roster, Role.APPROVER)
     for author in governors:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 from sqlalchemy import select
 
+from stillhouse.identity.chain import Entry
 from stillhouse.ledger import schema
 from stillhouse.ledger.queries import all_rows, ordered
 from stillhouse.ledger.store import Ledger
@@ -18,10 +19,7 @@ class SignedAct(NamedTuple):
     """An act of permission as it stands in the ledger."""
 
     at: str
-    content: Roster | AccessChange | Waiver
-    plan: str
-    previous: str
-    signatures: tuple[Signature, ...]
+    entry: Entry
 
 
 class StoredExport(NamedTuple):
@@ -69,7 +67,8 @@ def acts(ledger: Ledger) -> list[SignedAct]:
     for table, column, kind in tables:
         for row in all_rows(ledger, ordered(table)):
             signatures = _read(row.signatures, tuple[Signature, ...])
-            found.append(SignedAct(row.at, _read(getattr(row, column), kind), row.plan, row.previous, signatures))
+            entry = Entry(_read(getattr(row, column), kind), row.plan, row.previous, signatures)
+            found.append(SignedAct(row.at, entry))
     return sorted(found, key=lambda act: act.at)
 
 

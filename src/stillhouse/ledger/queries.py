@@ -347,12 +347,11 @@ def datasets(ledger: Ledger) -> list[DatasetVersion]:
     return sorted(found.values(), key=lambda dataset: (dataset.name, dataset.version))
 
 
-def run_of_dataset(ledger: Ledger, label: str) -> str:
+def run_of_dataset(ledger: Ledger, dataset: DatasetVersion) -> str:
     """The run that formed a dataset version; empty where none did."""
-    for row in all_rows(ledger, ordered(schema.datasets)):
-        if f"{row.name}@{row.version}" == label:
-            return str(row.run)
-    return ""
+    table = schema.datasets
+    query = ordered(table).where(and_(table.c.name == dataset.name, table.c.version == dataset.version))
+    return next((str(row.run) for row in all_rows(ledger, query)), "")
 
 
 def datasets_of_run(ledger: Ledger, run: str, name: str) -> list[DatasetVersion]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from stillhouse.canon import is_digest
-from stillhouse.nouns import AccessChange, Channel, Decision, Ground, Origin, Stamp, Use, Waiver
+from stillhouse.nouns import AccessChange, AccessKind, Channel, Decision, Ground, Origin, Stamp, StampSet, Use, Waiver
 from stillhouse.policy.known import fold, labs_in
 from stillhouse.policy.registry import Registry, TermsVersion, is_day, shipped
 from stillhouse.policy.rules import Rules
@@ -36,7 +36,6 @@ _REACHED_BADLY = {
     Channel.UNKNOWN: "it is not known how it was reached",
 }
 OWN_TERMS = "organisation/own"
-GRANT, REVOKE = "grant", "revoke"
 # What a host or a lab hangs on a model's name for one of its versions.
 _VERSION = re.compile(r"[@:].*|-(\d{4}-?\d{2}-?\d{2}|\d{3,8}|latest|v\d+)([-@:.].*)?")
 _WAIVABLE = frozenset({Ground.ORGANISATION, Ground.UNKNOWN})
@@ -73,6 +72,37 @@ class _Finding(NamedTuple):
     citation: str = ""
 
 
+class Rows(NamedTuple):
+    """Rows by the decision on their stamp set: (how many, which)."""
+
+    decided: tuple[tuple[int, Decision], ...]
+
+    @property
+    def allowed(self) -> int:
+        """Rows that may be used."""
+        return sum(rows for rows, decision in self.decided if decision.allowed)
+
+    @property
+    def denied(self) -> int:
+        """Rows that may not."""
+        return sum(rows for rows, decision in self.decided if not decision.allowed)
+
+    @property
+    def denials(self) -> tuple[str, ...]:
+        """Why not, each reason once."""
+        return _unique(decision.reason for _, decision in self.decided if not decision.allowed)
+
+    @property
+    def duties(self) -> tuple[str, ...]:
+        """What must be done for those that may."""
+        return _unique(duty for _, decision in self.decided for duty in decision.duties)
+
+    @property
+    def waivers(self) -> tuple[str, ...]:
+        """The waivers by which some of them may."""
+        return _unique(waiver for _, decision in self.decided for waiver in decision.waivers)
+
+
 class Policy:
     """Everything that decides, as of one moment. ``changes`` and ``waivers`` are in the order in which they were made."""
 
@@ -104,6 +134,13 @@ class Policy:
         """The decision on a derived record: that of its strictest part; duties add up."""
         return join(use, [self.decide(stamp, use) for stamp in stamps])
 
+    def decide_rows(self, counts: Mapping[str, int], sets: Mapping[int, StampSet], use: Use) -> Rows:
+        """The decisions on a dataset's rows, once per stamp set. ``counts`` are rows by stamp set, as a version has them; a set
+        that nobody knows may not be used.
+        """
+        known = ((rows, sets[int(id)].stamps if int(id) in sets else ()) for id, rows in counts.items())
+        return Rows(tuple((rows, self.decide_set(stamps, use)) for rows, stamps in known))
+
     def decide_keeping(self, stamps: Iterable[Stamp], use: Use) -> Decision:
         """May a record stand in a dataset that is for this use? What is revoked stands in none, not even in one to be stored."""
         members = list(stamps)
@@ -121,7 +158,7 @@ class Policy:
 
         An answer can be of two labs: the one that it is said to be of, and the one that its model's name gives away.
         """
-        return next((change for change in self.last_words(stamp, use) if change.kind == REVOKE), None)
+        return next((change for change in self.last_words(stamp, use) if change.kind == AccessKind.REVOKE), None)
 
     def last_words(self, stamp: Stamp, use: Use) -> list[AccessChange]:
         """The last change that is about this, of each lab that it may be of."""
@@ -175,7 +212,11 @@ class Policy:
 
     def _agreement(self, stamp: Stamp, use: Use) -> AccessChange | None:
         """The negotiated agreement in whose force an answer was given."""
-        given = (c for c in reversed(self.changes) if c.kind == GRANT and c.verdict and fold(c.lab) == fold(stamp.lab))
+        given = (
+            c
+            for c in reversed(self.changes)
+            if c.kind == AccessKind.GRANT and c.verdict and fold(c.lab) == fold(stamp.lab)
+        )
         return next((change for change in given if _concerns(change, stamp, use)), None)
 
     def _terms(self, stamp: Stamp, use: Use) -> list[_Finding]:
@@ -223,7 +264,7 @@ class Policy:
             case Cell.IF_NOT_COMPETING:
                 allowed = not organisation.competes(stamp.lab)
                 does = "does not compete" if allowed else "competes"
-                reason += f", and this organisation {does} with {stamp.lab}"
+                reason += f", and this organisation {does} with {stamp.lab or 'a lab that nobody knows'}"
             case Cell.IF_NOT_FOR_TRAINING:
                 allowed = stamp.purpose != Use.TRAIN
                 reason += f", and it was collected to {stamp.purpose or 'an unknown end'}"
@@ -314,7 +355,7 @@ def _concerns(change: AccessChange, stamp: Stamp, use: Use) -> bool:
     """Is a change of one of its labs about this? What nobody knows of an answer counts where it is a revocation: it may have been
     given by that account, through that channel, after that day.
     """
-    revokes = change.kind == REVOKE
+    revokes = change.kind == AccessKind.REVOKE
     nameless = not stamp.model or is_digest(stamp.model)
     if (
         change.models

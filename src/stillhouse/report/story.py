@@ -22,10 +22,11 @@ class StoryStep(msgspec.Struct, frozen=True):
 
 
 class Story(msgspec.Struct, frozen=True, kw_only=True):
-    """Steps in order, the lineage of what was made, and the nodes that a revocation touched."""
+    """Steps in order, the lineage of what was made, the nodes that a revocation touched; ``made_up`` says what is not real."""
 
     title: str
     made: str
+    made_up: str
     steps: tuple[StoryStep, ...]
     edges: tuple[tuple[str, str, str], ...]
     touched: tuple[str, ...]
@@ -55,7 +56,7 @@ def _page(story: Story, picture: str) -> str:
         "svg{max-width:100%;height:auto;background:#fff;border:1px solid #e5ddd0;border-radius:6px;padding:.8rem}"
         ".small{color:#6b6257;font-size:.85rem}</style><main>"
         f'<h1>{escape(story.title)}</h1><p class="small">{escape(story.made)} · {story.quarantine} records in quarantine</p>'
-        f"<p>Red is what the revocation touched, brown what stays.</p>{picture}{steps}</main></html>"
+        f"<p>{escape(story.made_up)} Red is what the revocation touched.</p>{picture}{steps}</main></html>"
     )
 
 

@@ -202,15 +202,10 @@ def _at_the_door(
 ) -> tuple[list[Decision], StampSet]:
     """May this be trained? Returns the decisions, and the stamps that the model will carry. Raises PolicyRefusal."""
     sets = queries.stamp_sets(recorder.ledger)
-    by_set = [
-        (rows, recorder.policy.decide_set(sets[int(id)].stamps if int(id) in sets else (), Use.TRAIN))
-        for id, rows in dataset.stamp_sets.items()
-    ]
-    denied = [(rows, decision.reason) for rows, decision in by_set if not decision.allowed]
-    if denied:
-        count = sum(rows for rows, _ in denied)
-        reasons = "; ".join(dict.fromkeys(reason for _, reason in denied))
-        subject = f"{count} of {dataset.rows} rows of {dataset.label}"
+    found = recorder.policy.decide_rows(dataset.stamp_sets, sets, Use.TRAIN)
+    if found.denied:
+        reasons = "; ".join(found.denials)
+        subject = f"{found.denied} of {dataset.rows} rows of {dataset.label}"
         recorder.record(facts.RefusalMade(at=now(), by=recorder.by, subject=subject, reason=f"train: {reasons}"))
         recorder.refresh()
         raise PolicyRefusal(
@@ -219,7 +214,7 @@ def _at_the_door(
             '[dataset] use = "train" makes a version without them.',
         )
     members = [stamp for id in dataset.stamp_sets for stamp in sets[int(id)].stamps]
-    decisions = [join(Use.TRAIN, [decision for _, decision in by_set])]
+    decisions = [join(Use.TRAIN, [decision for _, decision in found.decided])]
     for source in (student, *((teacher,) if teacher else ())):
         stamps = recorder.stamps_of(source, purpose=Use.TRAIN)
         decisions += recorder.decide(f"model {source.name}", stamps, (Use.TRAIN,))

@@ -105,11 +105,8 @@ class Batches:
             for group in _groups([ask for ask in asks if ask.key not in under_way], self._body):
                 try:
                     waiting.append(await self._submit(group))
-                except (
-                    BudgetReached,
-                    PolicyRefusal,
-                ) as failure:  # what is under way is paid for, and is waited for first
-                    reached = failure
+                except (BudgetReached, PolicyRefusal) as failure:
+                    reached = failure  # what is under way is paid for, and is waited for first
                     break
             await self._wait(waiting, by_id)
             if reached is not None:

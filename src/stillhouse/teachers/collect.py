@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
@@ -114,11 +114,8 @@ def plan_collection(recorder: Recorder, teacher: Teacher, tasks: Sequence[Task],
     held = {call.key for batch in queries.open_batches(recorder.ledger, teacher.name) for call in batch.calls}
     fresh, subject = missing - held, f"teacher {teacher.name}"
     if missing & held and not recorder.policy.decide_asking(stamps.stamps, options.purpose).allowed:
-        asks, missing = (
-            tuple(ask for ask in asks if ask.key not in fresh),
-            missing & held,
-        )  # what is paid for is fetched
-        fresh = frozenset()
+        asks = tuple(ask for ask in asks if ask.key not in fresh)  # what is paid for is fetched, and nothing else asked
+        missing, fresh = missing & held, frozenset()
     decisions = recorder.decide_asking(subject, stamps.stamps, options.purpose) if fresh else []
     cheapest_bound = sum((worst_case(teacher, ask) for ask in asks if ask.key in missing), Decimal(0))
     facts_digest = digest_value([teacher, sorted(missing)])
@@ -228,13 +225,7 @@ def collect(
 
     with executing(recorder, collection.plan, collection.facts_digest) as result:
         try:
-            # Answers that another run asked for are this one's, too: its lineage says so.
-            known = {(edge.parent, edge.kind) for edge in parents_of(recorder.ledger, f"run:{options.run}")}
-            edges = [
-                e for e in _edges(recorder, teacher, options.prompts, options.run) if (e.parent, e.kind) not in known
-            ]
-            if edges:
-                recorder.record(*edges)
+            _link(recorder, teacher, options)
             if missing:
                 if batched is not None:
                     batched(scribe, purse, note)([ask for ask in asks if ask.key in missing])
@@ -438,9 +429,13 @@ def _check_distinct(tasks: Sequence[Task]) -> None:
             )
 
 
-def _edges(recorder: Recorder, teacher: Teacher, prompts: str, run: str) -> Iterable[facts.Derived]:
-    for parent, kind in ((f"teacher:{teacher.name}", "answered"), (f"prompts:{prompts}", "asked in")):
-        yield facts.Derived(at=now(), by=recorder.by, parent=parent, child=f"run:{run}", kind=kind)
+def _link(recorder: Recorder, teacher: Teacher, options: CollectOptions) -> None:
+    """Lineage: whose answers a run uses, those too that another run asked for."""
+    child = f"run:{options.run}"
+    known = {(edge.parent, edge.kind) for edge in parents_of(recorder.ledger, child)}
+    wanted = {(f"teacher:{teacher.name}", "answered"), (f"prompts:{options.prompts}", "asked in")}
+    for parent, kind in sorted(wanted - known):
+        recorder.record(facts.Derived(at=now(), by=recorder.by, parent=parent, child=child, kind=kind))
 
 
 def _stamps(recorder: Recorder, teacher: Teacher, options: CollectOptions) -> list[Stamp]:

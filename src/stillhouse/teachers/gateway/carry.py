@@ -72,7 +72,7 @@ class Carrier:
         counters: Counters,
         reload_keys: Callable[[], Awaitable[None]],
     ) -> None:
-        self._admission, self.keyring, self._dialects, self._counters = admission, keyring, dialects, counters
+        self.admission, self.keyring, self._dialects, self._counters = admission, keyring, dialects, counters
         self.reload_keys = reload_keys
         self.memory = Memory(IN_MEMORY)
         self.session: aiohttp.ClientSession | None = None
@@ -81,7 +81,7 @@ class Carrier:
     def open(self, admitted: Admitted, endpoint: Endpoint, request: web.BaseRequest, body: bytes) -> "_Post":
         """The call to the teacher, as a context manager."""
         assert self.session is not None
-        upstream = self._admission.upstream(admitted.teacher.name)
+        upstream = self.admission.upstream(admitted.teacher.name)
         dialect = self._dialects[endpoint.kind]
         headers: CIMultiDict[str] = CIMultiDict(forwarded(request.headers))
         for name, value in dialect.headers(upstream.secret).items():
@@ -93,13 +93,9 @@ class Carrier:
         url = URL(base + endpoint.upstream + query, encoded=True)
         return self.session.post(url, data=body, headers=headers, allow_redirects=False)
 
-    def revoked(self, admitted: Admitted) -> str:
-        """Why a call may not go on; empty where it may."""
-        return self._admission.revoked(admitted)
-
     def redactor(self, admitted: Admitted) -> Redactor:
         """What takes the managed key out of this teacher's answers."""
-        return Redactor(self._admission.upstream(admitted.teacher.name).secret)
+        return Redactor(self.admission.upstream(admitted.teacher.name).secret)
 
     def count(self, outcome: Outcome, size: int, redacted: int) -> None:
         """A call is over."""
@@ -287,7 +283,7 @@ class Carried:
             raise _Cut("the key was revoked")
         if self._carrier.keyring.version != self._known:
             self._known = self._carrier.keyring.version
-            revoked = self._carrier.revoked(self._admitted)
+            revoked = self._carrier.admission.revoked(self._admitted)
             if revoked:
                 raise _Cut(f"access was revoked ({revoked})")
         if not response.prepared:
