@@ -19,7 +19,7 @@ from stillhouse.access.impact import impact_of_sets, touched_sets
 from stillhouse.ledger import queries, schema
 from stillhouse.ledger.lineage import impact
 from stillhouse.ledger.store import Ledger
-from stillhouse.nouns import AccessChange, Channel, Grade, Origin, Stamp
+from stillhouse.nouns import AccessChange, AccessKind, Channel, Grade, Origin, Stamp
 from stillhouse.policy.decide import Policy
 from stillhouse.recorder import stamp_set
 
@@ -52,7 +52,7 @@ def build(ledger: Ledger, records: int, edges: int) -> list[tuple[str, str]]:
                 for n, s in enumerate(sets)
             ],
         )
-    runs = max(1, records // 10_000)
+    runs = max(LABS, records // 10_000)
     for start in range(0, records, 200_000):
         rows = []
         for n in range(start, min(records, start + 200_000)):
@@ -121,14 +121,14 @@ def main() -> None:
         edges = build(ledger, options.records, options.edges)
         print(f"built {options.records:,} records and {len(edges):,} edges in {time.perf_counter() - started:.0f} s")
         for lab, since in (("lab3", "2026-01-15"), ("lab3", "")):
-            change = AccessChange(id="c", kind="revoke", lab=lab, since=since)
+            change = AccessChange(id="c", kind=AccessKind.REVOKE, lab=lab, since=since)
             policy = Policy(changes=(change,))
             started = time.perf_counter()
             sets = queries.stamp_sets(ledger)
             found = impact_of_sets(ledger, policy, sets, touched_sets(policy, change, sets), Path(folder))
             seconds, what = time.perf_counter() - started, f"{found.records:,} records, {len(found.runs):,} runs"
             print(f"revocation of {lab} {since or 'for all days'}: {what}: {seconds:.2f} s")
-        changes = tuple(AccessChange(id=str(n), kind="revoke", lab=f"lab{n}") for n in range(LABS))
+        changes = tuple(AccessChange(id=str(n), kind=AccessKind.REVOKE, lab=f"lab{n}") for n in range(LABS))
         started = time.perf_counter()
         sets = queries.stamp_sets(ledger)
         policy = Policy(changes=changes)

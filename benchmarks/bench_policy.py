@@ -13,7 +13,7 @@ import numpy
 import pyarrow
 
 from stillhouse.access.loader import StampGate
-from stillhouse.nouns import AccessChange, Channel, Grade, Origin, Stamp, Use
+from stillhouse.nouns import AccessChange, AccessKind, Channel, Grade, Origin, Stamp, Use
 from stillhouse.policy.decide import OWN_TERMS, Organisation, Policy, facts_of
 from stillhouse.policy.registry import shipped
 from stillhouse.policy.rules import Rule, Rules, RuleTest
@@ -51,7 +51,7 @@ def main() -> None:
     organisation = Organisation(competes_with=("openai", "anthropic"))
     tests = (RuleTest(Use.TRAIN, True, {"lab": "qwen"}), RuleTest(Use.TRAIN, False, {"lab": "x"}))
     rule = Rule("no-qwen", "forbid", 'stamp.lab == "qwen" && use == "train"', "a rule", "ada", tests)
-    change = AccessChange(id="1", kind="revoke", lab="xai", since="2026-01-15")
+    change = AccessChange(id="1", kind=AccessKind.REVOKE, lab="xai", since="2026-01-15")
     for name, rules in (("without rules", Rules()), ("with a rule in CEL", Rules((rule,), facts_of(organisation)))):
         policy = Policy(organisation, rules=rules, changes=(change,))
         started = time.perf_counter()

@@ -144,3 +144,23 @@ def test_the_quick_demo(cli, embedded, sandboxed):
     assert Path(done["report"]).exists()
     again = cli("demo", "--quick", "--json").json
     assert (again["reused"], again["content_digest"]) == (160, done["content_digest"])
+
+
+@pytest.mark.model
+def test_the_story_of_a_revocation_is_told_on_the_real_model(cli, embedded, sandboxed):
+    """A minute or two: four small trainings of the embedded model."""
+    pytest.importorskip("peft")
+    told = cli("demo", "--story", "revoked", "--json").json
+    assert told["stays"] == ["before"]
+    assert told["models"] == ["story-mixed@1", "story-taught@1"]
+    assert told["clean"] == "story-mixed@2"
+    assert told["refused"]["calls that reached it"] == "0"
+    assert {name for name in told["refused"] if "revoked access" in told["refused"][name]} == {
+        "official",
+        "personal key",
+        "intermediary",
+    }
+    page = Path(told["report"]).read_text()
+    assert "The rival is made up" in page
+    assert cli("passport", "verify", told["passport"], "--json").json["result"] == "trusted"
+    assert "there is: revoked" in cli("demo", "--story", "other", code=2).err

@@ -97,7 +97,7 @@ from stillhouse.settings.home import read_settings
 kind, how = sys.argv[2:]
 with open_app(read_settings(Path(sys.argv[1]))) as app:
     head = load(app.ledger, app.settings).state.head
-    old = next(act for act in permission.acts(app.ledger) if getattr(act.content, "kind", "") == "grant")
+    old = next(a.entry for a in permission.acts(app.ledger) if getattr(a.entry.content, "kind", "") == "grant")
     change = AccessChange(id="forged", kind=kind, lab="rival")
     signed = (own_signatory(app.ledger, app.settings).sign(KIND, statement(change, old.plan, head)),)
     given = {"at": now(), "by": "x", "change": change, "plan": old.plan, "previous": head, "signatures": signed}
@@ -134,6 +134,11 @@ def test_a_rule_that_cannot_be_decided_stops_everything(home, serve):
     server = serve()
     home.prompts(2)
     home.add_mock(server.url)
+    row = {"model": "m", "messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}
+    file = home.write("t.jsonl", json.dumps(row) + "\n")
+    home(
+        "dataset", "import", file, "--name", "t", "--lab", "testlab", "--channel", "official", "--terms", "licence/mit"
+    )
     (home.home / "policy.toml").write_text(
         '[[rule]]\nname = "x"\neffect = "forbid"\nwhen = "stamp.lab == "\nreason = "r"\nowner = "o"\n'
     )
@@ -146,13 +151,10 @@ def test_a_rule_that_cannot_be_decided_stops_everything(home, serve):
         '[[rule.test]]\nuse = "train"\nmatches = false\nstamp = { lab = "x" }\n'
     )
     assert "not now" in home("collect", home.recipe(), code=3).err
-    assert home("policy", "rules", "--json").json[0]["note"] == "matches nothing in this home"
-    row = {"model": "m", "messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}
-    file = home.write("t.jsonl", json.dumps(row) + "\n")
-    home(
-        "dataset", "import", file, "--name", "t", "--lab", "testlab", "--channel", "official", "--terms", "licence/mit"
-    )
     assert home("policy", "rules", "--json").json[0]["note"] == "matches everything"
+    text = (home.home / "policy.toml").read_text()
+    (home.home / "policy.toml").write_text(text.replace("testlab", "nobody-here"))
+    assert home("policy", "rules", "--json").json[0]["note"] == "matches nothing in this home"
 
 
 def test_a_waiver_is_a_signed_plan_with_an_end(governed):

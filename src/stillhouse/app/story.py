@@ -36,7 +36,7 @@ from stillhouse.tasks.suites import load_suite
 from stillhouse.teachers.register import register
 
 RIVAL = "rival"
-_JANUARY, _FEBRUARY, _LATE = 24, 16, 8
+_EARLY, _LATER, _AFTERWARDS = 24, 16, 8
 
 
 class Told(NamedTuple):
@@ -50,11 +50,11 @@ def tell(app: App, progress: Progress) -> Told:
     """Play the story in a home. Raises what its commands raise."""
     told = _Telling(app, progress)
     revoked = (date.fromisoformat(app.today) - timedelta(days=20)).isoformat()
-    tasks = spread(load_suite("stillhouse", "train"), _JANUARY + _FEBRUARY + _LATE)
-    told.imported("january", tasks[:_JANUARY], revoked, -10)
-    told.imported("february", tasks[_JANUARY : _JANUARY + _FEBRUARY], revoked, 5)
-    told.trained("before", ("story-january",), "A model of what came while access was official.")
-    told.trained("mixed", ("story-january", "story-february"), "A model that also learned from what came later.")
+    tasks = spread(load_suite("stillhouse", "train"), _EARLY + _LATER + _AFTERWARDS)
+    told.imported("early", tasks[:_EARLY], revoked, -10)
+    told.imported("later", tasks[_EARLY : _EARLY + _LATER], revoked, 5)
+    told.trained("before", ("story-early",), "A model of what came while access was official.")
+    told.trained("mixed", ("story-early", "story-later"), "A model that also learned from what came later.")
     told.taught("taught", "story-mixed@1")
     passport = write_passport(app, "story-mixed@1")
     draft = AccessChange(
@@ -73,7 +73,7 @@ def tell(app: App, progress: Progress) -> Told:
     )
     propose(app, made.plan)
     attempts = told.attempts()
-    told.imported("late", tasks[_JANUARY + _FEBRUARY :], revoked, 15, Channel.INTERMEDIARY)
+    told.imported("afterwards", tasks[_EARLY + _LATER :], revoked, 15, Channel.INTERMEDIARY)
     held = quarantine(app, Use.TRAIN)
     gates = {name: gate(app, [f"story-{name}"], Use.TRAIN, "demo")["allowed"] for name in ("before", "mixed", "taught")}
     told.steps.append(
@@ -223,7 +223,7 @@ class _Telling:
                     refused[name] = str(failure)
         finally:
             server.close()
-        lines = tuple(f"{name}: {reason[:160]}" for name, reason in refused.items())
+        lines = tuple(f"{name}: {reason}" for name, reason in refused.items())
         text = f"Three ways to the rival, and {server.calls} calls reached it."
         self.steps.append(StoryStep("Attempts", text, lines))
         return {**refused, "calls that reached it": str(server.calls)}
