@@ -31,6 +31,16 @@ def digest_bytes(data: bytes) -> str:
     return f"{ALGORITHM}:{blake3(data).hexdigest()}"
 
 
+def raw_digest(digest: str) -> bytes:
+    """The 32 bytes of a tagged digest."""
+    return bytes.fromhex(digest.partition(":")[2])
+
+
+def tagged_digest(raw: bytes) -> str:
+    """The tagged digest of its 32 bytes."""
+    return f"{ALGORITHM}:{raw.hex()}"
+
+
 def digest_value(value: Any) -> str:
     """The tagged digest of a value's canonical form."""
     return digest_bytes(canonical(value))

@@ -29,6 +29,8 @@
     |   |-- HomeBusy                      another run holds it
     |   `-- KeyUnusable                   its signing key cannot be used
     |-- StorageError                   1  the disk refused
+    |   |-- SourceChanging                a file that does not hold still while it is read
+    |   `-- TargetExists                  something is already where a restore would write
     |-- LedgerUnavailable              1  the database refused
     |-- TeacherError                   1  the teacher failed
     |   |-- TeacherUnreachable            no connection, or a stalled one
@@ -220,6 +222,18 @@ class StorageError(StillhouseError):
     """The disk refused to read or write."""
 
     next_step = "Free space or mend permissions, then run the command again: it goes on where it was."
+
+
+class SourceChanging(StorageError):
+    """A file changed every time that it was read."""
+
+    next_step = "Stop what writes to it, or snapshot a copy of it, then run the command again; nothing is stored twice."
+
+
+class TargetExists(StorageError):
+    """Something is there already, and nothing was changed."""
+
+    next_step = "Name a folder that does not exist, or say --overwrite."
 
 
 class LedgerUnavailable(StillhouseError):

@@ -370,6 +370,21 @@ class PassportWritten(Fact, frozen=True, tag="passport-written"):
     signer: str
 
 
+class SnapshotTaken(Fact, frozen=True, tag="snapshot-taken"):
+    """Files are in the vault under one digest. ``subject`` is the node of lineage that they are, empty where they are none.
+
+    ``added`` counts the bytes that the vault grew by.
+    """
+
+    snapshot: str
+    name: str
+    source: str
+    subject: str
+    files: int
+    bytes: int
+    added: int
+
+
 class RefusalMade(Fact, frozen=True, tag="refusal-made"):
     """Something was refused by policy, and why."""
 
@@ -421,6 +436,7 @@ AnyFact = (
     | ModelTrained
     | Evaluated
     | PassportWritten
+    | SnapshotTaken
     | RefusalMade
     | TailCut
 )

@@ -21,7 +21,6 @@ from stillhouse.recorder import Recorder, now
 from stillhouse.settings.home import CONFIG, DEFAULT_CONFIG, Settings
 from stillhouse.students.models import Places
 from stillhouse.teachers.gateway.keys import ring
-from stillhouse.teachers.register import register
 from stillhouse.vault.checkpoints import save_checkpoint
 from stillhouse.vault.files import storage_errors, write_whole
 from stillhouse.vault.local import LocalBackend
@@ -176,6 +175,8 @@ def create_home(settings: Settings) -> tuple[bool, bool]:
             write_whole(settings.home / CONFIG, DEFAULT_CONFIG.encode())
             (settings.home / CONFIG).chmod(0o644)
         write_whole(version, f"{HOME_VERSION}\n".encode())
+    from stillhouse.teachers.register import register  # HTTP and all: a tenth of a second that others need not wait for
+
     weights = embedded_weights()
     with open_app(settings) as app:
         if weights is not None:

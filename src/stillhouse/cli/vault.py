@@ -1,32 +1,118 @@
-"""vault list, verify."""
+"""vault snapshot, list, restore, verify."""
+
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
-from stillhouse.cli.options import Home, Json, opened
-from stillhouse.cli.output import emit
+from stillhouse.cli.options import Home, Json, ProgressAs, opened
+from stillhouse.cli.output import Watch, emit, progress, table
 
-commands = typer.Typer(help="The vault: objects by digest.", no_args_is_help=True)
+commands = typer.Typer(help="The vault: snapshots of files, kept as objects by digest.", no_args_is_help=True)
+Snapshot = Annotated[
+    str, typer.Argument(help="A snapshot's digest, its first characters, or its name (the newest of it).")
+]
+
+
+@commands.command()
+def snapshot(
+    source: Annotated[str, typer.Argument(help="A file, a folder, dataset:NAME@N or model:NAME@N.", metavar="PATH")],
+    name: Annotated[str, typer.Option("--name", help="What to call it; else the name of the file or folder.")] = "",
+    home: Home = None,
+    as_json: Json = False,
+    watch: ProgressAs = Watch.AUTO,
+) -> None:
+    """Keep files, durably and deduplicated. What the vault has is not stored again; killed, it goes on where it was."""
+    import time
+
+    from stillhouse.app import vault
+
+    began = time.monotonic()
+    with opened(home) as app:
+        taken = vault.snapshot(app, source, name, progress(watch))
+    value = {
+        "snapshot": taken.snapshot,
+        "files": taken.files,
+        "bytes": taken.bytes,
+        "bytes_added": taken.bytes_added,
+        "seconds": round(time.monotonic() - began, 3),
+        "unchanged": taken.unchanged,
+        "skipped": list(taken.skipped),
+    }
+    skipped = "".join(
+        f"\n  not kept (no file, folder, link or pipe; or this home): {path or '.'}" for path in taken.skipped
+    )
+    emit(value, as_json, f"{taken.snapshot}\n  {taken.files} files, {taken.bytes_added:,} bytes added{skipped}")
 
 
 @commands.command("list")
-def list_objects(home: Home = None, as_json: Json = False) -> None:
-    """The digests of all objects."""
+def list_snapshots(
+    objects: Annotated[bool, typer.Option("--objects", help="The digests of all objects instead.")] = False,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """All snapshots, oldest first."""
+    from stillhouse.ledger import custody
+
     with opened(home) as app:
-        digests = list(app.objects.list())
-    emit(digests, as_json, "\n".join(digests) or "(none)")
+        if objects:
+            digests = list(app.objects.list())
+            emit(digests, as_json, "\n".join(digests) or "(none)")
+            return
+        found = custody.snapshots(app.ledger)
+    rows = [[one.snapshot[7:19], one.at, one.name, one.files, f"{one.bytes:,}", f"{one.added:,}"] for one in found]
+    heads = ["snapshot", "at", "name", "files", "bytes", "added"]
+    emit([one._asdict() for one in found], as_json, table(heads, rows))
+
+
+@commands.command()
+def restore(
+    snapshot: Snapshot,
+    target: Annotated[Path, typer.Argument(help="Where to; nothing may be there yet.", metavar="DEST")],
+    path: Annotated[str, typer.Option("--path", help="Only what the snapshot has at this path and below.")] = "",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Into a folder that has files: replace those of the same name.")
+    ] = False,
+    home: Home = None,
+    as_json: Json = False,
+    watch: ProgressAs = Watch.AUTO,
+) -> None:
+    """Get files back, each compared with its digest. Exit code 4, and nothing at DEST, where one is not what was stored."""
+    import time
+
+    from stillhouse.app import vault
+
+    began = time.monotonic()
+    with opened(home) as app:
+        done = vault.restore_to(app, snapshot, target, path, progress(watch), overwrite)
+    value = {
+        "files": done.files,
+        "bytes": done.bytes,
+        "verified": done.files,
+        "seconds": round(time.monotonic() - began, 3),
+        "kept": done.kept,
+    }
+    emit(
+        value,
+        as_json,
+        f"{done.files} files, {done.bytes:,} bytes in {target}; every one has the bytes that were stored",
+    )
 
 
 @commands.command()
 def verify(home: Home = None, as_json: Json = False) -> None:
-    """Read every object and compare it with its digest. Exit code 4 where one differs."""
+    """Read every object and compare it with its digest. Exit code 4 where one differs or is missing."""
+    from stillhouse.app.scrub import verify as read_all
     from stillhouse.errors import IntegrityError
 
     with opened(home) as app:
-        results = list(app.objects.verify())
-    bad = [{"object": digest, "problem": problem} for digest, problem in results if problem]
-    text = (
-        "\n".join(item["problem"] for item in bad) or f"{len(results)} objects have the bytes that their digests name"
+        found = read_all(app)
+    text = "\n".join(f"{item.problem}{item.reach}" for item in found.bad)
+    bad = [{"object": item.object, "problem": item.problem, "hits": list(item.hits)} for item in found.bad]
+    emit(
+        {"objects": found.objects, "bad": bad},
+        as_json,
+        text or f"{found.objects} objects have the bytes that their digests name",
     )
-    emit({"objects": len(results), "bad": bad}, as_json, text)
     if bad:
         raise typer.Exit(IntegrityError.exit_code)

@@ -178,6 +178,16 @@ gates = _table(
 runs = _table(
     "runs", _indexed("run"), _text("recipe"), _text("inputs"), _text("code"), _text("environment"), _text("machine")
 )
+snapshots = _table(
+    "snapshots",
+    _indexed("snapshot"),
+    _indexed("name"),
+    _text("source"),
+    _text("subject"),
+    _whole("files"),
+    _whole("bytes"),
+    _whole("added"),
+)
 refusals = _table("refusals", _text("subject"), _text("reason"))
 tails = _table("tails", _text("torn_writer"), _whole("entry"), _whole("bytes"), _text("kept_in"))
 

@@ -351,6 +351,20 @@ def _(fact: facts.RunOpened) -> list[Row]:
 
 
 @rows_of.register
+def _(fact: facts.SnapshotTaken) -> list[Row]:
+    values = {
+        "snapshot": fact.snapshot,
+        "name": fact.name,
+        "source": fact.source,
+        "subject": fact.subject,
+        "files": fact.files,
+        "bytes": fact.bytes,
+        "added": fact.added,
+    }
+    return [Row(schema.snapshots, values)]
+
+
+@rows_of.register
 def _(fact: facts.RefusalMade) -> list[Row]:
     return [Row(schema.refusals, {"subject": fact.subject, "reason": fact.reason})]
 

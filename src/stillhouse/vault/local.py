@@ -1,17 +1,22 @@
 """Bytes in a local folder: one file per key, spread over 256 folders.
 
 Relied on: rename is atomic within a file system, and fsync of a file and of its folder makes both durable. What a disk
-does with its own cache is outside our reach.
+does with its own cache is outside our reach. On NFS (4.1 or newer, mounted ``hard``, exported ``sync``) both hold as far as the
+server keeps its word; another client may see a new file some seconds late (attribute caching), never half of it.
 """
 
+import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from stillhouse.vault.files import storage_errors, write_whole
+from stillhouse.vault.files import storage_errors, sync_folder, write_whole
+
+_TRASH = "trash"
 
 
 class LocalBackend:
-    """A folder; it need not exist before the first ``put``."""
+    """A folder; it need not exist before the first ``put``. What is discarded lies in a folder ``trash`` within it."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -24,11 +29,18 @@ class LocalBackend:
 
     def get(self, key: str) -> bytes:
         """The bytes of a key."""
-        try:
-            with storage_errors(f"{self._path(key)} could not be read"):
-                return self._path(key).read_bytes()
-        except FileNotFoundError:
-            raise KeyError(key) from None
+        with self._reading(key):
+            return self._path(key).read_bytes()
+
+    def read(self, key: str, start: int, length: int) -> bytes:
+        """Some bytes of a key."""
+        with self._reading(key), self._path(key).open("rb", buffering=0) as file:
+            return os.pread(file.fileno(), length, start)
+
+    def size(self, key: str) -> int:
+        """How many bytes a key has."""
+        with self._reading(key):
+            return self._path(key).stat().st_size
 
     def exists(self, key: str) -> bool:
         """Is there such a key?"""
@@ -36,12 +48,57 @@ class LocalBackend:
 
     def list(self) -> Iterator[str]:
         """All keys, in order."""
-        if self.root.is_dir():
-            for folder in sorted(self.root.iterdir()):
-                if folder.is_dir():
-                    yield from sorted(file.name for file in folder.iterdir() if not file.name.startswith("."))
+        yield from _files(self.root)
+
+    def discard(self, key: str) -> None:
+        """Move a key's file into the trash."""
+        self._move(self._path(key), self._trashed(key))
+
+    def recover(self, key: str) -> bool:
+        """Move a key's file back."""
+        return self._move(self._trashed(key), self._path(key))
+
+    def discarded(self) -> Iterator[str]:
+        """All keys in the trash, in order."""
+        yield from _files(self.root / _TRASH)
+
+    def reclaim(self, key: str) -> None:
+        """Remove a file of the trash."""
+        path = self._trashed(key)
+        with storage_errors(f"{path} could not be removed"), contextlib.suppress(FileNotFoundError):
+            path.unlink()
+            sync_folder(path.parent)
+
+    @contextlib.contextmanager
+    def _reading(self, key: str) -> Iterator[None]:
+        try:
+            with storage_errors(f"{self._path(key)} could not be read"):
+                yield
+        except FileNotFoundError:
+            raise KeyError(key) from None
+
+    def _move(self, old: Path, new: Path) -> bool:
+        with storage_errors(f"{old} could not be moved"):
+            try:
+                new.parent.mkdir(parents=True, exist_ok=True)
+                os.rename(old, new)
+            except FileNotFoundError:
+                return False
+            sync_folder(new.parent)
+            sync_folder(old.parent)
+        return True
 
     def _path(self, key: str) -> Path:
         # Keys end in a digest: its last digits spread evenly, its first belong to the algorithm's name. A sorted listing
         # needs the folders to sort as the keys do, hence the prefix of the digest itself.
         return self.root / key.rpartition("-")[2][:2] / key
+
+    def _trashed(self, key: str) -> Path:
+        return self.root / _TRASH / key.rpartition("-")[2][:2] / key
+
+
+def _files(root: Path) -> Iterator[str]:
+    if root.is_dir():
+        for folder in sorted(root.iterdir()):
+            if folder.is_dir() and folder.name != _TRASH:
+                yield from sorted(file.name for file in folder.iterdir() if not file.name.startswith("."))

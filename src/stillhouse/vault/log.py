@@ -82,6 +82,11 @@ class Log:
             return []
         return sorted(folder.name for folder in self.root.iterdir() if folder.is_dir())
 
+    def packs(self, writer: str) -> list[str]:
+        """The digests of a writer's sealed segments. Raises CorruptLog, CorruptObject."""
+        active = self._active(writer)
+        return self._packs(active[0], 0) if active else []
+
     def read(self, writer: str, start: int = 0) -> Iterator[Entry]:
         """A writer's entries from number ``start`` on, each checked. Raises CorruptLog, CorruptObject."""
         active = self._active(writer)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from stillhouse.canon import digest_bytes, is_digest
 from stillhouse.errors import CorruptObject
 from stillhouse.vault.backend import Backend
+from stillhouse.vault.packs import Pack
 
 
 class Objects:
@@ -29,9 +30,45 @@ class Objects:
             raise CorruptObject(f"{digest} has other bytes than it should.")
         return data
 
+    def pack(self, digest: str) -> Pack:
+        """A pack, to be read in ranges; its blocks carry their own checksums. Raises CorruptObject."""
+        key = _key(digest)
+        try:
+            return Pack(digest, self._backend.size(key), lambda start, length: self._backend.read(key, start, length))
+        except KeyError:
+            raise CorruptObject(f"{digest} is missing.") from None
+
+    def begins(self, digest: str, magic: bytes) -> bool:
+        """Does an object begin with these bytes?"""
+        return self._backend.read(_key(digest), 0, len(magic)) == magic
+
+    def size(self, digest: str) -> int:
+        """How many bytes an object has. Raises CorruptObject where it is missing."""
+        try:
+            return self._backend.size(_key(digest))
+        except KeyError:
+            raise CorruptObject(f"{digest} is missing.") from None
+
     def exists(self, digest: str) -> bool:
         """Is there an object of this digest? Says nothing about its bytes; ``verify`` does."""
         return self._backend.exists(_key(digest))
+
+    def discard(self, digest: str) -> None:
+        """Hide an object; its bytes stay, and it can be recovered."""
+        self._backend.discard(_key(digest))
+
+    def recover(self, digest: str) -> bool:
+        """Show a discarded object again; False where there is none."""
+        return self._backend.recover(_key(digest))
+
+    def discarded(self) -> Iterator[str]:
+        """The digests of all discarded objects."""
+        for key in self._backend.discarded():
+            yield key.replace("-", ":", 1)
+
+    def reclaim(self, digest: str) -> None:
+        """Remove the bytes of a discarded object."""
+        self._backend.reclaim(_key(digest))
 
     def list(self) -> Iterator[str]:
         """All digests."""

@@ -1,0 +1,129 @@
+"""Snapshots of a home: take, find, restore, verify."""
+
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from stillhouse import facts
+from stillhouse.app.home import App
+from stillhouse.app.progress import Progress
+from stillhouse.app.references import objects_of
+from stillhouse.canon import digest_bytes
+from stillhouse.errors import UnknownName
+from stillhouse.ledger import custody, queries
+from stillhouse.ledger.custody import StoredSnapshot
+from stillhouse.recorder import now
+from stillhouse.vault.files import storage_errors
+from stillhouse.vault.index import ChunkIndex
+from stillhouse.vault.reading import Reader
+from stillhouse.vault.restoring import Restored, restore, restore_over
+from stillhouse.vault.seen import Seen
+from stillhouse.vault.snapshots import Taken, known_packs, take
+from stillhouse.vault.walking import Walk
+
+DATASET, MODEL = "dataset:", "model:"
+_SHORTEST = 6
+
+
+class Source(NamedTuple):
+    """What is to be snapshot: a place, and the node of lineage that it is."""
+
+    place: Path
+    subject: str = ""
+
+
+def snapshot(app: App, source: str, name: str, progress: Progress) -> Taken:
+    """Put a file, a folder or a model into the vault. Raises StorageError, SourceChanging, UnknownName."""
+    found = _source(app, source)
+    place = found.place.absolute()
+    inode = app.settings.home.stat()
+    progress.start(f"snapshot of {source}", 0)
+    index = ChunkIndex(app.cache / "chunks")
+    if index.is_empty:
+        known_packs(app.objects, index)
+    seen = Seen(app.cache / "seen", place, time.time_ns())
+    try:
+        taken = take(
+            app.objects,
+            index,
+            seen,
+            Walk(place, frozenset({(inode.st_dev, inode.st_ino)}) if not found.subject else frozenset()),
+            lambda files, count: progress.update(files, f"{count:,} bytes"),
+        )
+    finally:
+        seen.close()
+    keep(app, taken, name or (found.subject.partition(":")[2] or place.name), str(place), found.subject)
+    progress.finish(f"{taken.files} files, {taken.bytes:,} bytes, {taken.bytes_added:,} added")
+    return taken
+
+
+def keep(app: App, taken: Taken, name: str, source: str, subject: str) -> None:
+    """Write a snapshot down: from now on it is one, and what it holds is kept.
+
+    Between storing and this, a collector could have taken for garbage what nothing named. Whoever comes second sees the other: it
+    looks again at what is named after discarding, and here what is discarded is looked for after naming.
+    """
+    at = now()
+    app.recorder.record(
+        facts.SnapshotTaken(
+            at=at, by=app.recorder.by, snapshot=taken.snapshot, name=name, source=source, subject=subject,
+            files=taken.files, bytes=taken.bytes, added=taken.bytes_added,
+        ),
+        *([facts.Derived(at=at, by=app.recorder.by, parent=subject, child=f"snapshot:{taken.snapshot}", kind="kept in")]
+          if subject else []),
+    )  # fmt: skip
+    app.recorder.refresh()
+    for digest in set(objects_of(Reader(app.objects), taken.snapshot)):
+        if not app.objects.exists(digest):
+            app.objects.recover(digest)
+
+
+def find(app: App, start: str) -> StoredSnapshot:
+    """A snapshot by its digest, the first characters of it, or its name (then the newest). Raises UnknownName."""
+    known = custody.snapshots(app.ledger)
+    named = [one for one in known if one.name == start]
+    if named:
+        return named[-1]
+    wanted = start if start.startswith("blake3:") else f"blake3:{start}"
+    found = {one.snapshot: one for one in known if one.snapshot.startswith(wanted)}
+    if len(found) != 1 or len(wanted) < len("blake3:") + _SHORTEST:
+        raise UnknownName(f"{'Several snapshots begin' if found else 'No snapshot begins'} with {start!r}.")
+    return next(iter(found.values()))
+
+
+def restore_to(app: App, start: str, target: Path, below: str, progress: Progress, over: bool) -> Restored:
+    """Restore a snapshot, or what it has below a path. Raises CorruptObject, TargetExists, UnknownName, StorageError."""
+    known = find(app, start)
+    progress.start(f"restore of {known.name}", known.files)
+    acts = restore_over if over else restore
+    done = acts(
+        Reader(app.objects),
+        known.snapshot,
+        target.absolute(),
+        below.strip("/"),
+        lambda files, count: progress.update(files, f"{count:,} bytes"),
+    )
+    progress.finish(f"{done.files} files, {done.bytes:,} bytes, every one compared with its digest")
+    return done
+
+
+def _source(app: App, source: str) -> Source:
+    if source.startswith(MODEL):
+        model = queries.model(app.ledger, source.removeprefix(MODEL))
+        return Source(app.settings.home / model.folder, f"{MODEL}{model.label}")
+    if source.startswith(DATASET):
+        dataset = queries.dataset(app.ledger, source.removeprefix(DATASET))
+        return Source(_laid_out(app, dataset.files, dataset.manifest_digest), f"{DATASET}{dataset.label}")
+    return Source(Path(source))
+
+
+def _laid_out(app: App, files: dict[str, str], name: str) -> Path:
+    """The files of a dataset version in a folder, so that they can be walked."""
+    folder = app.cache / "laid-out" / name.replace(":", "-")
+    with storage_errors(f"{folder} could not be written"):
+        folder.mkdir(parents=True, exist_ok=True)
+        for file, digest in files.items():
+            place = folder / file
+            if not place.is_file() or digest_bytes(place.read_bytes()) != digest:
+                place.write_bytes(app.objects.get(digest))
+    return folder

@@ -1,0 +1,30 @@
+"""Snapshots, and what is done to keep them."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0005"
+down_revision = "0004"
+
+# Columns by table; a star marks an index.
+_TEXTS = {
+    "snapshots": ("snapshot*", "name*", "source", "subject"),
+}
+_WHOLES = {"snapshots": ("files", "bytes", "added")}
+
+
+def upgrade() -> None:
+    """Create the tables."""
+    for table, names in _TEXTS.items():
+        op.create_table(
+            table,
+            sa.Column("writer", sa.String(8), primary_key=True),
+            sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
+            sa.Column("place", sa.Integer, primary_key=True, autoincrement=False),
+            sa.Column("at", sa.String(32), nullable=False),
+            *(sa.Column(name.rstrip("*"), sa.Text, nullable=False) for name in names),
+            *(sa.Column(name, sa.BigInteger, nullable=False) for name in _WHOLES.get(table, ())),
+        )
+        for name in names:
+            if name.endswith("*"):
+                op.create_index(f"ix_{table}_{name[:-1]}", table, [name[:-1]])

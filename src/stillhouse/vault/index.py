@@ -1,0 +1,159 @@
+"""Which chunks are in which packs: a cache beside the vault, never the truth. Losing it costs reading the tables of the packs.
+
+Kept as sorted runs, one per pack at first and merged when there are many, so that a writer's memory does not grow with the vault:
+a look-up is a binary search in files that the operating system maps. A chunk that is not found is stored again, which is no harm.
+"""
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy
+
+from stillhouse.canon import digest_file, digest_value, raw_digest
+from stillhouse.vault.files import storage_errors
+from stillhouse.vault.packs import Chunk
+
+# A look-up searches each run; merging is linear, so runs of very different sizes are not merged.
+_RUNS_BEFORE_MERGE = 12
+# Merging holds two integers per chunk in memory: 64 MB at most.
+_LARGEST_RUN = 1 << 22
+_ROW = numpy.dtype([("rest", "V24"), ("pack", "<u4"), ("start", "<u4")])
+_Array = Any  # numpy's arrays, of the kinds named above
+
+
+class Found(NamedTuple):
+    """Where a chunk is: the 32 bytes of its pack's digest, and where it starts there."""
+
+    pack: bytes
+    start: int
+
+
+class _Run(NamedTuple):
+    keys: _Array
+    rows: _Array
+    packs: tuple[bytes, ...]
+    stem: Path
+
+
+class ChunkIndex:
+    """The chunks of a vault's packs, as far as this machine knows them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        with storage_errors(f"{folder} could not be used"):
+            folder.mkdir(parents=True, exist_ok=True)
+        self._loaded: list[_Run] | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Is nothing known? Cheaper than to load what is."""
+        return not any(self._folder.glob("*.packs"))
+
+    @property
+    def _runs(self) -> list[_Run]:
+        if self._loaded is None:
+            self._loaded = [run for run in map(_load, sorted(self._folder.glob("*.packs"))) if run is not None]
+        return self._loaded
+
+    @property
+    def packs(self) -> set[bytes]:
+        """The packs whose chunks are known."""
+        return {pack for run in self._runs for pack in run.packs}
+
+    def add(self, pack: bytes, chunks: Iterable[Chunk]) -> None:
+        """A pack is stored, and holds these."""
+        known = list(chunks)
+        digests = numpy.frombuffer(b"".join(chunk.digest for chunk in known), dtype=[("key", "<u8"), ("rest", "V24")])
+        order = numpy.argsort(digests["key"], kind="stable")
+        rows = numpy.zeros(len(known), dtype=_ROW)
+        rows["rest"] = digests["rest"][order]
+        rows["start"] = numpy.array([chunk.start for chunk in known], dtype="<u4")[order]
+        self._runs.append(self._save(digests["key"][order], rows, (pack,)))
+        self._merge()
+
+    def find(self, digests: list[bytes]) -> list[Found | None]:
+        """Where each of some chunks is; None where nobody knows."""
+        found: list[Found | None] = [None] * len(digests)
+        if not digests or not self._runs:
+            return found
+        wanted = numpy.frombuffer(b"".join(digests), dtype=[("key", "<u8"), ("rest", "V24")])
+        keys = numpy.ascontiguousarray(wanted["key"])
+        for run in self._runs:
+            places = numpy.searchsorted(run.keys, keys)
+            places[places == len(run.keys)] = 0
+            for which in numpy.flatnonzero(run.keys[places] == keys).tolist():
+                row = run.rows[int(places[which])]
+                if row["rest"].tobytes() == digests[which][8:]:
+                    found[which] = Found(run.packs[int(row["pack"])], int(row["start"]))
+        return found
+
+    def forget(self) -> None:
+        """Know nothing any more."""
+        for run in self._runs:
+            _remove(run)
+        self._loaded = []
+
+    def _save(self, keys: _Array, rows: _Array, packs: tuple[bytes, ...]) -> _Run:
+        stem = self._folder / secrets.token_hex(8)
+        with storage_errors(f"{self._folder} could not be written"):
+            numpy.save(stem.with_suffix(".rows.npy"), rows)
+            numpy.save(stem.with_suffix(".keys.npy"), keys)
+            # A run exists once its packs have their name. A flipped bit in it would be a wrong place: hence the checksum.
+            half = stem.with_suffix(".half")
+            half.write_bytes(_checksum(stem) + b"".join(packs))
+            os.replace(half, stem.with_suffix(".packs"))
+        return _Run(keys, rows, packs, stem)
+
+    def _merge(self) -> None:
+        small = sorted((run for run in self._runs if len(run.keys) < _LARGEST_RUN // 2), key=lambda run: len(run.keys))
+        if len(small) < _RUNS_BEFORE_MERGE:
+            return
+        together: list[_Run] = []
+        while small and sum(len(run.keys) for run in (*together, small[0])) <= _LARGEST_RUN:
+            together.append(small.pop(0))
+        keys = numpy.concatenate([run.keys for run in together])
+        order = numpy.argsort(keys, kind="stable")
+        packs: list[bytes] = []
+        rows = []
+        for run in together:
+            part = numpy.array(run.rows)
+            part["pack"] += len(packs)
+            packs += run.packs
+            rows.append(part)
+        merged = self._save(keys[order], numpy.concatenate(rows)[order], tuple(packs))
+        del keys, order, rows
+        reopened = _load(merged.stem.with_suffix(".packs"))
+        ids = set(map(id, together))  # arrays have no equality that says one thing
+        self._loaded = [run for run in self._runs if id(run) not in ids] + [reopened or merged]
+        for run in together:
+            _remove(run)
+
+
+def _load(named: Path) -> _Run | None:
+    """A run from its files; None where they are not whole, or just went away."""
+    stem = named.with_suffix("")
+    try:
+        head = named.read_bytes()
+        if head[:32] != _checksum(stem):
+            return None
+        keys = numpy.load(stem.with_suffix(".keys.npy"), mmap_mode="r")
+        rows = numpy.load(stem.with_suffix(".rows.npy"), mmap_mode="r")
+    except (OSError, ValueError):
+        return None
+    packs = tuple(head[start : start + 32] for start in range(32, len(head), 32))
+    return _Run(keys, rows, packs, stem) if rows.dtype == _ROW else None
+
+
+def _checksum(stem: Path) -> bytes:
+    digests = [digest_file(stem.with_suffix(suffix)) for suffix in (".keys.npy", ".rows.npy")]
+    return raw_digest(digest_value(digests))
+
+
+def _remove(run: _Run) -> None:
+    for suffix in (".packs", ".keys.npy", ".rows.npy"):
+        with contextlib.suppress(OSError):
+            run.stem.with_suffix(suffix).unlink()

@@ -1,0 +1,249 @@
+"""Take snapshots: a folder, or a file, becomes objects under one digest.
+
+Where a kill can fall, and what is then true: until ``take`` returns no reader can know the snapshot, since its name is in no log;
+what was stored by then is found again by the next try, which therefore goes on where this one was.
+
+Covers: a file that changes while it is read is read again, and named where it does not hold still. Does not cover: files that
+change one after another are each as they were at some moment of the snapshot, not all at the same one; freeze the source, or
+snapshot a file system's own snapshot of it, where that matters.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import BinaryIO, NamedTuple
+
+import msgspec
+from blake3 import blake3
+
+from stillhouse.canon import digest_bytes, raw_digest
+from stillhouse.errors import SourceChanging
+from stillhouse.vault.chunks import LINE_BYTES, Cutter, cut_rolling, cutter_for
+from stillhouse.vault.files import storage_errors
+from stillhouse.vault.index import ChunkIndex
+from stillhouse.vault.manifests import (
+    HOLE,
+    Entry,
+    Kind,
+    Page,
+    PageRef,
+    Root,
+    encode_page,
+    encode_root,
+    ends_page,
+    make_page,
+)
+from stillhouse.vault.objects import Objects
+from stillhouse.vault.packs import MAGIC
+from stillhouse.vault.seen import Mark, Seen
+from stillhouse.vault.storing import Storing
+from stillhouse.vault.walking import Met, Walk
+
+# Read at once: enough for the disk and the cutters, little beside a pack.
+_READ_BYTES = 1 << 23
+_TRIES = 3
+FORMAT = 1
+_ZEROS = bytes(_READ_BYTES)
+
+
+class Taken(NamedTuple):
+    """A snapshot that was taken: its name, what is in it, what it cost, and what was left out."""
+
+    snapshot: str
+    files: int
+    bytes: int
+    bytes_added: int
+    unchanged: int
+    skipped: tuple[str, ...]
+
+
+class _Pending(NamedTuple):
+    entries: list[Entry]
+    marks: list[Mark]
+    packs: frozenset[int]
+
+
+def take(
+    objects: Objects,
+    index: ChunkIndex,
+    seen: Seen,
+    walk: Walk,
+    advanced: Callable[[int, int], None] = lambda files, count: None,
+) -> Taken:
+    """Store everything that the walk meets. ``advanced`` is told of files and bytes now and then.
+
+    Raises SourceChanging where a file is never the same for long enough to be read, StorageError where the disk refuses.
+    """
+    with Storing(objects, index) as storing:
+        snapshot = _Snapshot(objects, storing, seen, advanced)
+        for met in walk:
+            snapshot.add(met)
+        return snapshot.finish(tuple(walk.skipped))
+
+
+class _Snapshot:
+    def __init__(self, objects: Objects, storing: Storing, seen: Seen, advanced: Callable[[int, int], None]) -> None:
+        self._objects, self._storing, self._seen, self._advanced = objects, storing, seen, advanced
+        self._entries: list[Entry] = []
+        self._marks: list[Mark] = []
+        self._waiting: deque[_Pending] = deque()
+        self._pages: list[PageRef] = []
+        self._files = self._bytes = self._unchanged = self._added = 0
+
+    def add(self, met: Met) -> None:
+        entry = met.entry
+        if entry.kind is Kind.FILE:
+            entry, inode = self._file(met)
+            self._marks.append(Mark(inode.st_ino, inode.st_ctime_ns))
+            self._bytes += entry.size
+        if entry.kind in (Kind.FILE, Kind.SAME):
+            self._files += 1
+            self._advanced(self._files, self._bytes)
+        self._entries.append(entry)
+        if ends_page(entry.path, len(self._entries)):
+            self._end_page()
+
+    def finish(self, skipped: tuple[str, ...]) -> Taken:
+        if self._entries:
+            self._end_page()
+        self._storing.finish()
+        self._flush()
+        root = Root(format=FORMAT, pages=tuple(self._pages), files=self._files, bytes=self._bytes)
+        name = self._put(encode_root(root))
+        self._seen.finish()
+        added = self._storing.bytes_added + self._added
+        return Taken(name, self._files, self._bytes, added, self._unchanged, skipped)
+
+    def _file(self, met: Met) -> tuple[Entry, os.stat_result]:
+        before = self._seen.unchanged(met.entry, met.inode)
+        if before is not None:
+            places = [self._storing.known(pack) for pack in before.packs]
+            extents = list(before.entry.extents)
+            used = [places[pack] if pack != HOLE else HOLE for pack in extents[::3]]
+            if None not in used:
+                extents[::3] = used  # type: ignore[assignment]
+                self._unchanged += 1
+                return msgspec.structs.replace(
+                    met.entry, digest=before.entry.digest, extents=tuple(extents), sparse=before.entry.sparse
+                ), met.inode
+        return self._read(met)
+
+    def _read(self, met: Met) -> tuple[Entry, os.stat_result]:
+        for _ in range(_TRIES):
+            with storage_errors(f"{os.fsdecode(met.place)} could not be read"):
+                descriptor = os.open(met.place, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+                with open(descriptor, "rb", buffering=0) as file:
+                    inode = os.fstat(descriptor)
+                    hasher = blake3()
+                    extents = self._contents(file, inode, hasher)
+                    after = os.fstat(descriptor)
+            if (after.st_size, after.st_mtime_ns, after.st_ctime_ns) == (
+                inode.st_size,
+                inode.st_mtime_ns,
+                inode.st_ctime_ns,
+            ):
+                entry = msgspec.structs.replace(
+                    met.entry,
+                    size=inode.st_size,
+                    modified=inode.st_mtime_ns,
+                    digest=hasher.digest(),
+                    extents=tuple(extents),
+                )
+                return entry, inode
+        raise SourceChanging(f"({os.fsdecode(met.place)})")
+
+    def _contents(self, file: BinaryIO, inode: os.stat_result, hasher: blake3) -> list[int]:
+        """Store what a file holds; returns its extents."""
+        extents: list[int] = []
+        if inode.st_blocks * 512 >= inode.st_size:
+            cutter = cut_whole if inode.st_size <= 2 * LINE_BYTES else cutter_for(file, inode.st_size)
+            self._stretch(file, inode.st_size, cutter, hasher, extents)
+            return extents
+        for start, length, is_hole in _stretches(file.fileno(), inode.st_size):
+            if is_hole:
+                _extend(extents, HOLE, 0, length)
+                for left in range(length, 0, -_READ_BYTES):
+                    hasher.update(_ZEROS[: min(left, _READ_BYTES)])
+            else:
+                file.seek(start)
+                self._stretch(file, length, cut_rolling, hasher, extents)
+        return extents
+
+    def _stretch(self, file: BinaryIO, length: int, cutter: Cutter, hasher: blake3, extents: list[int]) -> None:
+        """Store the next ``length`` bytes of a file, or what there is of them."""
+        carried = b""
+        while True:
+            data = file.read(min(length, _READ_BYTES))
+            length -= len(data)
+            hasher.update(data)
+            last = not data or not length
+            buffer = memoryview(carried + data if carried else data)
+            cuts = cutter(buffer, last)
+            for extent in self._storing.put(buffer, cuts):
+                _extend(extents, *extent)
+            if last:
+                return
+            carried = bytes(buffer[cuts[-1] :]) if cuts else bytes(buffer)
+
+    def _end_page(self) -> None:
+        packs = {pack for entry in self._entries for pack in entry.extents[::3]}
+        self._waiting.append(_Pending(self._entries, self._marks, frozenset(packs)))
+        self._entries, self._marks = [], []
+        self._flush()
+
+    def _flush(self) -> None:
+        """Store the pages whose packs all have their names, in order."""
+        while self._waiting and all(map(self._storing.is_stored, self._waiting[0].packs)):
+            entries, marks, _ = self._waiting.popleft()
+            page: Page = make_page(entries, self._storing.packs)
+            digest = self._put(encode_page(page))
+            self._pages.append(PageRef(digest, entries[0].path, entries[-1].path, len(entries)))
+            self._seen.keep(page, marks)
+
+    def _put(self, data: bytes) -> str:
+        before = self._objects.exists(digest_bytes(data))
+        digest = self._objects.put(data)
+        self._added += 0 if before else len(data)
+        return digest
+
+
+def cut_whole(buffer: memoryview, last: bool) -> list[int]:
+    """A small file is one chunk."""
+    return [len(buffer)] if last and len(buffer) else []
+
+
+def _extend(extents: list[int], pack: int, start: int, length: int) -> None:
+    """Add a range behind the others, or to the last where it goes on there."""
+    if extents and extents[-3] == pack and (pack == HOLE or extents[-2] + extents[-1] == start):
+        extents[-1] += length
+    else:
+        extents += (pack, start, length)
+
+
+def _stretches(descriptor: int, size: int) -> Iterator[tuple[int, int, bool]]:
+    """(start, length, is it a hole) of a sparse file, in order."""
+    place = 0
+    while place < size:
+        try:
+            data = os.lseek(descriptor, place, os.SEEK_DATA)
+        except OSError:  # nothing but a hole up to the end
+            data = size
+        if data > place:
+            yield place, data - place, True
+        if data < size:
+            hole = os.lseek(descriptor, data, os.SEEK_HOLE)
+            yield data, hole - data, False
+            place = hole
+        else:
+            place = size
+
+
+def known_packs(objects: Objects, index: ChunkIndex) -> int:
+    """Make every pack of the vault known to the index; returns how many were not. For when the cache was lost."""
+    found = 0
+    known = index.packs
+    for digest in objects.list():
+        if raw_digest(digest) not in known and objects.begins(digest, MAGIC):
+            index.add(raw_digest(digest), objects.pack(digest).chunks())
+            found += 1
+    return found

@@ -1,0 +1,149 @@
+"""Put chunks into packs, and packs into the vault, on the machine's other cores.
+
+Chunks that the vault has are found, the others gather in blocks, blocks are compressed in threads, packs are stored in one more,
+in order. What is held in memory is bounded: a pack that is being filled, one that is being stored, and a few blocks between.
+"""
+
+import os
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+
+from blake3 import blake3
+
+from stillhouse.canon import raw_digest, tagged_digest
+from stillhouse.vault.index import ChunkIndex
+from stillhouse.vault.objects import Objects
+from stillhouse.vault.packs import BLOCK_BYTES, PACK_BYTES, Block, Chunk, assemble, compress
+
+# Blocks that wait for a core, per core: enough that none is ever idle.
+_WAITING_PER_CORE = 4
+
+
+class Storing:
+    """Stores chunks for one snapshot. Places of packs in ``packs`` are what extents count by; a digest is empty until stored.
+
+    Use it as a context manager; ``finish`` before leaving it, or nothing of the last pack is kept.
+    """
+
+    def __init__(self, objects: Objects, index: ChunkIndex) -> None:
+        self.packs: list[bytes] = []
+        self.bytes_added = 0
+        self._objects, self._index = objects, index
+        self._cores = len(os.sched_getaffinity(0))
+        self._compressing = ThreadPoolExecutor(self._cores, thread_name_prefix="compress")
+        self._storing = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._known: dict[bytes, int] = {}  # a pack's place, by digest
+        self._there: dict[bytes, bool] = {}
+        self._stored: deque[tuple[int, Future[tuple[bytes, int]], list[Chunk]]] = deque()
+        self._begin()
+
+    def __enter__(self) -> "Storing":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._compressing.shutdown(wait=True, cancel_futures=True)
+        self._storing.shutdown(wait=True, cancel_futures=True)
+
+    def put(self, buffer: memoryview, cuts: Sequence[int]) -> list[tuple[int, int, int]]:
+        """Store the chunks that end at these cuts; returns (pack, start, length) for each run of them that stands together."""
+        pieces, start = [], 0
+        for cut in cuts:
+            pieces.append(buffer[start:cut])
+            start = cut
+        digests = [blake3(piece).digest() for piece in pieces]
+        extents: list[tuple[int, int, int]] = []
+        for piece, digest, found in zip(pieces, digests, self._index.find(digests), strict=True):
+            length = len(piece)
+            pack, place = self._place(digest, piece, found)
+            if extents and extents[-1][0] == pack and sum(extents[-1][1:]) == place:
+                extents[-1] = (pack, extents[-1][1], extents[-1][2] + length)
+            else:
+                extents.append((pack, place, length))
+        return extents
+
+    def known(self, pack: bytes) -> int | None:
+        """The place of a pack that the vault has; None where it has not."""
+        if pack not in self._there:
+            self._there[pack] = self._objects.exists(tagged_digest(pack))
+        if not self._there[pack]:
+            return None
+        if pack not in self._known:
+            self._known[pack] = len(self.packs)
+            self.packs.append(pack)
+        return self._known[pack]
+
+    def is_stored(self, pack: int) -> bool:
+        """Has a pack a name yet?"""
+        return pack < 0 or bool(self.packs[pack])
+
+    def finish(self) -> None:
+        """Store what is left, and wait until all of it is durable."""
+        self._seal()
+        self._collect(wait=True)
+
+    def _place(self, digest: bytes, piece: memoryview, found: tuple[bytes, int] | None) -> tuple[int, int]:
+        here = self._here.get(digest)
+        if here is not None:
+            return self._pack, here
+        if found is not None:
+            known = self.known(found[0])
+            if known is not None:
+                return known, found[1]
+        return self._append(digest, piece)
+
+    def _append(self, digest: bytes, piece: memoryview) -> tuple[int, int]:
+        if self._filled + len(piece) > PACK_BYTES and self._filled:
+            self._seal()
+        pack, place = self._pack, self._filled
+        self._here[digest] = place
+        self._chunks.append(Chunk(digest, place, len(piece)))
+        self._block += piece
+        self._filled += len(piece)
+        if len(self._block) >= BLOCK_BYTES:
+            self._compress()
+        return pack, place
+
+    def _begin(self) -> None:
+        self._pack, self._filled = len(self.packs), 0
+        self.packs.append(b"")
+        self._here: dict[bytes, int] = {}
+        self._chunks: list[Chunk] = []
+        self._block = bytearray()
+        self._blocks: list[Future[tuple[Block, bytes]]] = []
+
+    def _compress(self) -> None:
+        waiting = self._cores * _WAITING_PER_CORE
+        if len(self._blocks) >= waiting:
+            self._blocks[-waiting].result()
+        self._blocks.append(self._compressing.submit(compress, self._block))
+        self._block = bytearray()
+
+    def _seal(self) -> None:
+        if not self._chunks:
+            return
+        if self._block:
+            self._compress()
+        self._collect(wait=len(self._stored) > 0)
+        task = self._storing.submit(self._store, self._blocks, self._chunks)
+        self._stored.append((self._pack, task, self._chunks))
+        self._begin()
+
+    def _store(self, blocks: list[Future[tuple[Block, bytes]]], chunks: list[Chunk]) -> tuple[bytes, int]:
+        made = [block.result() for block in blocks]
+        blocks.clear()
+        data = assemble(made, [chunk.length for chunk in chunks], [chunk.digest for chunk in chunks])
+        return raw_digest(self._objects.put(data)), len(data)
+
+    def _collect(self, *, wait: bool) -> None:
+        """Take the names of packs that are stored, and let their chunks be found."""
+        while self._stored and (wait or self._stored[0][1].done()):
+            place, task, chunks = self._stored.popleft()
+            self.packs[place], size = task.result()
+            self.bytes_added += size
+            self._known.setdefault(self.packs[place], place)
+            self._there[self.packs[place]] = True
+            self._index.add(self.packs[place], chunks)

@@ -1,0 +1,98 @@
+"""Walk a folder in the order of manifests, and say what each name in it is. Reads names and inodes, not contents."""
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from stillhouse.errors import StorageError
+from stillhouse.vault.files import storage_errors
+from stillhouse.vault.manifests import Entry, Kind, escape
+
+# Others belong to the machine (capabilities, labels) and cannot be set by whom they do not concern.
+_KEPT_ATTRIBUTES = ("user.", "system.posix_acl_")
+
+
+class Met(NamedTuple):
+    """A name that the walk met: its place, its inode, and its entry without contents."""
+
+    path: str
+    place: bytes
+    inode: os.stat_result
+    entry: Entry
+
+
+class Walk:
+    """All that is below a folder, or one file. ``skipped`` are the names of sockets and devices, which hold no data.
+
+    ``leave_out`` are folders (device, inode) that are not entered: a vault is not a part of its own contents.
+    """
+
+    def __init__(self, source: Path, leave_out: frozenset[tuple[int, int]] = frozenset()) -> None:
+        self.skipped: list[str] = []
+        self._source, self._leave_out = os.fsencode(source), leave_out
+        self._links: dict[tuple[int, int], str] = {}
+
+    def __iter__(self) -> Iterator[Met]:
+        try:
+            with storage_errors(f"{os.fsdecode(self._source)} could not be read"):
+                inode = os.stat(self._source)
+        except FileNotFoundError:
+            raise StorageError(
+                f"{os.fsdecode(self._source)} does not exist.", next_step="Name a file or folder that does."
+            ) from None
+        yield from self._meet("", self._source, inode)
+
+    def _meet(self, path: str, place: bytes, inode: os.stat_result) -> Iterator[Met]:
+        mode = inode.st_mode
+        if stat.S_ISDIR(mode):
+            if (inode.st_dev, inode.st_ino) in self._leave_out:
+                self.skipped.append(path)
+                return
+            yield Met(path, place, inode, self._entry(path, place, inode, Kind.FOLDER))
+            yield from self._below(path, place)
+        elif stat.S_ISREG(mode):
+            first = self._links.setdefault((inode.st_dev, inode.st_ino), path) if inode.st_nlink > 1 else path
+            kind = Kind.FILE if first == path else Kind.SAME
+            yield Met(path, place, inode, self._entry(path, place, inode, kind, first if kind is Kind.SAME else ""))
+        elif stat.S_ISLNK(mode):
+            target = escape(os.readlink(place))
+            yield Met(path, place, inode, self._entry(path, place, inode, Kind.LINK, target))
+        elif stat.S_ISFIFO(mode):
+            yield Met(path, place, inode, self._entry(path, place, inode, Kind.PIPE))
+        else:
+            self.skipped.append(path)
+
+    def _below(self, path: str, place: bytes) -> Iterator[Met]:
+        with storage_errors(f"{os.fsdecode(place)} could not be read"), os.scandir(place) as listing:
+            names = sorted(entry.name for entry in listing)
+        for name in names:
+            inner = place + b"/" + name
+            try:
+                inode = os.lstat(inner)
+            except FileNotFoundError:
+                continue  # it went away since it was listed: as if it had gone before
+            yield from self._meet(f"{path}/{escape(name)}" if path else escape(name), inner, inode)
+
+    def _entry(self, path: str, place: bytes, inode: os.stat_result, kind: Kind, target: str = "") -> Entry:
+        return Entry(
+            path=path,
+            kind=kind,
+            mode=stat.S_IMODE(inode.st_mode),
+            modified=inode.st_mtime_ns,
+            owner=inode.st_uid,
+            group=inode.st_gid,
+            size=inode.st_size if kind is Kind.FILE else 0,
+            target=target,
+            attributes={} if kind is Kind.LINK else _attributes(place),
+            sparse=kind is Kind.FILE and inode.st_blocks * 512 < inode.st_size,
+        )
+
+
+def _attributes(place: bytes) -> dict[str, bytes]:
+    try:
+        names = [name for name in os.listxattr(place) if name.startswith(_KEPT_ATTRIBUTES)]
+        return {name: os.getxattr(place, name) for name in names}
+    except OSError:
+        return {}  # a file system without them
