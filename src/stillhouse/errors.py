@@ -16,6 +16,7 @@
     |   |-- PlanRefused                   a plan that expired, was used, or no longer matches the facts
     |   |-- SignatureRefused              no key of the roster that may sign this
     |   |-- ApprovalMissing               others must say yes first
+    |   |-- Held                          somebody said that it must stay
     |   `-- SandboxUnavailable            no isolation on this machine that is good enough for untrusted code
     |-- IntegrityError                 4  integrity violated
     |   |-- CorruptLog                    a log entry that does not match its checksum or chain
@@ -143,6 +144,14 @@ class ApprovalMissing(RefusedError):
     """Others must say yes first; nothing was done yet."""
 
     next_step = "`stillhouse plan approve PLAN` by others of the roster, then `stillhouse plan execute PLAN`."
+
+
+class Held(RefusedError):
+    """This is under hold, and stays."""
+
+    next_step = (
+        "`stillhouse vault release HOLD` asks that the hold end; a second person must agree, where there is one."
+    )
 
 
 class SandboxUnavailable(RefusedError):

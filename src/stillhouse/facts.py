@@ -5,8 +5,10 @@ import msgspec
 from stillhouse.nouns import (
     AccessChange,
     DatasetVersion,
+    Deletion,
     Evaluation,
     GatewayKey,
+    HoldRelease,
     Message,
     Model,
     Outcome,
@@ -385,6 +387,64 @@ class SnapshotTaken(Fact, frozen=True, tag="snapshot-taken"):
     added: int
 
 
+class HoldPlaced(Fact, frozen=True, tag="hold-placed"):
+    """A node of lineage, and what it needs, must stay, whoever says otherwise, until the hold is released."""
+
+    hold: str
+    subject: str
+    reason: str
+
+
+class HoldReleased(Fact, frozen=True, tag="hold-released"):
+    """A hold is over. It stands in the chain of permission, as what it allows does."""
+
+    release: HoldRelease
+    plan: str
+    previous: str
+    signatures: tuple[Signature, ...]
+
+
+class Deleted(Fact, frozen=True, tag="deleted"):
+    """Some nodes may be forgotten: what only they name goes to the trash."""
+
+    deletion: Deletion
+    plan: str
+    previous: str
+    signatures: tuple[Signature, ...]
+
+
+class DeletionUndone(Fact, frozen=True, tag="deletion-undone"):
+    """A deletion counts no more."""
+
+    deletion: str
+
+
+class Discarded(Fact, frozen=True, tag="discarded"):
+    """These objects are about to go to the trash; from now on their grace runs."""
+
+    objects: tuple[str, ...]
+    bytes: int
+    reason: str
+
+
+class Recovered(Fact, frozen=True, tag="recovered"):
+    """These objects are back from the trash."""
+
+    objects: tuple[str, ...]
+
+
+class Reclaimed(Fact, frozen=True, tag="reclaimed"):
+    """These objects are about to leave the trash, and are then gone."""
+
+    objects: tuple[str, ...]
+
+
+class DayPassed(Fact, frozen=True, tag="day-passed"):
+    """The home was looked after on this day. A grace counts such days besides the clock, which can jump."""
+
+    day: str
+
+
 class RefusalMade(Fact, frozen=True, tag="refusal-made"):
     """Something was refused by policy, and why."""
 
@@ -437,6 +497,14 @@ AnyFact = (
     | Evaluated
     | PassportWritten
     | SnapshotTaken
+    | HoldPlaced
+    | HoldReleased
+    | Deleted
+    | DeletionUndone
+    | Discarded
+    | Recovered
+    | Reclaimed
+    | DayPassed
     | RefusalMade
     | TailCut
 )

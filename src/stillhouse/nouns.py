@@ -392,6 +392,27 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     impact: dict[str, Any] = {}
 
 
+class Deletion(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that may be forgotten. ``mentions`` says how often the log names each subject: named once more, it stays.
+
+    ``bytes`` are those of the objects that nothing else names, ``usd`` what it would cost to get them back.
+    """
+
+    id: str
+    mentions: dict[str, int]
+    objects: int
+    bytes: int
+    usd: str
+    reason: str
+
+
+class HoldRelease(msgspec.Struct, frozen=True, kw_only=True):
+    """A hold may end."""
+
+    hold: str
+    reason: str
+
+
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     """What came of a plan. ``outcome`` is done | stopped | failed | refused."""
 

@@ -23,25 +23,31 @@ from stillhouse.app.permission import (
     personal_signer,
     publish_keys,
 )
+from stillhouse.app.reach import check_caps, reach_of
+from stillhouse.app.trash import discard
 from stillhouse.canon import digest_value
 from stillhouse.errors import ApprovalMissing, PlanRefused, SignatureRefused, UnknownName
-from stillhouse.identity.chain import KIND, Content, Entry, State, digest, lacking, statement
+from stillhouse.identity.chain import CUSTODY_ROLES, KIND, Content, Entry, State, digest, lacking, statement
 from stillhouse.identity.keys import public_key
 from stillhouse.identity.roster import holders, member
 from stillhouse.identity.signatures import Signatory, is_signed
 from stillhouse.ledger import permission, queries
 from stillhouse.ledger.queries import StoredPlan
-from stillhouse.nouns import AccessChange, Plan, Role, Roster, Signature, Waiver
+from stillhouse.nouns import AccessChange, Deletion, HoldRelease, Plan, Role, Roster, Signature, Waiver
 from stillhouse.plans.plan import executing, make_plan, plan_digest
 from stillhouse.recorder import now
 
 ROSTER, GRANT, REVOKE, WAIVE = "change-roster", "grant", "revoke", "waive"
+DELETE, RELEASE = "delete", "release-hold"
 _CONTENTS: dict[str, tuple[str, type[Content]]] = {
     ROSTER: ("roster", Roster),
     GRANT: ("change", AccessChange),
     REVOKE: ("change", AccessChange),
     WAIVE: ("waiver", Waiver),
+    DELETE: ("deletion", Deletion),
+    RELEASE: ("release", HoldRelease),
 }
+_TWO_PERSONS = (GRANT, WAIVE, DELETE, RELEASE)
 _LOCK = "permission"
 
 
@@ -58,10 +64,11 @@ def plan_act(app: App, kind: str, subject: str, does: dict[str, Any], impact: di
     """An act as a plan; nothing is done. It rests on all that was permitted before it."""
     state = load(app.ledger, app.settings).state
     needed = 0
-    if kind in (GRANT, WAIVE) and state.roster is not None:
+    if kind in _TWO_PERSONS and state.roster is not None:
         author = own_signatory(app.ledger, app.settings).name
         needed = int(any(known.name != author for known in holders(state.roster, Role.APPROVER)))
-    return make_plan(kind, subject, does, (), Decimal(0), _facts(state), approvals=needed, impact=impact)
+    rests_on = _rests_on(app, state, kind, does)
+    return make_plan(kind, subject, does, (), Decimal(0), rests_on, approvals=needed, impact=impact)
 
 
 def propose(app: App, plan: Plan, *sign_as: Signatory) -> Proposed:
@@ -69,23 +76,33 @@ def propose(app: App, plan: Plan, *sign_as: Signatory) -> Proposed:
 
     Raises SignatureRefused, PlanRefused where something was permitted since it was made.
     """
-    authors = sign_as or (governor(app.ledger, app.settings),)
-    name = plan_digest(plan)
     with app.alone(_LOCK):
-        app.recorder.refresh()
-        state = load(app.ledger, app.settings).state
-        if plan.facts != _facts(state):
-            raise PlanRefused("What it rests on has changed since it was made.")
-        at, by = now(), app.recorder.by
-        signed = tuple(_sign(author, plan, name, state) for author in authors)
-        waits_for = lacking(state, _content(plan), name, signed, own_home_key(app.settings))
-        yes = [facts.PlanApproved(at=at, by=by, plan=name, signature=signature) for signature in signed]
-        app.recorder.record(facts.PlanMade(at=at, by=by, digest=name, plan=plan), *yes)
-        app.recorder.refresh()
-        if waits_for:
-            return Proposed(plan, name, False, waits_for)
-        _carry_out(app, plan, name, state, signed)
-    return Proposed(plan, name, True, ())
+        proposed, state, signed = _write_down(app, plan, sign_as or (governor(app.ledger, app.settings),))
+        if proposed.waits_for:
+            return proposed
+        _carry_out(app, plan, proposed.digest, state, signed)
+    return proposed._replace(done=True)
+
+
+def submit(app: App, plan: Plan) -> Proposed:
+    """Write a plan down with its author's signature, and no more: even alone one says it twice. Raises like ``propose``."""
+    with app.alone(_LOCK):
+        return _write_down(app, plan, (governor(app.ledger, app.settings, CUSTODY_ROLES),))[0]
+
+
+def _write_down(app: App, plan: Plan, authors: Sequence[Signatory]) -> tuple[Proposed, State, tuple[Signature, ...]]:
+    name = plan_digest(plan)
+    app.recorder.refresh()
+    state = load(app.ledger, app.settings).state
+    if plan.facts != _rests_on(app, state, plan.kind, plan.does):
+        raise PlanRefused("What it rests on has changed since it was made.")
+    at, by = now(), app.recorder.by
+    signed = tuple(_sign(author, plan, name, state) for author in authors)
+    waits_for = lacking(state, _content(plan), name, signed, own_home_key(app.settings))
+    yes = [facts.PlanApproved(at=at, by=by, plan=name, signature=signature) for signature in signed]
+    app.recorder.record(facts.PlanMade(at=at, by=by, digest=name, plan=plan), *yes)
+    app.recorder.refresh()
+    return Proposed(plan, name, False, waits_for), state, signed
 
 
 def approve(app: App, start: str) -> Proposed:
@@ -93,7 +110,7 @@ def approve(app: App, start: str) -> Proposed:
     stored = find(app, start)
     _check_open(stored)
     state = load(app.ledger, app.settings).state
-    if stored.plan.facts != _facts(state):
+    if stored.plan.facts != _rests_on(app, state, stored.plan.kind, stored.plan.does):
         raise PlanRefused("What it rests on has changed since it was made.")
     content = _content(stored.plan)
     signatory = own_signatory(app.ledger, app.settings)
@@ -116,7 +133,7 @@ def execute(app: App, start: str) -> Proposed:
     with app.alone(_LOCK):
         app.recorder.refresh()
         state = load(app.ledger, app.settings).state
-        if stored.plan.facts != _facts(state):
+        if stored.plan.facts != _rests_on(app, state, stored.plan.kind, stored.plan.does):
             raise PlanRefused("What it rests on has changed since it was made.")
         waits_for = _waits_for(app, stored, state)
         if waits_for:
@@ -134,9 +151,11 @@ def find(app: App, start: str) -> StoredPlan:
     return found[0]
 
 
-def _facts(state: State) -> str:
-    """What every act of permission rests on: the whole chain before it."""
-    return digest_value(["permission", state.head])
+def _rests_on(app: App, state: State, kind: str, does: dict[str, Any]) -> str:
+    """What every act of permission rests on: the whole chain before it; and a deletion on all that it would reach, too."""
+    if kind != DELETE:
+        return digest_value(["permission", state.head])
+    return digest_value(["permission", state.head, reach_of(app, tuple(does["deletion"]["mentions"])).digest])
 
 
 def _content(plan: Plan) -> Content:
@@ -197,7 +216,9 @@ def _carry_out(app: App, plan: Plan, name: str, state: State, signatures: Sequen
         raise ApprovalMissing("(its signatures do not suffice)")
     at, by = now(), app.recorder.by
     shared: dict[str, Any] = {"at": at, "by": by, "plan": name, "previous": state.head, "signatures": signed}
-    with executing(app.recorder, plan, _facts(state)) as result:
+    if isinstance(content, Deletion):
+        check_caps(app, content.bytes, Decimal(content.usd))
+    with executing(app.recorder, plan, plan.facts) as result:
         match content:
             case Roster():
                 what = str(plan.does["what"])
@@ -210,6 +231,16 @@ def _carry_out(app: App, plan: Plan, name: str, state: State, signatures: Sequen
             case Waiver():
                 app.recorder.record(facts.WaiverGiven(waiver=content, **shared))
                 result.update({"waiver": content.id, "signed by": [signature.by for signature in signed]})
+            case HoldRelease():
+                app.recorder.record(facts.HoldReleased(release=content, **shared))
+                result.update({"released": content.hold, "signed by": [signature.by for signature in signed]})
+            case Deletion():
+                reach = reach_of(app, tuple(content.mentions))
+                app.recorder.record(facts.Deleted(deletion=content, **shared))
+                keep_head(app.settings, digest(Entry(content, name, state.head, signed)))
+                discard(app, reach.objects, f"deletion {content.id}")
+                result.update({"deletion": content.id, "objects": len(reach.objects), "bytes": content.bytes})
+                result.update({"signed by": [signature.by for signature in signed]})
         app.recorder.refresh()
         keep_head(app.settings, digest(Entry(content, name, state.head, signed)))
     app.reload_policy()

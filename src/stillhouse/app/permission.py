@@ -164,16 +164,16 @@ def next_key_path(settings: Settings, name: str) -> Path:
     return key_path(settings, name).with_suffix(".next.key")
 
 
-def governor(ledger: Ledger, settings: Settings) -> Signatory:
-    """Who signs now, and answers for permission. Raises SignatureRefused."""
+def governor(ledger: Ledger, settings: Settings, roles: tuple[Role, ...] = (Role.GOVERNANCE,)) -> Signatory:
+    """Who signs now, and answers for what is to be done. Raises SignatureRefused."""
     found = own_signatory(ledger, settings)
     roster = current_roster(ledger, settings)
     if roster is not None:
         who = member(roster, found.name)
-        if who is None or Role.GOVERNANCE not in who.roles:
-            names = ", ".join(known.name for known in holders(roster, Role.GOVERNANCE))
+        if who is None or not any(role in who.roles for role in roles):
+            names = ", ".join(dict.fromkeys(known.name for role in roles for known in holders(roster, role)))
             raise SignatureRefused(
-                f"Only who answers for permission may do this: {names}; this would be {found.name}.",
+                f"Only who answers for this may do it: {names}; this would be {found.name}.",
                 next_step="Set STILLHOUSE_IDENTITY to your name, and STILLHOUSE_KEYS to the folder of your key.",
             )
     return found

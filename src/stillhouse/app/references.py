@@ -1,34 +1,57 @@
-"""Which objects are named, by going through the whole log: the view is a cache, and nothing is collected by a cache."""
+"""Which objects are named and by what, by going through the whole log: the view is a cache, and nothing is collected by a cache.
 
-from collections.abc import Iterator
+What is deleted names nothing any more. A deletion is of what the log said when it was planned: what was written down once more
+since is there again. What is held is never deleted, whoever said so.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from typing import NamedTuple
 
 from stillhouse import facts
 from stillhouse.app.home import App
+from stillhouse.app.permission import load
 from stillhouse.canon import tagged_digest
 from stillhouse.custody.references import references
 from stillhouse.errors import CorruptObject
+from stillhouse.ledger import custody
+from stillhouse.ledger.custody import StoredHold
 from stillhouse.vault.reading import Reader
 
 LOG = "log"
 
 
-def named_objects(app: App) -> dict[str, set[str]]:
-    """Every object that something names, and the nodes for whose sake it is kept. Raises CorruptLog."""
-    named: dict[str, set[str]] = {}
-    snapshots: dict[str, str] = {}
-    for writer in app.log.writers():
-        for digest in app.log.packs(writer):
-            named.setdefault(digest, set()).add(LOG)
-        for entry in app.log.read(writer):
-            for found in references(facts.decode(entry.payload)):
-                named.setdefault(found.digest, set()).add(found.node)
-                if found.is_snapshot:
-                    snapshots[found.digest] = found.node
-    reader = Reader(app.objects)
-    for digest, node in snapshots.items():
-        for below in _below(reader, digest):
-            named.setdefault(below, set()).add(node)
-    return named
+class Naming(NamedTuple):
+    """Which nodes name each object, and how often the log names each node. ``dead`` nodes are deleted, and name nothing;
+    ``forgotten`` are the objects that only they named themselves.
+    """
+
+    objects: dict[str, set[str]]
+    mentions: dict[str, int]
+    dead: frozenset[str]
+    forgotten: frozenset[str]
+
+
+def named_objects(app: App) -> Naming:
+    """What is named, as far as it can be read: of a snapshot whose manifest is damaged, what is left of it."""
+    return _naming(app, _as_far_as_possible)
+
+
+def surely_named_objects(app: App) -> Naming:
+    """What is named, for whoever removes what is not. What a snapshot names comes out of the trash on the way.
+
+    Raises CorruptObject where something that names cannot be read: then nobody knows what may go.
+    """
+    there: set[str] = set()
+
+    def below(reader: Reader, snapshot: str) -> Iterator[str]:
+        for digest in objects_of(reader, snapshot):  # which names a manifest before it reads it
+            if digest not in there and not app.objects.exists(digest):
+                app.objects.recover(digest)
+            there.add(digest)
+            yield digest
+
+    return _naming(app, below)
 
 
 def objects_of(reader: Reader, snapshot: str) -> Iterator[str]:
@@ -41,8 +64,51 @@ def objects_of(reader: Reader, snapshot: str) -> Iterator[str]:
         yield from map(tagged_digest, page.packs)
 
 
-def _below(reader: Reader, snapshot: str) -> Iterator[str]:
-    """The same as far as it can be read: what is damaged is told by whoever reads it."""
+def active_holds(app: App) -> list[StoredHold]:
+    """The holds that are not released."""
+    released = {release.hold for release in load(app.ledger, app.settings).state.releases}
+    return [hold for hold in custody.holds(app.ledger) if hold.hold not in released]
+
+
+def _naming(app: App, below: Callable[[Reader, str], Iterator[str]]) -> Naming:
+    app.recorder.refresh()
+    named: dict[str, set[str]] = {}
+    snapshots: dict[str, str] = {}
+    mentions: Counter[str] = Counter()
+    for writer in app.log.writers():
+        for digest in app.log.packs(writer):
+            named.setdefault(digest, set()).add(LOG)
+        for entry in app.log.read(writer):
+            found = list(references(facts.decode(entry.payload)))
+            mentions.update({one.node for one in found})
+            for one in found:
+                named.setdefault(one.digest, set()).add(one.node)
+                if one.is_snapshot:
+                    snapshots[one.digest] = one.node
+    dead = _dead(app, mentions)
+    reader = Reader(app.objects)
+    for digest, node in snapshots.items():
+        if node not in dead:
+            for needed in below(reader, digest):
+                named.setdefault(needed, set()).add(node)
+    alive = {digest: nodes - dead for digest, nodes in named.items()}
+    forgotten = frozenset(digest for digest, nodes in alive.items() if not nodes)
+    return Naming({digest: nodes for digest, nodes in alive.items() if nodes}, dict(mentions), dead, forgotten)
+
+
+def _dead(app: App, mentions: Counter[str]) -> frozenset[str]:
+    undone = custody.undone(app.ledger)
+    held: Collection[str] = {hold.subject for hold in active_holds(app)}
+    return frozenset(
+        node
+        for deletion in load(app.ledger, app.settings).state.deletions
+        if deletion.id not in undone
+        for node, count in deletion.mentions.items()
+        if mentions[node] <= count and node not in held
+    )
+
+
+def _as_far_as_possible(reader: Reader, snapshot: str) -> Iterator[str]:
     found = objects_of(reader, snapshot)
     while True:
         try:

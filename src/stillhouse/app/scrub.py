@@ -28,7 +28,7 @@ class Scrubbed(NamedTuple):
 
 def verify(app: App) -> Scrubbed:
     """Read every object, and look for every one that something names."""
-    named = named_objects(app)
+    named = named_objects(app).objects
     results = dict(app.objects.verify())
     problems = {digest: problem for digest, problem in results.items() if problem}
     problems |= {digest: f"{digest} is missing." for digest in named if digest not in results}

@@ -103,8 +103,11 @@ def doctor(
 
 
 def tick(home: Home = None, as_json: Json = False) -> None:
-    """Do what is due: a checkpoint of the log in the second place. For cron or systemd."""
+    """Do what is due: mark the day, a checkpoint of the log in the second place. For cron or systemd, once a day or more."""
+    from stillhouse.app.trash import mark_day
+
     with opened(home) as app:
+        mark_day(app)
         written = app.checkpoint()
         place = str(app.settings.checkpoints) if written else None
     text = f"checkpoint written to {place}" if written else "nothing is due: no second place for checkpoints is set"

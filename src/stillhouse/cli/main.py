@@ -11,6 +11,7 @@ from stillhouse import __version__, interrupts
 from stillhouse.cli import (
     access,
     dataset,
+    delete,
     gateway,
     home,
     identity,
@@ -52,6 +53,7 @@ for name, noun in (
     ("identity", identity),
     ("lineage", lineage),
     ("vault", vault),
+    ("delete", delete),
 ):
     cli.add_typer(noun.commands, name=name)
 

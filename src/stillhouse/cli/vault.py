@@ -1,11 +1,12 @@
-"""vault snapshot, list, restore, verify."""
+"""vault snapshot, list, restore, verify, hold, holds, release, gc."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from stillhouse.cli.options import Home, Json, ProgressAs, opened
+from stillhouse.cli.identity import show_outcome
+from stillhouse.cli.options import Home, Json, PlanOnly, ProgressAs, opened
 from stillhouse.cli.output import Watch, emit, progress, table
 
 commands = typer.Typer(help="The vault: snapshots of files, kept as objects by digest.", no_args_is_help=True)
@@ -116,3 +117,59 @@ def verify(home: Home = None, as_json: Json = False) -> None:
     )
     if bad:
         raise typer.Exit(IntegrityError.exit_code)
+
+
+@commands.command()
+def hold(
+    subject: Annotated[str, typer.Argument(help="dataset:NAME@N, snapshot:DIGEST or run:ID.")],
+    reason: Annotated[str, typer.Option(help="Why, in a few words.")] = "",
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """From now on this stays, whoever plans otherwise, until the hold is released."""
+    from stillhouse.app.deletion import hold as place_hold
+
+    with opened(home) as app:
+        id = place_hold(app, subject, reason)
+    emit({"hold": id, "subject": subject}, as_json, f"hold {id}: {subject} stays")
+
+
+@commands.command()
+def holds(home: Home = None, as_json: Json = False) -> None:
+    """The holds that act."""
+    from stillhouse.app.references import active_holds
+
+    with opened(home) as app:
+        found = active_holds(app)
+    emit([one._asdict() for one in found], as_json, table(["at", "hold", "what", "why"], [list(one) for one in found]))
+
+
+@commands.command()
+def release(
+    hold: Annotated[str, typer.Argument(help="The hold, or its first characters.")],
+    reason: Annotated[str, typer.Option(help="Why, in a few words.")] = "",
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Ask that a hold end. Like a deletion: a second person says yes, then `plan execute`."""
+    from stillhouse.app.deletion import release as release_hold
+
+    with opened(home) as app:
+        done = release_hold(app, hold, reason)
+    show_outcome(done, as_json)
+
+
+@commands.command()
+def gc(home: Home = None, plan: PlanOnly = False, as_json: Json = False) -> None:
+    """Move what nothing names to the trash, and empty the trash of what has lain there for its whole grace."""
+    from stillhouse.app.trash import collect, plan_collection
+    from stillhouse.cli.run import describe_plan
+
+    with opened(home) as app:
+        made = plan_collection(app)
+        if plan:
+            emit(made, as_json, describe_plan(made))
+            return
+        done = collect(app, made)
+    text = f"{done['discarded']} objects to the trash, {done['recovered']} back from it, {done['reclaimed']} removed for good"
+    emit(done, as_json, text)

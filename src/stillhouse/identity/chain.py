@@ -1,10 +1,11 @@
-"""The chain of permission: rosters, grants and revocations, waivers, in one order that signatures fix. Pure.
+"""The chain of permission: rosters, grants and revocations, waivers, deletions, in one order that signatures fix. Pure.
 
 An entry names the one before it, and every signature is over the plan, the content *and* that name: so an entry can neither be
 played again, nor moved, nor dated back, nor approved for something else. What each kind needs:
 
 - a roster: what ``roster`` asks for (a threshold of the old and of the new);
 - a grant, a waiver: one who answers for permission, and the yes of an approver who is somebody else, where there is one;
+- a deletion, the release of a hold: the same, and who holds the vault may ask for it, too;
 - a revocation: one who answers for permission. It waits for nobody.
 
 Before there is a roster the home's own key signs. Covers: an entry altered, forged, played again, moved, taken out of the middle.
@@ -21,10 +22,12 @@ from stillhouse.errors import ForgedEntry, SignatureRefused, UsageError
 from stillhouse.identity import roster as rosters
 from stillhouse.identity.keys import public_key
 from stillhouse.identity.signatures import HOME, is_signed
-from stillhouse.nouns import AccessChange, AccessKind, Role, Roster, Signature, Waiver
+from stillhouse.nouns import AccessChange, AccessKind, Deletion, HoldRelease, Member, Role, Roster, Signature, Waiver
 
 KIND = "permission"
-Content = Roster | AccessChange | Waiver
+Content = Roster | AccessChange | Waiver | Deletion | HoldRelease
+# Who may ask for what the vault should no longer keep; an approver says yes.
+CUSTODY_ROLES = (Role.GOVERNANCE, Role.CUSTODIAN)
 
 
 class Entry(NamedTuple):
@@ -44,6 +47,8 @@ class State(NamedTuple):
     rosters: tuple[Roster, ...] = ()
     changes: tuple[AccessChange, ...] = ()
     waivers: tuple[Waiver, ...] = ()
+    deletions: tuple[Deletion, ...] = ()
+    releases: tuple[HoldRelease, ...] = ()
 
 
 def statement(content: Content, plan: str, previous: str) -> list[object]:
@@ -79,10 +84,10 @@ def lacking(state: State, content: Content, plan: str, signatures: Sequence[Sign
 
 def _members(roster: Roster, content: Content, signed: Callable[[str], bool]) -> tuple[str, ...]:
     """Whoever of them was first: the clocks of two machines need not agree."""
-    governors = [known for known in rosters.holders(roster, Role.GOVERNANCE) if signed(known.key)]
+    governors = [known for known in authors(roster, content) if signed(known.key)]
     if not governors:
-        names = ", ".join(known.name for known in rosters.holders(roster, Role.GOVERNANCE))
-        raise SignatureRefused(f"Only who answers for permission may do this: {names}.")
+        names = ", ".join(known.name for known in authors(roster, content))
+        raise SignatureRefused(f"Only who answers for this may do it: {names}.")
     if isinstance(content, AccessChange) and content.kind == AccessKind.REVOKE:
         return ()
     approvers = rosters.holders(roster, Role.APPROVER)
@@ -91,6 +96,12 @@ def _members(roster: Roster, content: Content, signed: Callable[[str], bool]) ->
         if not others or any(signed(known.key) for known in others):
             return ()
     return tuple(known.name for known in approvers if known.name != governors[0].name)
+
+
+def authors(roster: Roster, content: Content) -> tuple[Member, ...]:
+    """The members who may ask for something."""
+    roles = CUSTODY_ROLES if isinstance(content, Deletion | HoldRelease) else (Role.GOVERNANCE,)
+    return tuple(known for known in roster.members if any(role in known.roles for role in roles))
 
 
 def advance(state: State, entry: Entry, home: str) -> State:
@@ -112,6 +123,10 @@ def advance(state: State, entry: Entry, home: str) -> State:
             return state._replace(changes=(*state.changes, content))
         case Waiver():
             return state._replace(waivers=(*state.waivers, content))
+        case Deletion():
+            return state._replace(deletions=(*state.deletions, content))
+        case HoldRelease():
+            return state._replace(releases=(*state.releases, content))
 
 
 def replay(entries: Iterable[Entry], home: str, head: str = "") -> State:

@@ -2,9 +2,12 @@
 
 from typing import NamedTuple
 
+import msgspec
+
 from stillhouse.ledger import schema
 from stillhouse.ledger.queries import all_rows, ordered
 from stillhouse.ledger.store import Ledger
+from stillhouse.nouns import Deletion
 
 
 class StoredSnapshot(NamedTuple):
@@ -26,3 +29,60 @@ def snapshots(ledger: Ledger) -> list[StoredSnapshot]:
         StoredSnapshot(row.at, row.snapshot, row.name, row.source, row.subject, row.files, row.bytes, row.added)
         for row in all_rows(ledger, ordered(schema.snapshots))
     ]
+
+
+class StoredHold(NamedTuple):
+    """A hold that somebody placed."""
+
+    at: str
+    hold: str
+    subject: str
+    reason: str
+
+
+class Trashed(NamedTuple):
+    """An object of the trash, since when it is there, and why."""
+
+    at: str
+    object: str
+    reason: str
+
+
+def holds(ledger: Ledger) -> list[StoredHold]:
+    """All holds that were placed, released ones too, oldest first."""
+    return [StoredHold(row.at, row.hold, row.subject, row.reason) for row in all_rows(ledger, ordered(schema.holds))]
+
+
+def undone(ledger: Ledger) -> frozenset[str]:
+    """The deletions that count no more."""
+    return frozenset(row.deletion for row in all_rows(ledger, ordered(schema.deletions_undone)))
+
+
+def trash(ledger: Ledger) -> dict[str, Trashed]:
+    """What the log says is in the trash: discarded, and neither recovered nor reclaimed since."""
+    found: dict[str, Trashed] = {}
+    for row in all_rows(ledger, ordered(schema.trash)):
+        if row.what == "discarded":
+            found[row.object] = Trashed(row.at, row.object, row.reason)
+        else:
+            found.pop(row.object, None)
+    return found
+
+
+def days_since(ledger: Ledger, moment: str) -> int:
+    """On how many days after a moment's own the home was looked after."""
+    return len({row.day for row in all_rows(ledger, ordered(schema.days)) if row.day > moment[:10] and row.at > moment})
+
+
+def deleted_since(ledger: Ledger, moment: str) -> list[tuple[str, Deletion]]:
+    """Deletions from a moment on, with their times."""
+    return [
+        (row.at, msgspec.json.decode(row.content, type=Deletion))
+        for row in all_rows(ledger, ordered(schema.deletions))
+        if row.at >= moment
+    ]
+
+
+def day_is_marked(ledger: Ledger, day: str) -> bool:
+    """Was the home looked after on that day?"""
+    return any(True for _ in all_rows(ledger, ordered(schema.days).where(schema.days.c.day == day)))

@@ -12,7 +12,7 @@ from stillhouse.identity.chain import Entry
 from stillhouse.ledger import schema
 from stillhouse.ledger.queries import all_rows, ordered
 from stillhouse.ledger.store import Ledger
-from stillhouse.nouns import AccessChange, Roster, Signature, Waiver
+from stillhouse.nouns import AccessChange, Deletion, HoldRelease, Roster, Signature, Waiver
 
 
 class SignedAct(NamedTuple):
@@ -57,12 +57,14 @@ class StoredGate(NamedTuple):
 
 
 def acts(ledger: Ledger) -> list[SignedAct]:
-    """All rosters, grants, revocations and waivers, by when they were written down; their chain says in which order."""
+    """All acts of permission, by when they were written down; their chain says in which order."""
     found = []
     tables = (
         (schema.rosters, "roster", Roster),
         (schema.access_changes, "content", AccessChange),
         (schema.waivers, "content", Waiver),
+        (schema.deletions, "content", Deletion),
+        (schema.hold_releases, "content", HoldRelease),
     )
     for table, column, kind in tables:
         for row in all_rows(ledger, ordered(table)):

@@ -188,6 +188,16 @@ snapshots = _table(
     _whole("bytes"),
     _whole("added"),
 )
+holds = _table("holds", _indexed("hold"), _text("subject"), _text("reason"))
+hold_releases = _table(
+    "hold_releases", _indexed("hold"), _text("content"), _text("plan"), _text("previous"), _text("signatures")
+)
+deletions = _table(
+    "deletions", _indexed("deletion"), _text("content"), _text("plan"), _text("previous"), _text("signatures")
+)
+deletions_undone = _table("deletions_undone", _indexed("deletion"))
+trash = _table("trash", _indexed("object"), _text("what"), _text("reason"))
+days = _table("days", _indexed("day"))
 refusals = _table("refusals", _text("subject"), _text("reason"))
 tails = _table("tails", _text("torn_writer"), _whole("entry"), _whole("bytes"), _text("kept_in"))
 

@@ -365,6 +365,52 @@ def _(fact: facts.SnapshotTaken) -> list[Row]:
 
 
 @rows_of.register
+def _(fact: facts.HoldPlaced) -> list[Row]:
+    return [Row(schema.holds, {"hold": fact.hold, "subject": fact.subject, "reason": fact.reason})]
+
+
+@rows_of.register
+def _(fact: facts.HoldReleased) -> list[Row]:
+    return [Row(schema.hold_releases, {"hold": fact.release.hold, **_signed(fact.release, fact)})]
+
+
+@rows_of.register
+def _(fact: facts.Deleted) -> list[Row]:
+    return [Row(schema.deletions, {"deletion": fact.deletion.id, **_signed(fact.deletion, fact)})]
+
+
+def _signed(content: Any, fact: facts.HoldReleased | facts.Deleted) -> dict[str, Any]:
+    signatures = _json(fact.signatures)
+    return {"content": _json(content), "plan": fact.plan, "previous": fact.previous, "signatures": signatures}
+
+
+@rows_of.register
+def _(fact: facts.DeletionUndone) -> list[Row]:
+    return [Row(schema.deletions_undone, {"deletion": fact.deletion})]
+
+
+@rows_of.register
+def _(fact: facts.Discarded) -> list[Row]:
+    shared = {"what": "discarded", "reason": fact.reason}
+    return [Row(schema.trash, {"object": digest, **shared}) for digest in fact.objects]
+
+
+@rows_of.register
+def _(fact: facts.Recovered) -> list[Row]:
+    return [Row(schema.trash, {"object": digest, "what": "recovered", "reason": ""}) for digest in fact.objects]
+
+
+@rows_of.register
+def _(fact: facts.Reclaimed) -> list[Row]:
+    return [Row(schema.trash, {"object": digest, "what": "reclaimed", "reason": ""}) for digest in fact.objects]
+
+
+@rows_of.register
+def _(fact: facts.DayPassed) -> list[Row]:
+    return [Row(schema.days, {"day": fact.day})]
+
+
+@rows_of.register
 def _(fact: facts.RefusalMade) -> list[Row]:
     return [Row(schema.refusals, {"subject": fact.subject, "reason": fact.reason})]
 

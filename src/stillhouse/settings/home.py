@@ -3,6 +3,7 @@
 import os
 import tomllib
 from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,20 @@ commercial = true
 # [budgets.teachers]    # the same for a teacher, that is, for its key
 # some-teacher = "500.00"
 
+# [custody]             # what may be deleted in a day: bytes that leave, and what they would cost to get back
+# delete_bytes_per_day = 100_000_000_000
+# delete_usd_per_day = "1000.00"
+
 [log]
 # checkpoints = "/mnt/elsewhere/checkpoints"   # a second place: what `doctor` can prove reaches to its newest file
 """
+
+
+class Caps(msgspec.Struct, frozen=True):
+    """What may be deleted in a day. A mistake of a day then costs no more than this; who needs more says so beforehand."""
+
+    delete_bytes_per_day: int = 100_000_000_000
+    delete_usd_per_day: Decimal = Decimal(1000)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +65,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     identity: str = ""
     keys: Path | None = None
     passphrase: str = ""
+    custody: Caps = Caps()
 
     @property
     def terms(self) -> Path:
@@ -78,6 +91,11 @@ class _Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     checkpoints: str = ""
 
 
+class _Custody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    delete_bytes_per_day: int = Caps().delete_bytes_per_day
+    delete_usd_per_day: str = str(Caps().delete_usd_per_day)
+
+
 class _Organisation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     competes_with: tuple[str, ...] = ("*",)
     commercial: bool = True
@@ -89,6 +107,7 @@ class _Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     organisation: _Organisation = _Organisation()
     log: _Log = _Log()
     budgets: _Budgets = _Budgets()
+    custody: _Custody = _Custody()
 
 
 def read_settings(home: Path | None, environment: dict[str, str] | None = None) -> Settings:
@@ -113,7 +132,18 @@ def read_settings(home: Path | None, environment: dict[str, str] | None = None) 
         identity=variables.get("STILLHOUSE_IDENTITY") or "",
         keys=_keys_folder(variables),
         passphrase=variables.get("STILLHOUSE_KEY_PASSPHRASE") or "",
+        custody=_caps(config.custody, place / CONFIG),
     )
+
+
+def _caps(config: _Custody, path: Path) -> Caps:
+    try:
+        usd = Decimal(config.delete_usd_per_day)
+    except InvalidOperation as failure:
+        raise HomeError(f"{path}: delete_usd_per_day is no amount.", next_step=f"Correct {path}.") from failure
+    if not usd.is_finite() or usd < 0 or config.delete_bytes_per_day < 0:
+        raise HomeError(f"{path}: a cap below zero or without end is none.", next_step=f"Correct {path}.")
+    return Caps(config.delete_bytes_per_day, usd)
 
 
 def _keys_folder(variables: Mapping[str, str]) -> Path:

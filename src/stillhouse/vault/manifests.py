@@ -111,8 +111,9 @@ def order(path: str) -> tuple[bytes, ...]:
 
 def check_path(path: str) -> str:
     """The path, if it stays below where it is restored to. Raises CorruptObject."""
-    parts = path.split("/") if path else []
-    if any(part in ("", ".", "..") or b"/" in unescape(part) or b"\0" in unescape(part) for part in parts):
+    # Escaped dots are dots all the same.
+    parts = order(path)
+    if any(part in (b"", b".", b"..") or b"/" in part or b"\0" in part for part in parts):
         raise CorruptObject(f"a manifest names the path {path!r}, which leads elsewhere.")
     return path
 

@@ -241,9 +241,9 @@ class _Restoring:
                     os.mkfifo(name, entry.mode, dir_fd=folder)
                 else:
                     os.symlink(unescape(entry.target), name, dir_fd=folder)
-                    if os.geteuid() == 0:
-                        os.chown(name, entry.owner, entry.group, dir_fd=folder, follow_symlinks=False)
-                    os.utime(name, ns=(entry.modified, entry.modified), dir_fd=folder, follow_symlinks=False)
+                if self._self[0] == 0:
+                    os.chown(name, entry.owner, entry.group, dir_fd=folder, follow_symlinks=False)
+                os.utime(name, ns=(entry.modified, entry.modified), dir_fd=folder, follow_symlinks=False)
         for entry in reversed(self._deferred.folders):  # the innermost first: what is made in a folder changes its time
             with self._folder_of(self._relative(entry.path)) as folder:
                 _dress(folder, entry, None)

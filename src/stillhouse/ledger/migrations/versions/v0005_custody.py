@@ -8,6 +8,12 @@ down_revision = "0004"
 
 # Columns by table; a star marks an index.
 _TEXTS = {
+    "days": ("day*",),
+    "deletions": ("deletion*", "content", "plan", "previous", "signatures"),
+    "deletions_undone": ("deletion*",),
+    "hold_releases": ("hold*", "content", "plan", "previous", "signatures"),
+    "holds": ("hold*", "subject", "reason"),
+    "trash": ("object*", "what", "reason"),
     "snapshots": ("snapshot*", "name*", "source", "subject"),
 }
 _WHOLES = {"snapshots": ("files", "bytes", "added")}

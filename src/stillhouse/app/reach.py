@@ -1,0 +1,158 @@
+"""What a deletion would reach: objects that nothing else names, what was made from it, holds, what it costs to get back."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from sqlalchemy import Float, cast, func, select
+
+from stillhouse.app.home import App
+from stillhouse.app.references import Naming, active_holds, surely_named_objects
+from stillhouse.canon import digest_value
+from stillhouse.custody import replaceability
+from stillhouse.custody.replaceability import Class, Replaceability, Source
+from stillhouse.errors import PlanRefused, UnknownName
+from stillhouse.ledger import custody, lineage, queries, schema
+from stillhouse.ledger.custody import StoredHold
+from stillhouse.nouns import Use
+
+DATASET, MODEL, RUN, SNAPSHOT = "dataset:", "model:", "run:", "snapshot:"
+_WORST_FIRST = (Class.IRREPLACEABLE, Class.COSTLY, Class.RE_OBTAINABLE, Class.RECOMPUTABLE)
+
+
+class Reach(NamedTuple):
+    """Everything that a plan to delete rests on."""
+
+    subjects: tuple[str, ...]
+    mentions: dict[str, int]
+    objects: tuple[str, ...]
+    bytes: int
+    dependents: tuple[str, ...]
+    holds: tuple[StoredHold, ...]
+    elsewhere: int
+    replaceability: Replaceability
+
+    @property
+    def digest(self) -> str:
+        """Changes with anything that changes what the deletion would do."""
+        holds = [hold.hold for hold in self.holds]
+        return digest_value([self.subjects, self.mentions, self.objects, self.dependents, holds])
+
+
+def reach_of(app: App, subjects: tuple[str, ...]) -> Reach:
+    """What deleting these would reach. Raises UnknownName, CorruptObject."""
+    naming = surely_named_objects(app)
+    nodes = tuple(sorted({_node(app, naming, subject) for subject in subjects}))
+    objects = tuple(sorted(digest for digest, names in naming.objects.items() if names <= set(nodes)))
+    kept = sum(1 for names in naming.objects.values() if names & set(nodes) and not names <= set(nodes))
+    dependents = {node for subject in nodes for node in lineage.descendants(app.ledger, subject)}
+    holds = tuple(hold for hold in active_holds(app) if hold.subject in _held_with(app, nodes))
+    return Reach(
+        nodes,
+        {node: naming.mentions[node] for node in nodes},
+        objects,
+        sum(app.objects.size(digest) for digest in objects if app.objects.exists(digest)),
+        tuple(sorted(dependents - set(nodes))),
+        holds,
+        kept,
+        replaceability_of(app, nodes),
+    )
+
+
+def replaceability_of(app: App, nodes: tuple[str, ...]) -> Replaceability:
+    """Of several nodes: the class of the worst, the cost of all."""
+    each = [_of_node(app, node) for node in nodes]
+    worst = min(each, key=lambda one: _WORST_FIRST.index(one.kind))
+    usd = sum((Decimal(one.usd) for one in each), Decimal(0))
+    return Replaceability(worst.kind, f"{usd:f}", round(sum(one.hours for one in each), 4), worst.evidence)
+
+
+def check_caps(app: App, size: int, usd: Decimal) -> None:
+    """Raises PlanRefused where the day's deletions would be more than this home allows."""
+    since = datetime.now(UTC).strftime("%Y-%m-%dT00:00:00.000Z")
+    undone = custody.undone(app.ledger)
+    today = [deletion for _, deletion in custody.deleted_since(app.ledger, since) if deletion.id not in undone]
+    caps = app.settings.custody
+    size += sum(deletion.bytes for deletion in today)
+    usd += sum((Decimal(deletion.usd) for deletion in today), Decimal(0))
+    if size > caps.delete_bytes_per_day or usd > caps.delete_usd_per_day:
+        raise PlanRefused(
+            f"This day's deletions would be {size:,} bytes that cost ${usd:f} to get back; the caps are "
+            f"{caps.delete_bytes_per_day:,} bytes and ${caps.delete_usd_per_day:f}.",
+            next_step="Delete less, wait until tomorrow (UTC), or raise [custody] in config.toml.",
+        )
+
+
+def _node(app: App, naming: Naming, subject: str) -> str:
+    """A subject as the node that it is called in lineage: snapshots may be named by the first characters of their digest."""
+    if subject.startswith(SNAPSHOT):
+        from stillhouse.app.vault import find
+
+        subject = f"{SNAPSHOT}{find(app, subject.removeprefix(SNAPSHOT)).snapshot}"
+    if subject in naming.dead:
+        raise UnknownName(f"{subject} is deleted already.")
+    if subject not in naming.mentions:
+        raise UnknownName(
+            f"Nothing in the vault is kept for {subject!r}.",
+            next_step="Name dataset:NAME@N, snapshot:DIGEST or run:ID, as `stillhouse vault list` and `dataset list` show them.",
+        )
+    return subject
+
+
+def _held_with(app: App, nodes: tuple[str, ...]) -> set[str]:
+    """The nodes whose holds concern these: a copy of what is held is held."""
+    copies = {f"{SNAPSHOT}{one.snapshot}": one.subject for one in custody.snapshots(app.ledger) if one.subject}
+    return {*nodes, *(copies[node] for node in nodes if node in copies)}
+
+
+def _of_node(app: App, node: str) -> Replaceability:
+    if node.startswith(DATASET):
+        label = node.removeprefix(DATASET)
+        keys = select(schema.placements.c.key).where(
+            schema.placements.c.dataset == label, schema.placements.c.step == ""
+        )
+        return replaceability.of_records(_sources(app, schema.answers.c.key.in_(keys)))
+    if node.startswith(RUN):
+        return replaceability.of_records(_sources(app, schema.answers.c.run == node.removeprefix(RUN)))
+    if node.startswith(MODEL):
+        model = queries.model(app.ledger, node.removeprefix(MODEL))
+        hours = sum(step.seconds for step in queries.steps(app.ledger, model.training)) / 3600
+        rows = _of_node(app, f"{DATASET}{model.dataset}")
+        dataset = queries.dataset(app.ledger, model.dataset)
+        here = all(map(app.objects.exists, dataset.files.values()))
+        return replaceability.of_model(hours, rows, rows_are_here=here)
+    subjects = {one.subject for one in custody.snapshots(app.ledger) if f"{SNAPSHOT}{one.snapshot}" == node}
+    subject = next(iter(subjects - {""}), "")
+    return _of_node(app, subject) if subject else replaceability.unknown("it")
+
+
+def _sources(app: App, which: Any) -> list[Source]:
+    """The sources of some answers, by teacher and stamps: may they be asked again today?"""
+    answers = schema.answers.c
+    query = (
+        select(
+            answers.teacher,
+            answers.stamps,
+            func.count(func.distinct(answers.key)).label("records"),
+            func.sum(cast(answers.cost_usd, Float)).label("usd"),
+            func.sum(answers.seconds).label("seconds"),
+        )
+        .where(which)
+        .group_by(answers.teacher, answers.stamps)
+    )
+    sets = queries.stamp_sets(app.ledger)
+    registered = {teacher.name: teacher for teacher in queries.teachers(app.ledger)}
+    found = []
+    reasons: dict[int, tuple[bool, str]] = {}
+    for row in queries.all_rows(app.ledger, query):
+        if row.stamps not in reasons:
+            decision = app.policy.decide_asking(sets[row.stamps].stamps, Use.TRAIN)
+            reasons[row.stamps] = (decision.allowed, decision.reason)
+        teacher = registered.get(row.teacher)
+        allowed, reason = reasons[row.stamps]
+        if teacher is None:
+            allowed, reason = False, "it was imported, and is no teacher here"
+        usd = Decimal(str(round(float(row.usd or 0), 6)))
+        local = teacher is not None and not teacher.base_url and bool(teacher.weights)
+        found.append(Source(row.teacher, int(row.records), usd, float(row.seconds or 0), local, allowed, reason))
+    return found

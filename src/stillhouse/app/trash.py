@@ -1,0 +1,157 @@
+"""The trash: what nothing names goes there, comes back from there, and leaves it for good only long after.
+
+In this order, so that a kill between any two steps loses nothing: that objects go is written down, then they go; that they
+leave for good is written down, then they do. A sweep looks again at what is named after it has moved: whoever named something
+meanwhile gets it back.
+"""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import NamedTuple
+
+from stillhouse import facts
+from stillhouse.app.home import App
+from stillhouse.app.references import surely_named_objects
+from stillhouse.canon import digest_value
+from stillhouse.errors import CorruptObject
+from stillhouse.ledger import custody
+from stillhouse.nouns import Plan
+from stillhouse.plans.plan import executing, make_plan
+from stillhouse.recorder import now
+from stillhouse.vault.manifests import PAGE_MAGIC, ROOT_MAGIC
+from stillhouse.vault.packs import MAGIC
+
+# A month to notice, and a fortnight of days on which somebody looked after the home: a clock that jumps gives neither.
+GRACE = timedelta(days=30)
+GRACE_DAYS = 14
+# What can be told to be ours by its first bytes. Everything else that nothing names is kept: it may be named by what this
+# version does not know.
+_KINDS = (ROOT_MAGIC, PAGE_MAGIC, MAGIC)
+_PER_ENTRY = 10_000
+COLLECT = "collect-garbage"
+
+
+class Garbage(NamedTuple):
+    """What a collection would do. ``unknown`` is named by nothing and kept all the same."""
+
+    discard: tuple[str, ...]
+    discard_bytes: int
+    recover: tuple[str, ...]
+    reclaim: tuple[str, ...]
+    waiting: int
+    unknown: int
+
+
+def find_garbage(app: App) -> Garbage:
+    """Look at everything; nothing is changed. Raises CorruptObject where what names things cannot be read."""
+    naming = surely_named_objects(app)
+    named, present = naming.objects, list(app.objects.list())
+    unnamed = [digest for digest in present if digest not in named]
+    ours = [digest for digest in unnamed if digest in naming.forgotten or _is_ours(app, digest)]
+    there, discarded = set(present), list(app.objects.discarded())
+    recover = [digest for digest in discarded if digest in named and digest not in there]
+    since = custody.trash(app.ledger)
+    # What the log does not say is in the trash is not ours to empty.
+    reclaim = [one for one in discarded if one in since and one not in recover and _is_over(app, since[one].at)]
+    return Garbage(
+        tuple(ours),
+        sum(map(app.objects.size, ours)),
+        tuple(recover),
+        tuple(reclaim),
+        len(discarded) - len(recover) - len(reclaim),
+        len(unnamed) - len(ours),
+    )
+
+
+def plan_collection(app: App) -> Plan:
+    """A collection as a plan."""
+    found = find_garbage(app)
+    does = {
+        "objects to the trash": len(found.discard),
+        "bytes to the trash": found.discard_bytes,
+        "objects out of the trash": len(found.recover),
+        "objects removed for good": len(found.reclaim),
+        "objects that wait in the trash": found.waiting,
+        "objects that nothing names, kept": found.unknown,
+    }
+    return make_plan(COLLECT, "the vault", does, (), Decimal(0), _facts(found))
+
+
+def collect(app: App, plan: Plan) -> dict[str, int]:
+    """Carry a collection out. Raises PlanRefused where something was named or went since it was planned."""
+    with app.alone("collecting"):
+        found = find_garbage(app)
+        with executing(app.recorder, plan, _facts(found)) as result:
+            recover(app, found.recover)
+            discard(app, found.discard, "nothing names it")
+            back = recover_named(app)
+            reclaim(app, found.reclaim)
+            gone = len(found.reclaim)
+            result.update({"discarded": len(found.discard), "recovered": len(found.recover) + back, "reclaimed": gone})
+    return dict(result)
+
+
+def discard(app: App, objects: Iterable[str], reason: str) -> None:
+    """Write down that objects go to the trash, then move them."""
+    for batch in _batches(objects):
+        size = sum(map(app.objects.size, batch))
+        entry = facts.Discarded(at=now(), by=app.recorder.by, objects=batch, bytes=size, reason=reason)
+        app.recorder.record(entry)
+        for digest in batch:
+            app.objects.discard(digest)
+    app.recorder.refresh()
+
+
+def recover(app: App, objects: Iterable[str]) -> None:
+    """Get objects back from the trash, then write it down. Raises CorruptObject for one that is gone."""
+    for batch in _batches(objects):
+        for digest in batch:
+            if not app.objects.exists(digest) and not app.objects.recover(digest):
+                raise CorruptObject(f"{digest} is not in the trash any more.")
+        app.recorder.record(facts.Recovered(at=now(), by=app.recorder.by, objects=batch))
+    app.recorder.refresh()
+
+
+def recover_named(app: App) -> int:
+    """Get back whatever is in the trash and named; returns how many."""
+    before = set(app.objects.discarded())
+    named = surely_named_objects(app).objects
+    back = [digest for digest in before if digest in named]
+    recover(app, back)
+    return len(back)
+
+
+def reclaim(app: App, objects: Iterable[str]) -> None:
+    """Write down that objects leave the trash for good, then remove them."""
+    for batch in _batches(objects):
+        app.recorder.record(facts.Reclaimed(at=now(), by=app.recorder.by, objects=batch))
+        for digest in batch:
+            app.objects.reclaim(digest)
+    app.recorder.refresh()
+
+
+def mark_day(app: App) -> None:
+    """Write down that the home was looked after today; once a day counts."""
+    if not custody.day_is_marked(app.ledger, app.today):
+        app.recorder.record(facts.DayPassed(at=now(), by=app.recorder.by, day=app.today))
+        app.recorder.refresh()
+
+
+def _is_ours(app: App, digest: str) -> bool:
+    return any(app.objects.begins(digest, kind) for kind in _KINDS)
+
+
+def _is_over(app: App, since: str) -> bool:
+    """Is the grace of what was discarded then over: by the clock, and by the days that were lived through?"""
+    elapsed = datetime.now(UTC) - datetime.fromisoformat(since)
+    return elapsed > GRACE and custody.days_since(app.ledger, since) >= GRACE_DAYS
+
+
+def _facts(found: Garbage) -> str:
+    return digest_value(["garbage", *map(list, (found.discard, found.recover, found.reclaim))])
+
+
+def _batches(objects: Iterable[str]) -> Iterable[tuple[str, ...]]:
+    every = tuple(objects)
+    return (every[start : start + _PER_ENTRY] for start in range(0, len(every), _PER_ENTRY))

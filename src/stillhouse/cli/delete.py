@@ -1,0 +1,99 @@
+"""delete plan, list, undo."""
+
+from typing import Annotated, Any
+
+import typer
+
+from stillhouse.cli.identity import show_outcome
+from stillhouse.cli.options import Home, Json, PlanOnly, opened
+from stillhouse.cli.output import emit, note, table
+
+commands = typer.Typer(
+    help="Delete, as a plan: what it reaches, a second yes, a trash with a grace, and a way back.", no_args_is_help=True
+)
+
+
+@commands.command()
+def plan(
+    subject: Annotated[
+        list[str], typer.Argument(help="dataset:NAME@N, snapshot:DIGEST or run:ID; several go together.")
+    ],
+    reason: Annotated[str, typer.Option(help="Why, in a few words.")] = "",
+    home: Home = None,
+    plan: PlanOnly = False,
+    as_json: Json = False,
+) -> None:
+    """Ask for a deletion, and see all that it would reach; nothing is deleted. `plan execute` does it, after the approval."""
+    from stillhouse.app.acts import submit
+    from stillhouse.app.deletion import plan_deletion
+    from stillhouse.app.people import standing
+    from stillhouse.cli.run import describe_plan
+
+    with opened(home) as app:
+        made = plan_deletion(app, subject, reason)
+        text = describe_plan(made) + "".join(f"\n  {name}: {_shown(value)}" for name, value in made.impact.items())
+        if plan:
+            emit(made, as_json, text)
+            return
+        done = submit(app, made)
+        advisory = standing(app).advisory
+    if not as_json:
+        emit(None, False, text)
+    show_outcome(done, as_json)
+    for line in advisory:
+        note(f"ADVISORY: {line}")
+
+
+@commands.command("list")
+def list_deletions(home: Home = None, as_json: Json = False) -> None:
+    """Deletions that were carried out, and whether they still count."""
+    from stillhouse.app.permission import load
+    from stillhouse.ledger import custody
+    from stillhouse.nouns import Deletion
+
+    with opened(home) as app:
+        undone = custody.undone(app.ledger)
+        found: list[dict[str, Any]] = [
+            {
+                "deletion": content.id,
+                "at": act.at,
+                "subjects": sorted(content.mentions),
+                "bytes": content.bytes,
+                "reason": content.reason,
+                "signed_by": [signature.by for signature in act.entry.signatures],
+                "undone": content.id in undone,
+            }
+            for act in load(app.ledger, app.settings).acts
+            if isinstance(content := act.entry.content, Deletion)
+        ]
+    rows = [
+        [
+            one["deletion"],
+            one["at"],
+            ", ".join(one["subjects"]),
+            one["bytes"],
+            "undone" if one["undone"] else "",
+        ]
+        for one in found
+    ]
+    emit(found, as_json, table(["deletion", "at", "what", "bytes", ""], rows))
+
+
+@commands.command()
+def undo(
+    deletion: Annotated[str, typer.Argument(help="The deletion, or its plan; the first characters will do.")],
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Get back what a deletion put into the trash. Needs nobody's yes."""
+    from stillhouse.app.deletion import undo as undo_deletion
+
+    with opened(home) as app:
+        done = undo_deletion(app, deletion)
+    emit(done, as_json, f"{', '.join(done['subjects'])} is back: {done['objects']} objects left the trash")
+
+
+def _shown(value: object) -> object:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {content}" for name, content in value.items())
+    return ", ".join(map(str, value)) or "none" if isinstance(value, list) else value

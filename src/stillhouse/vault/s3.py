@@ -1,0 +1,271 @@
+"""Bytes in an S3-compatible bucket, and their locks.
+
+Relied on: a conditional put (``If-None-Match: *``) succeeds once per key; a put that is answered is durable; versions are on, so
+a DELETE hides and does not remove. What a client sees as a failed put may have succeeded: it is read back before anything is
+said.
+
+Covers: COMPLIANCE retention of each object's version, which no credential can shorten; a legal hold. Does not cover: the end of
+the account or of its payment, the loss of a KMS key that the bucket encrypts with, and retention that nobody renews, which ends.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+from stillhouse.errors import MissingExtra, StorageError
+
+
+class Lock(NamedTuple):
+    """What keeps an object's newest version: until when nobody can remove it ("" where nothing does), and a legal hold."""
+
+    mode: str
+    until: str
+    held: bool
+
+
+class S3Backend:
+    """The keys below a prefix of a bucket with versions. Credentials, region and endpoint come as boto3 and obstore take them."""
+
+    def __init__(self, bucket: str, prefix: str = "", endpoint: str = "") -> None:
+        """Raises StorageError where the bucket cannot be reached or keeps no versions, MissingExtra."""
+        try:
+            import boto3
+            import botocore.config
+            import obstore.store
+        except ImportError:
+            raise MissingExtra("(s3)", next_step="pip install 'stillhouse[s3]'") from None
+        self.place = f"s3://{bucket}/{prefix}".rstrip("/")
+        self._bucket, self._prefix = bucket, f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        settings = botocore.config.Config(retries={"mode": "standard", "max_attempts": 4})
+        self._client: Any = boto3.client("s3", endpoint_url=endpoint or None, config=settings)
+        with self._errors("could not be reached"):
+            credentials = boto3.Session().get_credentials()
+            known: Any = {} if credentials is None else _credentials(credentials.get_frozen_credentials())
+            known |= {"region": self._client.meta.region_name or "us-east-1"}
+            known |= {"endpoint": endpoint} if endpoint else {}
+            # A put that is not answered is tried again no longer than this; then it is read back.
+            self._store: Any = obstore.store.S3Store(
+                bucket,
+                config=known,
+                client_options={"timeout": "120s", "allow_http": endpoint.startswith("http://")},
+                retry_config={"max_retries": 4, "retry_timeout": timedelta(seconds=120)},
+            )
+            versions = self._client.get_bucket_versioning(Bucket=bucket).get("Status")
+        if versions != "Enabled":
+            raise StorageError(
+                f"{self.place} keeps no versions, so what is deleted there is gone.",
+                next_step="Switch versioning on for the bucket (Object Lock needs it, too), then run the command again.",
+            )
+
+    def put(self, key: str, data: bytes) -> None:
+        """Store bytes under a key; what is there already stays."""
+        import obstore
+        import obstore.exceptions
+
+        try:
+            obstore.put(self._store, self._prefix + key, data, mode="create")
+        except obstore.exceptions.AlreadyExistsError:
+            return
+        except (obstore.exceptions.BaseError, OSError) as failure:
+            if not self._holds(key, data):
+                raise StorageError(f"{self.place}/{key} could not be written: {_brief(failure)}.") from failure
+
+    def get(self, key: str) -> bytes:
+        """The bytes of a key."""
+        import obstore
+
+        with self._errors(f"/{key} could not be read"):
+            return bytes(obstore.get(self._store, self._prefix + key).bytes())
+
+    def read(self, key: str, start: int, length: int) -> bytes:
+        """Some bytes of a key."""
+        import obstore
+
+        size = self.size(key)
+        if start >= size or length <= 0:
+            return b""
+        with self._errors(f"/{key} could not be read"):
+            found = obstore.get_range(self._store, self._prefix + key, start=start, end=min(start + length, size))
+            return bytes(found)
+
+    def size(self, key: str) -> int:
+        """How many bytes a key has."""
+        import obstore
+
+        with self._errors(f"/{key} could not be looked at"):
+            return int(obstore.head(self._store, self._prefix + key)["size"])
+
+    def exists(self, key: str) -> bool:
+        """Is there such a key?"""
+        try:
+            self.size(key)
+        except KeyError:
+            return False
+        return True
+
+    def list(self) -> Iterator[str]:
+        """All keys, in order."""
+        import obstore
+
+        with self._errors(" could not be listed"):
+            for batch in obstore.list(self._store, self._prefix or None):
+                for item in batch:
+                    name = str(item["path"]).removeprefix(self._prefix)
+                    if "/" not in name:
+                        yield name
+
+    def discard(self, key: str) -> None:
+        """Hide a key behind a delete marker; its versions stay."""
+        if self.exists(key):
+            with self._errors(f"/{key} could not be hidden"):
+                self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key)
+
+    def recover(self, key: str) -> bool:
+        """Take the delete markers off a key."""
+        with self._errors(f"/{key} could not be recovered"):
+            markers = [one for one in self._versions(key, "DeleteMarkers") if one["Key"] == self._prefix + key]
+            for marker in markers:
+                self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key, VersionId=marker["VersionId"])
+        return bool(markers) and self.exists(key)
+
+    def discarded(self) -> Iterator[str]:
+        """All hidden keys, in order."""
+        with self._errors(" could not be listed"):
+            for one in self._versions("", "DeleteMarkers"):
+                if one["IsLatest"]:
+                    yield one["Key"].removeprefix(self._prefix)
+
+    def reclaim(self, key: str) -> None:
+        """Remove every version of a hidden key. Raises StorageError where a lock keeps one."""
+        with self._errors(f"/{key} is kept by the store"):
+            hidden = {one["Key"] for one in self._versions(key, "DeleteMarkers") if one["IsLatest"]}
+            if self._prefix + key not in hidden:
+                return
+            for kind in ("Versions", "DeleteMarkers"):
+                for one in list(self._versions(key, kind)):
+                    if one["Key"] == self._prefix + key:
+                        self._client.delete_object(Bucket=self._bucket, Key=one["Key"], VersionId=one["VersionId"])
+
+    def close(self) -> None:
+        """Let go of connections."""
+        self._client.close()
+
+    # Locks.
+
+    def lock_until(self, key: str, until: datetime) -> None:
+        """Keep a key's newest version until then; an earlier moment than its present one changes nothing."""
+        present = self.lock(key).until
+        if present and present >= _text(until):
+            return
+        with self._errors(f"/{key} could not be locked"):
+            self._client.put_object_retention(
+                Bucket=self._bucket, Key=self._prefix + key,
+                Retention={"Mode": "COMPLIANCE", "RetainUntilDate": until},
+            )  # fmt: skip
+
+    def hold(self, key: str, *, on: bool) -> None:
+        """Place or lift a legal hold on a key's newest version."""
+        with self._errors(f"/{key} could not be held"):
+            self._client.put_object_legal_hold(
+                Bucket=self._bucket, Key=self._prefix + key, LegalHold={"Status": "ON" if on else "OFF"}
+            )
+
+    def lock(self, key: str) -> Lock:
+        """What keeps a key's newest version."""
+        with self._errors(f"/{key} could not be looked at"):
+            head = self._client.head_object(Bucket=self._bucket, Key=self._prefix + key)
+        until = head.get("ObjectLockRetainUntilDate")
+        return Lock(
+            head.get("ObjectLockMode", ""), _text(until) if until else "", head.get("ObjectLockLegalHoldStatus") == "ON"
+        )
+
+    def shorten(self, key: str) -> bool:
+        """Try to shorten a lock, as a probe does; True where the store lets it happen."""
+        import botocore.exceptions
+
+        try:
+            self._client.put_object_retention(
+                Bucket=self._bucket, Key=self._prefix + key,
+                Retention={"Mode": "COMPLIANCE", "RetainUntilDate": datetime(2000, 1, 1, tzinfo=UTC)},
+            )  # fmt: skip
+        except botocore.exceptions.ClientError:
+            return False
+        return True
+
+    def remove_version(self, key: str) -> bool:
+        """Try to remove a key's newest version for good, as a probe does; True where the store lets it happen."""
+        import botocore.exceptions
+
+        try:
+            head = self._client.head_object(Bucket=self._bucket, Key=self._prefix + key)
+            self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key, VersionId=head["VersionId"])
+        except botocore.exceptions.ClientError:
+            return False
+        return True
+
+    def has_lock(self) -> bool:
+        """Does the bucket have Object Lock?"""
+        import botocore.exceptions
+
+        try:
+            found = self._client.get_object_lock_configuration(Bucket=self._bucket)
+        except botocore.exceptions.ClientError:
+            return False
+        return bool(found.get("ObjectLockConfiguration", {}).get("ObjectLockEnabled") == "Enabled")
+
+    def lifecycle_rules(self) -> tuple[str, ...]:
+        """Rules by which the bucket itself removes objects."""
+        import botocore.exceptions
+
+        try:
+            found = self._client.get_bucket_lifecycle_configuration(Bucket=self._bucket)
+        except botocore.exceptions.ClientError:
+            return ()
+        return tuple(
+            str(rule.get("ID", "unnamed")) for rule in found.get("Rules", []) if rule.get("Status") == "Enabled"
+        )
+
+    def _holds(self, key: str, data: bytes) -> bool:
+        """After a put whose outcome nobody told: is it there, whole?"""
+        try:
+            return self.get(key) == data
+        except (KeyError, StorageError):
+            return False
+
+    def _versions(self, key: str, kind: str) -> Iterator[dict[str, Any]]:
+        pages = self._client.get_paginator("list_object_versions")
+        for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefix + key):
+            yield from page.get(kind, [])
+
+    @contextlib.contextmanager
+    def _errors(self, what: str) -> Iterator[None]:
+        import botocore.exceptions
+        import obstore.exceptions
+
+        try:
+            yield
+        except (obstore.exceptions.NotFoundError, FileNotFoundError) as failure:
+            raise KeyError(what) from failure
+        except botocore.exceptions.ClientError as failure:
+            if failure.response.get("Error", {}).get("Code") in ("404", "NoSuchKey", "NoSuchVersion"):
+                raise KeyError(what) from failure
+            raise StorageError(f"{self.place}{what}: {_brief(failure)}.", next_step=_NEXT) from failure
+        except (botocore.exceptions.BotoCoreError, obstore.exceptions.BaseError) as failure:
+            raise StorageError(f"{self.place}{what}: {_brief(failure)}.", next_step=_NEXT) from failure
+
+
+_NEXT = "Look at the address, the credentials and their rights, then run the command again; it goes on where it was."
+
+
+def _credentials(frozen: Any) -> dict[str, str]:
+    known = {"access_key_id": frozen.access_key, "secret_access_key": frozen.secret_key, "session_token": frozen.token}
+    return {name: value for name, value in known.items() if value}
+
+
+def _text(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _brief(failure: BaseException) -> str:
+    return str(failure).strip().splitlines()[0][:300].rstrip(".") if str(failure).strip() else type(failure).__name__
