@@ -387,6 +387,31 @@ class SnapshotTaken(Fact, frozen=True, tag="snapshot-taken"):
     added: int
 
 
+class CopyMade(Fact, frozen=True, tag="copy-made"):
+    """Every object that the vault had stands in another place, too, and was read back there; so does the log up to ``entries``.
+
+    ``added`` objects were new there.
+    """
+
+    copy: str
+    place: str
+    domain: str
+    objects: int
+    added: int
+    bytes: int
+    entries: int
+
+
+class Scrubbed(Fact, frozen=True, tag="scrubbed"):
+    """Objects of the vault, or of a copy of it (``copy``), were read and compared; these were bad, and these were mended."""
+
+    copy: str
+    objects: int
+    read: int
+    bad: tuple[str, ...]
+    repaired: tuple[str, ...]
+
+
 class HoldPlaced(Fact, frozen=True, tag="hold-placed"):
     """A node of lineage, and what it needs, must stay, whoever says otherwise, until the hold is released."""
 
@@ -497,6 +522,8 @@ AnyFact = (
     | Evaluated
     | PassportWritten
     | SnapshotTaken
+    | CopyMade
+    | Scrubbed
     | HoldPlaced
     | HoldReleased
     | Deleted

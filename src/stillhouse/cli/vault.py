@@ -1,4 +1,4 @@
-"""vault snapshot, list, restore, verify, hold, holds, release, gc."""
+"""vault snapshot, list, restore, verify, hold, holds, release, gc, backup, pull, scrub."""
 
 from pathlib import Path
 from typing import Annotated
@@ -173,3 +173,67 @@ def gc(home: Home = None, plan: PlanOnly = False, as_json: Json = False) -> None
         done = collect(app, made)
     text = f"{done['discarded']} objects to the trash, {done['recovered']} back from it, {done['reclaimed']} removed for good"
     emit(done, as_json, text)
+
+
+CopyName = Annotated[str, typer.Option("--copy", help="The copy, as [copies] in config.toml names it.")]
+
+
+@commands.command()
+def backup(copy: CopyName = "", home: Home = None, as_json: Json = False, watch: ProgressAs = Watch.AUTO) -> None:
+    """Bring a copy up to date: what it lacks, and where the log stands. Every object is read back there."""
+    from stillhouse.app import copies
+
+    with opened(home) as app:
+        chosen = copies.find_copy(app.settings, copy)
+        done = copies.backup(app, chosen, progress(watch))
+    value = {"copy": chosen.name, "place": chosen.place, **done._asdict()}
+    emit(value, as_json, f"{chosen.name}: {done.objects} objects, {done.added} of them new ({done.bytes:,} bytes)")
+
+
+@commands.command()
+def pull(
+    source: Annotated[str, typer.Argument(help="A home, or a copy of one: a folder or s3://bucket/prefix.")],
+    endpoint: Annotated[str, typer.Option(help="The address of an S3-compatible store that is not Amazon's.")] = "",
+    home: Home = None,
+    as_json: Json = False,
+    watch: ProgressAs = Watch.AUTO,
+) -> None:
+    """Rebuild a lost home from a copy, or let this home follow another one. The source gets no right and no credential here."""
+    from stillhouse.app import copies
+    from stillhouse.settings.home import read_settings
+
+    settings = read_settings(home)
+    done = copies.pull(settings, source, endpoint, progress(watch))
+    emit(
+        {"home": str(settings.home), **done._asdict()},
+        as_json,
+        f"{settings.home}: {done.objects} objects, {done.added} new",
+    )
+
+
+@commands.command()
+def scrub(
+    copy: CopyName = "",
+    sample: Annotated[int, typer.Option(min=0, help="Read so many objects, chosen at random; 0: all of them.")] = 0,
+    repair_from: Annotated[
+        str, typer.Option(help="Mend what is bad from this copy; with --copy, `home` mends that copy from here.")
+    ] = "",
+    home: Home = None,
+    as_json: Json = False,
+    watch: ProgressAs = Watch.AUTO,
+) -> None:
+    """Read what is stored, and name what is damaged or missing and what that hits. Exit code 4 where something stays bad."""
+    from stillhouse.app import copies
+    from stillhouse.errors import IntegrityError
+
+    with opened(home) as app:
+        chosen = copies.find_copy(app.settings, copy) if copy else None
+        found = copies.scrub(app, chosen, sample, repair_from, progress(watch))
+    bad = [{"object": digest, "problem": problem, "hits": list(hits)} for digest, problem, hits in found.bad]
+    value = {"objects": found.objects, "read": found.read, "bad": bad, "repaired": list(found.repaired)}
+    lines = [f"{one['problem']} Hits {', '.join(one['hits'][:5]) or 'nothing that is known'}." for one in bad]
+    sure = f"; with 99 % confidence fewer than {100 * found.at_most:.2f} % are bad" if found.at_most and not bad else ""
+    lines.append(f"{found.read} of {found.objects} objects read, {len(bad)} bad, {len(found.repaired)} mended{sure}")
+    emit({**value, "bad_at_most": found.at_most}, as_json, "\n".join(lines))
+    if len(bad) > len(found.repaired):
+        raise typer.Exit(IntegrityError.exit_code)

@@ -62,6 +62,8 @@ def references(fact: facts.AnyFact) -> Iterator[Named]:
             | facts.ModelTrained()
             | facts.Evaluated()
             | facts.PassportWritten()
+            | facts.CopyMade()
+            | facts.Scrubbed()
             | facts.HoldPlaced()
             | facts.HoldReleased()
             | facts.Deleted()

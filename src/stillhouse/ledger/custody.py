@@ -86,3 +86,51 @@ def deleted_since(ledger: Ledger, moment: str) -> list[tuple[str, Deletion]]:
 def day_is_marked(ledger: Ledger, day: str) -> bool:
     """Was the home looked after on that day?"""
     return any(True for _ in all_rows(ledger, ordered(schema.days).where(schema.days.c.day == day)))
+
+
+class StoredCopy(NamedTuple):
+    """What the last backup to a place found there."""
+
+    at: str
+    copy: str
+    place: str
+    domain: str
+    objects: int
+    added: int
+    bytes: int
+    entries: int
+
+
+class StoredScrub(NamedTuple):
+    """A scrub of the vault (``copy`` is empty) or of a copy."""
+
+    at: str
+    copy: str
+    objects: int
+    read: int
+    bad: tuple[str, ...]
+    repaired: tuple[str, ...]
+
+
+def copies(ledger: Ledger) -> dict[str, StoredCopy]:
+    """The newest backup to each copy."""
+    return {
+        row.copy: StoredCopy(row.at, row.copy, row.store, row.domain, row.objects, row.added, row.bytes, row.entries)
+        for row in all_rows(ledger, ordered(schema.copies))
+    }
+
+
+def scrubs(ledger: Ledger) -> list[StoredScrub]:
+    """All scrubs, oldest first."""
+    texts = tuple[str, ...]
+    return [
+        StoredScrub(
+            row.at,
+            row.copy,
+            row.objects,
+            row.read,
+            msgspec.json.decode(row.bad, type=texts),
+            msgspec.json.decode(row.repaired, type=texts),
+        )
+        for row in all_rows(ledger, ordered(schema.scrubs))
+    ]

@@ -188,6 +188,17 @@ snapshots = _table(
     _whole("bytes"),
     _whole("added"),
 )
+copies = _table(
+    "copies",
+    _indexed("copy"),
+    _text("store"),
+    _text("domain"),
+    _whole("objects"),
+    _whole("added"),
+    _whole("bytes"),
+    _whole("entries"),
+)
+scrubs = _table("scrubs", _indexed("copy"), _whole("objects"), _whole("read"), _text("bad"), _text("repaired"))
 holds = _table("holds", _indexed("hold"), _text("subject"), _text("reason"))
 hold_releases = _table(
     "hold_releases", _indexed("hold"), _text("content"), _text("plan"), _text("previous"), _text("signatures")

@@ -365,6 +365,26 @@ def _(fact: facts.SnapshotTaken) -> list[Row]:
 
 
 @rows_of.register
+def _(fact: facts.CopyMade) -> list[Row]:
+    values = {
+        "copy": fact.copy,
+        "store": fact.place,
+        "domain": fact.domain,
+        "objects": fact.objects,
+        "added": fact.added,
+        "bytes": fact.bytes,
+        "entries": fact.entries,
+    }
+    return [Row(schema.copies, values)]
+
+
+@rows_of.register
+def _(fact: facts.Scrubbed) -> list[Row]:
+    values = {"copy": fact.copy, "objects": fact.objects, "read": fact.read}
+    return [Row(schema.scrubs, {**values, "bad": _json(fact.bad), "repaired": _json(fact.repaired)})]
+
+
+@rows_of.register
 def _(fact: facts.HoldPlaced) -> list[Row]:
     return [Row(schema.holds, {"hold": fact.hold, "subject": fact.subject, "reason": fact.reason})]
 

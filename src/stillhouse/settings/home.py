@@ -36,6 +36,10 @@ commercial = true
 # [budgets.teachers]    # the same for a teacher, that is, for its key
 # some-teacher = "500.00"
 
+# [copies.elsewhere]    # another place for the vault; docs/custody.md says what each kind resists
+# place = "/mnt/elsewhere/vault"               # or "s3://bucket/prefix"
+# domain = "the other team"                    # who administers it, where that is somebody else
+
 # [custody]             # what may be deleted in a day: bytes that leave, and what they would cost to get back
 # delete_bytes_per_day = 100_000_000_000
 # delete_usd_per_day = "1000.00"
@@ -52,6 +56,20 @@ class Caps(msgspec.Struct, frozen=True):
     delete_usd_per_day: Decimal = Decimal(1000)
 
 
+class Copy(msgspec.Struct, frozen=True):
+    """Another place for the vault: a folder, or ``s3://bucket/prefix``. ``domain`` says who administers it; "" is whoever does
+    here.
+
+    ``lock_days``: so long the store itself keeps each object, whoever asks (Object Lock); 0: it does not.
+    """
+
+    name: str
+    place: str
+    domain: str = ""
+    endpoint: str = ""
+    lock_days: int = 0
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that is set for a home."""
 
@@ -66,6 +84,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     keys: Path | None = None
     passphrase: str = ""
     custody: Caps = Caps()
+    copies: tuple[Copy, ...] = ()
 
     @property
     def terms(self) -> Path:
@@ -91,6 +110,13 @@ class _Log(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     checkpoints: str = ""
 
 
+class _Copy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    place: str
+    domain: str = ""
+    endpoint: str = ""
+    lock_days: int = 0
+
+
 class _Custody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     delete_bytes_per_day: int = Caps().delete_bytes_per_day
     delete_usd_per_day: str = str(Caps().delete_usd_per_day)
@@ -108,6 +134,7 @@ class _Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     log: _Log = _Log()
     budgets: _Budgets = _Budgets()
     custody: _Custody = _Custody()
+    copies: dict[str, _Copy] = {}
 
 
 def read_settings(home: Path | None, environment: dict[str, str] | None = None) -> Settings:
@@ -133,6 +160,9 @@ def read_settings(home: Path | None, environment: dict[str, str] | None = None) 
         keys=_keys_folder(variables),
         passphrase=variables.get("STILLHOUSE_KEY_PASSPHRASE") or "",
         custody=_caps(config.custody, place / CONFIG),
+        copies=tuple(
+            Copy(name, copy.place, copy.domain, copy.endpoint, copy.lock_days) for name, copy in config.copies.items()
+        ),
     )
 
 

@@ -131,6 +131,20 @@ class Log:
         last = next(self.read(writer, number - 1), None)
         return last is not None and last.chain.hex() == chain
 
+    def continues(self, head: Head, segment: bytes) -> bool:
+        """Does the chain that this segment ends go through a head? Its earlier packs must be among the objects already."""
+        header, _ = read_header(segment, f"the segment of {head.writer}")
+        parts = [segment]
+        while header.previous_pack and header.first > head.count:
+            packed = self._objects.get(header.previous_pack)
+            parts.append(zstandard.ZstdDecompressor().decompress(packed, max_output_size=1 << 31))
+            header, _ = read_header(parts[-1], f"pack {header.previous_pack}")
+        if header.first == head.count:
+            return header.previous_chain == head.chain
+        entries = _entries(parts[-1], f"the segment of {head.writer}", head.count - 1)
+        found = next(entries, None)
+        return found is not None and found.position.number == head.count - 1 and found.chain.hex() == head.chain
+
     def _mark(self, writer: str, name: str, last: Entry) -> None:
         data = (self.root / writer / name).read_bytes()
         header, first = read_header(data, name)

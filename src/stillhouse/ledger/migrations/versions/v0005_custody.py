@@ -8,15 +8,21 @@ down_revision = "0004"
 
 # Columns by table; a star marks an index.
 _TEXTS = {
+    "copies": ("copy*", "store", "domain"),
     "days": ("day*",),
     "deletions": ("deletion*", "content", "plan", "previous", "signatures"),
     "deletions_undone": ("deletion*",),
     "hold_releases": ("hold*", "content", "plan", "previous", "signatures"),
     "holds": ("hold*", "subject", "reason"),
     "trash": ("object*", "what", "reason"),
+    "scrubs": ("copy*", "bad", "repaired"),
     "snapshots": ("snapshot*", "name*", "source", "subject"),
 }
-_WHOLES = {"snapshots": ("files", "bytes", "added")}
+_WHOLES = {
+    "copies": ("objects", "added", "bytes", "entries"),
+    "scrubs": ("objects", "read"),
+    "snapshots": ("files", "bytes", "added"),
+}
 
 
 def upgrade() -> None:
