@@ -8,6 +8,7 @@
     |   |-- PromptsError                  a prompts or tasks file that cannot be read as meant
     |   |-- UnknownName                   a teacher, dataset, plan ... that is not registered
     |   |-- NameTaken                     a name that already means something else
+    |   |-- NothingToDrill                no snapshot that a restore could be tried with
     |   |-- TermsError                    an entry of the registry of terms that cannot be read as meant
     |   `-- RuleError                     a rule of the organisation that cannot be relied on
     |-- RefusedError                   3  refused by policy or custody
@@ -17,6 +18,7 @@
     |   |-- SignatureRefused              no key of the roster that may sign this
     |   |-- ApprovalMissing               others must say yes first
     |   |-- Held                          somebody said that it must stay
+    |   |-- GuardUnavailable              what is under custody could not be kept from this command
     |   `-- SandboxUnavailable            no isolation on this machine that is good enough for untrusted code
     |-- IntegrityError                 4  integrity violated
     |   |-- CorruptLog                    a log entry that does not match its checksum or chain
@@ -99,6 +101,12 @@ class NameTaken(UsageError):
     next_step = "Choose another name, or repeat the registration exactly as it stands."
 
 
+class NothingToDrill(UsageError):
+    """There is no snapshot yet, so no restore can be tried."""
+
+    next_step = "`stillhouse vault snapshot PATH` makes one."
+
+
 class TermsError(UsageError):
     """The registry of terms cannot be used."""
 
@@ -152,6 +160,12 @@ class Held(RefusedError):
     next_step = (
         "`stillhouse vault release HOLD` asks that the hold end; a second person must agree, where there is one."
     )
+
+
+class GuardUnavailable(RefusedError):
+    """The command was not started: it could not be kept from what is under custody."""
+
+    next_step = "docs/custody.md says what a guard needs."
 
 
 class SandboxUnavailable(RefusedError):

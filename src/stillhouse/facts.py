@@ -412,6 +412,24 @@ class Scrubbed(Fact, frozen=True, tag="scrubbed"):
     repaired: tuple[str, ...]
 
 
+class Drilled(Fact, frozen=True, tag="drilled"):
+    """Files were restored from the vault, or from a copy of it (``copy``), to try whether that works.
+
+    ``seconds`` is what it took; ``behind`` how many seconds of work a restore from there would lose. ``problem`` is empty where
+    all came back as they were. The signature is over all of this.
+    """
+
+    copy: str
+    subject: str
+    whole: bool
+    files: int
+    bytes: int
+    seconds: float
+    behind: float
+    problem: str
+    signature: Signature
+
+
 class HoldPlaced(Fact, frozen=True, tag="hold-placed"):
     """A node of lineage, and what it needs, must stay, whoever says otherwise, until the hold is released."""
 
@@ -524,6 +542,7 @@ AnyFact = (
     | SnapshotTaken
     | CopyMade
     | Scrubbed
+    | Drilled
     | HoldPlaced
     | HoldReleased
     | Deleted

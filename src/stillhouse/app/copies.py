@@ -12,6 +12,7 @@ from stillhouse.app.permission import HEAD, KEYS
 from stillhouse.app.progress import Progress
 from stillhouse.app.references import named_objects
 from stillhouse.app.trash import discard
+from stillhouse.custody.probe import Line, probe_bucket, probe_folder
 from stillhouse.errors import CorruptLog, CorruptObject, HomeError, StorageError, UnknownName
 from stillhouse.ledger.store import Ledger
 from stillhouse.recorder import now
@@ -252,6 +253,25 @@ def scrub(app: App, copy: Copy | None, sample: int, mend: str, progress: Progres
     found = tuple((digest, problem, tuple(sorted(named.get(digest, ())))) for digest, problem in bad)
     at_most = 0.0 if not sample or len(chosen) == len(everything) else 1 - 0.01 ** (1 / max(1, len(chosen)))
     return Scrub(len(everything), len(chosen), found, tuple(repaired), at_most)
+
+
+def probe(app: App) -> list[Line]:
+    """What the vault here, and each of its copies, resists. A copy that cannot be reached is told as one that resists nothing."""
+    lines = probe_folder(str(app.settings.home), app.settings.home / "objects")
+    for copy in app.settings.copies:
+        where = f"{copy.name}: {copy.place}"
+        try:
+            store = open_place(copy).store
+            if isinstance(store, LocalBackend):
+                lines += probe_folder(where, store.root)
+            else:
+                from stillhouse.vault.s3 import S3Backend
+
+                assert isinstance(store, S3Backend)
+                lines += probe_bucket(where, store)
+        except StorageError as failure:
+            lines.append(Line(where, "anybody", (f"NONE: {failure}",), (), ("it cannot be reached",), "tried"))
+    return lines
 
 
 def _healthy(app: App, copy: Copy | None, mend: str) -> Objects | None:

@@ -31,6 +31,7 @@ def status(home: Home = None, as_json: Json = False) -> None:
     """What this home holds."""
     from stillhouse.app.access import quarantine
     from stillhouse.app.permission import current_roster, personal_signer
+    from stillhouse.app.ticking import protection_of
     from stillhouse.errors import StillhouseError
     from stillhouse.identity.roster import advisory
     from stillhouse.ledger import queries
@@ -45,6 +46,7 @@ def status(home: Home = None, as_json: Json = False) -> None:
         except StillhouseError as failure:
             signs_as = f"nobody: {failure}"
         revocations = [change for change in app.policy.changes if change.kind == AccessKind.REVOKE]
+        protection = protection_of(app)
         datasets, models = queries.datasets(app.ledger), queries.models(app.ledger)
         checkpoints = str(app.settings.checkpoints) if app.settings.checkpoints else None
         value = {
@@ -60,6 +62,9 @@ def status(home: Home = None, as_json: Json = False) -> None:
             "waivers": [waiver.id for waiver in app.policy.waivers],
             "signs_as": signs_as,
             "advisory": list(advisory(roster)),
+            "below_minimum": protection.below,
+            "overdue": protection.overdue,
+            "copies": protection.copies,
         }
         lines = [
             f"home         {app.settings.home}",
@@ -74,7 +79,7 @@ def status(home: Home = None, as_json: Json = False) -> None:
             *(f"ADVISORY     {line}" for line in advisory(roster)),
             f"torn tails   {counts['tails']} cut and kept aside",
             f"checkpoints  {checkpoints or 'NONE KEPT ELSEWHERE: set `checkpoints` in config.toml'}",
-            "protection   one copy, in one place: whoever can write to this folder can remove everything in it",
+            *protection.lines,
         ]
     emit(value, as_json, "\n".join(lines))
 
@@ -103,12 +108,16 @@ def doctor(
 
 
 def tick(home: Home = None, as_json: Json = False) -> None:
-    """Do what is due: mark the day, a checkpoint of the log in the second place. For cron or systemd, once a day or more."""
-    from stillhouse.app.trash import mark_day
+    """Do what is due: mark the day, drills, scrubs, renewal of locks, a checkpoint. For cron, once a day or more often.
+
+    Exit code 4 where a drill or a scrub finds damage, 1 where a lock could not be renewed.
+    """
+    from stillhouse.app.ticking import tick as do_what_is_due
 
     with opened(home) as app:
-        mark_day(app)
-        written = app.checkpoint()
-        place = str(app.settings.checkpoints) if written else None
-    text = f"checkpoint written to {place}" if written else "nothing is due: no second place for checkpoints is set"
-    emit({"checkpoint": place}, as_json, text)
+        done = do_what_is_due(app)
+    emit(done.value, as_json, "\n".join(done.lines))
+    for line in done.alarms:
+        note(f"ALARM: {line}")
+    if done.exit_code:
+        raise typer.Exit(done.exit_code)

@@ -12,7 +12,9 @@ from stillhouse.cli import (
     access,
     dataset,
     delete,
+    drill,
     gateway,
+    guard,
     home,
     identity,
     lineage,
@@ -54,6 +56,8 @@ for name, noun in (
     ("lineage", lineage),
     ("vault", vault),
     ("delete", delete),
+    ("drill", drill),
+    ("guard", guard),
 ):
     cli.add_typer(noun.commands, name=name)
 

@@ -1,4 +1,4 @@
-"""vault snapshot, list, restore, verify, hold, holds, release, gc, backup, pull, scrub."""
+"""vault snapshot, list, restore, verify, hold, holds, release, gc, backup, pull, scrub, probe."""
 
 from pathlib import Path
 from typing import Annotated
@@ -237,3 +237,19 @@ def scrub(
     emit({**value, "bad_at_most": found.at_most}, as_json, "\n".join(lines))
     if len(bad) > len(found.repaired):
         raise typer.Exit(IntegrityError.exit_code)
+
+
+@commands.command()
+def probe(home: Home = None, as_json: Json = False) -> None:
+    """Try, with your own rights and on canaries, to destroy what is stored, here and in copies; read what keeps real objects."""
+    from stillhouse.app import copies
+
+    with opened(home) as app:
+        lines = copies.probe(app)
+    rows = [
+        [line.where, line.attacker, "; ".join(line.resists) or "NOTHING", "; ".join(line.does_not_resist), line.basis]
+        for line in lines
+    ]
+    kept = "\n".join(dict.fromkeys(f"{line.where}: {'; '.join(line.mechanisms)}" for line in lines))
+    heads = ["copy", "attacker", "resists", "does not resist", "how this is known"]
+    emit({"copies": lines}, as_json, f"{kept}\n\n{table(heads, rows)}")

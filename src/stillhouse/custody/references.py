@@ -64,6 +64,7 @@ def references(fact: facts.AnyFact) -> Iterator[Named]:
             | facts.PassportWritten()
             | facts.CopyMade()
             | facts.Scrubbed()
+            | facts.Drilled()
             | facts.HoldPlaced()
             | facts.HoldReleased()
             | facts.Deleted()

@@ -7,7 +7,7 @@ import msgspec
 from stillhouse.ledger import schema
 from stillhouse.ledger.queries import all_rows, ordered
 from stillhouse.ledger.store import Ledger
-from stillhouse.nouns import Deletion
+from stillhouse.nouns import Deletion, Signature
 
 
 class StoredSnapshot(NamedTuple):
@@ -133,4 +133,38 @@ def scrubs(ledger: Ledger) -> list[StoredScrub]:
             msgspec.json.decode(row.repaired, type=texts),
         )
         for row in all_rows(ledger, ordered(schema.scrubs))
+    ]
+
+
+class StoredDrill(NamedTuple):
+    """A drill: what was restored, from which copy ("" is the vault), how long it took, and whether it came back."""
+
+    at: str
+    copy: str
+    subject: str
+    whole: bool
+    files: int
+    bytes: int
+    seconds: float
+    behind: float
+    problem: str
+    signature: Signature
+
+
+def drills(ledger: Ledger) -> list[StoredDrill]:
+    """All drills, oldest first."""
+    return [
+        StoredDrill(
+            row.at,
+            row.copy,
+            row.subject,
+            bool(row.whole),
+            row.files,
+            row.bytes,
+            row.seconds,
+            row.behind,
+            row.problem,
+            msgspec.json.decode(row.signature, type=Signature),
+        )
+        for row in all_rows(ledger, ordered(schema.drills))
     ]

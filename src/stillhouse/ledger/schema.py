@@ -199,6 +199,18 @@ copies = _table(
     _whole("entries"),
 )
 scrubs = _table("scrubs", _indexed("copy"), _whole("objects"), _whole("read"), _text("bad"), _text("repaired"))
+drills = _table(
+    "drills",
+    _indexed("copy"),
+    _text("subject"),
+    _whole("whole"),
+    _whole("files"),
+    _whole("bytes"),
+    _real("seconds"),
+    _real("behind"),
+    _text("problem"),
+    _text("signature"),
+)
 holds = _table("holds", _indexed("hold"), _text("subject"), _text("reason"))
 hold_releases = _table(
     "hold_releases", _indexed("hold"), _text("content"), _text("plan"), _text("previous"), _text("signatures")

@@ -385,6 +385,22 @@ def _(fact: facts.Scrubbed) -> list[Row]:
 
 
 @rows_of.register
+def _(fact: facts.Drilled) -> list[Row]:
+    values = {
+        "copy": fact.copy,
+        "subject": fact.subject,
+        "whole": int(fact.whole),
+        "files": fact.files,
+        "bytes": fact.bytes,
+        "seconds": fact.seconds,
+        "behind": fact.behind,
+        "problem": fact.problem,
+        "signature": _json(fact.signature),
+    }
+    return [Row(schema.drills, values)]
+
+
+@rows_of.register
 def _(fact: facts.HoldPlaced) -> list[Row]:
     return [Row(schema.holds, {"hold": fact.hold, "subject": fact.subject, "reason": fact.reason})]
 

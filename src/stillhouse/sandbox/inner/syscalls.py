@@ -96,6 +96,34 @@ def landlock(readable: list[str], writable: list[str], listed: list[str]) -> Non
     os.close(ruleset)
 
 
+# Everything by which a file can be made, changed, moved or removed; TRUNCATE is what version 3 brought.
+_CHANGES = _WRITE_FILE | (_ALL_V1 & ~0b1111) | _REFER | _TRUNCATE
+_CHANGES_OF_FILES = _WRITE_FILE | _TRUNCATE
+_MAKE_DEVICES = 1 << 6 | 1 << 11  # a disk under a new name is still that disk
+GUARD_VERSION = 3
+
+
+def landlock_changes(changeable: list[str]) -> None:
+    """From now on this process and its children change nothing but these files and what is below these folders (landlock(7)).
+
+    Reading and running stay as they are. Needs GUARD_VERSION.
+    """
+    attributes = struct.pack("=Q", _CHANGES)
+    ruleset = _checked(_libc.syscall(_SYS_LANDLOCK_CREATE, attributes, len(attributes), 0), "landlock")
+    for path in changeable:
+        try:
+            descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            continue  # it went away: then nobody needs to change it
+        allowed = _CHANGES & ~_MAKE_DEVICES if os.path.isdir(path) else _CHANGES_OF_FILES
+        rule = struct.pack("=Qi", allowed, descriptor)
+        _checked(_libc.syscall(_SYS_LANDLOCK_ADD, ruleset, 1, rule, 0), f"landlock {path}")
+        os.close(descriptor)
+    prctl(PR_SET_NO_NEW_PRIVS, 1)
+    _checked(_libc.syscall(_SYS_LANDLOCK_RESTRICT, ruleset, 0), "landlock_restrict_self")
+    os.close(ruleset)
+
+
 def drop_capabilities() -> None:
     """Give up every capability, those inside a user namespace of one's own included (capset(2), version 3)."""
     header = struct.pack("=Ii", 0x20080522, 0)

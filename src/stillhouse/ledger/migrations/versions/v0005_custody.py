@@ -10,6 +10,7 @@ down_revision = "0004"
 _TEXTS = {
     "copies": ("copy*", "store", "domain"),
     "days": ("day*",),
+    "drills": ("copy*", "subject", "problem", "signature"),
     "deletions": ("deletion*", "content", "plan", "previous", "signatures"),
     "deletions_undone": ("deletion*",),
     "hold_releases": ("hold*", "content", "plan", "previous", "signatures"),
@@ -20,6 +21,7 @@ _TEXTS = {
 }
 _WHOLES = {
     "copies": ("objects", "added", "bytes", "entries"),
+    "drills": ("whole", "files", "bytes"),
     "scrubs": ("objects", "read"),
     "snapshots": ("files", "bytes", "added"),
 }
@@ -27,6 +29,7 @@ _WHOLES = {
 
 def upgrade() -> None:
     """Create the tables."""
+    reals = {"drills": ("seconds", "behind")}
     for table, names in _TEXTS.items():
         op.create_table(
             table,
@@ -36,6 +39,7 @@ def upgrade() -> None:
             sa.Column("at", sa.String(32), nullable=False),
             *(sa.Column(name.rstrip("*"), sa.Text, nullable=False) for name in names),
             *(sa.Column(name, sa.BigInteger, nullable=False) for name in _WHOLES.get(table, ())),
+            *(sa.Column(name, sa.Float(53), nullable=False) for name in reals.get(table, ())),
         )
         for name in names:
             if name.endswith("*"):

@@ -1,0 +1,55 @@
+"""drill run, list."""
+
+from typing import Annotated
+
+import typer
+
+from stillhouse.cli.options import Home, Json, opened
+from stillhouse.cli.output import emit, table
+
+commands = typer.Typer(help="Restore drills: does what is kept come back?", no_args_is_help=True)
+
+
+@commands.command()
+def run(
+    snapshot: Annotated[str, typer.Argument(help="A snapshot; else a random one.")] = "",
+    whole: Annotated[bool, typer.Option("--whole", help="All of it, and not a few random files.")] = False,
+    copy: Annotated[str, typer.Option("--copy", help="From this copy; else from the vault here.")] = "",
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Restore to a scratch folder, compare, time, and sign what came of it. Exit code 4 where it did not come back."""
+    import msgspec
+
+    from stillhouse.app.drills import drill
+    from stillhouse.errors import IntegrityError
+
+    with opened(home) as app:
+        done = drill(app, snapshot, copy, whole=whole)
+    text = f"{done.files} files, {done.bytes:,} bytes came back in {done.seconds} s; from there {done.behind:.0f} s would be lost"
+    emit(msgspec.to_builtins(done), as_json, done.problem or text)
+    if done.problem:
+        raise typer.Exit(IntegrityError.exit_code)
+
+
+@commands.command("list")
+def list_drills(home: Home = None, as_json: Json = False) -> None:
+    """The receipts of all drills, oldest first."""
+    from stillhouse.ledger import custody
+
+    with opened(home) as app:
+        found = custody.drills(app.ledger)
+    rows = [
+        [
+            one.at,
+            one.copy or "the vault",
+            one.subject[:25],
+            one.files,
+            one.seconds,
+            one.problem or "came back",
+            one.signature.by,
+        ]
+        for one in found
+    ]
+    heads = ["at", "from", "what", "files", "seconds", "outcome", "signed by"]
+    emit([one._asdict() for one in found], as_json, table(heads, rows))

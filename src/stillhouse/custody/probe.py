@@ -1,0 +1,238 @@
+"""Find out what a copy of the vault resists: by trying, on an object made for that, and by reading what keeps the real ones.
+
+Covers: what this process can do to this copy now, with its own rights. What others can do is concluded from owners, modes,
+flags and locks that were read, and each line says which. Does not cover: what nobody can try harmlessly (closing an account,
+burning a machine); those stand under what is not resisted, always.
+"""
+
+import contextlib
+import fcntl
+import os
+import random
+import secrets
+import stat
+import struct
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+
+from stillhouse.canon import digest_bytes
+from stillhouse.vault.files import storage_errors
+from stillhouse.vault.s3 import S3Backend
+
+_SAMPLE = 32
+_GET_FLAGS, _IMMUTABLE, _APPEND = 0x80086601, 0x10, 0x20  # FS_IOC_GETFLAGS, FS_IMMUTABLE_FL, FS_APPEND_FL
+_ACTS = ("delete", "overwrite", "truncate", "move", "change owner or mode")
+PROGRAM, OWNER, OTHER, ROOT = "this program", "owner", "other user", "root"
+THIEF, CLOUD = "thief of this credential", "cloud admin"
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One copy and one attacker. ``basis``: tried (on a canary, now), or concluded (from what was read)."""
+
+    where: str
+    attacker: str
+    mechanisms: tuple[str, ...]
+    resists: tuple[str, ...]
+    does_not_resist: tuple[str, ...]
+    basis: str
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    """What was read of real objects in a folder: the weakest of what any of them has."""
+
+    sampled: int
+    owners: frozenset[int]
+    others_may_write: bool
+    immutable: bool
+    file_modes: frozenset[int]
+
+
+def probe_folder(where: str, root: Path) -> list[Line]:
+    """Probe a copy in a folder. Raises StorageError where it cannot even be looked at."""
+    kept = _read_folder(root)
+    tried = _try_folder(root)
+    mechanisms = _mechanisms(kept)
+    stood = tuple(act for act in _ACTS if not tried[act])
+    fell = tuple(act for act in _ACTS if tried[act])
+    always = ("loss of this machine or disk",)
+    lines = [Line(where, PROGRAM, mechanisms, stood, (*fell, *always), "tried")]
+    flags = tuple(act for act in _ACTS if kept.immutable)
+    lines.append(
+        Line(
+            where,
+            OWNER,
+            mechanisms,
+            flags,
+            (*(() if flags else _ACTS), *always),
+            "concluded: an owner may change modes",
+        )
+    )
+    open_to_all = kept.others_may_write
+    lines.append(
+        Line(
+            where,
+            OTHER,
+            mechanisms,
+            () if open_to_all else _ACTS,
+            (*(_ACTS if open_to_all else ()), *always),
+            "concluded from owners and modes",
+        )
+    )
+    rooted = ("deliberate removal of the flag (chattr -i), then everything",) if kept.immutable else _ACTS
+    lines.append(Line(where, ROOT, mechanisms, flags, (*rooted, *always), "concluded: root is bound by flags alone"))
+    return lines
+
+
+def probe_bucket(where: str, store: S3Backend) -> list[Line]:
+    """Probe a copy in a bucket."""
+    tried, until = _try_bucket(store)
+    keys = list(store.list())
+    sample = random.SystemRandom().sample(keys, min(_SAMPLE, len(keys)))
+    locks = [store.lock(key) for key in sample]
+    locked = bool(locks) and all(lock.mode == "COMPLIANCE" and lock.until > _now() for lock in locks)
+    first = min((lock.until for lock in locks if lock.until), default="")
+    rules = store.lifecycle_rules()
+    unlocked = sum(not lock.until for lock in locks)
+    mechanisms = (
+        "versions: what is deleted is hidden, and comes back",
+        *((f"COMPLIANCE lock on each of {len(sample)} sampled objects, the first ends {first}",) if locked else ()),
+        *((f"legal hold on {sum(lock.held for lock in locks)} of {len(sample)} sampled objects",) if locks else ()),
+        *((f"NONE: {unlocked} of {len(sample)} sampled objects are not locked",) if not locked else ()),
+        *((f"WARNING: the bucket itself removes objects (lifecycle rules {', '.join(rules)})",) if rules else ()),
+    )
+    stood = tuple(act for act, worked in tried.items() if not worked)
+    fell = tuple(act for act, worked in tried.items() if worked)
+    canary = f"tried on a canary locked until {until}" if until else "tried on a canary without a lock"
+    later = ("locks that nobody renews",) if locked else ()
+    kept = (f"removal of the sampled objects' versions before {first}", "shortening their locks") if locked else ()
+    lost = () if locked else ("removal of versions",)
+    hidden = ("hiding objects behind delete markers (undone by recovering)",)
+    return [
+        Line(where, PROGRAM, mechanisms, stood, (*fell, *hidden, *later), canary),
+        Line(where, THIEF, mechanisms, kept, (*lost, *hidden, *later, "reading everything"), "concluded from locks"),
+        Line(
+            where,
+            CLOUD,
+            mechanisms,
+            kept,
+            (*lost, *later, "closing the account", "deleting the key that the bucket encrypts with", "an unpaid bill"),
+            "concluded from locks",
+        ),
+    ]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _try_folder(root: Path) -> dict[str, bool]:
+    """Do to canaries what would be a loss for real objects; True where it worked. Nothing is left behind if it can be helped."""
+    worked = {}
+    attempts: dict[str, Callable[[Path], object]] = {
+        "delete": os.unlink,
+        "overwrite": lambda path: _write(path, os.O_WRONLY),
+        "truncate": lambda path: _write(path, os.O_WRONLY | os.O_TRUNC),
+        "move": lambda path: os.rename(path, path.with_name(path.name + ".moved")),
+        "change owner or mode": lambda path: os.chmod(path, 0o600),
+    }
+    for act, attempt in attempts.items():
+        path = _canary(root)
+        if path is None:
+            worked[act] = False  # what cannot even make a file here can change none: real objects are as it is
+            continue
+        try:
+            attempt(path)
+            worked[act] = True
+        except OSError:
+            worked[act] = False
+        for left in (path, path.with_name(path.name + ".moved")):
+            with contextlib.suppress(OSError):
+                left.unlink()
+    if not worked["overwrite"] and worked["change owner or mode"]:
+        # Two steps that one program can take are one step.
+        worked["overwrite"] = worked["truncate"] = True
+    return worked
+
+
+def _canary(root: Path) -> Path | None:
+    """A file like a real object, in a folder of real objects, under a name that no object has."""
+    folders = (
+        [folder for folder in root.iterdir() if folder.is_dir() and len(folder.name) == 2] if root.is_dir() else []
+    )
+    folder = random.SystemRandom().choice(folders) if folders else root
+    path = folder / f".canary-{secrets.token_hex(8)}"
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444)
+        os.write(descriptor, b"canary")
+        os.close(descriptor)
+    except OSError:
+        return None
+    return path
+
+
+def _write(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.write(descriptor, b"changed")
+    finally:
+        os.close(descriptor)
+
+
+def _read_folder(root: Path) -> _Kept:
+    with storage_errors(f"{root} could not be looked at"):
+        files = [path for path in root.glob("??/*") if path.name.startswith("blake3-")]
+        sample = random.SystemRandom().sample(files, min(_SAMPLE, len(files)))
+        inodes = [path.stat() for path in sample]
+        folders = [path.parent.stat() for path in sample]
+    writable = [inode for inode in (*inodes, *folders) if inode.st_mode & (stat.S_IWOTH | stat.S_IWGRP)]
+    return _Kept(
+        len(sample),
+        frozenset(inode.st_uid for inode in (*inodes, *folders)),
+        bool(writable),
+        bool(sample)
+        and all(_flags(path) & _IMMUTABLE and _flags(path.parent) & (_IMMUTABLE | _APPEND) for path in sample),
+        frozenset(stat.S_IMODE(inode.st_mode) for inode in inodes),
+    )
+
+
+def _flags(path: Path) -> int:
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            answer = fcntl.ioctl(descriptor, _GET_FLAGS, struct.pack("l", 0))
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return 0
+    return int(struct.unpack("l", answer)[0])
+
+
+def _mechanisms(kept: _Kept) -> tuple[str, ...]:
+    if not kept.sampled:
+        return ("NONE: there is no object to look at yet",)
+    modes = ", ".join(f"{mode:04o}" for mode in sorted(kept.file_modes))
+    owners = ", ".join(map(str, sorted(kept.owners)))
+    own = os.geteuid()
+    found = [f"{kept.sampled} sampled objects have mode {modes} and belong to user {owners}"]
+    found += ["another user than this one owns them"] if own not in kept.owners and own != 0 else []
+    found += ["immutable flag on files and folders"] if kept.immutable else []
+    return tuple(found)
+
+
+def _try_bucket(store: S3Backend) -> tuple[dict[str, bool], str]:
+    """Lock a canary as real objects are, and try to get rid of it. True where it worked."""
+    data = f"canary {secrets.token_hex(16)}".encode()
+    key = "canary-" + digest_bytes(data).partition(":")[2]
+    until = datetime.now(UTC) + timedelta(days=1)
+    store.put(key, data)
+    locked = store.has_lock()
+    if locked:
+        store.lock_until(key, until)
+    shortened = store.shorten(key) if locked else True
+    removed = store.remove_version(key)
+    if not removed:
+        store.discard(key)
+    return {"shorten the lock": shortened, "remove a version": removed}, until.isoformat() if locked else ""
