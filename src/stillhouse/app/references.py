@@ -43,15 +43,20 @@ def surely_named_objects(app: App) -> Naming:
     Raises CorruptObject where something that names cannot be read: then nobody knows what may go.
     """
     there: set[str] = set()
+    return _naming(app, lambda reader, snapshot: out_of_the_trash(app, reader, snapshot, there))
 
-    def below(reader: Reader, snapshot: str) -> Iterator[str]:
-        for digest in objects_of(reader, snapshot):  # which names a manifest before it reads it
-            if digest not in there and not app.objects.exists(digest):
+
+def out_of_the_trash(app: App, reader: Reader, snapshot: str, there: set[str]) -> Iterator[str]:
+    """Every object that a snapshot needs; what is in the trash comes out. ``there`` are objects that need no look.
+
+    Raises CorruptObject for what cannot be read.
+    """
+    for digest in objects_of(reader, snapshot):  # which names a manifest before it reads it
+        if digest not in there:
+            if not app.objects.exists(digest):
                 app.objects.recover(digest)
             there.add(digest)
-            yield digest
-
-    return _naming(app, below)
+        yield digest
 
 
 def objects_of(reader: Reader, snapshot: str) -> Iterator[str]:

@@ -7,9 +7,9 @@ from typing import NamedTuple
 from stillhouse import facts
 from stillhouse.app.home import App
 from stillhouse.app.progress import Progress
-from stillhouse.app.references import objects_of
+from stillhouse.app.references import out_of_the_trash
 from stillhouse.canon import digest_bytes
-from stillhouse.errors import UnknownName
+from stillhouse.errors import CorruptObject, UnknownName
 from stillhouse.ledger import custody, queries
 from stillhouse.ledger.custody import StoredSnapshot
 from stillhouse.recorder import now
@@ -73,9 +73,9 @@ def keep(app: App, taken: Taken, name: str, source: str, subject: str) -> None:
           if subject else []),
     )  # fmt: skip
     app.recorder.refresh()
-    for digest in set(objects_of(Reader(app.objects), taken.snapshot)):
+    for digest in out_of_the_trash(app, Reader(app.objects), taken.snapshot, set()):
         if not app.objects.exists(digest):
-            app.objects.recover(digest)
+            raise CorruptObject(f"{digest} went while the snapshot was taken.", next_step="Run the command again.")
 
 
 def find(app: App, start: str) -> StoredSnapshot:
