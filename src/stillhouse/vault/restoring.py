@@ -271,6 +271,14 @@ class _Restoring:
             os.mkdir(name, 0o700, dir_fd=folder)
 
     def _open_folder(self, path: str) -> int:
+        """A folder below the top, entered name by name. Raises CorruptObject where the snapshot never made it, StorageError."""
+        try:
+            with storage_errors(f"{path or os.fsdecode(self._top)} could not be entered as a folder"):
+                return self._enter(path)
+        except FileNotFoundError:
+            raise CorruptObject(f"the snapshot has something in {path!r}, and no such folder.") from None
+
+    def _enter(self, path: str) -> int:
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
         if path == "..":
             return os.open(os.path.dirname(self._top) or b".", flags)
