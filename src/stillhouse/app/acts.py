@@ -24,7 +24,7 @@ from stillhouse.app.permission import (
     publish_keys,
 )
 from stillhouse.app.reach import check_caps, reach_of
-from stillhouse.app.trash import discard
+from stillhouse.app.trash import discard, recover_named
 from stillhouse.canon import digest_value
 from stillhouse.errors import ApprovalMissing, PlanRefused, SignatureRefused, UnknownName
 from stillhouse.identity.chain import CUSTODY_ROLES, KIND, Content, Entry, State, digest, lacking, statement
@@ -217,7 +217,8 @@ def _carry_out(app: App, plan: Plan, name: str, state: State, signatures: Sequen
     at, by = now(), app.recorder.by
     shared: dict[str, Any] = {"at": at, "by": by, "plan": name, "previous": state.head, "signatures": signed}
     if isinstance(content, Deletion):
-        check_caps(app, content.bytes, Decimal(content.usd))
+        found = reach_of(app, tuple(content.mentions))  # and not what the plan's author says of it
+        check_caps(app, found.bytes, Decimal(found.replaceability.usd))
     with executing(app.recorder, plan, plan.facts) as result:
         match content:
             case Roster():
@@ -239,6 +240,7 @@ def _carry_out(app: App, plan: Plan, name: str, state: State, signatures: Sequen
                 app.recorder.record(facts.Deleted(deletion=content, **shared))
                 keep_head(app.settings, digest(Entry(content, name, state.head, signed)))
                 discard(app, reach.objects, f"deletion {content.id}")
+                recover_named(app)  # whoever named something meanwhile gets it back
                 result.update({"deletion": content.id, "objects": len(reach.objects), "bytes": content.bytes})
                 result.update({"signed by": [signature.by for signature in signed]})
         app.recorder.refresh()

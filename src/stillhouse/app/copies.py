@@ -1,7 +1,11 @@
 """Copies of the vault in other places: make them, rebuild a home from one, follow a home from another machine."""
 
+import contextlib
+import fcntl
+import os
 import random
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -10,15 +14,15 @@ from stillhouse import facts
 from stillhouse.app.home import HOME_VERSION, App
 from stillhouse.app.permission import HEAD, KEYS
 from stillhouse.app.progress import Progress
-from stillhouse.app.references import named_objects
+from stillhouse.app.references import named_objects, surely_named_objects
 from stillhouse.app.trash import discard
 from stillhouse.custody.probe import Line, probe_bucket, probe_folder
-from stillhouse.errors import CorruptLog, CorruptObject, HomeError, StorageError, UnknownName
+from stillhouse.errors import CorruptLog, CorruptObject, HomeBusy, HomeError, StorageError, UnknownName
 from stillhouse.ledger.store import Ledger
 from stillhouse.recorder import now
 from stillhouse.settings.home import CONFIG, Copy, Settings
 from stillhouse.vault.backend import Backend
-from stillhouse.vault.copying import Copied, End, Headed, copy_objects, read_heads, write_head
+from stillhouse.vault.copying import Copied, End, Headed, copy_objects, newest_head, write_head
 from stillhouse.vault.files import storage_errors, write_whole
 from stillhouse.vault.local import LocalBackend
 from stillhouse.vault.log import Log
@@ -28,6 +32,9 @@ from stillhouse.vault.writer import segments
 S3 = "s3://"
 # What says who decides here, but no secrets: private keys are in no copy.
 _FILES = (CONFIG, "policy.toml", "prices.toml", HEAD)
+_MORE_FILES = re.compile(r"(keys|keys/roster|terms)/[A-Za-z0-9_][A-Za-z0-9_.@-]*\.(pub|toml)")
+_SEGMENT = re.compile(r"w[0-9]{4}/[0-9]{12}\.segment")
+_BACK_UP = "Run `stillhouse vault backup`, which brings what is missing."
 
 
 class Place(NamedTuple):
@@ -78,17 +85,24 @@ def backup(app: App, copy: Copy, progress: Progress) -> Copied:
 
     Where the log stands is read first and written last: whatever it names was there before the objects were listed.
     """
-    place = open_place(copy)
+    began, place = now(), open_place(copy)
     app.recorder.refresh()
     progress.start(f"backup to {copy.name}", 0)
     entries = sum(head.count for head in app.log.heads())
     ends = tuple(_ends(app.log, place.objects))
     copied = copy_objects(app.objects, place.objects, lambda done, size: progress.update(done, f"{size:,} bytes"))
     files = {name: data for name in _settings_files(app.settings.home) if (data := _text(app.settings.home / name))}
-    write_head(place.heads, Headed(now(), entries, ends, files))
+    write_head(place.heads, Headed(began, entries, ends, files))
+    copied.check()
+    lacking = [digest for digest in named_objects(app).objects if not place.objects.exists(digest)]
+    if lacking:
+        raise CorruptObject(
+            f"{len(lacking)} objects that are needed are neither here nor there, {lacking[0]} among them.",
+            next_step="`stillhouse vault verify` says what that hits. The rest was copied.",
+        )
     app.recorder.record(
         facts.CopyMade(
-            at=now(), by=app.recorder.by, copy=copy.name, place=copy.place, domain=copy.domain, objects=copied.objects,
+            at=began, by=app.recorder.by, copy=copy.name, place=copy.place, domain=copy.domain, objects=copied.objects,
             added=copied.added, bytes=copied.bytes, entries=entries,
         )
     )  # fmt: skip
@@ -115,16 +129,18 @@ def renew_locks(app: App, copy: Copy) -> str:
             next_step="Make the bucket with Object Lock, or take lock_days out of config.toml: nothing is locked there.",
         )
     until = datetime.now(UTC) + timedelta(days=copy.lock_days)
-    newest = max(read_heads(heads), key=lambda head: head.at, default=None)
-    kept = {*named_objects(app).objects, *(end.object for end in (newest.ends if newest else ()))}
+    newest = newest_head(heads)
+    kept = {*surely_named_objects(app).objects, *(end.object for end in (newest.ends if newest else ()))}
     keys = [(store, digest.replace(":", "-", 1)) for digest in sorted(kept)] + [(heads, name) for name in heads.list()][
         -1:
     ]
     ends = []
     for where, key in keys:
-        if where.exists(key):
+        try:
             where.lock_until(key, until)
             ends.append(where.lock(key).until)
+        except KeyError:
+            raise CorruptObject(f"{key} is not in {copy.name}, so nothing locks it.", next_step=_BACK_UP) from None
     return min(ends, default="")[:10]
 
 
@@ -139,24 +155,56 @@ def pull(settings: Settings, source: str, endpoint: str, progress: Progress) -> 
     origin = _origin(source, endpoint)
     bytes_of = {end.writer: origin.bytes_of(end) for end in origin.ends}  # before the objects that they name
     copied = copy_objects(origin.objects, local, lambda done, size: progress.update(done, f"{size:,} bytes"))
-    _check_continues(Log(settings.home / "log", local), bytes_of)
-    for name, text in origin.files.items():
-        if not (settings.home / name).exists() or name == HEAD:
-            write_whole(settings.home / name, text.encode())
-    for end in origin.ends:
-        folder = settings.home / "log" / end.writer
-        write_whole(folder / end.segment, bytes_of[end.writer])
-        (folder / end.segment).chmod(0o644)
-        for older in segments(folder)[:-1]:
-            (folder / older).unlink()
+    _check_names(origin)
+    with contextlib.ExitStack() as locked:
+        for end in origin.ends:
+            locked.enter_context(_held(settings.home / "log" / end.writer))
+        _check_continues(Log(settings.home / "log", local), bytes_of)
+        for name, text in origin.files.items():
+            if not (settings.home / name).exists():
+                write_whole(settings.home / name, text.encode())
+        for end in origin.ends:
+            folder = settings.home / "log" / end.writer
+            write_whole(folder / end.segment, bytes_of[end.writer])
+            (folder / end.segment).chmod(0o644)
+            for older in segments(folder)[:-1]:
+                (folder / older).unlink()
     write_whole(settings.home / "VERSION", f"{HOME_VERSION}\n".encode())
     ledger = Ledger(settings.ledger_url)
     try:
         ledger.catch_up(Log(settings.home / "log", local))
     finally:
         ledger.close()
+    copied.check()
     progress.finish(f"{copied.added} objects, {copied.bytes:,} bytes")
     return copied
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold a writer's lock, so that nobody appends to a chain that is being continued. Raises HomeBusy."""
+    with storage_errors(f"{folder} could not be used"):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise HomeBusy(f"({folder.name} of the log is being written)") from None
+    finally:
+        os.close(lock)
+
+
+def _check_names(origin: "_Origin") -> None:
+    """A copy is administered by others: what it names is only taken where such a thing belongs. Raises CorruptObject."""
+    wrong = [name for name in origin.files if name not in _FILES and not _MORE_FILES.fullmatch(name)]
+    wrong += [
+        f"{end.writer}/{end.segment}" for end in origin.ends if not _SEGMENT.fullmatch(f"{end.writer}/{end.segment}")
+    ]
+    if wrong:
+        raise CorruptObject(
+            f"the source names {wrong[0]!r}, which is no part of a home.", next_step="Trust another copy."
+        )
 
 
 class _Origin(NamedTuple):
@@ -184,7 +232,7 @@ def _origin(source: str, endpoint: str) -> _Origin:
         files = {name: data for name in _settings_files(home) if (data := _text(home / name))}
         return _Origin(objects, ends, files, log.root)
     place = open_place(Copy("", source, endpoint=endpoint))
-    newest = max(read_heads(place.heads), key=lambda head: head.at, default=None)
+    newest = newest_head(place.heads)
     if newest is None:
         raise HomeError(f"({source} is neither a home nor a copy of one)", next_step="Name the folder or s3:// of one.")
     return _Origin(place.objects, newest.ends, newest.files, None)
@@ -230,7 +278,7 @@ def scrub(app: App, copy: Copy | None, sample: int, mend: str, progress: Progres
     target = open_place(copy).objects if copy else app.objects
     everything = sorted(target.list())
     named = named_objects(app).objects
-    missing = sorted(set(named) - set(everything)) if not sample else []
+    missing = sorted(set(named) - set(everything))
     chosen = random.SystemRandom().sample(everything, min(sample, len(everything))) if sample else everything
     progress.start(f"scrub of {copy.name if copy else 'the vault'}", len(chosen))
     bad: list[tuple[str, str]] = [(digest, f"{digest} is missing.") for digest in missing]
@@ -278,6 +326,8 @@ def _healthy(app: App, copy: Copy | None, mend: str) -> Objects | None:
     if not mend:
         return None
     if copy is not None:
+        if mend != "home":
+            raise UnknownName("A copy is mended from `home`.", next_step="First mend the home from a whole copy.")
         return app.objects
     return open_place(find_copy(app.settings, mend)).objects
 

@@ -16,6 +16,7 @@ from stillhouse.app.vault import find
 from stillhouse.custody.minimums import Short, Standing, below
 from stillhouse.errors import CorruptObject, NothingToDrill, StillhouseError
 from stillhouse.ledger import custody, queries
+from stillhouse.ledger.custody import StoredScrub
 from stillhouse.recorder import now
 from stillhouse.vault.manifests import Kind
 from stillhouse.vault.objects import Objects
@@ -66,25 +67,36 @@ def due(app: App) -> list[str]:
     if not _alive(app):
         return []
     drilled = {one.copy: one.at for one in custody.drills(app.ledger) if not one.problem}
-    scrubbed = {one.copy: one.at for one in custody.scrubs(app.ledger)}
+    scrubbed = {one.copy: one.at for one in custody.scrubs(app.ledger) if _is_whole(one)}
     names = ["", *custody.copies(app.ledger)]
     found = [f"drill {name}" for name in names if _days(drilled.get(name)) >= _EVERY["drill"]]
     return found + [f"scrub {name}" for name in names if _days(scrubbed.get(name)) >= _EVERY["scrub"]]
 
 
 def standings(app: App) -> list[Standing]:
-    """How every dataset version and every snapshot stands, by what was last seen of the copies."""
-    backups = custody.copies(app.ledger).values()
+    """How every dataset version and every snapshot stands, by what was last seen of the copies.
+
+    Two names of one place are one copy, and one whose newest scrub found damage is none until it is mended.
+    """
+    scrubbed = {one.copy: one for one in custody.scrubs(app.ledger)}
+    places = {one.place: one for one in custody.copies(app.ledger).values() if _is_whole(scrubbed.get(one.copy))}
     drilled = {one.subject: one.at for one in custody.drills(app.ledger) if not one.problem}
-    newest = max(drilled.values(), default="")
+    for one in custody.snapshots(app.ledger):  # what was tried with a copy of a thing was tried with the thing
+        node = f"{SNAPSHOT}{one.snapshot}"
+        if one.subject and node in drilled:
+            drilled[one.subject] = drilled[node]
     found = []
     for node, at in _alive(app).items():
-        holding = [copy for copy in backups if copy.at > at]
+        holding = [copy for copy in places.values() if copy.at > at]
         domains = {copy.domain for copy in holding if copy.domain}
-        last = drilled.get(node, newest if node.startswith(DATASET) else None)
+        last = drilled.get(node)
         kind = replaceability_of(app, (node,)).kind
         found.append(Standing(node, kind, 1 + len(holding), len(domains), _days(last) if last else None))
     return found
+
+
+def _is_whole(scrub: StoredScrub | None) -> bool:
+    return scrub is None or not set(scrub.bad) - set(scrub.repaired)
 
 
 def short(app: App) -> list[Short]:

@@ -14,8 +14,17 @@ def plan_for(settings: Settings, more: Iterable[Path]) -> Guard:
     """A guard around a home, its copies in folders, its second place for checkpoints, and more. Raises HomeMissing."""
     check_home(settings.home)
     copies = [Path(copy.place) for copy in settings.copies if not copy.place.startswith(S3)]
+    # Where these are links, what they lead to is protected as well.
+    inner = [
+        home / name
+        for home in (settings.home, *copies)
+        for name in ("objects", "log", "heads")
+        if (home / name).exists()
+    ]
     second = [settings.checkpoints] if settings.checkpoints and settings.checkpoints.exists() else []
-    return plan_guard([settings.home, *copies, *second, *more], syscalls.landlock_version(), syscalls.GUARD_VERSION)
+    return plan_guard(
+        [settings.home, *copies, *inner, *second, *more], syscalls.landlock_version(), syscalls.GUARD_VERSION
+    )
 
 
 def start(guard: Guard) -> None:

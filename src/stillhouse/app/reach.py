@@ -36,7 +36,7 @@ class Reach(NamedTuple):
     def digest(self) -> str:
         """Changes with anything that changes what the deletion would do."""
         holds = [hold.hold for hold in self.holds]
-        return digest_value([self.subjects, self.mentions, self.objects, self.dependents, holds])
+        return digest_value([self.subjects, self.mentions, self.objects, self.bytes, self.dependents, holds])
 
 
 def reach_of(app: App, subjects: tuple[str, ...]) -> Reach:
@@ -101,8 +101,8 @@ def _node(app: App, naming: Naming, subject: str) -> str:
 
 def _held_with(app: App, nodes: tuple[str, ...]) -> set[str]:
     """The nodes whose holds concern these: a copy of what is held is held."""
-    copies = {f"{SNAPSHOT}{one.snapshot}": one.subject for one in custody.snapshots(app.ledger) if one.subject}
-    return {*nodes, *(copies[node] for node in nodes if node in copies)}
+    copies = custody.snapshots(app.ledger)
+    return {*nodes, *(one.subject for one in copies if one.subject and f"{SNAPSHOT}{one.snapshot}" in nodes)}
 
 
 def _of_node(app: App, node: str) -> Replaceability:

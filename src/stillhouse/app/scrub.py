@@ -2,8 +2,10 @@
 
 from typing import NamedTuple
 
+from stillhouse import facts
 from stillhouse.app.home import App
 from stillhouse.app.references import named_objects
+from stillhouse.recorder import now
 
 
 class Bad(NamedTuple):
@@ -32,6 +34,14 @@ def verify(app: App) -> Scrubbed:
     results = dict(app.objects.verify())
     problems = {digest: problem for digest, problem in results.items() if problem}
     problems |= {digest: f"{digest} is missing." for digest in named if digest not in results}
+    if problems:
+        # So that nothing new is built on what is damaged.
+        entry = facts.Scrubbed(
+            at=now(), by=app.recorder.by, copy="", objects=len(results), read=len(results), bad=tuple(sorted(problems)),
+            repaired=(),
+        )  # fmt: skip
+        app.recorder.record(entry)
+        app.recorder.refresh()
     bad = tuple(
         Bad(digest, problem, tuple(sorted(named.get(digest, ())))) for digest, problem in sorted(problems.items())
     )

@@ -1,5 +1,6 @@
 """Snapshots of a home: take, find, restore, verify."""
 
+import os
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from stillhouse.ledger.custody import StoredSnapshot
 from stillhouse.recorder import now
 from stillhouse.vault.files import storage_errors
 from stillhouse.vault.index import ChunkIndex
+from stillhouse.vault.manifests import escape
 from stillhouse.vault.reading import Reader
 from stillhouse.vault.restoring import Restored, restore, restore_over
 from stillhouse.vault.seen import Seen
@@ -49,12 +51,22 @@ def snapshot(app: App, source: str, name: str, progress: Progress) -> Taken:
             seen,
             Walk(place, frozenset({(inode.st_dev, inode.st_ino)}) if not found.subject else frozenset()),
             lambda files, count: progress.update(files, f"{count:,} bytes"),
+            frozenset(digest for digest in custody.bad_objects(app.ledger) if not _is_whole(app, digest)),
         )
     finally:
         seen.close()
-    keep(app, taken, name or (found.subject.partition(":")[2] or place.name), str(place), found.subject)
+    called = name or found.subject.partition(":")[2] or place.name
+    keep(app, taken, escape(os.fsencode(called)), escape(os.fsencode(place)), found.subject)
     progress.finish(f"{taken.files} files, {taken.bytes:,} bytes, {taken.bytes_added:,} added")
     return taken
+
+
+def _is_whole(app: App, digest: str) -> bool:
+    try:
+        app.objects.get(digest)
+    except CorruptObject:
+        return False
+    return True
 
 
 def keep(app: App, taken: Taken, name: str, source: str, subject: str) -> None:

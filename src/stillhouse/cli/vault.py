@@ -186,7 +186,13 @@ def backup(copy: CopyName = "", home: Home = None, as_json: Json = False, watch:
     with opened(home) as app:
         chosen = copies.find_copy(app.settings, copy)
         done = copies.backup(app, chosen, progress(watch))
-    value = {"copy": chosen.name, "place": chosen.place, **done._asdict()}
+    value = {
+        "copy": chosen.name,
+        "place": chosen.place,
+        "objects": done.objects,
+        "added": done.added,
+        "bytes": done.bytes,
+    }
     emit(value, as_json, f"{chosen.name}: {done.objects} objects, {done.added} of them new ({done.bytes:,} bytes)")
 
 
@@ -205,7 +211,7 @@ def pull(
     settings = read_settings(home)
     done = copies.pull(settings, source, endpoint, progress(watch))
     emit(
-        {"home": str(settings.home), **done._asdict()},
+        {"home": str(settings.home), "objects": done.objects, "added": done.added, "bytes": done.bytes},
         as_json,
         f"{settings.home}: {done.objects} objects, {done.added} new",
     )

@@ -2,11 +2,11 @@
 
 Covers: unlink, rename, link, truncate, write and creation below the protected folders, by any process of this tree, whatever
 its user (Landlock, which no process can take off again); mounts, which such processes may not change; block devices, which are
-left out of what may be written, and cannot be made anew.
+left out of what may be written (as are /proc, /sys and all but a few devices), and cannot be made anew.
 
 Does not cover: whatever runs outside this tree and does as it is told (a container engine, a scheduler, another machine, a
-service behind a socket); changes of mode, owner and times; reading. Protection from the accidents of a command, not from an
-enemy.
+service behind a socket); ioctls on what can be read (a file system's own commands, as root); device nodes in other folders
+than /dev; changes of mode, owner and times; reading. Protection from the accidents of a command, not from an enemy.
 
 Landlock allows and cannot forbid, so everything but the protected folders is allowed, name by name. Therefore nothing can be
 made, removed or renamed *directly* in the folders above them, and new names there cannot be written to.
@@ -19,8 +19,11 @@ from pathlib import Path
 
 import msgspec
 
-# Devices by which memory and disks are reached past every file system.
-_RAW = ("mem", "kmem", "port")
+_DEVICES = Path("/dev")
+# What programs write to that is no way to a disk or to memory; the last are GPUs. All other devices are left out.
+_HARMLESS = ("null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts", "shm", "mqueue", "nvidia", "dri", "kfd")
+# Here the kernel is told what to do, starting programs outside of any tree included.
+_MACHINE = (Path("/proc"), Path("/sys"))
 
 
 class Guard(msgspec.Struct, frozen=True):
@@ -42,16 +45,16 @@ def plan_guard(protected: Iterable[Path], version: int, needed: int) -> Guard:
         problems.append(f"this kernel has Landlock {version or 'not at all'}; version {needed} (Linux 6.2) is needed")
     problems += [f"{folder} does not exist" for folder in folders if not folder.exists()]
     problems += [problem for folder in folders for problem in (*_further_names(folder), *_further_mounts(folder))]
-    above = {parent for folder in folders for parent in folder.parents}
-    inside = tuple(folder for folder in folders if not any(parent in folders for parent in folder.parents))
-    opened = {*above, Path("/dev")}  # looked into, and not allowed as a whole
+    outermost = tuple(folder for folder in folders if not any(parent in folders for parent in folder.parents))
+    above = {parent for folder in outermost for parent in folder.parents}
+    opened = {*above, _DEVICES}  # looked into, and not allowed as a whole
     changeable = sorted(
         str(path)
         for folder in opened
         for path in _children(folder)
-        if path not in opened and path not in folders and not _is_raw(path)
+        if path not in opened and path not in outermost and path not in _MACHINE and _is_harmless(path)
     )
-    return Guard(tuple(map(str, inside)), tuple(changeable), tuple(sorted(map(str, above))), tuple(problems))
+    return Guard(tuple(map(str, outermost)), tuple(changeable), tuple(sorted(map(str, above))), tuple(problems))
 
 
 def _children(folder: Path) -> Iterator[Path]:
@@ -63,14 +66,14 @@ def _children(folder: Path) -> Iterator[Path]:
         return  # what cannot be listed is not allowed
 
 
-def _is_raw(path: Path) -> bool:
+def _is_harmless(path: Path) -> bool:
+    """May this be written to? In /dev only what is known; elsewhere all but block devices."""
+    if path.parent == _DEVICES:
+        return path.name.startswith(_HARMLESS)
     try:
-        inode = path.lstat()
+        return not stat.S_ISBLK(path.lstat().st_mode)
     except OSError:
-        return True
-    if stat.S_ISDIR(inode.st_mode) and path.parent == Path("/dev") and path.name != "shm":
-        return any(_is_raw(inner) for inner in _children(path))
-    return stat.S_ISBLK(inode.st_mode) or (path.parent == Path("/dev") and path.name in _RAW)
+        return False
 
 
 def _further_names(folder: Path) -> Iterator[str]:
@@ -85,21 +88,18 @@ def _further_names(folder: Path) -> Iterator[str]:
 
 def _further_mounts(folder: Path) -> Iterator[str]:
     """Another mount of the same file system is a way to the same files past the folder's path."""
-    mounts = _mounts()
-    own = max(
-        (mount for mount in mounts if _within(str(folder), mount[2])), key=lambda mount: len(mount[2]), default=None
-    )
-    if own is None:
-        return
-    device, root, point = own
-    inside = os.path.normpath(os.path.join(root, os.path.relpath(folder, point)))
-    for other_device, other_root, other_point in mounts:
-        if (other_device, other_root, other_point) == own or other_device != device:
-            continue
-        if _within(inside, other_root) or _within(other_root, inside):
-            if _within(other_point, str(folder)):
-                continue  # below the protected folder itself
-            yield f"{folder} is also reached through the mount {other_point}"
+    mounts, path = _mounts(), str(folder)
+    around = max((mount for mount in mounts if _within(path, mount[2])), key=lambda mount: len(mount[2]), default=None)
+    held = [(device, root, point) for device, root, point in mounts if _within(point, path) and point != path]
+    if around is not None:
+        device, root, point = around
+        held.append((device, os.path.normpath(os.path.join(root, os.path.relpath(path, point))), path))
+    for device, inside, place in held:
+        for other in mounts:
+            if other[0] != device or _within(other[2], path) or other == around:
+                continue
+            if _within(inside, other[1]) or _within(other[1], inside):
+                yield f"{place} is also reached through the mount {other[2]}"
 
 
 def _mounts() -> list[tuple[str, str, str]]:

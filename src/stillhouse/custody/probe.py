@@ -19,11 +19,13 @@ from pathlib import Path
 import msgspec
 
 from stillhouse.canon import digest_bytes
+from stillhouse.errors import StorageError
 from stillhouse.vault.files import storage_errors
 from stillhouse.vault.s3 import S3Backend
 
 _SAMPLE = 32
-_GET_FLAGS, _IMMUTABLE, _APPEND = 0x80086601, 0x10, 0x20  # FS_IOC_GETFLAGS, FS_IMMUTABLE_FL, FS_APPEND_FL
+_GET_FLAGS, _IMMUTABLE = 0x80086601, 0x10  # FS_IOC_GETFLAGS, FS_IMMUTABLE_FL
+_WORKED, _REFUSED, _UNKNOWN = "worked", "refused", "unknown"
 _ACTS = ("delete", "overwrite", "truncate", "move", "change owner or mode")
 PROGRAM, OWNER, OTHER, ROOT = "this program", "owner", "other user", "root"
 THIEF, CLOUD = "thief of this credential", "cloud admin"
@@ -47,43 +49,35 @@ class _Kept(msgspec.Struct, frozen=True):
     owners: frozenset[int]
     others_may_write: bool
     immutable: bool
+    fixed: bool
     file_modes: frozenset[int]
 
 
 def probe_folder(where: str, root: Path) -> list[Line]:
     """Probe a copy in a folder. Raises StorageError where it cannot even be looked at."""
+    if not root.is_dir():
+        return [
+            Line(where, "anybody", ("NONE: there is no such folder",), (), ("there is nothing here to lose",), "tried")
+        ]
     kept = _read_folder(root)
+    mechanisms, always = _mechanisms(kept), ("loss of this machine or disk",)
     tried = _try_folder(root)
-    mechanisms = _mechanisms(kept)
-    stood = tuple(act for act in _ACTS if not tried[act])
-    fell = tuple(act for act in _ACTS if tried[act])
-    always = ("loss of this machine or disk",)
-    lines = [Line(where, PROGRAM, mechanisms, stood, (*fell, *always), "tried")]
-    flags = tuple(act for act in _ACTS if kept.immutable)
-    lines.append(
+    stood = tuple(act for act in _ACTS if tried[act] == _REFUSED)
+    fell = tuple(act for act in _ACTS if tried[act] == _WORKED)
+    unknown = tuple(f"{act} (could not be tried)" for act in _ACTS if tried[act] == _UNKNOWN)
+    by_flags = tuple(act for act in _ACTS if kept.immutable and act != "move") + (("move",) if kept.fixed else ())
+    without = tuple(act for act in _ACTS if act not in by_flags)
+    rooted = ("taking the flags off (chattr -i), then everything",) if kept.immutable else ()
+    others = () if kept.others_may_write else _ACTS
+    return [
+        Line(where, PROGRAM, mechanisms, stood, (*fell, *unknown, *always), "tried"),
+        Line(where, OWNER, mechanisms, by_flags, (*without, *always), "concluded: an owner may change modes"),
         Line(
-            where,
-            OWNER,
-            mechanisms,
-            flags,
-            (*(() if flags else _ACTS), *always),
-            "concluded: an owner may change modes",
-        )
-    )
-    open_to_all = kept.others_may_write
-    lines.append(
-        Line(
-            where,
-            OTHER,
-            mechanisms,
-            () if open_to_all else _ACTS,
-            (*(_ACTS if open_to_all else ()), *always),
-            "concluded from owners and modes",
-        )
-    )
-    rooted = ("deliberate removal of the flag (chattr -i), then everything",) if kept.immutable else _ACTS
-    lines.append(Line(where, ROOT, mechanisms, flags, (*rooted, *always), "concluded: root is bound by flags alone"))
-    return lines
+            where, OTHER, mechanisms, others, (*(_ACTS if kept.others_may_write else ()), *always),
+            "concluded from owners and modes, of the folders above too",
+        ),
+        Line(where, ROOT, mechanisms, by_flags, (*without, *rooted, *always), "concluded: root is bound by flags alone"),
+    ]  # fmt: skip
 
 
 def probe_bucket(where: str, store: S3Backend) -> list[Line]:
@@ -94,7 +88,10 @@ def probe_bucket(where: str, store: S3Backend) -> list[Line]:
     locks = [store.lock(key) for key in sample]
     locked = bool(locks) and all(lock.mode == "COMPLIANCE" and lock.until > _now() for lock in locks)
     first = min((lock.until for lock in locks if lock.until), default="")
-    rules = store.lifecycle_rules()
+    try:
+        rules = store.lifecycle_rules()
+    except StorageError:
+        rules = ("unknown: this credential may not read them",)
     unlocked = sum(not lock.until for lock in locks)
     mechanisms = (
         "versions: what is deleted is hidden, and comes back",
@@ -103,8 +100,10 @@ def probe_bucket(where: str, store: S3Backend) -> list[Line]:
         *((f"NONE: {unlocked} of {len(sample)} sampled objects are not locked",) if not locked else ()),
         *((f"WARNING: the bucket itself removes objects (lifecycle rules {', '.join(rules)})",) if rules else ()),
     )
-    stood = tuple(act for act, worked in tried.items() if not worked)
-    fell = tuple(act for act, worked in tried.items() if worked)
+    stood = tuple(act for act, came in tried.items() if came == _REFUSED)
+    fell = tuple(
+        f"{act}{' (could not be tried)' if came == _UNKNOWN else ''}" for act, came in tried.items() if came != _REFUSED
+    )
     canary = f"tried on a canary locked until {until}" if until else "tried on a canary without a lock"
     later = ("locks that nobody renews",) if locked else ()
     kept = (f"removal of the sampled objects' versions before {first}", "shortening their locks") if locked else ()
@@ -128,9 +127,12 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def _try_folder(root: Path) -> dict[str, bool]:
-    """Do to canaries what would be a loss for real objects; True where it worked. Nothing is left behind if it can be helped."""
-    worked = {}
+def _try_folder(root: Path) -> dict[str, str]:
+    """Do to canaries what would be a loss for real objects. Nothing is left behind if it can be helped.
+
+    Where no canary can be made, a real object is asked whether this process could write to it, and its folder too: what can do
+    neither is refused everything, and of all else nothing is known.
+    """
     attempts: dict[str, Callable[[Path], object]] = {
         "delete": os.unlink,
         "overwrite": lambda path: _write(path, os.O_WRONLY),
@@ -138,23 +140,38 @@ def _try_folder(root: Path) -> dict[str, bool]:
         "move": lambda path: os.rename(path, path.with_name(path.name + ".moved")),
         "change owner or mode": lambda path: os.chmod(path, 0o600),
     }
+    found = {}
     for act, attempt in attempts.items():
         path = _canary(root)
         if path is None:
-            worked[act] = False  # what cannot even make a file here can change none: real objects are as it is
-            continue
+            return _without_canary(root)
         try:
             attempt(path)
-            worked[act] = True
+            found[act] = _WORKED
         except OSError:
-            worked[act] = False
+            found[act] = _REFUSED
         for left in (path, path.with_name(path.name + ".moved")):
             with contextlib.suppress(OSError):
                 left.unlink()
-    if not worked["overwrite"] and worked["change owner or mode"]:
+    if found["change owner or mode"] == _WORKED:
         # Two steps that one program can take are one step.
-        worked["overwrite"] = worked["truncate"] = True
-    return worked
+        found["overwrite"] = found["truncate"] = _WORKED
+    return found
+
+
+def _without_canary(root: Path) -> dict[str, str]:
+    """What is known where nothing can be made: real objects, and what keeps them, are asked and not touched."""
+    objects = [path for path in root.glob("??/*") if path.name.startswith("blake3-")][:_SAMPLE]
+    if not objects:
+        return dict.fromkeys(_ACTS, _UNKNOWN)
+    own = os.geteuid()
+    owned = any(path.stat().st_uid == own or path.parent.stat().st_uid == own for path in objects)
+    fixed = all(_flags(path) & _IMMUTABLE for path in objects)
+    folders = any(os.access(path.parent, os.W_OK) for path in objects) or os.access(root, os.W_OK)
+    written = any(os.access(path, os.W_OK) for path in objects)
+    if fixed or not (owned or folders or written or own == 0):
+        return dict.fromkeys(_ACTS, _REFUSED)
+    return dict.fromkeys(_ACTS, _UNKNOWN)
 
 
 def _canary(root: Path) -> Path | None:
@@ -186,14 +203,17 @@ def _read_folder(root: Path) -> _Kept:
         files = [path for path in root.glob("??/*") if path.name.startswith("blake3-")]
         sample = random.SystemRandom().sample(files, min(_SAMPLE, len(files)))
         inodes = [path.stat() for path in sample]
-        folders = [path.parent.stat() for path in sample]
+        folders = [folder.stat() for folder in {*(path.parent for path in sample), root}]
+        # Who may rename a folder above may take away what is in it; a sticky one lets only owners.
+        above = [folder.stat() for folder in root.resolve().parents]
     writable = [inode for inode in (*inodes, *folders) if inode.st_mode & (stat.S_IWOTH | stat.S_IWGRP)]
+    writable += [one for one in above if one.st_mode & (stat.S_IWOTH | stat.S_IWGRP) and not one.st_mode & stat.S_ISVTX]
     return _Kept(
         len(sample),
         frozenset(inode.st_uid for inode in (*inodes, *folders)),
         bool(writable),
-        bool(sample)
-        and all(_flags(path) & _IMMUTABLE and _flags(path.parent) & (_IMMUTABLE | _APPEND) for path in sample),
+        bool(sample) and all(_flags(path) & _IMMUTABLE and _flags(path.parent) & _IMMUTABLE for path in sample),
+        bool(_flags(root) & _IMMUTABLE),
         frozenset(stat.S_IMODE(inode.st_mode) for inode in inodes),
     )
 
@@ -222,8 +242,8 @@ def _mechanisms(kept: _Kept) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _try_bucket(store: S3Backend) -> tuple[dict[str, bool], str]:
-    """Lock a canary as real objects are, and try to get rid of it. True where it worked."""
+def _try_bucket(store: S3Backend) -> tuple[dict[str, str], str]:
+    """Lock a canary as real objects are, and try to get rid of it."""
     data = f"canary {secrets.token_hex(16)}".encode()
     key = "canary-" + digest_bytes(data).partition(":")[2]
     until = datetime.now(UTC) + timedelta(days=1)
@@ -231,8 +251,15 @@ def _try_bucket(store: S3Backend) -> tuple[dict[str, bool], str]:
     locked = store.has_lock()
     if locked:
         store.lock_until(key, until)
-    shortened = store.shorten(key) if locked else True
-    removed = store.remove_version(key)
-    if not removed:
+    shortened = _tried(lambda: store.shorten(key)) if locked else _WORKED
+    removed = _tried(lambda: store.remove_version(key))
+    if removed != _WORKED:
         store.discard(key)
     return {"shorten the lock": shortened, "remove a version": removed}, until.isoformat() if locked else ""
+
+
+def _tried(act: Callable[[], bool]) -> str:
+    try:
+        return _WORKED if act() else _REFUSED
+    except StorageError:
+        return _UNKNOWN

@@ -168,3 +168,12 @@ def drills(ledger: Ledger) -> list[StoredDrill]:
         )
         for row in all_rows(ledger, ordered(schema.drills))
     ]
+
+
+def bad_objects(ledger: Ledger) -> frozenset[str]:
+    """Objects of the vault that a scrub found damaged, and that none since has mended. They may be whole again by now."""
+    bad: set[str] = set()
+    for one in scrubs(ledger):
+        if not one.copy:
+            bad = (bad | set(one.bad)) - set(one.repaired)
+    return frozenset(bad)

@@ -123,7 +123,7 @@ def _safetensors_bounds(head: bytes, file: BinaryIO, size: int) -> list[int]:
     try:
         tensors = json.loads(text)
         starts = {int(one["data_offsets"][0]) for name, one in tensors.items() if name != "__metadata__"}
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError):
         return []
     return sorted(8 + length + start for start in starts if 0 <= start < size)
 

@@ -4,7 +4,8 @@ A copy is a store of objects, and *heads*: small records of where the log stood,
 which objects hold the log's unsealed ends and the home's own settings. The newest head is what a lost home is rebuilt from.
 """
 
-from collections.abc import Callable, Iterator
+import contextlib
+from collections.abc import Callable
 from typing import NamedTuple
 
 import msgspec
@@ -16,11 +17,20 @@ from stillhouse.vault.objects import Objects
 
 
 class Copied(NamedTuple):
-    """What the far end has now, and what of it is new."""
+    """What the far end has now, and what of it is new; ``damaged`` says what could not be copied, and why."""
 
     objects: int
     added: int
     bytes: int
+    damaged: tuple[str, ...] = ()
+
+    def check(self) -> None:
+        """Raises CorruptObject where something was not copied: everything else was, first."""
+        if self.damaged:
+            raise CorruptObject(
+                f"{len(self.damaged)} objects were not copied: {self.damaged[0]} The others were.",
+                next_step="`stillhouse vault scrub` names what that hits, and mends what another copy has whole.",
+            )
 
 
 class End(msgspec.Struct, frozen=True):
@@ -45,7 +55,7 @@ def copy_objects(
 ) -> Copied:
     """Bring every object of a source to a target. Each is compared with its digest where it comes from, and again where it went.
 
-    Raises CorruptObject for one that is damaged at the source or arrives damaged: the others are copied all the same, first.
+    Raises CorruptObject for one that arrives damaged.
     """
     there = set(target.list())
     added = size = 0
@@ -62,12 +72,7 @@ def copy_objects(
             there.add(digest)
             added, size = added + 1, size + len(data)
         advanced(len(there), size)
-    if damaged:
-        raise CorruptObject(
-            f"{len(damaged)} objects were not copied, {damaged[0]} The others were.",
-            next_step="`stillhouse vault scrub --repair` mends what another copy has whole; then copy again.",
-        )
-    return Copied(len(there), added, size)
+    return Copied(len(there), added, size, tuple(damaged))
 
 
 def write_head(heads: Backend, head: Headed) -> str:
@@ -79,13 +84,12 @@ def write_head(heads: Backend, head: Headed) -> str:
     return name
 
 
-def read_heads(heads: Backend) -> Iterator[Headed]:
-    """All heads, oldest first. Raises CorruptObject."""
+def newest_head(heads: Backend) -> Headed | None:
+    """The newest head that is whole; a damaged one, or what else lies there, is passed over."""
+    found: list[Headed] = []
     for name in heads.list():
         data = heads.get(name)
-        if digest_bytes(data).partition(":")[2] != name.rpartition("-")[2]:
-            raise CorruptObject(f"{name} has other bytes than it should.")
-        try:
-            yield msgspec.json.decode(data, type=Headed)
-        except msgspec.MsgspecError as failure:
-            raise CorruptObject(f"{name} cannot be read: {failure}.") from failure
+        if digest_bytes(data).partition(":")[2] == name.rpartition("-")[2]:
+            with contextlib.suppress(msgspec.MsgspecError):
+                found.append(msgspec.json.decode(data, type=Headed))
+    return max(found, key=lambda head: head.at, default=None)

@@ -10,6 +10,7 @@ folders are entered without following any). Does not cover: what somebody who ma
 
 import contextlib
 import ctypes
+import errno
 import os
 import secrets
 import stat
@@ -22,7 +23,7 @@ from typing import NamedTuple
 import msgspec
 from blake3 import blake3
 
-from stillhouse.errors import CorruptObject, TargetExists, UnknownName
+from stillhouse.errors import CorruptObject, StorageError, TargetExists, UnknownName
 from stillhouse.vault.files import storage_errors, sync_folder
 from stillhouse.vault.manifests import Entry, Kind, Page, unescape
 from stillhouse.vault.reading import Reader, is_below
@@ -30,6 +31,9 @@ from stillhouse.vault.reading import Reader, is_below
 # Entries that are restored together: the threads share blocks, and an error stops soon.
 _AT_ONCE = 256
 _SMALL = 1 << 15
+# Under names that begin so things are made before they get their own; leftovers of an earlier try are removed.
+_HALF = b".stillhouse-restoring-"
+_OTHER = "Move it away, then run the command again: what is of another kind is not replaced."
 
 
 class Restored(NamedTuple):
@@ -62,6 +66,10 @@ def restore(
     with storage_errors(f"{target} could not be looked at"):
         if target.is_symlink() or (target.exists() and not (target.is_dir() and not any(target.iterdir()))):
             raise TargetExists(f"({target})")
+        if target.exists() and target.stat().st_dev != target.absolute().parent.stat().st_dev:
+            raise TargetExists(
+                f"({target} is a mount point)", next_step="Name a folder within it, which does not exist yet."
+            )
     # The same snapshot and path give the same name: that is how a second try finds what the first has done.
     beside = (
         target.parent / f".restoring-{snapshot[7:23]}-{blake3(os.fsencode(target.name + '/' + below)).hexdigest()[:8]}"
@@ -155,6 +163,7 @@ class _Restoring:
                 if above != parent:
                     if folder >= 0:
                         os.close(folder)
+                        folder = -1
                     parent, folder = above, self._open_folder(above)
                 with storage_errors(f"{entry.path or os.fsdecode(self._top)} could not be restored"):
                     kept = self._file(folder, name, page, entry)
@@ -178,9 +187,9 @@ class _Restoring:
             self._fill(descriptor, folder, name, page, entry)
             return False
         # Something else, or the torn file of an earlier try: replaced in one step.
-        half = b".incoming-" + secrets.token_hex(6).encode()
+        half = _half_name()
         self._fill(os.open(half, flags, 0o600, dir_fd=folder), folder, half, page, entry)
-        os.rename(half, name, src_dir_fd=folder, dst_dir_fd=folder)
+        _replace(folder, half, name)
         return False
 
     def _fill(self, descriptor: int, folder: int, name: bytes, page: Page, entry: Entry) -> None:
@@ -230,17 +239,20 @@ class _Restoring:
             above, name = self._split(entry.path)
             first_above, first = self._split(entry.target)
             with self._folder_of(above) as folder, self._folder_of(first_above) as other:
-                _make_room(folder, name)
-                os.link(first, name, src_dir_fd=other, dst_dir_fd=folder, follow_symlinks=False)
+                half = _half_name()
+                os.link(first, half, src_dir_fd=other, dst_dir_fd=folder, follow_symlinks=False)
+                _replace(folder, half, name)
+                _make_room(folder, half)  # renaming one name of a file to another of its names does nothing
             self._files += 1
         for entry in self._deferred.links:
             above, name = self._split(entry.path)
             with self._folder_of(above) as folder:
-                _make_room(folder, name)
+                half = _half_name()
                 if entry.kind is Kind.PIPE:
-                    os.mkfifo(name, entry.mode, dir_fd=folder)
+                    os.mkfifo(half, entry.mode, dir_fd=folder)
                 else:
-                    os.symlink(unescape(entry.target), name, dir_fd=folder)
+                    os.symlink(unescape(entry.target), half, dir_fd=folder)
+                _replace(folder, half, name)
                 if self._self[0] == 0:
                     os.chown(name, entry.owner, entry.group, dir_fd=folder, follow_symlinks=False)
                 os.utime(name, ns=(entry.modified, entry.modified), dir_fd=folder, follow_symlinks=False)
@@ -266,9 +278,16 @@ class _Restoring:
         with (
             storage_errors(f"{entry.path or os.fsdecode(self._top)} could not be made"),
             self._folder_of(above) as folder,
-            contextlib.suppress(FileExistsError),
         ):
-            os.mkdir(name, 0o700, dir_fd=folder)
+            try:
+                os.mkdir(name, 0o700, dir_fd=folder)
+                return
+            except FileExistsError:
+                pass
+        with self._folder_of(self._relative(entry.path)) as folder:
+            for left in os.listdir(folder):  # of an earlier try
+                if os.fsencode(left).startswith(_HALF):
+                    _make_room(folder, os.fsencode(left))
 
     def _open_folder(self, path: str) -> int:
         """A folder below the top, entered name by name. Raises CorruptObject where the snapshot never made it, StorageError."""
@@ -277,6 +296,10 @@ class _Restoring:
                 return self._enter(path)
         except FileNotFoundError:
             raise CorruptObject(f"the snapshot has something in {path!r}, and no such folder.") from None
+        except StorageError as failure:
+            if isinstance(failure.__cause__, OSError) and failure.__cause__.errno in (errno.ENOTDIR, errno.ELOOP):
+                raise TargetExists(f"({path or os.fsdecode(self._top)} is no folder)", next_step=_OTHER) from failure
+            raise
 
     def _enter(self, path: str) -> int:
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -306,6 +329,21 @@ def _write(descriptor: int, piece: bytes | memoryview) -> None:
         view = view[os.write(descriptor, view) :]
 
 
+def _half_name() -> bytes:
+    return _HALF + secrets.token_hex(8).encode()
+
+
+def _replace(folder: int, half: bytes, name: bytes) -> None:
+    """Give what was made its name, in place of what has it. Raises TargetExists where that is a folder."""
+    try:
+        os.rename(half, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except OSError as failure:
+        _make_room(folder, half)
+        if failure.errno in (errno.EISDIR, errno.ENOTEMPTY):
+            raise TargetExists(f"({os.fsdecode(name)} is a folder)", next_step=_OTHER) from failure
+        raise
+
+
 def _make_room(folder: int, name: bytes) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(name, dir_fd=folder)
@@ -315,10 +353,10 @@ def _dress(descriptor: int, entry: Entry, has: tuple[int, int] | None) -> None:
     """Owner (where this process may), mode, attributes and time. ``has`` is the owner that it is known to have."""
     if os.geteuid() == 0 and has != (entry.owner, entry.group):
         os.fchown(descriptor, entry.owner, entry.group)
-    os.fchmod(descriptor, entry.mode)
-    for name, value in entry.attributes.items():
+    for name, value in entry.attributes.items():  # before the mode, which may forbid it
         with contextlib.suppress(OSError):  # another file system may not have them
             os.setxattr(descriptor, name, value)
+    os.fchmod(descriptor, entry.mode)
     os.utime(descriptor, ns=(entry.modified, entry.modified))
 
 

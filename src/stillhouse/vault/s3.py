@@ -9,7 +9,7 @@ the account or of its payment, the loss of a KMS key that the bucket encrypts wi
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -33,21 +33,24 @@ class S3Backend:
             import boto3
             import botocore.config
             import obstore.store
+            from obstore.auth.boto3 import Boto3CredentialProvider
         except ImportError:
             raise MissingExtra("(s3)", next_step="pip install 'stillhouse[s3]'") from None
         self.place = f"s3://{bucket}/{prefix}".rstrip("/")
         self._bucket, self._prefix = bucket, f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         settings = botocore.config.Config(retries={"mode": "standard", "max_attempts": 4})
-        self._client: Any = boto3.client("s3", endpoint_url=endpoint or None, config=settings)
-        with self._errors("could not be reached"):
-            credentials = boto3.Session().get_credentials()
-            known: Any = {} if credentials is None else _credentials(credentials.get_frozen_credentials())
-            known |= {"region": self._client.meta.region_name or "us-east-1"}
+        with self._errors(" could not be reached"):
+            session = boto3.Session()
+            self._client: Any = session.client("s3", endpoint_url=endpoint or None, config=settings)
+            # Asked again before they expire, in a backup of hours. A checksum: buckets with a default retention ask for one.
+            provider = Boto3CredentialProvider(session) if session.get_credentials() else None
+            known: Any = {"region": self._client.meta.region_name or "us-east-1", "checksum_algorithm": "SHA256"}
             known |= {"endpoint": endpoint} if endpoint else {}
             # A put that is not answered is tried again no longer than this; then it is read back.
             self._store: Any = obstore.store.S3Store(
                 bucket,
                 config=known,
+                credential_provider=provider,
                 client_options={"timeout": "120s", "allow_http": endpoint.startswith("http://")},
                 retry_config={"max_retries": 4, "retry_timeout": timedelta(seconds=120)},
             )
@@ -154,9 +157,12 @@ class S3Backend:
     # Locks.
 
     def lock_until(self, key: str, until: datetime) -> None:
-        """Keep a key's newest version until then; an earlier moment than its present one changes nothing."""
-        present = self.lock(key).until
-        if present and present >= _text(until):
+        """Keep a key's newest version until then, in COMPLIANCE mode; an earlier moment than its present one changes nothing.
+
+        Raises KeyError, StorageError.
+        """
+        present = self.lock(key)
+        if present.mode == "COMPLIANCE" and present.until >= _text(until):
             return
         with self._errors(f"/{key} could not be locked"):
             self._client.put_object_retention(
@@ -181,27 +187,40 @@ class S3Backend:
         )
 
     def shorten(self, key: str) -> bool:
-        """Try to shorten a lock, as a probe does; True where the store lets it happen."""
-        import botocore.exceptions
+        """Try to shorten a lock to an hour, as a probe does; True where the store lets it happen, False where it refuses.
 
-        try:
-            self._client.put_object_retention(
+        Raises StorageError where it does neither: then nobody knows.
+        """
+        soon = datetime.now(UTC) + timedelta(hours=1)
+        return self._allowed(
+            lambda: self._client.put_object_retention(
                 Bucket=self._bucket, Key=self._prefix + key,
-                Retention={"Mode": "COMPLIANCE", "RetainUntilDate": datetime(2000, 1, 1, tzinfo=UTC)},
-            )  # fmt: skip
-        except botocore.exceptions.ClientError:
-            return False
-        return True
+                Retention={"Mode": "COMPLIANCE", "RetainUntilDate": soon},
+            ),
+            f"/{key}: shortening its lock could not be tried",
+        )  # fmt: skip
 
     def remove_version(self, key: str) -> bool:
-        """Try to remove a key's newest version for good, as a probe does; True where the store lets it happen."""
+        """Try to remove a key's newest version for good, as a probe does; True where the store lets it happen, False where it
+        refuses. Raises StorageError where it does neither.
+        """
+        with self._errors(f"/{key} could not be looked at"):
+            version = self._client.head_object(Bucket=self._bucket, Key=self._prefix + key)["VersionId"]
+        return self._allowed(
+            lambda: self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key, VersionId=version),
+            f"/{key}: removing a version could not be tried",
+        )
+
+    def _allowed(self, act: Callable[[], object], what: str) -> bool:
         import botocore.exceptions
 
-        try:
-            head = self._client.head_object(Bucket=self._bucket, Key=self._prefix + key)
-            self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key, VersionId=head["VersionId"])
-        except botocore.exceptions.ClientError:
-            return False
+        with self._errors(what):
+            try:
+                act()
+            except botocore.exceptions.ClientError as failure:
+                if failure.response.get("Error", {}).get("Code") == "AccessDenied":
+                    return False
+                raise
         return True
 
     def has_lock(self) -> bool:
@@ -215,13 +234,16 @@ class S3Backend:
         return bool(found.get("ObjectLockConfiguration", {}).get("ObjectLockEnabled") == "Enabled")
 
     def lifecycle_rules(self) -> tuple[str, ...]:
-        """Rules by which the bucket itself removes objects."""
+        """Rules by which the bucket itself removes objects. Raises StorageError where this credential may not know."""
         import botocore.exceptions
 
-        try:
-            found = self._client.get_bucket_lifecycle_configuration(Bucket=self._bucket)
-        except botocore.exceptions.ClientError:
-            return ()
+        with self._errors(": its lifecycle rules could not be read"):
+            try:
+                found = self._client.get_bucket_lifecycle_configuration(Bucket=self._bucket)
+            except botocore.exceptions.ClientError as failure:
+                if failure.response.get("Error", {}).get("Code") == "NoSuchLifecycleConfiguration":
+                    return ()
+                raise
         return tuple(
             str(rule.get("ID", "unnamed")) for rule in found.get("Rules", []) if rule.get("Status") == "Enabled"
         )
@@ -251,16 +273,11 @@ class S3Backend:
             if failure.response.get("Error", {}).get("Code") in ("404", "NoSuchKey", "NoSuchVersion"):
                 raise KeyError(what) from failure
             raise StorageError(f"{self.place}{what}: {_brief(failure)}.", next_step=_NEXT) from failure
-        except (botocore.exceptions.BotoCoreError, obstore.exceptions.BaseError) as failure:
+        except (botocore.exceptions.BotoCoreError, obstore.exceptions.BaseError, ValueError) as failure:
             raise StorageError(f"{self.place}{what}: {_brief(failure)}.", next_step=_NEXT) from failure
 
 
 _NEXT = "Look at the address, the credentials and their rights, then run the command again; it goes on where it was."
-
-
-def _credentials(frozen: Any) -> dict[str, str]:
-    known = {"access_key_id": frozen.access_key, "secret_access_key": frozen.secret_key, "session_token": frozen.token}
-    return {name: value for name, value in known.items() if value}
 
 
 def _text(moment: datetime) -> str:

@@ -16,8 +16,9 @@ from stillhouse.canon import digest_value
 from stillhouse.vault.files import storage_errors
 from stillhouse.vault.manifests import Entry, Kind, Page, order
 
-# Coarser than the clock of any file system in use (FAT counts two seconds).
-_MOMENT = 2_000_000_000
+# Longer than a page that is written through a mapping stays dirty: until it is written out (after some 35 s), further writes to
+# it show in no time. And coarser than the clock of any file system in use.
+_MOMENT = 60_000_000_000
 
 
 class Mark(NamedTuple):

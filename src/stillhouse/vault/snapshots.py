@@ -69,12 +69,14 @@ def take(
     seen: Seen,
     walk: Walk,
     advanced: Callable[[int, int], None] = lambda files, count: None,
+    damaged: frozenset[str] = frozenset(),
 ) -> Taken:
-    """Store everything that the walk meets. ``advanced`` is told of files and bytes now and then.
+    """Store everything that the walk meets. ``advanced`` is told of files and bytes now and then; ``damaged`` objects count as
+    not there.
 
     Raises SourceChanging where a file is never the same for long enough to be read, StorageError where the disk refuses.
     """
-    with Storing(objects, index) as storing:
+    with Storing(objects, index, damaged) as storing:
         snapshot = _Snapshot(objects, storing, seen, advanced)
         for met in walk:
             snapshot.add(met)
@@ -93,7 +95,10 @@ class _Snapshot:
     def add(self, met: Met) -> None:
         entry = met.entry
         if entry.kind is Kind.FILE:
-            entry, inode = self._file(met)
+            try:
+                entry, inode = self._file(met)
+            except FileNotFoundError:
+                return  # it went away since it was met: as if it had gone before
             self._marks.append(Mark(inode.st_ino, inode.st_ctime_ns))
             self._bytes += entry.size
         if entry.kind in (Kind.FILE, Kind.SAME):
@@ -201,8 +206,9 @@ class _Snapshot:
             self._seen.keep(page, marks)
 
     def _put(self, data: bytes) -> str:
-        before = self._objects.exists(digest_bytes(data))
-        digest = self._objects.put(data)
+        name = digest_bytes(data)
+        before = self._objects.exists(name)
+        digest = self._storing.store(data)
         self._added += 0 if before else len(data)
         return digest
 

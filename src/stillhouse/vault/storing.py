@@ -12,7 +12,7 @@ from types import TracebackType
 
 from blake3 import blake3
 
-from stillhouse.canon import raw_digest, tagged_digest
+from stillhouse.canon import digest_bytes, raw_digest, tagged_digest
 from stillhouse.vault.index import ChunkIndex
 from stillhouse.vault.objects import Objects
 from stillhouse.vault.packs import BLOCK_BYTES, PACK_BYTES, Block, Chunk, assemble, compress
@@ -27,10 +27,11 @@ class Storing:
     Use it as a context manager; ``finish`` before leaving it, or nothing of the last pack is kept.
     """
 
-    def __init__(self, objects: Objects, index: ChunkIndex) -> None:
+    def __init__(self, objects: Objects, index: ChunkIndex, damaged: frozenset[str] = frozenset()) -> None:
+        """``damaged`` objects are not relied on: what needs them is stored again, and they are replaced where it is the same."""
         self.packs: list[bytes] = []
         self.bytes_added = 0
-        self._objects, self._index = objects, index
+        self._objects, self._index, self._damaged = objects, index, damaged
         self._cores = len(os.sched_getaffinity(0))
         self._compressing = ThreadPoolExecutor(self._cores, thread_name_prefix="compress")
         self._storing = ThreadPoolExecutor(1, thread_name_prefix="store")
@@ -68,13 +69,21 @@ class Storing:
     def known(self, pack: bytes) -> int | None:
         """The place of a pack that the vault has; None where it has not."""
         if pack not in self._there:
-            self._there[pack] = self._objects.exists(tagged_digest(pack))
+            name = tagged_digest(pack)
+            self._there[pack] = name not in self._damaged and self._objects.exists(name)
         if not self._there[pack]:
             return None
         if pack not in self._known:
             self._known[pack] = len(self.packs)
             self.packs.append(pack)
         return self._known[pack]
+
+    def store(self, data: bytes) -> str:
+        """Store an object, in place of a damaged one where there is one; returns its digest."""
+        name = digest_bytes(data)
+        if name in self._damaged:
+            self._objects.discard(name)
+        return self._objects.put(data)
 
     def is_stored(self, pack: int) -> bool:
         """Has a pack a name yet?"""
@@ -136,7 +145,7 @@ class Storing:
         made = [block.result() for block in blocks]
         blocks.clear()
         data = assemble(made, [chunk.length for chunk in chunks], [chunk.digest for chunk in chunks])
-        return raw_digest(self._objects.put(data)), len(data)
+        return raw_digest(self.store(data)), len(data)
 
     def _collect(self, *, wait: bool) -> None:
         """Take the names of packs that are stored, and let their chunks be found."""

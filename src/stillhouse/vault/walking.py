@@ -57,7 +57,10 @@ class Walk:
             kind = Kind.FILE if first == path else Kind.SAME
             yield Met(path, place, inode, self._entry(path, place, inode, kind, first if kind is Kind.SAME else ""))
         elif stat.S_ISLNK(mode):
-            target = escape(os.readlink(place))
+            try:
+                target = escape(os.readlink(place))
+            except FileNotFoundError:
+                return
             yield Met(path, place, inode, self._entry(path, place, inode, Kind.LINK, target))
         elif stat.S_ISFIFO(mode):
             yield Met(path, place, inode, self._entry(path, place, inode, Kind.PIPE))
@@ -65,8 +68,11 @@ class Walk:
             self.skipped.append(path)
 
     def _below(self, path: str, place: bytes) -> Iterator[Met]:
-        with storage_errors(f"{os.fsdecode(place)} could not be read"), os.scandir(place) as listing:
-            names = sorted(entry.name for entry in listing)
+        try:
+            with storage_errors(f"{os.fsdecode(place)} could not be read"), os.scandir(place) as listing:
+                names = sorted(entry.name for entry in listing)
+        except FileNotFoundError:
+            return
         for name in names:
             inner = place + b"/" + name
             try:
