@@ -88,8 +88,8 @@ def newest_head(heads: Backend) -> Headed | None:
     """The newest head that is whole; a damaged one, or what else lies there, is passed over."""
     found: list[Headed] = []
     for name in heads.list():
-        data = heads.get(name)
-        if digest_bytes(data).partition(":")[2] == name.rpartition("-")[2]:
-            with contextlib.suppress(msgspec.MsgspecError):
+        with contextlib.suppress(msgspec.MsgspecError, KeyError):
+            data = heads.get(name)
+            if digest_bytes(data).partition(":")[2] == name.rpartition("-")[2]:
                 found.append(msgspec.json.decode(data, type=Headed))
     return max(found, key=lambda head: head.at, default=None)

@@ -14,7 +14,7 @@ from blake3 import blake3
 
 from stillhouse.canon import digest_value
 from stillhouse.vault.files import storage_errors
-from stillhouse.vault.manifests import Entry, Kind, Page, order
+from stillhouse.vault.manifests import Entry, Kind, Page, escape, order
 
 # Longer than a page that is written through a mapping stays dirty: until it is written out (after some 35 s), further writes to
 # it show in no time. And coarser than the clock of any file system in use.
@@ -46,7 +46,7 @@ class Seen:
     def __init__(self, folder: Path, source: Path, began: int) -> None:
         """``began`` is the present moment in nanoseconds."""
         self._folder = folder
-        self._file = folder / digest_value(str(source)).replace(":", "-")
+        self._file = folder / digest_value(escape(os.fsencode(source))).replace(":", "-")
         self._began = began
         self._before = self._read()
         self._next = next(self._before, None)

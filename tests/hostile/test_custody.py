@@ -1,0 +1,275 @@
+"""Custody where somebody or something works against it: each of these once went wrong, or would have."""
+
+import json
+import os
+import shutil
+import struct
+from pathlib import Path
+
+import pytest
+
+from stillhouse.app import vault
+from stillhouse.app.copies import find_copy, open_place
+from stillhouse.app.home import create_home, open_app
+from stillhouse.app.reach import reach_of
+from stillhouse.canon import canonical, digest_bytes
+from stillhouse.custody.probe import probe_folder
+from stillhouse.errors import CorruptObject
+from stillhouse.sandbox.inner import syscalls
+from stillhouse.settings.home import read_settings
+from stillhouse.vault import snapshots
+from tests.acceptance.test_copies import configure, copied, damage, data  # noqa: F401
+from tests.unit.test_custody_machine import Silent
+from tests.vaults import Vault, tree
+
+needs_landlock = pytest.mark.skipif(
+    syscalls.landlock_version() < syscalls.GUARD_VERSION, reason="this kernel has no Landlock 3: guard run refuses here"
+)
+
+
+@needs_landlock
+@pytest.mark.parametrize("nested", ["objects", "log"])
+def test_a_folder_protected_within_a_protected_one_opens_nothing(copied, nested):  # noqa: F811
+    words = ["guard", "run", "--protect", copied.home / nested, "--", "touch"]
+    copied(*words, copied.home / "log" / "evil", code=1)
+    copied(*words, copied.home / "objects" / "evil", code=1)
+
+
+@needs_landlock
+def test_objects_behind_a_link_are_protected_where_they_are(copied):  # noqa: F811
+    big = copied.folder / "big"
+    shutil.move(copied.home / "objects", big)
+    (copied.home / "objects").symlink_to(big)
+    victim = next(big.rglob("blake3-*"))
+    copied("guard", "run", "--", "rm", "-f", victim, code=1)
+    assert victim.exists()
+
+
+def test_a_home_is_rebuilt_from_a_copy_that_is_damaged_in_places(copied, data):  # noqa: F811
+    """As far as it goes, and it says what is missing."""
+    home = copied
+    names = home("vault", "list", "--json").json
+    bad = damage(home.folder / "far")
+    for head in (home.folder / "far" / "heads").rglob("head-*"):
+        (head.parent / "head-00000000000000000-stray").write_text("no head")
+    shutil.rmtree(home.home)
+    assert "were not copied" in home("vault", "pull", home.folder / "far", code=4).err
+    assert home("vault", "list", "--json").json == names
+    found = home("vault", "verify", "--json", code=4).json["bad"]
+    assert [one["object"] for one in found] == [bad]
+
+
+def test_a_damaged_head_is_passed_over(copied, data):  # noqa: F811
+    home = copied
+    (data / "x").write_text("x")
+    home("vault", "snapshot", data)
+    home("vault", "backup")
+    newest = max((home.folder / "far" / "heads").rglob("head-*"), key=lambda path: path.name)
+    newest.chmod(0o644)
+    newest.write_bytes(newest.read_bytes()[:-5])
+    home("vault", "pull", home.folder / "far", "--home", home.folder / "again")
+    assert len(home("vault", "list", "--home", home.folder / "again", "--json").json) == 1
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"files": {"../pwned": "x"}},
+        {"files": {"keys/home.key": "x"}},
+        {"files": {"log/w0000/x": "x"}},
+        {"ends": [{"writer": "../../pwned", "segment": "000000000000.segment", "object": "x"}]},
+        {"ends": [{"writer": "w0000", "segment": "../../VERSION", "object": "x"}]},
+    ],
+    ids=range(5),
+)
+def test_a_copy_cannot_write_where_it_likes(tmp_path, copied, more):  # noqa: F811
+    home, copy = copied, find_copy(read_settings(copied.home, {}), "far")
+    place = open_place(copy)
+    for end in more.get("ends", []):
+        end["object"] = place.objects.put(b"evil")
+    head = {"at": "2999-01-01T00:00:00.000Z", "entries": 0, "ends": [], "files": {}, **more}
+    raw = canonical(head)
+    place.heads.put(f"head-29990101-{digest_bytes(raw).partition(':')[2]}", raw)
+    target = home.folder / "in" / "again"
+    assert "no part of a home" in home("vault", "pull", home.folder / "far", "--home", target, code=4).err
+    assert not list(home.folder.rglob("pwned*"))
+    assert not (target / "keys" / "home.key").exists()
+
+
+def test_a_pull_waits_for_nobody_and_replaces_nothing_that_is_being_written(copied):  # noqa: F811
+    replica = copied.folder / "replica"
+    copied("vault", "pull", copied.home, "--home", replica)
+    with open_app(read_settings(replica, {})) as app:
+        vault.snapshot(app, str(copied.folder / "data"), "own", Silent())  # holds its chain
+        assert "being written" in copied("vault", "pull", copied.home, "--home", replica, code=1).err
+    assert "not the continuation" in copied("vault", "pull", copied.home, "--home", replica, code=4).err
+
+
+def test_nothing_is_built_on_a_damaged_pack(home, data):  # noqa: F811
+    """The source is whole: a snapshot after the damage was found stores it again, and comes back."""
+    damage(home.home)
+    home("vault", "verify", code=4)
+    shutil.rmtree(home.home / "cache")
+    home("vault", "snapshot", data)
+    home("vault", "restore", "data", "again")
+    assert tree(home.folder / "again") == tree(data)
+    assert home("vault", "verify", "--json").json["bad"] == []
+
+
+def test_a_snapshot_that_ends_while_a_deletion_is_carried_out_is_whole(tmp_path, monkeypatch):
+    """It checks that its objects are there, and then they go: whoever takes them must look again."""
+    from stillhouse.app import acts, deletion
+
+    settings = read_settings(tmp_path / "home", {})
+    create_home(settings)
+    (tmp_path / "data").write_bytes(os.urandom(50_000))
+    with open_app(settings) as app, open_app(settings) as other:
+        taken = vault.snapshot(app, str(tmp_path / "data"), "d", Silent())
+        (tmp_path / "same").mkdir()
+        shutil.copy(tmp_path / "data", tmp_path / "same" / "data")
+        asked = acts.submit(app, deletion.plan_deletion(app, [f"snapshot:{taken.snapshot}"], ""))
+        discard = acts.discard
+
+        def meanwhile(*words):
+            vault.snapshot(other, str(tmp_path / "same"), "same", Silent())
+            discard(*words)
+
+        monkeypatch.setattr(acts, "discard", meanwhile)
+        acts.execute(app, asked.digest)
+        vault.restore_to(other, "same", tmp_path / "again", "", Silent(), over=False)
+
+
+def test_a_hold_holds_every_dataset_that_a_snapshot_is_of(tmp_path):
+    settings = read_settings(tmp_path / "home", {})
+    create_home(settings)
+    (tmp_path / "data").write_text("x")
+    with open_app(settings) as app:
+        from stillhouse import facts
+        from stillhouse.recorder import now
+
+        taken = vault.snapshot(app, str(tmp_path / "data"), "d", Silent())
+        for subject in ("dataset:a@1", "dataset:b@1"):
+            vault.keep(app, taken, "d", "x", subject)
+        app.recorder.record(facts.HoldPlaced(at=now(), by="x", hold="h1", subject="dataset:a@1", reason="lawsuit"))
+        app.recorder.refresh()
+        assert [hold.hold for hold in reach_of(app, (f"snapshot:{taken.snapshot}",)).holds] == ["h1"]
+
+
+def test_files_and_folders_that_vanish_under_way_are_as_if_they_had_gone_before(tmp_path, monkeypatch):
+    source = tmp_path / "source"
+    source.mkdir()
+    for n in range(5):
+        (source / f"{n}").write_text(str(n))
+    real = snapshots._Snapshot._file
+
+    def vanishing(self, met):
+        if met.path == "2":
+            (source / "2").unlink()
+        return real(self, met)
+
+    monkeypatch.setattr(snapshots._Snapshot, "_file", vanishing)
+    keep = Vault(tmp_path / "vault")
+    taken = keep.take(source)
+    assert taken.files == 4
+    keep.restore(taken.snapshot, tmp_path / "again")
+    assert sorted(path.name for path in (tmp_path / "again").iterdir()) == ["0", "1", "3", "4"]
+
+
+@pytest.mark.parametrize(
+    "header", ['{"a":{"data_offsets":[Infinity,1]}}', '{"a":' + "[" * 50_000, '{"a": 5}', '{"": {}}']
+)
+def test_an_odd_header_spoils_no_snapshot(tmp_path, header):
+    source = tmp_path / "odd.safetensors"
+    text = header.encode()
+    source.write_bytes(struct.pack("<Q", len(text)) + text + os.urandom(20_000))
+    keep = Vault(tmp_path / "vault")
+    keep.restore(keep.take(source).snapshot, tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == source.read_bytes()
+
+
+def test_the_probe_of_what_is_not_there_claims_nothing(tmp_path):
+    assert all(line.resists == () for line in probe_folder("x", tmp_path / "nowhere"))
+    (tmp_path / "empty").mkdir()
+    (line,) = [line for line in probe_folder("x", tmp_path / "empty") if line.attacker == "this program"]
+    assert line.resists == ()
+
+
+def test_the_probe_sees_what_others_may_do_to_the_folder_itself(copied):  # noqa: F811
+    def other_user():
+        return next(line for line in probe_folder("x", copied.home / "objects") if line.attacker == "other user")
+
+    assert other_user().resists
+    (copied.home / "objects").chmod(0o777)
+    assert other_user().resists == ()
+
+
+def test_two_names_of_one_place_are_one_copy(copied):  # noqa: F811
+    configure(copied, f'[copies.twice]\nplace = "{copied.folder / "far"}"\ndomain = "a third team"\n')
+    copied("vault", "backup", "--copy", "twice")
+    below = copied("status", "--json").json["below_minimum"]
+    assert "2 of 3 copies" in below[0]["lacks"]
+
+
+def test_an_emptied_copy_is_found_by_a_sample_too_and_counts_no_more(copied):  # noqa: F811
+    shutil.rmtree(copied.folder / "far" / "objects")
+    assert copied("vault", "scrub", "--copy", "far", "--sample", 5, "--json", code=4).json["bad"]
+    assert "1 of 3 copies" in copied("status", "--json").json["below_minimum"][0]["lacks"]
+    assert "scrub far" in copied("status", "--json").json["overdue"]
+
+
+def test_a_backup_of_what_is_not_whole_is_no_copy(home, data):  # noqa: F811
+    configure(home, f'[copies.far]\nplace = "{home.folder / "far"}"\n')
+    max((home.home / "objects").rglob("blake3-*"), key=lambda path: path.stat().st_size).unlink()
+    assert "neither here nor there" in home("vault", "backup", code=4).err
+    assert home("status", "--json").json["copies"] == []
+
+
+def test_odd_names_of_sources(home):
+    odd = os.fsdecode(os.fsencode(home.folder) + b"/odd \xff")
+    Path(odd).write_text("x")
+    home("vault", "snapshot", odd)
+    assert json.dumps(home("vault", "list", "--json").json)
+    home("vault", "restore", home("vault", "list", "--json").json[0]["snapshot"], "again")
+
+
+def test_a_copy_is_mended_from_the_home_alone(copied):  # noqa: F811
+    damage(copied.folder / "far")
+    assert "mended from `home`" in copied("vault", "scrub", "--copy", "far", "--repair-from", "far", code=2).err
+
+
+def test_what_is_of_another_kind_is_not_replaced(tmp_path):
+    from stillhouse.errors import TargetExists
+    from stillhouse.vault.reading import Reader
+    from stillhouse.vault.restoring import restore_over
+
+    source = tmp_path / "source"
+    (source / "folder").mkdir(parents=True)
+    (source / "folder" / "inner").write_text("x")
+    (source / "file").write_text("x")
+    keep = Vault(tmp_path / "vault")
+    taken = keep.take(source)
+    for wrong in ("folder", "file"):
+        target = tmp_path / f"target-{wrong}"
+        target.mkdir()
+        if wrong == "folder":
+            (target / "folder").write_text("a file")
+        else:
+            (target / "file").mkdir()
+            (target / "file" / "kept").write_text("kept")
+        before = tree(target)
+        with pytest.raises(TargetExists):
+            restore_over(Reader(keep.objects), taken.snapshot, target)
+        assert {name: before[name][2] for name in before} == {name: tree(target)[name][2] for name in before}
+        assert not list(target.rglob(".stillhouse-*"))
+
+
+def test_a_manifest_that_cannot_be_read_stops_a_collection(home, data):  # noqa: F811
+    """Nobody knows what it named: nothing may go."""
+    root = next(path for path in (home.home / "objects").rglob("blake3-*") if path.read_bytes().startswith(b"SHPAGE1"))
+    root.chmod(0o644)
+    root.write_bytes(root.read_bytes()[:-3])
+    home("vault", "gc", code=4)
+    with open_app(read_settings(home.home, {})) as app:
+        assert list(app.objects.discarded()) == []
+        with pytest.raises(CorruptObject):
+            reach_of(app, ("snapshot:x",))
