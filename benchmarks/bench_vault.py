@@ -269,7 +269,7 @@ def main() -> None:
         data, small = work / "records", work / "small"
         make_records(data, options.files)
         make_small(small, options.small)
-        time.sleep(3)  # what was written in the moment of a snapshot is read again by the next
+        time.sleep(61)  # what was written within a minute of a snapshot is read again by the next
         tools: list[object] = [Ours(work)]
         tools += [Restic(options.restic, work)] if options.restic else []
         tools += [Borg(options.borg, work)] if options.borg else []

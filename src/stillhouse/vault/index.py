@@ -57,6 +57,7 @@ class ChunkIndex:
     def _runs(self) -> list[_Run]:
         if self._loaded is None:
             self._loaded = [run for run in map(_load, sorted(self._folder.glob("*.packs"))) if run is not None]
+            self._merge(at_least=2)  # a look-up costs each run: many small files would pay for each of them
         return self._loaded
 
     @property
@@ -108,9 +109,9 @@ class ChunkIndex:
             os.replace(half, stem.with_suffix(".packs"))
         return _Run(keys, rows, packs, stem)
 
-    def _merge(self) -> None:
+    def _merge(self, at_least: int = _RUNS_BEFORE_MERGE) -> None:
         small = sorted((run for run in self._runs if len(run.keys) < _LARGEST_RUN // 2), key=lambda run: len(run.keys))
-        if len(small) < _RUNS_BEFORE_MERGE:
+        if len(small) < at_least:
             return
         together: list[_Run] = []
         while small and sum(len(run.keys) for run in (*together, small[0])) <= _LARGEST_RUN:

@@ -16,7 +16,7 @@ import secrets
 import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +31,7 @@ from stillhouse.vault.reading import Reader, is_below
 # Entries that are restored together: the threads share blocks, and an error stops soon.
 _AT_ONCE = 256
 _SMALL = 1 << 15
+_FLUSH_BYTES = 1 << 26
 # Under names that begin so things are made before they get their own; leftovers of an earlier try are removed.
 _HALF = b".stillhouse-restoring-"
 _OTHER = "Move it away, then run the command again: what is of another kind is not replaced."
@@ -115,12 +116,13 @@ class _Restoring:
 
     def run(self, snapshot: str) -> Restored:
         cores = len(os.sched_getaffinity(0))
-        with ThreadPoolExecutor(cores, thread_name_prefix="restore") as threads:
+        with ThreadPoolExecutor(cores, thread_name_prefix="restore") as threads, _Flushing(self._top) as flushing:
             for batch in self._batches(snapshot):
                 # For small files the interpreter, and not the disk or the cores, is what threads would wait for.
                 shares = cores if sum(entry.size for _, entry in batch) > len(batch) * _SMALL else 1
                 for task in [threads.submit(self._some, batch[place::shares]) for place in range(shares)]:
                     task.result()
+                flushing.written(self._bytes)
                 self._advanced(self._files, self._bytes)
         if not self._met:
             raise UnknownName(f"The snapshot has nothing at {self._below!r}.")
@@ -327,6 +329,28 @@ def _write(descriptor: int, piece: bytes | memoryview) -> None:
     view = memoryview(piece)
     while view:
         view = view[os.write(descriptor, view) :]
+
+
+class _Flushing:
+    """Lets the disk write while more is restored, so that the last sync is short; a failure shows then, too."""
+
+    def __init__(self, top: bytes) -> None:
+        self._folder = Path(os.fsdecode(os.path.dirname(top) or b"."))
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="flush")
+        self._going: Future[None] | None = None
+        self._flushed = 0
+
+    def __enter__(self) -> "_Flushing":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._thread.shutdown(wait=True)
+
+    def written(self, size: int) -> None:
+        """So many bytes were written in all."""
+        if size - self._flushed >= _FLUSH_BYTES and (self._going is None or self._going.done()):
+            self._flushed = size
+            self._going = self._thread.submit(_sync_all, self._folder)
 
 
 def _half_name() -> bytes:

@@ -37,7 +37,8 @@ class Storing:
         self._storing = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._known: dict[bytes, int] = {}  # a pack's place, by digest
         self._there: dict[bytes, bool] = {}
-        self._stored: deque[tuple[int, Future[tuple[bytes, int]], list[Chunk]]] = deque()
+        self._stored: deque[tuple[int, Future[tuple[bytes, int]], list[tuple[bytes, int, int]]]] = deque()
+        self._block, self._filled = bytearray(), 0
         self._begin()
 
     def __enter__(self) -> "Storing":
@@ -57,14 +58,17 @@ class Storing:
             start = cut
         digests = [blake3(piece).digest() for piece in pieces]
         extents: list[tuple[int, int, int]] = []
+        pack = place = -2
+        length = 0
         for piece, digest, found in zip(pieces, digests, self._index.find(digests), strict=True):
-            length = len(piece)
-            pack, place = self._place(digest, piece, found)
-            if extents and extents[-1][0] == pack and sum(extents[-1][1:]) == place:
-                extents[-1] = (pack, extents[-1][1], extents[-1][2] + length)
+            at, where = self._place(digest, piece, found)
+            if at == pack and place + length == where:
+                length += len(piece)
             else:
-                extents.append((pack, place, length))
-        return extents
+                if length:
+                    extents.append((pack, place, length))
+                pack, place, length = at, where, len(piece)
+        return [*extents, (pack, place, length)] if length else extents
 
     def known(self, pack: bytes) -> int | None:
         """The place of a pack that the vault has; None where it has not."""
@@ -105,13 +109,15 @@ class Storing:
         return self._append(digest, piece)
 
     def _append(self, digest: bytes, piece: memoryview) -> tuple[int, int]:
-        if self._filled + len(piece) > PACK_BYTES and self._filled:
+        length, place = len(piece), self._filled
+        if place + length > PACK_BYTES and place:
             self._seal()
-        pack, place = self._pack, self._filled
+            place = 0
+        pack = self._pack
         self._here[digest] = place
-        self._chunks.append(Chunk(digest, place, len(piece)))
+        self._chunks.append((digest, place, length))
         self._block += piece
-        self._filled += len(piece)
+        self._filled = place + length
         if len(self._block) >= BLOCK_BYTES:
             self._compress()
         return pack, place
@@ -120,7 +126,7 @@ class Storing:
         self._pack, self._filled = len(self.packs), 0
         self.packs.append(b"")
         self._here: dict[bytes, int] = {}
-        self._chunks: list[Chunk] = []
+        self._chunks: list[tuple[bytes, int, int]] = []
         self._block = bytearray()
         self._blocks: list[Future[tuple[Block, bytes]]] = []
 
@@ -141,10 +147,12 @@ class Storing:
         self._stored.append((self._pack, task, self._chunks))
         self._begin()
 
-    def _store(self, blocks: list[Future[tuple[Block, bytes]]], chunks: list[Chunk]) -> tuple[bytes, int]:
+    def _store(
+        self, blocks: list[Future[tuple[Block, bytes]]], chunks: list[tuple[bytes, int, int]]
+    ) -> tuple[bytes, int]:
         made = [block.result() for block in blocks]
         blocks.clear()
-        data = assemble(made, [chunk.length for chunk in chunks], [chunk.digest for chunk in chunks])
+        data = assemble(made, [length for _, _, length in chunks], [digest for digest, _, _ in chunks])
         return raw_digest(self.store(data)), len(data)
 
     def _collect(self, *, wait: bool) -> None:
@@ -155,4 +163,4 @@ class Storing:
             self.bytes_added += size
             self._known.setdefault(self.packs[place], place)
             self._there[self.packs[place]] = True
-            self._index.add(self.packs[place], chunks)
+            self._index.add(self.packs[place], map(Chunk._make, chunks))
