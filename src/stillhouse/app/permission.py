@@ -173,7 +173,7 @@ def governor(ledger: Ledger, settings: Settings, roles: tuple[Role, ...] = (Role
         if who is None or not any(role in who.roles for role in roles):
             names = ", ".join(dict.fromkeys(known.name for role in roles for known in holders(roster, role)))
             raise SignatureRefused(
-                f"Only who answers for this may do it: {names}; this would be {found.name}.",
+                f"Only who answers for permission, or for this, may do it: {names}; this would be {found.name}.",
                 next_step="Set STILLHOUSE_IDENTITY to your name, and STILLHOUSE_KEYS to the folder of your key.",
             )
     return found

@@ -87,7 +87,7 @@ def _members(roster: Roster, content: Content, signed: Callable[[str], bool]) ->
     governors = [known for known in authors(roster, content) if signed(known.key)]
     if not governors:
         names = ", ".join(known.name for known in authors(roster, content))
-        raise SignatureRefused(f"Only who answers for this may do it: {names}.")
+        raise SignatureRefused(f"Only who answers for permission, or for this, may do it: {names}.")
     if isinstance(content, AccessChange) and content.kind == AccessKind.REVOKE:
         return ()
     approvers = rosters.holders(roster, Role.APPROVER)
