@@ -60,6 +60,19 @@ def test_a_backup_is_incremental_and_a_lost_home_comes_back(copied, data):
     home("vault", "snapshot", data)  # and it goes on from there
 
 
+def test_a_deletion_says_which_copies_are_left(copied, data):
+    home = copied
+    snapshot = home("vault", "list", "--json").json[0]["snapshot"]
+
+    def impact():
+        return home("delete", "plan", f"snapshot:{snapshot}", "--plan", "--json").json["impact"]
+
+    assert (impact()["copies elsewhere"], impact()["last copy"]) == (["far"], False)
+    damage(home.folder / "far")
+    home("vault", "scrub", "--copy", "far", code=4)
+    assert (impact()["copies elsewhere"], impact()["last copy"]) == ([], True)
+
+
 def test_private_keys_are_in_no_copy(copied):
     home = copied
     home("delete", "plan", "snapshot:" + home("vault", "list", "--json").json[0]["snapshot"])  # makes the home's key
@@ -154,6 +167,18 @@ def test_a_copy_in_s3_with_locks(home, data):
         held = [one["Key"] for one in client.list_objects_v2(Bucket="vault", Prefix="a/")["Contents"]]
         locked = [client.head_object(Bucket="vault", Key=key).get("ObjectLockMode") for key in held]
         assert set(locked) == {"COMPLIANCE"}, "objects, the log's end, and the head that names it"
+        snapshot = home("vault", "list", "--json").json[0]["snapshot"]
+        hold = home("vault", "hold", f"snapshot:{snapshot}", "--json").json["hold"]
+        name = "a/objects/" + snapshot.replace(":", "-")
+        for words, expected in (
+            ([["tick"]], "ON"),
+            ([["vault", "release", hold, "--json"], ["plan", "execute"], ["tick"]], "OFF"),
+        ):
+            plan = ""
+            for one in words:
+                ran = home(*one, *([plan] if one[0] == "plan" else []), **keys)
+                plan = json.loads(ran.out)["plan"] if "--json" in one else plan
+            assert client.head_object(Bucket="vault", Key=name)["ObjectLockLegalHoldStatus"] == expected
         assert home("vault", "scrub", "--copy", "s3", "--json", **keys).json["bad"] == []
         shutil.rmtree(home.home)
         home("vault", "pull", "s3://vault/a", "--endpoint", url, **keys)

@@ -120,10 +120,15 @@ def test_a_drill_without_a_snapshot(home):
 
 def test_tick_does_what_is_due_once_and_tells_what_failed(copied):  # noqa: F811
     home = copied
-    assert set(home("status", "--json").json["overdue"]) == {"drill ", "drill far", "scrub ", "scrub far"}
+    assert set(home("status", "--json").json["overdue"]) == {
+        "drill the vault",
+        "drill far",
+        "scrub the vault",
+        "scrub far",
+    }
     assert "OVERDUE" in home("status").out
     first = home("tick", "--json").json
-    assert set(first["did"]) == {"drill ", "drill far", "scrub ", "scrub far"}
+    assert set(first["did"]) == {"drill the vault", "drill far", "scrub the vault", "scrub far"}
     assert home("tick", "--json").json["did"] == []
     assert home("status", "--json").json["overdue"] == []
     with open_app(read_settings(home.home)) as app:

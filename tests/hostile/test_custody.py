@@ -11,6 +11,7 @@ import pytest
 from stillhouse.app import vault
 from stillhouse.app.copies import find_copy, open_place
 from stillhouse.app.home import create_home, open_app
+from stillhouse.app.progress import Silence
 from stillhouse.app.reach import reach_of
 from stillhouse.canon import canonical, digest_bytes
 from stillhouse.custody.probe import probe_folder
@@ -19,7 +20,6 @@ from stillhouse.sandbox.inner import syscalls
 from stillhouse.settings.home import read_settings
 from stillhouse.vault import snapshots
 from tests.acceptance.test_copies import configure, copied, damage, data  # noqa: F401
-from tests.unit.test_custody_machine import Silent
 from tests.vaults import Vault, tree
 
 needs_landlock = pytest.mark.skipif(
@@ -100,7 +100,7 @@ def test_a_pull_waits_for_nobody_and_replaces_nothing_that_is_being_written(copi
     replica = copied.folder / "replica"
     copied("vault", "pull", copied.home, "--home", replica)
     with open_app(read_settings(replica, {})) as app:
-        vault.snapshot(app, str(copied.folder / "data"), "own", Silent())  # holds its chain
+        vault.snapshot(app, str(copied.folder / "data"), "own", Silence())  # holds its chain
         assert "being written" in copied("vault", "pull", copied.home, "--home", replica, code=1).err
     assert "not the continuation" in copied("vault", "pull", copied.home, "--home", replica, code=4).err
 
@@ -124,19 +124,19 @@ def test_a_snapshot_that_ends_while_a_deletion_is_carried_out_is_whole(tmp_path,
     create_home(settings)
     (tmp_path / "data").write_bytes(os.urandom(50_000))
     with open_app(settings) as app, open_app(settings) as other:
-        taken = vault.snapshot(app, str(tmp_path / "data"), "d", Silent())
+        taken = vault.snapshot(app, str(tmp_path / "data"), "d", Silence())
         (tmp_path / "same").mkdir()
         shutil.copy(tmp_path / "data", tmp_path / "same" / "data")
         asked = acts.submit(app, deletion.plan_deletion(app, [f"snapshot:{taken.snapshot}"], ""))
         discard = acts.discard
 
         def meanwhile(*words):
-            vault.snapshot(other, str(tmp_path / "same"), "same", Silent())
+            vault.snapshot(other, str(tmp_path / "same"), "same", Silence())
             discard(*words)
 
         monkeypatch.setattr(acts, "discard", meanwhile)
         acts.execute(app, asked.digest)
-        vault.restore_to(other, "same", tmp_path / "again", "", Silent(), over=False)
+        vault.restore_to(other, "same", tmp_path / "again", "", Silence())
 
 
 def test_a_hold_holds_every_dataset_that_a_snapshot_is_of(tmp_path):
@@ -147,7 +147,7 @@ def test_a_hold_holds_every_dataset_that_a_snapshot_is_of(tmp_path):
         from stillhouse import facts
         from stillhouse.recorder import now
 
-        taken = vault.snapshot(app, str(tmp_path / "data"), "d", Silent())
+        taken = vault.snapshot(app, str(tmp_path / "data"), "d", Silence())
         for subject in ("dataset:a@1", "dataset:b@1"):
             vault.keep(app, taken, "d", "x", subject)
         app.recorder.record(facts.HoldPlaced(at=now(), by="x", hold="h1", subject="dataset:a@1", reason="lawsuit"))
@@ -273,3 +273,60 @@ def test_a_manifest_that_cannot_be_read_stops_a_collection(home, data):  # noqa:
         assert list(app.objects.discarded()) == []
         with pytest.raises(CorruptObject):
             reach_of(app, ("snapshot:x",))
+
+
+def test_a_hold_needs_nothing_but_the_log(home, data):  # noqa: F811
+    """What is damaged elsewhere must not keep anybody from saying that something stays."""
+    damage(home.home)
+    for page in (home.home / "objects").rglob("blake3-*"):
+        page.chmod(0o644)
+        page.write_bytes(page.read_bytes()[:-3])
+    snapshot = home("vault", "list", "--json").json[0]["snapshot"]
+    home("vault", "hold", f"snapshot:{snapshot}")
+    assert home("vault", "holds", "--json").json
+
+
+def test_what_may_not_be_read_is_named_with_what_to_do(tmp_path, monkeypatch):
+    import errno
+
+    from stillhouse.errors import StorageError
+
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "secret").write_text("x")
+    real = os.open
+
+    def refused(path, *words, **named):
+        if str(path).endswith("secret") or path == os.fsencode(source / "secret"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path, *words, **named)
+
+    monkeypatch.setattr(os, "open", refused)
+    with pytest.raises(StorageError, match="secret") as failure:
+        Vault(tmp_path / "vault").take(source)
+    assert "right" in failure.value.next_step
+
+
+def test_a_disk_that_fails_while_it_writes_behind_fails_the_restore(tmp_path, monkeypatch):
+    """The kernel tells of it once, to whoever syncs first: that must not be lost."""
+    from stillhouse.errors import StorageError
+    from stillhouse.vault import restoring
+
+    source = tmp_path / "source"
+    source.mkdir()
+    for n in range(600):
+        (source / f"{n}").write_bytes(bytes([n % 256]) * 300)
+    keep = Vault(tmp_path / "vault")
+    taken = keep.take(source)
+    told = []
+
+    def sync(folder):
+        if not told:
+            told.append(folder)
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(restoring, "_sync_all", sync)
+    monkeypatch.setattr(restoring, "_FLUSH_BYTES", 1000)
+    with pytest.raises(StorageError, match="durable"):
+        keep.restore(taken.snapshot, tmp_path / "again")
+    assert told and not (tmp_path / "again").exists()

@@ -14,18 +14,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from stillhouse.app import acts, deletion, trash, vault
 from stillhouse.app.home import create_home, open_app
+from stillhouse.app.progress import Silence
+from stillhouse.app.protection import kept_since
 from stillhouse.app.references import surely_named_objects
-from stillhouse.app.scrub import verify
+from stillhouse.app.scrub import scrub
 from stillhouse.errors import CorruptObject, Held, StillhouseError
 from stillhouse.settings.home import read_settings
 from tests.vaults import tree
-
-
-class Silent:
-    def start(self, *_): ...
-    def update(self, *_): ...
-    def say(self, *_): ...
-    def finish(self, *_): ...
 
 
 class Custody(RuleBasedStateMachine):
@@ -57,7 +52,7 @@ class Custody(RuleBasedStateMachine):
         for name, data in contents.items():
             (source / name).write_bytes(data)
         (source / "same").write_text("in every one")
-        taken = vault.snapshot(self.app, str(source), "s", Silent())
+        taken = vault.snapshot(self.app, str(source), "s", Silence())
         self.alive[taken.snapshot] = {**contents, "same": b"in every one"}
         # Taken again, it is there, whatever was deleted before.
         self.gone = [(plan, {s: f for s, f in took.items() if s != taken.snapshot}) for plan, took in self.gone]
@@ -126,11 +121,12 @@ class Custody(RuleBasedStateMachine):
 
     @invariant()
     def everything_alive_comes_back(self):
-        assert verify(self.app).bad == ()
+        assert scrub(self.app, None, 0, "", Silence()).bad == ()
+        assert set(kept_since(self.app)) == {f"snapshot:{one}" for one in self.alive}, "the view says what the log does"
         for snapshot, files in self.alive.items():
             self.restored += 1
             target = self.folder / f"r{self.restored}"
-            vault.restore_to(self.app, snapshot, target, "", Silent(), over=False)
+            vault.restore_to(self.app, snapshot, target, "", Silence())
             assert {name: what[2] for name, what in tree(target).items() if name != "."} == files
             shutil.rmtree(target)
 
@@ -152,7 +148,7 @@ def test_a_clock_that_jumps_ends_no_grace(tmp_path, monkeypatch):
     create_home(settings_)
     (tmp_path / "data").write_bytes(random.Random(0).randbytes(5000))
     with open_app(settings_) as app:
-        taken = vault.snapshot(app, str(tmp_path / "data"), "d", Silent())
+        taken = vault.snapshot(app, str(tmp_path / "data"), "d", Silence())
         asked = acts.submit(app, deletion.plan_deletion(app, [f"snapshot:{taken.snapshot}"], ""))
         acts.execute(app, asked.digest)
 
@@ -188,7 +184,7 @@ def test_two_collectors_and_a_writer_at_once(tmp_path):
             for step in [*steps, partial(_collect, collector)]:
                 step()
         with open_app(settings_) as app:
-            vault.restore_to(app, taken.snapshot, tmp_path / f"again{seed}", "", Silent(), over=False)
+            vault.restore_to(app, taken.snapshot, tmp_path / f"again{seed}", "", Silence())
             assert (tmp_path / f"again{seed}").read_bytes() == data.read_bytes()
 
 

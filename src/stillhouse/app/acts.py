@@ -216,9 +216,9 @@ def _carry_out(app: App, plan: Plan, name: str, state: State, signatures: Sequen
         raise ApprovalMissing("(its signatures do not suffice)")
     at, by = now(), app.recorder.by
     shared: dict[str, Any] = {"at": at, "by": by, "plan": name, "previous": state.head, "signatures": signed}
-    if isinstance(content, Deletion):
-        found = reach_of(app, tuple(content.mentions))  # and not what the plan's author says of it
-        check_caps(app, found.bytes, Decimal(found.replaceability.usd))
+    reach = reach_of(app, tuple(content.mentions)) if isinstance(content, Deletion) else None
+    if reach is not None:  # and not what the plan's author says of it
+        check_caps(app, reach.bytes, Decimal(reach.replaceability.usd))
     with executing(app.recorder, plan, plan.facts) as result:
         match content:
             case Roster():
@@ -236,12 +236,12 @@ def _carry_out(app: App, plan: Plan, name: str, state: State, signatures: Sequen
                 app.recorder.record(facts.HoldReleased(release=content, **shared))
                 result.update({"released": content.hold, "signed by": [signature.by for signature in signed]})
             case Deletion():
-                reach = reach_of(app, tuple(content.mentions))
+                assert reach is not None
                 app.recorder.record(facts.Deleted(deletion=content, **shared))
                 keep_head(app.settings, digest(Entry(content, name, state.head, signed)))
                 discard(app, reach.objects, f"deletion {content.id}")
                 recover_named(app)  # whoever named something meanwhile gets it back
-                result.update({"deletion": content.id, "objects": len(reach.objects), "bytes": content.bytes})
+                result.update({"deletion": content.id, "objects": len(reach.objects), "bytes": reach.bytes})
                 result.update({"signed by": [signature.by for signature in signed]})
         app.recorder.refresh()
         keep_head(app.settings, digest(Entry(content, name, state.head, signed)))

@@ -9,12 +9,12 @@ from stillhouse import facts
 from stillhouse.app.acts import DELETE, RELEASE, Proposed, plan_act, submit
 from stillhouse.app.home import App
 from stillhouse.app.permission import load
-from stillhouse.app.reach import Reach, check_caps, reach_of
-from stillhouse.app.references import active_holds, surely_named_objects
+from stillhouse.app.protection import kept_since, whole_copies
+from stillhouse.app.reach import Reach, check_caps, node_of, reach_of
+from stillhouse.app.references import active_holds, named_objects, surely_named_objects
 from stillhouse.app.trash import recover_named
 from stillhouse.canon import digest_value
 from stillhouse.errors import CorruptObject, Held, UnknownName
-from stillhouse.ledger import custody
 from stillhouse.nouns import Deletion, HoldRelease, Plan
 from stillhouse.recorder import now
 
@@ -42,15 +42,15 @@ def plan_deletion(app: App, subjects: list[str], reason: str) -> Plan:
 
 def _impact(app: App, reach: Reach) -> dict[str, object]:
     kinds = ("dataset", "run", "model", "snapshot", "export")
-    copies = {one.snapshot for one in custody.snapshots(app.ledger)}
+    since = max((at for node, at in kept_since(app).items() if node in reach.subjects), default=now())
+    copies = [copy.copy for copy in whole_copies(app) if copy.at > since]
     return {
         "objects": len(reach.objects),
         "bytes": reach.bytes,
         "objects that others need, kept": reach.elsewhere,
         **{f"{kind}s": [node for node in reach.dependents if node.startswith(f"{kind}:")] for kind in kinds},
-        # Nobody has looked at any other copy yet, and what was not seen is not counted.
-        "last copy": bool(reach.objects),
-        "snapshots here": len(copies),
+        "copies elsewhere": copies,
+        "last copy": bool(reach.objects) and not copies,
         "replaceability": msgspec.to_builtins(reach.replaceability),
     }
 
@@ -79,10 +79,9 @@ def undo(app: App, start: str) -> dict[str, Any]:
 
 def hold(app: App, subject: str, reason: str) -> str:
     """From now on a node stays, whoever says otherwise; returns the hold's name. Raises UnknownName."""
-    reach = reach_of(app, (subject,))
-    at = now()
-    id = digest_value([reach.subjects, reason, at])[7:19]
-    app.recorder.record(facts.HoldPlaced(at=at, by=app.recorder.by, hold=id, subject=reach.subjects[0], reason=reason))
+    node, at = node_of(app, named_objects(app), subject), now()  # what cannot be read elsewhere must not hinder a hold
+    id = digest_value([node, reason, at])[7:19]
+    app.recorder.record(facts.HoldPlaced(at=at, by=app.recorder.by, hold=id, subject=node, reason=reason))
     app.recorder.refresh()
     return id
 

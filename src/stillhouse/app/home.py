@@ -1,7 +1,6 @@
 """Open a home: put the parts together, and check that this version may use it."""
 
 import contextlib
-import fcntl
 import getpass
 import importlib.util
 import os
@@ -12,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from stillhouse.app.permission import load_policy, own_signatory
-from stillhouse.errors import HomeBusy, HomeMissing, HomeNewer, StorageError
+from stillhouse.errors import HomeMissing, HomeNewer, StorageError
 from stillhouse.ledger.store import Ledger
 from stillhouse.nouns import Channel, Teacher, TeacherKind
 from stillhouse.plans.prices import parse_usd
@@ -22,7 +21,7 @@ from stillhouse.settings.home import CONFIG, DEFAULT_CONFIG, Settings
 from stillhouse.students.models import Places
 from stillhouse.teachers.gateway.keys import ring
 from stillhouse.vault.checkpoints import save_checkpoint
-from stillhouse.vault.files import storage_errors, write_whole
+from stillhouse.vault.files import locked, storage_errors, write_whole
 from stillhouse.vault.local import LocalBackend
 from stillhouse.vault.log import Log
 from stillhouse.vault.objects import Objects
@@ -111,19 +110,8 @@ class App:
     @contextlib.contextmanager
     def alone(self, name: str) -> Iterator[None]:
         """Hold a lock of this home while the block runs. Raises HomeBusy where another process has it."""
-        folder = self.locks
-        with storage_errors(f"{folder} could not be used"):
-            folder.mkdir(exist_ok=True)
-            lock = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-            raise HomeBusy(f"({name} in {self.settings.home})") from None
-        try:
+        with locked(self.locks / name, f"{name} in {self.settings.home}"):
             yield
-        finally:
-            os.close(lock)
 
     def checkpoint(self) -> bool:
         """Copy the ends of all chains to the second place, where one is configured."""

@@ -17,3 +17,19 @@ class Progress(Protocol):
 
     def finish(self, message: str = "") -> None:
         """The stage is over."""
+
+
+class Silence:
+    """Progress that nobody watches."""
+
+    def start(self, stage: str, total: int) -> None:
+        """Say nothing."""
+
+    def update(self, done: int, message: str = "", state: dict[str, Any] | None = None) -> None:
+        """Say nothing."""
+
+    def say(self, message: str) -> None:
+        """Say nothing."""
+
+    def finish(self, message: str = "") -> None:
+        """Say nothing."""

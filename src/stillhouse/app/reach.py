@@ -8,16 +8,16 @@ from sqlalchemy import Float, cast, func, select
 
 from stillhouse.app.home import App
 from stillhouse.app.references import Naming, active_holds, surely_named_objects
+from stillhouse.app.vault import DATASET, MODEL, SNAPSHOT, find
 from stillhouse.canon import digest_value
 from stillhouse.custody import replaceability
-from stillhouse.custody.replaceability import Class, Replaceability, Source
+from stillhouse.custody.replaceability import Replaceability, Source, worst_first
 from stillhouse.errors import PlanRefused, UnknownName
 from stillhouse.ledger import custody, lineage, queries, schema
 from stillhouse.ledger.custody import StoredHold
 from stillhouse.nouns import Use
 
-DATASET, MODEL, RUN, SNAPSHOT = "dataset:", "model:", "run:", "snapshot:"
-_WORST_FIRST = (Class.IRREPLACEABLE, Class.COSTLY, Class.RE_OBTAINABLE, Class.RECOMPUTABLE)
+RUN = "run:"
 
 
 class Reach(NamedTuple):
@@ -42,7 +42,7 @@ class Reach(NamedTuple):
 def reach_of(app: App, subjects: tuple[str, ...]) -> Reach:
     """What deleting these would reach. Raises UnknownName, CorruptObject."""
     naming = surely_named_objects(app)
-    nodes = tuple(sorted({_node(app, naming, subject) for subject in subjects}))
+    nodes = tuple(sorted({node_of(app, naming, subject) for subject in subjects}))
     objects = tuple(sorted(digest for digest, names in naming.objects.items() if names <= set(nodes)))
     kept = sum(1 for names in naming.objects.values() if names & set(nodes) and not names <= set(nodes))
     dependents = {node for subject in nodes for node in lineage.descendants(app.ledger, subject)}
@@ -62,7 +62,7 @@ def reach_of(app: App, subjects: tuple[str, ...]) -> Reach:
 def replaceability_of(app: App, nodes: tuple[str, ...]) -> Replaceability:
     """Of several nodes: the class of the worst, the cost of all."""
     each = [_of_node(app, node) for node in nodes]
-    worst = min(each, key=lambda one: _WORST_FIRST.index(one.kind))
+    worst = min(each, key=lambda one: worst_first(one.kind))
     usd = sum((Decimal(one.usd) for one in each), Decimal(0))
     return Replaceability(worst.kind, f"{usd:f}", round(sum(one.hours for one in each), 4), worst.evidence)
 
@@ -83,11 +83,9 @@ def check_caps(app: App, size: int, usd: Decimal) -> None:
         )
 
 
-def _node(app: App, naming: Naming, subject: str) -> str:
+def node_of(app: App, naming: Naming, subject: str) -> str:
     """A subject as the node that it is called in lineage: snapshots may be named by the first characters of their digest."""
     if subject.startswith(SNAPSHOT):
-        from stillhouse.app.vault import find
-
         subject = f"{SNAPSHOT}{find(app, subject.removeprefix(SNAPSHOT)).snapshot}"
     if subject in naming.dead:
         raise UnknownName(f"{subject} is deleted already.")

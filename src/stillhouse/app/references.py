@@ -5,7 +5,7 @@ since is there again. What is held is never deleted, whoever said so.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from stillhouse import facts
@@ -75,6 +75,13 @@ def active_holds(app: App) -> list[StoredHold]:
     return [hold for hold in custody.holds(app.ledger) if hold.hold not in released]
 
 
+def held_nodes(app: App) -> frozenset[str]:
+    """Every node that a hold concerns: a copy of what is held is held."""
+    held = {hold.subject for hold in active_holds(app)}
+    copies = {f"snapshot:{one.snapshot}" for one in custody.snapshots(app.ledger) if one.subject in held}
+    return frozenset(held | copies)
+
+
 def _naming(app: App, below: Callable[[Reader, str], Iterator[str]]) -> Naming:
     app.recorder.refresh()
     named: dict[str, set[str]] = {}
@@ -90,7 +97,7 @@ def _naming(app: App, below: Callable[[Reader, str], Iterator[str]]) -> Naming:
                 named.setdefault(one.digest, set()).add(one.node)
                 if one.is_snapshot:
                     snapshots[one.digest] = one.node
-    dead = _dead(app, mentions)
+    dead = dead_nodes(app, mentions)
     reader = Reader(app.objects)
     for digest, node in snapshots.items():
         if node not in dead:
@@ -101,15 +108,16 @@ def _naming(app: App, below: Callable[[Reader, str], Iterator[str]]) -> Naming:
     return Naming({digest: nodes for digest, nodes in alive.items() if nodes}, dict(mentions), dead, forgotten)
 
 
-def _dead(app: App, mentions: Counter[str]) -> frozenset[str]:
+def dead_nodes(app: App, mentions: Mapping[str, int]) -> frozenset[str]:
+    """The nodes that are deleted, where the log names each so often."""
     undone = custody.undone(app.ledger)
-    held: Collection[str] = {hold.subject for hold in active_holds(app)}
+    held = held_nodes(app)
     return frozenset(
         node
         for deletion in load(app.ledger, app.settings).state.deletions
         if deletion.id not in undone
         for node, count in deletion.mentions.items()
-        if mentions[node] <= count and node not in held
+        if mentions.get(node, 0) <= count and node not in held
     )
 
 

@@ -1,11 +1,21 @@
-"""Read what the vault holds, and name what is damaged or missing, and what that hits."""
+"""Read what a vault or a copy holds, name what is damaged or missing and what that hits, and mend it from where it is whole."""
 
+import random
 from typing import NamedTuple
 
 from stillhouse import facts
+from stillhouse.app.copies import find_copy, open_place
 from stillhouse.app.home import App
+from stillhouse.app.progress import Progress
 from stillhouse.app.references import named_objects
+from stillhouse.app.trash import discard
+from stillhouse.errors import CorruptObject, StorageError, UnknownName
 from stillhouse.recorder import now
+from stillhouse.settings.home import Copy
+from stillhouse.vault.objects import Objects
+
+# By this name a copy is mended from the vault here.
+HOME = "home"
 
 
 class Bad(NamedTuple):
@@ -15,34 +25,70 @@ class Bad(NamedTuple):
     problem: str
     hits: tuple[str, ...]
 
-    @property
-    def reach(self) -> str:
-        """What is hit, for people."""
-        return f" Hits {', '.join(self.hits[:5])}{' and more' if len(self.hits) > 5 else ''}." if self.hits else ""
 
-
-class Scrubbed(NamedTuple):
-    """What was read, and what of it is bad."""
+class Scrub(NamedTuple):
+    """What a scrub found. ``at_most`` is the share of bad objects that a sample rules out with 99 % confidence, else 0."""
 
     objects: int
+    read: int
     bad: tuple[Bad, ...]
+    repaired: tuple[str, ...]
+    at_most: float
 
 
-def verify(app: App) -> Scrubbed:
-    """Read every object, and look for every one that something names."""
+def scrub(app: App, copy: Copy | None, sample: int, mend: str, progress: Progress) -> Scrub:
+    """Read a vault or a copy, all of it or so many objects at random; mend from a copy by that name ("": do not).
+
+    What it found is written down, so that nothing new is built on what is damaged. Raises StorageError, UnknownName.
+    """
+    target = open_place(copy).objects if copy else app.objects
+    healthy = _healthy(app, copy, mend)
+    everything = sorted(target.list())
     named = named_objects(app).objects
-    results = dict(app.objects.verify())
-    problems = {digest: problem for digest, problem in results.items() if problem}
-    problems |= {digest: f"{digest} is missing." for digest in named if digest not in results}
-    if problems:
-        # So that nothing new is built on what is damaged.
-        entry = facts.Scrubbed(
-            at=now(), by=app.recorder.by, copy="", objects=len(results), read=len(results), bad=tuple(sorted(problems)),
-            repaired=(),
-        )  # fmt: skip
-        app.recorder.record(entry)
-        app.recorder.refresh()
-    bad = tuple(
-        Bad(digest, problem, tuple(sorted(named.get(digest, ())))) for digest, problem in sorted(problems.items())
-    )
-    return Scrubbed(len(results), bad)
+    problems = {digest: f"{digest} is missing." for digest in sorted(set(named) - set(everything))}
+    chosen = random.SystemRandom().sample(everything, min(sample, len(everything))) if sample else everything
+    progress.start(f"scrub of {copy.name if copy else 'the vault'}", len(chosen))
+    for count, digest in enumerate(chosen, 1):
+        try:
+            target.get(digest)
+        except CorruptObject as failure:
+            problems[digest] = failure.detail
+        progress.update(count)
+    repaired = tuple(digest for digest in problems if healthy and _mend(app, target, healthy, digest, copy))
+    app.recorder.record(
+        facts.Scrubbed(
+            at=now(), by=app.recorder.by, copy=copy.name if copy else "", objects=len(everything), read=len(chosen),
+            bad=tuple(problems), repaired=repaired,
+        )
+    )  # fmt: skip
+    app.recorder.refresh()
+    progress.finish(f"{len(problems)} bad, {len(repaired)} mended")
+    bad = tuple(Bad(digest, problem, tuple(sorted(named.get(digest, ())))) for digest, problem in problems.items())
+    at_most = 0.0 if len(chosen) == len(everything) else 1 - 0.01 ** (1 / max(1, len(chosen)))
+    return Scrub(len(everything), len(chosen), bad, repaired, at_most)
+
+
+def _healthy(app: App, copy: Copy | None, mend: str) -> Objects | None:
+    if not mend:
+        return None
+    if copy is not None:
+        if mend != HOME:
+            raise UnknownName("A copy is mended from `home`.", next_step="First mend the home from a whole copy.")
+        return app.objects
+    return open_place(find_copy(app.settings, mend)).objects
+
+
+def _mend(app: App, target: Objects, healthy: Objects, digest: str, copy: Copy | None) -> bool:
+    """Replace one bad object by whole bytes from elsewhere; the bad ones go to the trash. False where nobody has it whole."""
+    try:
+        data = healthy.get(digest)
+    except (CorruptObject, StorageError):
+        return False
+    if target.exists(digest):
+        if copy is None:
+            discard(app, [digest], "damaged")
+        else:
+            target.discard(digest)
+    target.put(data)
+    target.get(digest)
+    return True

@@ -44,7 +44,10 @@ class Garbage(NamedTuple):
 
 
 def find_garbage(app: App) -> Garbage:
-    """Look at everything; nothing is changed. Raises CorruptObject where what names things cannot be read."""
+    """Look at everything. What is named comes out of the trash on the way; nothing goes there.
+
+    Raises CorruptObject where what names things cannot be read.
+    """
     naming = surely_named_objects(app)
     named, present = naming.objects, list(app.objects.list())
     unnamed = [digest for digest in present if digest not in named]
@@ -93,8 +96,8 @@ def collect(app: App, plan: Plan) -> dict[str, int]:
 
 
 def discard(app: App, objects: Iterable[str], reason: str) -> None:
-    """Write down that objects go to the trash, then move them."""
-    for batch in _batches(objects):
+    """Write down that objects go to the trash, then move them. What is not there has nowhere to go from."""
+    for batch in _batches(filter(app.objects.exists, objects)):
         size = sum(map(app.objects.size, batch))
         entry = facts.Discarded(at=now(), by=app.recorder.by, objects=batch, bytes=size, reason=reason)
         app.recorder.record(entry)

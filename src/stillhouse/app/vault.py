@@ -18,12 +18,12 @@ from stillhouse.vault.files import storage_errors
 from stillhouse.vault.index import ChunkIndex
 from stillhouse.vault.manifests import escape
 from stillhouse.vault.reading import Reader
-from stillhouse.vault.restoring import Restored, restore, restore_over
+from stillhouse.vault.restoring import Restored, Way, restore
 from stillhouse.vault.seen import Seen
 from stillhouse.vault.snapshots import Taken, known_packs, take
 from stillhouse.vault.walking import Walk
 
-DATASET, MODEL = "dataset:", "model:"
+DATASET, MODEL, SNAPSHOT = "dataset:", "model:", "snapshot:"
 _SHORTEST = 6
 
 
@@ -103,12 +103,14 @@ def find(app: App, start: str) -> StoredSnapshot:
     return next(iter(found.values()))
 
 
-def restore_to(app: App, start: str, target: Path, below: str, progress: Progress, over: bool) -> Restored:
-    """Restore a snapshot, or what it has below a path. Raises CorruptObject, TargetExists, UnknownName, StorageError."""
+def restore_to(app: App, start: str, target: Path, below: str, progress: Progress, way: Way = restore) -> Restored:
+    """Restore a snapshot, or what it has below a path; ``way`` is ``restore``, or ``restore_over`` where files may be replaced.
+
+    Raises CorruptObject, TargetExists, UnknownName, StorageError.
+    """
     known = find(app, start)
     progress.start(f"restore of {known.name}", known.files)
-    acts = restore_over if over else restore
-    done = acts(
+    done = way(
         Reader(app.objects),
         known.snapshot,
         target.absolute(),

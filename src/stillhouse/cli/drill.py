@@ -21,11 +21,11 @@ def run(
     """Restore to a scratch folder, compare, time, and sign what came of it. Exit code 4 where it did not come back."""
     import msgspec
 
-    from stillhouse.app.drills import drill
+    from stillhouse.app.drills import drill_sample, drill_whole
     from stillhouse.errors import IntegrityError
 
     with opened(home) as app:
-        done = drill(app, snapshot, copy, whole=whole)
+        done = (drill_whole if whole else drill_sample)(app, snapshot, copy)
     text = f"{done.files} files, {done.bytes:,} bytes came back in {done.seconds} s; from there {done.behind:.0f} s would be lost"
     emit(msgspec.to_builtins(done), as_json, done.problem or text)
     if done.problem:

@@ -31,7 +31,7 @@ def status(home: Home = None, as_json: Json = False) -> None:
     """What this home holds."""
     from stillhouse.app.access import quarantine
     from stillhouse.app.permission import current_roster, personal_signer
-    from stillhouse.app.ticking import protection_of
+    from stillhouse.app.protection import protection_of
     from stillhouse.errors import StillhouseError
     from stillhouse.identity.roster import advisory
     from stillhouse.ledger import queries

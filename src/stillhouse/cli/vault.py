@@ -1,13 +1,16 @@
 """vault snapshot, list, restore, verify, hold, holds, release, gc, backup, pull, scrub, probe."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stillhouse.cli.identity import show_outcome
 from stillhouse.cli.options import Home, Json, PlanOnly, ProgressAs, opened
 from stillhouse.cli.output import Watch, emit, progress, table
+
+if TYPE_CHECKING:
+    from stillhouse.app.scrub import Scrub
 
 commands = typer.Typer(help="The vault: snapshots of files, kept as objects by digest.", no_args_is_help=True)
 Snapshot = Annotated[
@@ -82,10 +85,11 @@ def restore(
     import time
 
     from stillhouse.app import vault
+    from stillhouse.vault.restoring import restore, restore_over
 
     began = time.monotonic()
     with opened(home) as app:
-        done = vault.restore_to(app, snapshot, target, path, progress(watch), overwrite)
+        done = vault.restore_to(app, snapshot, target, path, progress(watch), restore_over if overwrite else restore)
     value = {
         "files": done.files,
         "bytes": done.bytes,
@@ -101,22 +105,27 @@ def restore(
 
 
 @commands.command()
-def verify(home: Home = None, as_json: Json = False) -> None:
+def verify(home: Home = None, as_json: Json = False, watch: ProgressAs = Watch.AUTO) -> None:
     """Read every object and compare it with its digest. Exit code 4 where one differs or is missing."""
-    from stillhouse.app.scrub import verify as read_all
-    from stillhouse.errors import IntegrityError
+    from stillhouse.app.scrub import scrub as read
 
     with opened(home) as app:
-        found = read_all(app)
-    text = "\n".join(f"{item.problem}{item.reach}" for item in found.bad)
-    bad = [{"object": item.object, "problem": item.problem, "hits": list(item.hits)} for item in found.bad]
-    emit(
-        {"objects": found.objects, "bad": bad},
-        as_json,
-        text or f"{found.objects} objects have the bytes that their digests name",
-    )
-    if bad:
-        raise typer.Exit(IntegrityError.exit_code)
+        found = read(app, None, 0, "", progress(watch))
+    text = _named(found) or f"{found.objects} objects have the bytes that their digests name"
+    emit({"objects": found.objects, "bad": [one._asdict() for one in found.bad]}, as_json, text)
+    if found.bad:
+        raise typer.Exit(_damaged())
+
+
+def _named(found: "Scrub") -> str:
+    lines = [f"{one.problem} Hits {', '.join(one.hits[:5]) or 'nothing that is known'}." for one in found.bad]
+    return "\n".join(lines)
+
+
+def _damaged() -> int:
+    from stillhouse.errors import IntegrityError
+
+    return IntegrityError.exit_code
 
 
 @commands.command()
@@ -205,11 +214,11 @@ def pull(
     watch: ProgressAs = Watch.AUTO,
 ) -> None:
     """Rebuild a lost home from a copy, or let this home follow another one. The source gets no right and no credential here."""
-    from stillhouse.app import copies
+    from stillhouse.app.pulling import pull as follow
     from stillhouse.settings.home import read_settings
 
     settings = read_settings(home)
-    done = copies.pull(settings, source, endpoint, progress(watch))
+    done = follow(settings, source, endpoint, progress(watch))
     emit(
         {"home": str(settings.home), "objects": done.objects, "added": done.added, "bytes": done.bytes},
         as_json,
@@ -229,29 +238,36 @@ def scrub(
     watch: ProgressAs = Watch.AUTO,
 ) -> None:
     """Read what is stored, and name what is damaged or missing and what that hits. Exit code 4 where something stays bad."""
-    from stillhouse.app import copies
-    from stillhouse.errors import IntegrityError
+    from stillhouse.app.copies import find_copy
+    from stillhouse.app.scrub import scrub as read
 
     with opened(home) as app:
-        chosen = copies.find_copy(app.settings, copy) if copy else None
-        found = copies.scrub(app, chosen, sample, repair_from, progress(watch))
-    bad = [{"object": digest, "problem": problem, "hits": list(hits)} for digest, problem, hits in found.bad]
-    value = {"objects": found.objects, "read": found.read, "bad": bad, "repaired": list(found.repaired)}
-    lines = [f"{one['problem']} Hits {', '.join(one['hits'][:5]) or 'nothing that is known'}." for one in bad]
-    sure = f"; with 99 % confidence fewer than {100 * found.at_most:.2f} % are bad" if found.at_most and not bad else ""
-    lines.append(f"{found.read} of {found.objects} objects read, {len(bad)} bad, {len(found.repaired)} mended{sure}")
-    emit({**value, "bad_at_most": found.at_most}, as_json, "\n".join(lines))
-    if len(bad) > len(found.repaired):
-        raise typer.Exit(IntegrityError.exit_code)
+        found = read(app, find_copy(app.settings, copy) if copy else None, sample, repair_from, progress(watch))
+    sure = (
+        f"; with 99 % confidence fewer than {100 * found.at_most:.2f} % are bad"
+        if found.at_most and not found.bad
+        else ""
+    )
+    text = f"{found.read} of {found.objects} objects read, {len(found.bad)} bad, {len(found.repaired)} mended{sure}"
+    value = {
+        "objects": found.objects,
+        "read": found.read,
+        "bad": [one._asdict() for one in found.bad],
+        "repaired": list(found.repaired),
+        "bad_at_most": found.at_most,
+    }
+    emit(value, as_json, f"{_named(found)}\n{text}".lstrip("\n"))
+    if len(found.bad) > len(found.repaired):
+        raise typer.Exit(_damaged())
 
 
 @commands.command()
 def probe(home: Home = None, as_json: Json = False) -> None:
     """Try, with your own rights and on canaries, to destroy what is stored, here and in copies; read what keeps real objects."""
-    from stillhouse.app import copies
+    from stillhouse.app.protection import probe as look
 
     with opened(home) as app:
-        lines = copies.probe(app)
+        lines = look(app)
     rows = [
         [line.where, line.attacker, "; ".join(line.resists) or "NOTHING", "; ".join(line.does_not_resist), line.basis]
         for line in lines

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from stillhouse.custody.replaceability import Class
+from stillhouse.custody.replaceability import Class, worst_first
 
 
 class Minimum(NamedTuple):
@@ -22,7 +22,6 @@ MINIMUMS = {
     Class.RE_OBTAINABLE: Minimum(2, 0, 90),
     Class.RECOMPUTABLE: Minimum(1, 0, 90),
 }
-_WORST_FIRST = (Class.IRREPLACEABLE, Class.COSTLY, Class.RE_OBTAINABLE, Class.RECOMPUTABLE)
 
 
 class Standing(NamedTuple):
@@ -47,7 +46,7 @@ def below(standings: Sequence[Standing]) -> list[Short]:
     """What is below its minimum, worst first: by class, then by how much is lacking."""
     found = [Short(one.subject, one.kind, _lacks(one)) for one in standings]
     short = [one for one in found if one.lacks]
-    return sorted(short, key=lambda one: (_WORST_FIRST.index(one.kind), -len(one.lacks), one.subject))
+    return sorted(short, key=lambda one: (worst_first(one.kind), -len(one.lacks), one.subject))
 
 
 def _lacks(one: Standing) -> tuple[str, ...]:

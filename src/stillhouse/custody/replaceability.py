@@ -16,12 +16,17 @@ _COSTLY_HOURS = 100.0
 
 
 class Class(StrEnum):
-    """From what a command brings back to what nothing does."""
+    """From what a command brings back to what nothing does, in this order."""
 
     RECOMPUTABLE = "recomputable"
     RE_OBTAINABLE = "re-obtainable"
     COSTLY = "costly"
     IRREPLACEABLE = "irreplaceable"
+
+
+def worst_first(kind: Class) -> int:
+    """A key by which the least replaceable comes first."""
+    return -list(Class).index(kind)
 
 
 class Replaceability(msgspec.Struct, frozen=True):

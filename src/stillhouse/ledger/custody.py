@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import msgspec
+from sqlalchemy import func, select
 
 from stillhouse.ledger import schema
 from stillhouse.ledger.queries import all_rows, ordered
@@ -177,3 +178,14 @@ def bad_objects(ledger: Ledger) -> frozenset[str]:
         if not one.copy:
             bad = (bad | set(one.bad)) - set(one.repaired)
     return frozenset(bad)
+
+
+def mentions(ledger: Ledger) -> dict[str, int]:
+    """How often the log names each dataset version and each snapshot."""
+    datasets, kept = schema.datasets.c, schema.snapshots.c
+    by_dataset = select(datasets.name, datasets.version, func.count().label("times")).group_by(
+        datasets.name, datasets.version
+    )
+    by_snapshot = select(kept.snapshot, func.count().label("times")).group_by(kept.snapshot)
+    found = {f"dataset:{row.name}@{row.version}": int(row.times) for row in all_rows(ledger, by_dataset)}
+    return found | {f"snapshot:{row.snapshot}": int(row.times) for row in all_rows(ledger, by_snapshot)}

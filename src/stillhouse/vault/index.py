@@ -92,12 +92,6 @@ class ChunkIndex:
                     found[which] = Found(run.packs[int(row["pack"])], int(row["start"]))
         return found
 
-    def forget(self) -> None:
-        """Know nothing any more."""
-        for run in self._runs:
-            _remove(run)
-        self._loaded = []
-
     def _save(self, keys: _Array, rows: _Array, packs: tuple[bytes, ...]) -> _Run:
         stem = self._folder / secrets.token_hex(8)
         with storage_errors(f"{self._folder} could not be written"):

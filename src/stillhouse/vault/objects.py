@@ -39,8 +39,11 @@ class Objects:
             raise CorruptObject(f"{digest} is missing.") from None
 
     def begins(self, digest: str, magic: bytes) -> bool:
-        """Does an object begin with these bytes?"""
-        return self._backend.read(_key(digest), 0, len(magic)) == magic
+        """Does an object begin with these bytes? One that is not there does not."""
+        try:
+            return self._backend.read(_key(digest), 0, len(magic)) == magic
+        except KeyError:
+            return False
 
     def size(self, digest: str) -> int:
         """How many bytes an object has. Raises CorruptObject where it is missing."""

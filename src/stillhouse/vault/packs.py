@@ -7,7 +7,7 @@ stand together is one range, whatever the number of its chunks and blocks.
 
 import bisect
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -62,9 +62,10 @@ def compress(data: bytes | bytearray) -> tuple[Block, bytes]:
     return Block(len(packed), len(data), _ZSTD), packed
 
 
-def assemble(blocks: list[tuple[Block, bytes]], lengths: list[int], digests: list[bytes]) -> bytes:
-    """The bytes of a pack."""
-    table = Table(tuple(block for block, _ in blocks), struct.pack(f"<{len(lengths)}I", *lengths), b"".join(digests))
+def assemble(blocks: Sequence[tuple[Block, bytes]], chunks: Sequence[Chunk]) -> bytes:
+    """The bytes of a pack: its blocks, and the chunks that stand in them in order."""
+    lengths = struct.pack(f"<{len(chunks)}I", *(chunk.length for chunk in chunks))
+    table = Table(tuple(block for block, _ in blocks), lengths, b"".join(chunk.digest for chunk in chunks))
     packed = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).compress(msgspec.msgpack.encode(table))
     return b"".join([MAGIC, *(stored for _, stored in blocks), packed, _END.pack(len(packed), MAGIC)])
 

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from stillhouse.canon import tagged_digest
 from stillhouse.errors import CorruptObject
-from stillhouse.vault.manifests import HOLE, Entry, Page, Root, decode_page, decode_root, order
+from stillhouse.vault.manifests import HOLE, Entry, Page, PageRef, Root, decode_page, decode_root, order
 from stillhouse.vault.objects import Objects
 from stillhouse.vault.packs import Pack
 
@@ -70,10 +70,14 @@ class Reader:
         for ref in root.pages:
             if below and (order(ref.last) < start or order(ref.first)[: len(start)] > start):
                 continue
-            page = decode_page(self._objects.get(ref.digest), ref.digest)
-            if len(page.entries) != ref.entries:
-                raise CorruptObject(f"{ref.digest} has {len(page.entries)} entries, and should have {ref.entries}.")
-            yield page
+            yield self.page(ref)
+
+    def page(self, ref: PageRef) -> Page:
+        """One page. Raises CorruptObject."""
+        page = decode_page(self._objects.get(ref.digest), ref.digest)
+        if len(page.entries) != ref.entries:
+            raise CorruptObject(f"{ref.digest} has {len(page.entries)} entries, and should have {ref.entries}.")
+        return page
 
     def find(self, root: Root, path: str) -> tuple[Page, Entry]:
         """One entry. Raises CorruptObject where the snapshot has none of that path."""

@@ -45,6 +45,10 @@ class Restored(NamedTuple):
     kept: int
 
 
+Way = Callable[[Reader, str, Path, str, Callable[[int, int], None]], Restored]
+"""How a snapshot is restored: (reader, snapshot, target, path, told of files and bytes)."""
+
+
 class _Deferred(NamedTuple):
     """What is done when all files are there: further names, links, and the times of folders."""
 
@@ -332,7 +336,7 @@ def _write(descriptor: int, piece: bytes | memoryview) -> None:
 
 
 class _Flushing:
-    """Lets the disk write while more is restored, so that the last sync is short; a failure shows then, too."""
+    """Lets the disk write while more is restored, so that the last sync is short. A disk tells of a failure once: it is kept."""
 
     def __init__(self, top: bytes) -> None:
         self._folder = Path(os.fsdecode(os.path.dirname(top) or b"."))
@@ -343,14 +347,22 @@ class _Flushing:
     def __enter__(self) -> "_Flushing":
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         self._thread.shutdown(wait=True)
+        if kind is None:
+            self._check()
 
     def written(self, size: int) -> None:
-        """So many bytes were written in all."""
+        """So many bytes were written in all. Raises StorageError where what was written before did not reach the disk."""
         if size - self._flushed >= _FLUSH_BYTES and (self._going is None or self._going.done()):
+            self._check()
             self._flushed = size
             self._going = self._thread.submit(_sync_all, self._folder)
+
+    def _check(self) -> None:
+        if self._going is not None:
+            with storage_errors(f"{self._folder} could not be made durable"):
+                self._going.result()
 
 
 def _half_name() -> bytes:

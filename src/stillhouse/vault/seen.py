@@ -79,9 +79,10 @@ class Seen:
 
     def finish(self) -> None:
         """Let the next snapshot of this source use what was kept."""
-        self._out.write(self._hasher.digest())
-        self._out.close()
-        os.replace(self._writing, self._file)
+        with storage_errors(f"{self._writing} could not be written"):
+            self._out.write(self._hasher.digest())
+            self._out.close()
+            os.replace(self._writing, self._file)
 
     def close(self) -> None:
         """Forget what was not finished."""

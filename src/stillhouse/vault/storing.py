@@ -35,9 +35,8 @@ class Storing:
         self._cores = len(os.sched_getaffinity(0))
         self._compressing = ThreadPoolExecutor(self._cores, thread_name_prefix="compress")
         self._storing = ThreadPoolExecutor(1, thread_name_prefix="store")
-        self._known: dict[bytes, int] = {}  # a pack's place, by digest
-        self._there: dict[bytes, bool] = {}
-        self._stored: deque[tuple[int, Future[tuple[bytes, int]], list[tuple[bytes, int, int]]]] = deque()
+        self._known: dict[bytes, int | None] = {}  # a pack's place, by digest; None where the vault has it not
+        self._stored: deque[tuple[int, Future[tuple[bytes, int]], list[Chunk]]] = deque()
         self._block, self._filled = bytearray(), 0
         self._begin()
 
@@ -72,14 +71,13 @@ class Storing:
 
     def known(self, pack: bytes) -> int | None:
         """The place of a pack that the vault has; None where it has not."""
-        if pack not in self._there:
-            name = tagged_digest(pack)
-            self._there[pack] = name not in self._damaged and self._objects.exists(name)
-        if not self._there[pack]:
-            return None
         if pack not in self._known:
-            self._known[pack] = len(self.packs)
-            self.packs.append(pack)
+            name = tagged_digest(pack)
+            if name in self._damaged or not self._objects.exists(name):
+                self._known[pack] = None
+            else:
+                self._known[pack] = len(self.packs)
+                self.packs.append(pack)
         return self._known[pack]
 
     def store(self, data: bytes) -> str:
@@ -115,7 +113,7 @@ class Storing:
             place = 0
         pack = self._pack
         self._here[digest] = place
-        self._chunks.append((digest, place, length))
+        self._chunks.append(Chunk(digest, place, length))
         self._block += piece
         self._filled = place + length
         if len(self._block) >= BLOCK_BYTES:
@@ -126,7 +124,7 @@ class Storing:
         self._pack, self._filled = len(self.packs), 0
         self.packs.append(b"")
         self._here: dict[bytes, int] = {}
-        self._chunks: list[tuple[bytes, int, int]] = []
+        self._chunks: list[Chunk] = []
         self._block = bytearray()
         self._blocks: list[Future[tuple[Block, bytes]]] = []
 
@@ -147,12 +145,10 @@ class Storing:
         self._stored.append((self._pack, task, self._chunks))
         self._begin()
 
-    def _store(
-        self, blocks: list[Future[tuple[Block, bytes]]], chunks: list[tuple[bytes, int, int]]
-    ) -> tuple[bytes, int]:
+    def _store(self, blocks: list[Future[tuple[Block, bytes]]], chunks: list[Chunk]) -> tuple[bytes, int]:
         made = [block.result() for block in blocks]
         blocks.clear()
-        data = assemble(made, [length for _, _, length in chunks], [digest for digest, _, _ in chunks])
+        data = assemble(made, chunks)
         return raw_digest(self.store(data)), len(data)
 
     def _collect(self, *, wait: bool) -> None:
@@ -161,6 +157,6 @@ class Storing:
             place, task, chunks = self._stored.popleft()
             self.packs[place], size = task.result()
             self.bytes_added += size
-            self._known.setdefault(self.packs[place], place)
-            self._there[self.packs[place]] = True
-            self._index.add(self.packs[place], map(Chunk._make, chunks))
+            if self._known.get(self.packs[place]) is None:
+                self._known[self.packs[place]] = place
+            self._index.add(self.packs[place], chunks)

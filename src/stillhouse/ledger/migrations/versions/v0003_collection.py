@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from stillhouse.ledger.migrations.tables import create_tables
+
 revision = "0003"
 down_revision = "0002"
 
@@ -25,19 +27,7 @@ _LEASED = ("answers", "asked", "failures")
 
 def upgrade() -> None:
     """Create the tables, and say of every call under which lease it was asked."""
-    for table, names in _TEXTS.items():
-        op.create_table(
-            table,
-            sa.Column("writer", sa.String(8), primary_key=True),
-            sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
-            sa.Column("place", sa.Integer, primary_key=True, autoincrement=False),
-            sa.Column("at", sa.String(32), nullable=False),
-            *(sa.Column(name.rstrip("*"), sa.Text, nullable=False) for name in names),
-            *(sa.Column(name, sa.BigInteger, nullable=False) for name in _WHOLES.get(table, ())),
-        )
-        for name in names:
-            if name.endswith("*"):
-                op.create_index(f"ix_{table}_{name[:-1]}", table, [name[:-1]])
+    create_tables(_TEXTS, _WHOLES)
     for table in _LEASED:
         op.add_column(table, sa.Column("lease", sa.Text, nullable=False, server_default=""))
         op.create_index(f"ix_{table}_lease", table, ["lease"])

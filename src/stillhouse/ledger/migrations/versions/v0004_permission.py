@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from stillhouse.ledger.migrations.tables import create_tables
+
 revision = "0004"
 down_revision = "0003"
 
@@ -21,19 +23,7 @@ _WHOLES = {"exports": ("rows",), "gates": ("allowed",), "rosters": ("version",)}
 
 def upgrade() -> None:
     """Create the tables, and the index by which a revoked source finds its records."""
-    for table, names in _TEXTS.items():
-        op.create_table(
-            table,
-            sa.Column("writer", sa.String(8), primary_key=True),
-            sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
-            sa.Column("place", sa.Integer, primary_key=True, autoincrement=False),
-            sa.Column("at", sa.String(32), nullable=False),
-            *(sa.Column(name.rstrip("*"), sa.Text, nullable=False) for name in names),
-            *(sa.Column(name, sa.BigInteger, nullable=False) for name in _WHOLES.get(table, ())),
-        )
-        for name in names:
-            if name.endswith("*"):
-                op.create_index(f"ix_{table}_{name[:-1]}", table, [name[:-1]])
+    create_tables(_TEXTS, _WHOLES)
     op.add_column("receipts", sa.Column("signature", sa.Text, nullable=False, server_default=""))
     op.add_column("steps", sa.Column("shares", sa.Text, nullable=False, server_default=""))
     by_stamps = ["stamps", "run", "key", "prompt_tokens", "completion_tokens"]

@@ -1,7 +1,6 @@
 """Snapshots, and what is done to keep them."""
 
-import sqlalchemy as sa
-from alembic import op
+from stillhouse.ledger.migrations.tables import create_tables
 
 revision = "0005"
 down_revision = "0004"
@@ -25,22 +24,9 @@ _WHOLES = {
     "scrubs": ("objects", "read"),
     "snapshots": ("files", "bytes", "added"),
 }
+_REALS = {"drills": ("seconds", "behind")}
 
 
 def upgrade() -> None:
     """Create the tables."""
-    reals = {"drills": ("seconds", "behind")}
-    for table, names in _TEXTS.items():
-        op.create_table(
-            table,
-            sa.Column("writer", sa.String(8), primary_key=True),
-            sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
-            sa.Column("place", sa.Integer, primary_key=True, autoincrement=False),
-            sa.Column("at", sa.String(32), nullable=False),
-            *(sa.Column(name.rstrip("*"), sa.Text, nullable=False) for name in names),
-            *(sa.Column(name, sa.BigInteger, nullable=False) for name in _WHOLES.get(table, ())),
-            *(sa.Column(name, sa.Float(53), nullable=False) for name in reals.get(table, ())),
-        )
-        for name in names:
-            if name.endswith("*"):
-                op.create_index(f"ix_{table}_{name[:-1]}", table, [name[:-1]])
+    create_tables(_TEXTS, _WHOLES, _REALS)

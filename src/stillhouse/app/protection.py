@@ -1,0 +1,160 @@
+"""What protects this home, said without a word too much: what stands below its minimum, what is overdue, what is resisted."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from stillhouse.app.copies import S3, open_place
+from stillhouse.app.home import App
+from stillhouse.app.reach import replaceability_of
+from stillhouse.app.references import dead_nodes
+from stillhouse.app.vault import DATASET, SNAPSHOT
+from stillhouse.custody.minimums import Standing, below
+from stillhouse.custody.probe import Line, probe_bucket, probe_folder
+from stillhouse.errors import StorageError
+from stillhouse.ledger import custody, queries
+from stillhouse.ledger.custody import StoredCopy, StoredScrub
+from stillhouse.settings.home import Copy
+from stillhouse.vault.local import LocalBackend
+
+DRILL, SCRUB = "drill", "scrub"
+# Days between. A drill a day costs seconds; a sample a week finds a copy that went bad before the next backup relies on it.
+_EVERY = {DRILL: 1.0, SCRUB: 7.0}
+_SHOWN = 8
+
+
+class Due(NamedTuple):
+    """Something that is overdue, for the vault (``copy`` is empty) or a copy of it."""
+
+    act: str
+    copy: str
+
+    def __str__(self) -> str:
+        return f"{self.act} {self.copy or 'the vault'}"
+
+
+class Protection(NamedTuple):
+    """What `status` says of protection."""
+
+    lines: tuple[str, ...]
+    below: list[dict[str, Any]]
+    overdue: list[str]
+    copies: list[dict[str, Any]]
+
+
+def standings(app: App) -> list[Standing]:
+    """How every dataset version and every snapshot stands, by what was last seen of the copies."""
+    places = whole_copies(app)
+    drilled = {one.subject: one.at for one in custody.drills(app.ledger) if not one.problem}
+    for one in custody.snapshots(app.ledger):  # what was tried with a copy of a thing was tried with the thing
+        node = f"{SNAPSHOT}{one.snapshot}"
+        if one.subject and node in drilled:
+            drilled[one.subject] = drilled[node]
+    found = []
+    for node, at in kept_since(app).items():
+        holding = [copy for copy in places if copy.at > at]
+        domains = {copy.domain for copy in holding if copy.domain}
+        last = drilled.get(node)
+        kind = replaceability_of(app, (node,)).kind
+        found.append(Standing(node, kind, 1 + len(holding), len(domains), days_since(last) if last else None))
+    return found
+
+
+def whole_copies(app: App) -> list[StoredCopy]:
+    """The newest backup to each place that is whole as far as anybody knows: two names of one place are one copy, and one whose
+    newest scrub found damage is none until it is mended.
+    """
+    scrubbed = {one.copy: one for one in custody.scrubs(app.ledger)}
+    found = {one.place: one for one in custody.copies(app.ledger).values() if is_clean(scrubbed.get(one.copy))}
+    return list(found.values())
+
+
+def is_clean(scrub: StoredScrub | None) -> bool:
+    """Did a scrub leave nothing bad? One that never was found nothing."""
+    return scrub is None or not set(scrub.bad) - set(scrub.repaired)
+
+
+def due(app: App) -> list[Due]:
+    """What `tick` would do now besides marking the day: drills of the vault and of each copy, a scrub of a sample of each."""
+    if not kept_since(app):
+        return []
+    done = {
+        DRILL: {one.copy: one.at for one in custody.drills(app.ledger) if not one.problem},
+        SCRUB: {one.copy: one.at for one in custody.scrubs(app.ledger) if is_clean(one)},
+    }
+    names = ["", *custody.copies(app.ledger)]
+    return [Due(act, name) for act in done for name in names if days_since(done[act].get(name)) >= _EVERY[act]]
+
+
+def kept_since(app: App) -> dict[str, str]:
+    """Every dataset version and snapshot that is kept, and since when, by the view: nothing is collected by this."""
+    dead = dead_nodes(app, custody.mentions(app.ledger))
+    kept = {f"{DATASET}{one.label}": one.made for one in queries.datasets(app.ledger)}
+    kept |= {f"{SNAPSHOT}{one.snapshot}": one.at for one in custody.snapshots(app.ledger)}
+    return {node: at for node, at in kept.items() if node not in dead}
+
+
+def days_since(at: str | None) -> float:
+    """Days since a moment; without end where there was none."""
+    return seconds_since(at) / 86400 if at else float("inf")
+
+
+def seconds_since(at: str) -> float:
+    """Seconds since a moment."""
+    return max(0.0, (datetime.now(UTC) - datetime.fromisoformat(at)).total_seconds())
+
+
+def _same_disk(app: App, copy: Copy) -> bool:
+    place = Path(copy.place)
+    return not copy.place.startswith(S3) and place.exists() and place.stat().st_dev == app.settings.home.stat().st_dev
+
+
+def protection_of(app: App) -> Protection:
+    """What is below its minimum, what is overdue, where copies are. What was not seen is not said."""
+    lacking, overdue = below(standings(app)), due(app)
+    copies = [one._asdict() for one in custody.copies(app.ledger).values()]
+    others = {one["domain"] for one in copies if one["domain"]}
+    named = [f"{one['copy']} ({one['domain'] or 'administered here'}; {one['at']})" for one in copies]
+    lines = [f"copies       {', '.join(named) or 'none'}"]
+    if not copies:
+        lines.append(
+            "protection   one copy, in one place: whoever can write to this folder can remove everything in it"
+        )
+    elif not others:
+        lines.append(
+            "protection   the copies have the administrator of this home: who has its rights can remove them all"
+        )
+    else:
+        lines.append(
+            f"protection   copies with {', '.join(sorted(others))}, as config.toml says; `vault probe` says what they resist"
+        )
+    lines += [
+        f"SAME DISK    {copy.name} is on the disk of this home" for copy in app.settings.copies if _same_disk(app, copy)
+    ]
+    lines += [f"BELOW        {one.subject[:40]} ({one.kind}): {'; '.join(one.lacks)}" for one in lacking[:_SHOWN]]
+    if len(lacking) > _SHOWN:
+        lines.append(f"BELOW        and {len(lacking) - _SHOWN} more")
+    if overdue:
+        lines.append(
+            f"OVERDUE      {', '.join(str(one) for one in overdue)}: run `stillhouse tick`, from cron or a timer"
+        )
+    return Protection(tuple(lines), [one._asdict() for one in lacking], [str(one) for one in overdue], copies)
+
+
+def probe(app: App) -> list[Line]:
+    """What the vault here, and each of its copies, resists. A copy that cannot be reached is told as one that resists nothing."""
+    lines = probe_folder(str(app.settings.home), app.settings.home / "objects")
+    for copy in app.settings.copies:
+        where = f"{copy.name}: {copy.place}"
+        try:
+            store = open_place(copy).store
+            if isinstance(store, LocalBackend):
+                lines += probe_folder(where, store.root)
+            else:
+                from stillhouse.vault.s3 import S3Backend
+
+                assert isinstance(store, S3Backend)
+                lines += probe_bucket(where, store)
+        except StorageError as failure:
+            lines.append(Line(where, "anybody", (f"NONE: {failure}",), (), ("it cannot be reached",), "tried"))
+    return lines

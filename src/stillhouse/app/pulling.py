@@ -1,0 +1,116 @@
+"""Rebuild a lost home from a copy, or let a home follow another one. The source gets no right here, and is not just believed."""
+
+import contextlib
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from stillhouse.app.copies import FILES, S3, open_place, settings_files, text_of
+from stillhouse.app.home import HOME_VERSION
+from stillhouse.app.progress import Progress
+from stillhouse.errors import CorruptLog, CorruptObject, HomeError
+from stillhouse.ledger.store import Ledger
+from stillhouse.settings.home import Copy, Settings
+from stillhouse.vault.copying import Copied, End, copy_objects, newest_head
+from stillhouse.vault.files import locked, storage_errors, write_whole
+from stillhouse.vault.local import LocalBackend
+from stillhouse.vault.log import Log
+from stillhouse.vault.objects import Objects
+from stillhouse.vault.writer import segments
+
+_MORE_FILES = re.compile(r"(keys|keys/roster|terms)/[A-Za-z0-9_][A-Za-z0-9_.@-]*\.(pub|toml)")
+_SEGMENT = re.compile(r"w[0-9]{4}/[0-9]{12}\.segment")
+
+
+def pull(settings: Settings, source: str, endpoint: str, progress: Progress) -> Copied:
+    """Make a home follow another home, or rebuild it from a copy. The source needs no right here, and gets none.
+
+    What is here already is never replaced by something else: a log that does not continue this one is refused. Raises CorruptLog,
+    CorruptObject, HomeError, StorageError.
+    """
+    local = Objects(LocalBackend(settings.home / "objects"))
+    progress.start(f"pull from {source}", 0)
+    origin = _origin(source, endpoint)
+    bytes_of = {end.writer: origin.bytes_of(end) for end in origin.ends}  # before the objects that they name
+    copied = copy_objects(origin.objects, local, lambda done, size: progress.update(done, f"{size:,} bytes"))
+    _check_names(origin)
+    with contextlib.ExitStack() as held:
+        for end in origin.ends:
+            held.enter_context(
+                locked(settings.home / "log" / end.writer / "lock", f"{end.writer} of the log is being written")
+            )
+        _check_continues(Log(settings.home / "log", local), bytes_of)
+        for name, text in origin.files.items():
+            if not (settings.home / name).exists():
+                write_whole(settings.home / name, text.encode())
+        for end in origin.ends:
+            folder = settings.home / "log" / end.writer
+            write_whole(folder / end.segment, bytes_of[end.writer])
+            (folder / end.segment).chmod(0o644)
+            for older in segments(folder)[:-1]:
+                (folder / older).unlink()
+    write_whole(settings.home / "VERSION", f"{HOME_VERSION}\n".encode())
+    ledger = Ledger(settings.ledger_url)
+    try:
+        ledger.catch_up(Log(settings.home / "log", local))
+    finally:
+        ledger.close()
+    copied.check()
+    progress.finish(f"{copied.added} objects, {copied.bytes:,} bytes")
+    return copied
+
+
+def _check_names(origin: "_Origin") -> None:
+    """A copy is administered by others: what it names is only taken where such a thing belongs. Raises CorruptObject."""
+    wrong = [name for name in origin.files if name not in FILES and not _MORE_FILES.fullmatch(name)]
+    wrong += [
+        f"{end.writer}/{end.segment}" for end in origin.ends if not _SEGMENT.fullmatch(f"{end.writer}/{end.segment}")
+    ]
+    if wrong:
+        raise CorruptObject(
+            f"the source names {wrong[0]!r}, which is no part of a home.", next_step="Trust another copy."
+        )
+
+
+class _Origin(NamedTuple):
+    objects: Objects
+    ends: tuple[End, ...]
+    files: dict[str, str]
+    folder: Path | None
+
+    def bytes_of(self, end: End) -> bytes:
+        """The bytes of an end, from an object or, in a home, from its folder."""
+        if self.folder is None:
+            return self.objects.get(end.object)
+        path = self.folder / end.writer / end.segment
+        with storage_errors(f"{path} could not be read"):
+            return path.read_bytes()
+
+
+def _origin(source: str, endpoint: str) -> _Origin:
+    """A home, or a copy of one."""
+    home = Path(source)
+    if not source.startswith(S3) and (home / "VERSION").is_file():
+        objects = Objects(LocalBackend(home / "objects"))
+        log = Log(home / "log", objects)
+        ends = tuple(End(writer, names[-1], "") for writer in log.writers() if (names := segments(log.root / writer)))
+        files = {name: data for name in settings_files(home) if (data := text_of(home / name))}
+        return _Origin(objects, ends, files, log.root)
+    place = open_place(Copy("", source, endpoint=endpoint))
+    newest = newest_head(place.heads)
+    if newest is None:
+        raise HomeError(f"({source} is neither a home nor a copy of one)", next_step="Name the folder or s3:// of one.")
+    return _Origin(place.objects, newest.ends, newest.files, None)
+
+
+def _check_continues(log: Log, bytes_of: dict[str, bytes]) -> None:
+    """Is everything that this log has in the other one, in its place? Raises CorruptLog."""
+    for head in log.heads():
+        data = bytes_of.get(head.writer)
+        if data is None:
+            raise CorruptLog(f"the source has no writer {head.writer}, and this home has {head.count} entries of it.")
+        if not log.continues(head, data):
+            raise CorruptLog(
+                f"the source's chain {head.writer} is not the continuation of the {head.count} entries that are here.",
+                next_step="Nothing was changed here. One of the two was cut or altered: compare both before anything else.",
+            )
