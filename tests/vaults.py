@@ -24,7 +24,7 @@ class Vault:
     def take(self, source: Path, *, began: int | None = None) -> Taken:
         seen = Seen(self.folder / "seen", source, time.time_ns() if began is None else began)
         try:
-            return take(self.objects, ChunkIndex(self.folder / "chunks"), seen, Walk(source))
+            return take(self.objects, lambda: ChunkIndex(self.folder / "chunks"), seen, Walk(source))
         finally:
             seen.close()
 

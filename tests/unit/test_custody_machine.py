@@ -1,5 +1,6 @@
 """Snapshots, deletions, undoing, collection, in any order and over many cycles, beside a model of what must be."""
 
+import os
 import random
 import shutil
 import tempfile
@@ -52,6 +53,11 @@ class Custody(RuleBasedStateMachine):
         for name, data in contents.items():
             (source / name).write_bytes(data)
         (source / "same").write_text("in every one")
+        for path in (
+            *source.iterdir(),
+            source,
+        ):  # so that one content is one snapshot, today and when it is played again
+            os.utime(path, ns=(0, 0))
         taken = vault.snapshot(self.app, str(source), "s", Silence())
         self.alive[taken.snapshot] = {**contents, "same": b"in every one"}
         # Taken again, it is there, whatever was deleted before.
@@ -191,14 +197,13 @@ def test_two_collectors_and_a_writer_at_once(tmp_path):
 def _take_without_naming(app, path):
     import time
 
-    from stillhouse.vault.index import ChunkIndex
     from stillhouse.vault.seen import Seen
     from stillhouse.vault.snapshots import take
     from stillhouse.vault.walking import Walk
 
     seen = Seen(app.cache / "seen", path, time.time_ns())
     try:
-        return take(app.objects, ChunkIndex(app.cache / "chunks"), seen, Walk(path))
+        return take(app.objects, lambda: vault.open_index(app), seen, Walk(path))
     finally:
         seen.close()
 

@@ -117,10 +117,18 @@ def recover(app: App, objects: Iterable[str]) -> None:
 
 
 def recover_named(app: App) -> int:
-    """Get back whatever is in the trash and named; returns how many."""
+    """Get back whatever is in the trash, named and nowhere else; returns how many.
+
+    What was stored anew since stays in the trash as well, until its grace is over.
+    """
     before = set(app.objects.discarded())
     named = surely_named_objects(app).objects
-    back = [digest for digest in before if digest in named]
+    left = set(app.objects.discarded())
+    back = [
+        digest
+        for digest in sorted(before)
+        if digest not in left or (digest in named and not app.objects.exists(digest))
+    ]
     recover(app, back)
     return len(back)
 

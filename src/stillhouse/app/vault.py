@@ -3,7 +3,7 @@
 import os
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from stillhouse import facts
 from stillhouse.app.home import App
@@ -15,13 +15,15 @@ from stillhouse.ledger import custody, queries
 from stillhouse.ledger.custody import StoredSnapshot
 from stillhouse.recorder import now
 from stillhouse.vault.files import storage_errors
-from stillhouse.vault.index import ChunkIndex
 from stillhouse.vault.manifests import escape
 from stillhouse.vault.reading import Reader
 from stillhouse.vault.restoring import Restored, Way, restore
 from stillhouse.vault.seen import Seen
 from stillhouse.vault.snapshots import Taken, known_packs, take
 from stillhouse.vault.walking import Walk
+
+if TYPE_CHECKING:
+    from stillhouse.vault.index import ChunkIndex
 
 DATASET, MODEL, SNAPSHOT = "dataset:", "model:", "snapshot:"
 _SHORTEST = 6
@@ -40,14 +42,11 @@ def snapshot(app: App, source: str, name: str, progress: Progress) -> Taken:
     place = found.place.absolute()
     inode = app.settings.home.stat()
     progress.start(f"snapshot of {source}", 0)
-    index = ChunkIndex(app.cache / "chunks")
-    if index.is_empty:
-        known_packs(app.objects, index)
     seen = Seen(app.cache / "seen", place, time.time_ns())
     try:
         taken = take(
             app.objects,
-            index,
+            lambda: open_index(app),
             seen,
             Walk(place, frozenset({(inode.st_dev, inode.st_ino)}) if not found.subject else frozenset()),
             lambda files, count: progress.update(files, f"{count:,} bytes"),
@@ -59,6 +58,16 @@ def snapshot(app: App, source: str, name: str, progress: Progress) -> Taken:
     keep(app, taken, escape(os.fsencode(called)), escape(os.fsencode(place)), found.subject)
     progress.finish(f"{taken.files} files, {taken.bytes:,} bytes, {taken.bytes_added:,} added")
     return taken
+
+
+def open_index(app: App) -> "ChunkIndex":
+    """Which chunks are where, as far as this machine knows; read back from the packs where the cache is lost."""
+    from stillhouse.vault.index import ChunkIndex
+
+    index = ChunkIndex(app.cache / "chunks")
+    if not index.packs:
+        known_packs(app.objects, index)
+    return index
 
 
 def _is_whole(app: App, digest: str) -> bool:

@@ -8,13 +8,11 @@ decides by the bytes near a cut alone, so that equal runs of two files are cut a
 - *rolling*: anywhere, by a rolling hash (FastCDC, Xia et al., USENIX ATC 2016).
 """
 
+import functools
 import json
 import struct
 from collections.abc import Callable, Sequence
-from typing import BinaryIO
-
-import numpy
-from pyfastcdc import FastCDC
+from typing import Any, BinaryIO
 
 # A record of training data is about 2 kB. Twice that would store the neighbours of every edited record again (2.6 % for 1 %
 # of edits, where this is 1.1 %); half of it doubles the digests that are kept per chunk.
@@ -28,7 +26,7 @@ _PART_BYTES = 1 << 20
 _LOOK = 1 << 16
 # A header larger than this is not one that a tool wrote.
 _LARGEST_HEADER = 100_000_000
-_MULTIPLIER = numpy.uint64(0x9E3779B97F4A7C15)  # of Fibonacci hashing: the high bits depend on all bits
+_MULTIPLIER = 0x9E3779B97F4A7C15  # of Fibonacci hashing: the high bits depend on all bits
 
 Cutter = Callable[[memoryview, bool], list[int]]
 """(buffer, is the end of the file in it?) -> the ends of whole chunks, ascending; the last is the buffer's end if it is."""
@@ -36,6 +34,8 @@ Cutter = Callable[[memoryview, bool], list[int]]
 
 def cut_lines(buffer: memoryview, last: bool) -> list[int]:
     """Cut behind newlines. A line of LINE_BYTES or more is a chunk; shorter ones gather to about that much."""
+    import numpy  # where nothing changed nothing is cut, and a twentieth of a second is a tenth of such a snapshot
+
     data = numpy.frombuffer(buffer, dtype=numpy.uint8)
     ends = numpy.flatnonzero(data == 10) + 1
     cuts: list[int] = []
@@ -44,7 +44,7 @@ def cut_lines(buffer: memoryview, last: bool) -> list[int]:
         # Eight bytes of the middle stand for the line: its beginning and end are often those of every other.
         middle = numpy.minimum(ends - (lengths + 1) // 2, len(data) - 8)
         words = numpy.ndarray(shape=(len(data) - 7,), dtype="<u8", buffer=buffer, strides=(1,))[middle]
-        chance = ((words + lengths.astype(numpy.uint64)) * _MULTIPLIER) >> numpy.uint64(40)
+        chance = ((words + lengths.astype(numpy.uint64)) * numpy.uint64(_MULTIPLIER)) >> numpy.uint64(40)
         cuts = ends[chance % numpy.uint64(LINE_BYTES) < lengths.astype(numpy.uint64)].tolist()
     return _bounded(cuts, len(data), last)
 
@@ -53,7 +53,7 @@ def cut_rolling(buffer: memoryview, last: bool) -> list[int]:
     """Cut by content anywhere."""
     if not len(buffer):
         return []
-    cuts = [chunk.offset + chunk.length for chunk in _ROLLING.cut_buf(buffer)]
+    cuts = [chunk.offset + chunk.length for chunk in _rolling().cut_buf(buffer)]
     return cuts if last else cuts[:-1]
 
 
@@ -150,4 +150,8 @@ def _parquet_bounds(file: BinaryIO, size: int) -> list[int]:
     return sorted(bound for bound in bounds if 0 < bound < size)
 
 
-_ROLLING = FastCDC(avg_size=ROLLING_BYTES, min_size=ROLLING_BYTES // 4, max_size=ROLLING_BYTES * 4, seed=0)
+@functools.cache
+def _rolling() -> Any:
+    from pyfastcdc import FastCDC
+
+    return FastCDC(avg_size=ROLLING_BYTES, min_size=ROLLING_BYTES // 4, max_size=ROLLING_BYTES * 4, seed=0)

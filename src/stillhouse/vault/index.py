@@ -49,11 +49,6 @@ class ChunkIndex:
         self._loaded: list[_Run] | None = None
 
     @property
-    def is_empty(self) -> bool:
-        """Is nothing known? Cheaper than to load what is."""
-        return not any(self._folder.glob("*.packs"))
-
-    @property
     def _runs(self) -> list[_Run]:
         if self._loaded is None:
             self._loaded = [run for run in map(_load, sorted(self._folder.glob("*.packs"))) if run is not None]

@@ -11,7 +11,7 @@ snapshot a file system's own snapshot of it, where that matters.
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import msgspec
 from blake3 import blake3
@@ -20,7 +20,6 @@ from stillhouse.canon import digest_bytes, raw_digest
 from stillhouse.errors import SourceChanging
 from stillhouse.vault.chunks import LINE_BYTES, Cutter, cut_rolling, cutter_for
 from stillhouse.vault.files import storage_errors
-from stillhouse.vault.index import ChunkIndex
 from stillhouse.vault.manifests import (
     HOLE,
     Entry,
@@ -38,6 +37,9 @@ from stillhouse.vault.packs import MAGIC
 from stillhouse.vault.seen import Mark, Seen
 from stillhouse.vault.storing import Storing
 from stillhouse.vault.walking import Met, Walk
+
+if TYPE_CHECKING:
+    from stillhouse.vault.index import ChunkIndex
 
 # Read at once: enough for the disk and the cutters, little beside a pack.
 _READ_BYTES = 1 << 23
@@ -65,7 +67,7 @@ class _Pending(NamedTuple):
 
 def take(
     objects: Objects,
-    index: ChunkIndex,
+    open_index: Callable[[], "ChunkIndex"],
     seen: Seen,
     walk: Walk,
     advanced: Callable[[int, int], None] = lambda files, count: None,
@@ -76,7 +78,7 @@ def take(
 
     Raises SourceChanging where a file is never the same for long enough to be read, StorageError where the disk refuses.
     """
-    with Storing(objects, index, damaged) as storing:
+    with Storing(objects, open_index, damaged) as storing:
         snapshot = _Snapshot(objects, storing, seen, advanced)
         for met in walk:
             snapshot.add(met)
@@ -244,7 +246,7 @@ def _stretches(descriptor: int, size: int) -> Iterator[tuple[int, int, bool]]:
             place = size
 
 
-def known_packs(objects: Objects, index: ChunkIndex) -> int:
+def known_packs(objects: Objects, index: "ChunkIndex") -> int:
     """Make every pack of the vault known to the index; returns how many were not. For when the cache was lost."""
     found = 0
     known = index.packs

@@ -4,18 +4,22 @@ Chunks that the vault has are found, the others gather in blocks, blocks are com
 in order. What is held in memory is bounded: a pack that is being filled, one that is being stored, and a few blocks between.
 """
 
+import functools
 import os
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
 from stillhouse.canon import digest_bytes, raw_digest, tagged_digest
-from stillhouse.vault.index import ChunkIndex
 from stillhouse.vault.objects import Objects
 from stillhouse.vault.packs import BLOCK_BYTES, PACK_BYTES, Block, Chunk, assemble, compress
+
+if TYPE_CHECKING:
+    from stillhouse.vault.index import ChunkIndex
 
 # Blocks that wait for a core, per core: enough that none is ever idle.
 _WAITING_PER_CORE = 4
@@ -27,11 +31,15 @@ class Storing:
     Use it as a context manager; ``finish`` before leaving it, or nothing of the last pack is kept.
     """
 
-    def __init__(self, objects: Objects, index: ChunkIndex, damaged: frozenset[str] = frozenset()) -> None:
-        """``damaged`` objects are not relied on: what needs them is stored again, and they are replaced where it is the same."""
+    def __init__(
+        self, objects: Objects, open_index: Callable[[], "ChunkIndex"], damaged: frozenset[str] = frozenset()
+    ) -> None:
+        """The index is opened when a chunk is first looked for: where nothing changed, it is not needed. ``damaged`` objects are
+        not relied on: what needs them is stored again, and they are replaced where it is the same.
+        """
         self.packs: list[bytes] = []
         self.bytes_added = 0
-        self._objects, self._index, self._damaged = objects, index, damaged
+        self._objects, self._open_index, self._damaged = objects, open_index, damaged
         self._cores = len(os.sched_getaffinity(0))
         self._compressing = ThreadPoolExecutor(self._cores, thread_name_prefix="compress")
         self._storing = ThreadPoolExecutor(1, thread_name_prefix="store")
@@ -48,6 +56,10 @@ class Storing:
     ) -> None:
         self._compressing.shutdown(wait=True, cancel_futures=True)
         self._storing.shutdown(wait=True, cancel_futures=True)
+
+    @functools.cached_property
+    def _index(self) -> "ChunkIndex":
+        return self._open_index()
 
     def put(self, buffer: memoryview, cuts: Sequence[int]) -> list[tuple[int, int, int]]:
         """Store the chunks that end at these cuts; returns (pack, start, length) for each run of them that stands together."""
