@@ -65,8 +65,8 @@ def objects_of(reader: Reader, snapshot: str) -> Iterator[str]:
     root = reader.root(snapshot)
     for ref in root.pages:
         yield ref.digest
-    for page in reader.pages(root):
-        yield from map(tagged_digest, page.packs)
+    for ref in root.pages:
+        yield from map(tagged_digest, reader.packs(ref))
 
 
 def active_holds(app: App) -> list[StoredHold]:

@@ -4,10 +4,11 @@ Kept as sorted runs, one per pack at first and merged when there are many, so th
 a look-up is a binary search in files that the operating system maps. A chunk that is not found is stored again, which is no harm.
 """
 
+import bisect
 import contextlib
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,6 @@ import numpy
 
 from stillhouse.canon import digest_file, digest_value, raw_digest
 from stillhouse.vault.files import storage_errors
-from stillhouse.vault.packs import Chunk
 
 # A look-up searches each run; merging is linear, so runs of very different sizes are not merged.
 _RUNS_BEFORE_MERGE = 12
@@ -37,6 +37,7 @@ class _Run(NamedTuple):
     rows: _Array
     packs: tuple[bytes, ...]
     stem: Path
+    searched: memoryview  # the keys, as Python's bisect reads them
 
 
 class ChunkIndex:
@@ -60,14 +61,13 @@ class ChunkIndex:
         """The packs whose chunks are known."""
         return {pack for run in self._runs for pack in run.packs}
 
-    def add(self, pack: bytes, chunks: Iterable[Chunk]) -> None:
-        """A pack is stored, and holds these."""
-        known = list(chunks)
-        digests = numpy.frombuffer(b"".join(chunk.digest for chunk in known), dtype=[("key", "<u8"), ("rest", "V24")])
+    def add(self, pack: bytes, chunks: Mapping[bytes, int]) -> None:
+        """A pack is stored, and holds these chunks, each from a place on."""
+        digests = numpy.frombuffer(b"".join(chunks), dtype=[("key", "<u8"), ("rest", "V24")])
         order = numpy.argsort(digests["key"], kind="stable")
-        rows = numpy.zeros(len(known), dtype=_ROW)
+        rows = numpy.zeros(len(chunks), dtype=_ROW)
         rows["rest"] = digests["rest"][order]
-        rows["start"] = numpy.array([chunk.start for chunk in known], dtype="<u4")[order]
+        rows["start"] = numpy.array(list(chunks.values()), dtype="<u4")[order]
         self._runs.append(self._save(digests["key"][order], rows, (pack,)))
         self._merge()
 
@@ -77,15 +77,30 @@ class ChunkIndex:
         if not digests or not self._runs:
             return found
         wanted = numpy.frombuffer(b"".join(digests), dtype=[("key", "<u8"), ("rest", "V24")])
-        keys = numpy.ascontiguousarray(wanted["key"])
+        order = numpy.argsort(
+            wanted["key"]
+        )  # in order, neighbours are found in the same lines of the processor's cache
+        keys = wanted["key"][order]
         for run in self._runs:
             places = numpy.searchsorted(run.keys, keys)
             places[places == len(run.keys)] = 0
-            for which in numpy.flatnonzero(run.keys[places] == keys).tolist():
-                row = run.rows[int(places[which])]
+            for hit in numpy.flatnonzero(run.keys[places] == keys).tolist():
+                row, which = run.rows[int(places[hit])], int(order[hit])
                 if row["rest"].tobytes() == digests[which][8:]:
                     found[which] = Found(run.packs[int(row["pack"])], int(row["start"]))
         return found
+
+    def find_one(self, digest: bytes) -> Found | None:
+        """Where a chunk is. What numpy spends on a call is more than a search in Python costs."""
+        key = int.from_bytes(digest[:8], "little")
+        for run in self._runs:
+            place = bisect.bisect_left(run.searched, key)
+            while place < len(run.searched) and run.searched[place] == key:
+                row = run.rows[place]
+                if row["rest"].tobytes() == digest[8:]:
+                    return Found(run.packs[int(row["pack"])], int(row["start"]))
+                place += 1
+        return None
 
     def _save(self, keys: _Array, rows: _Array, packs: tuple[bytes, ...]) -> _Run:
         stem = self._folder / secrets.token_hex(8)
@@ -96,7 +111,7 @@ class ChunkIndex:
             half = stem.with_suffix(".half")
             half.write_bytes(_checksum(stem) + b"".join(packs))
             os.replace(half, stem.with_suffix(".packs"))
-        return _Run(keys, rows, packs, stem)
+        return _Run(keys, rows, packs, stem, memoryview(keys))
 
     def _merge(self, at_least: int = _RUNS_BEFORE_MERGE) -> None:
         small = sorted((run for run in self._runs if len(run.keys) < _LARGEST_RUN // 2), key=lambda run: len(run.keys))
@@ -135,7 +150,7 @@ def _load(named: Path) -> _Run | None:
     except (OSError, ValueError):
         return None
     packs = tuple(head[start : start + 32] for start in range(32, len(head), 32))
-    return _Run(keys, rows, packs, stem) if rows.dtype == _ROW else None
+    return _Run(keys, rows, packs, stem, memoryview(keys)) if rows.dtype == _ROW else None
 
 
 def _checksum(stem: Path) -> bytes:

@@ -69,6 +69,11 @@ class Page(msgspec.Struct, frozen=True, array_like=True):
     entries: tuple[Entry, ...]
 
 
+class _Listing(msgspec.Struct, frozen=True, array_like=True):
+    packs: tuple[bytes, ...]
+    entries: msgspec.Raw
+
+
 class PageRef(msgspec.Struct, frozen=True):
     """A page as its root names it. ``first`` and ``last`` are the paths between which its entries lie."""
 
@@ -139,6 +144,12 @@ def decode_page(data: bytes, name: str) -> Page:
         if len(entry.extents) % 3 or any(not HOLE <= pack < len(page.packs) for pack in entry.extents[::3]):
             raise CorruptObject(f"{name} names a pack that it does not list.")
     return page
+
+
+def packs_of(data: bytes, name: str) -> tuple[bytes, ...]:
+    """The packs that the page of an object names; its entries are not looked at. Raises CorruptObject."""
+    listing: _Listing = _decode(data, PAGE_MAGIC, _Listing, name)
+    return listing.packs
 
 
 def encode_root(root: Root) -> bytes:

@@ -7,9 +7,8 @@ stand together is one range, whatever the number of its chunks and blocks.
 
 import bisect
 import struct
-from collections.abc import Callable, Iterator, Sequence
-from itertools import accumulate
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate, pairwise
 
 import msgspec
 import zstandard
@@ -46,14 +45,6 @@ class Table(msgspec.Struct, frozen=True, array_like=True):
     digests: bytes
 
 
-class Chunk(NamedTuple):
-    """A chunk of a pack: the 32 bytes of its digest, and its range of the pack's uncompressed bytes."""
-
-    digest: bytes
-    start: int
-    length: int
-
-
 def compress(data: bytes | bytearray) -> tuple[Block, bytes]:
     """A block, and its bytes as stored. They carry a checksum of the uncompressed bytes."""
     packed = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).compress(data)
@@ -62,10 +53,11 @@ def compress(data: bytes | bytearray) -> tuple[Block, bytes]:
     return Block(len(packed), len(data), _ZSTD), packed
 
 
-def assemble(blocks: Sequence[tuple[Block, bytes]], chunks: Sequence[Chunk]) -> bytes:
-    """The bytes of a pack: its blocks, and the chunks that stand in them in order."""
-    lengths = struct.pack(f"<{len(chunks)}I", *(chunk.length for chunk in chunks))
-    table = Table(tuple(block for block, _ in blocks), lengths, b"".join(chunk.digest for chunk in chunks))
+def assemble(blocks: Sequence[tuple[Block, bytes]], chunks: Mapping[bytes, int], length: int) -> bytes:
+    """The bytes of a pack of so many uncompressed ones: its blocks, and where in them each chunk starts, in order."""
+    starts = list(chunks.values())
+    lengths = struct.pack(f"<{len(chunks)}I", *(stop - start for start, stop in pairwise([*starts, length])))
+    table = Table(tuple(block for block, _ in blocks), lengths, b"".join(chunks))
     packed = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).compress(msgspec.msgpack.encode(table))
     return b"".join([MAGIC, *(stored for _, stored in blocks), packed, _END.pack(len(packed), MAGIC)])
 
@@ -88,13 +80,14 @@ class Pack:
         self._ends = list(accumulate(block.length for block in self.table.blocks))
         self._stored = list(accumulate((block.stored for block in self.table.blocks), initial=len(MAGIC)))
 
-    def chunks(self) -> Iterator[Chunk]:
-        """Every chunk, in order."""
-        count = len(self.table.lengths) // 4
-        start = 0
-        for place, length in enumerate(struct.unpack(f"<{count}I", self.table.lengths)):
-            yield Chunk(self.table.digests[32 * place : 32 * place + 32], start, length)
-            start += length
+    def chunks(self) -> dict[bytes, int]:
+        """Where each chunk starts in the uncompressed bytes, by its digest, in order."""
+        lengths = struct.unpack(f"<{len(self.table.lengths) // 4}I", self.table.lengths)
+        starts = accumulate(lengths, initial=0)
+        return {
+            self.table.digests[32 * place : 32 * place + 32]: start
+            for place, start in zip(range(len(lengths)), starts, strict=False)
+        }
 
     def blocks_of(self, start: int, length: int) -> list[tuple[int, int, int]]:
         """(block, start in it, end in it) that together hold a range. Raises CorruptObject for one that is not there."""

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from stillhouse.canon import tagged_digest
 from stillhouse.errors import CorruptObject
-from stillhouse.vault.manifests import HOLE, Entry, Page, PageRef, Root, decode_page, decode_root, order
+from stillhouse.vault.manifests import HOLE, Entry, Page, PageRef, Root, decode_page, decode_root, order, packs_of
 from stillhouse.vault.objects import Objects
 from stillhouse.vault.packs import Pack
 
@@ -78,6 +78,10 @@ class Reader:
         if len(page.entries) != ref.entries:
             raise CorruptObject(f"{ref.digest} has {len(page.entries)} entries, and should have {ref.entries}.")
         return page
+
+    def packs(self, ref: PageRef) -> tuple[bytes, ...]:
+        """The packs that a page needs. Raises CorruptObject."""
+        return packs_of(self._objects.get(ref.digest), ref.digest)
 
     def find(self, root: Root, path: str) -> tuple[Page, Entry]:
         """One entry. Raises CorruptObject where the snapshot has none of that path."""

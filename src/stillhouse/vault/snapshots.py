@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 # Read at once: enough for the disk and the cutters, little beside a pack.
 _READ_BYTES = 1 << 23
+# A file of this size is one chunk.
+_SMALL_BYTES = 2 * LINE_BYTES
 _TRIES = 3
 FORMAT = 1
 _ZEROS = bytes(_READ_BYTES)
@@ -139,32 +141,40 @@ class _Snapshot:
         for _ in range(_TRIES):
             with storage_errors(f"{os.fsdecode(met.place)} could not be read"):
                 descriptor = os.open(met.place, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-                with open(descriptor, "rb", buffering=0) as file:
+                try:
                     inode = os.fstat(descriptor)
-                    hasher = blake3()
-                    extents = self._contents(file, inode, hasher)
+                    digest, extents = self._small(descriptor) if _is_small(inode) else self._large(descriptor, inode)
                     after = os.fstat(descriptor)
+                finally:
+                    os.close(descriptor)
             if (after.st_size, after.st_mtime_ns, after.st_ctime_ns) == (
                 inode.st_size,
                 inode.st_mtime_ns,
                 inode.st_ctime_ns,
             ):
                 entry = msgspec.structs.replace(
-                    met.entry,
-                    size=inode.st_size,
-                    modified=inode.st_mtime_ns,
-                    digest=hasher.digest(),
-                    extents=tuple(extents),
+                    met.entry, size=inode.st_size, modified=inode.st_mtime_ns, digest=digest, extents=tuple(extents)
                 )
                 return entry, inode
         raise SourceChanging(f"({os.fsdecode(met.place)})")
+
+    def _small(self, descriptor: int) -> tuple[bytes, tuple[int, ...]]:
+        """Store a file that is one chunk; returns its digest and extents."""
+        data = os.read(descriptor, _SMALL_BYTES)
+        digest = blake3(data).digest()
+        return digest, self._storing.put_one(data, digest) if data else ()
+
+    def _large(self, descriptor: int, inode: os.stat_result) -> tuple[bytes, list[int]]:
+        with open(descriptor, "rb", buffering=0, closefd=False) as file:
+            hasher = blake3()
+            extents = self._contents(file, inode, hasher)
+        return hasher.digest(), extents
 
     def _contents(self, file: BinaryIO, inode: os.stat_result, hasher: blake3) -> list[int]:
         """Store what a file holds; returns its extents."""
         extents: list[int] = []
         if inode.st_blocks * 512 >= inode.st_size:
-            cutter = cut_whole if inode.st_size <= 2 * LINE_BYTES else cutter_for(file, inode.st_size)
-            self._stretch(file, inode.st_size, cutter, hasher, extents)
+            self._stretch(file, inode.st_size, cutter_for(file, inode.st_size), hasher, extents)
             return extents
         for start, length, is_hole in _stretches(file.fileno(), inode.st_size):
             if is_hole:
@@ -215,9 +225,8 @@ class _Snapshot:
         return digest
 
 
-def cut_whole(buffer: memoryview, last: bool) -> list[int]:
-    """A small file is one chunk."""
-    return [len(buffer)] if last and len(buffer) else []
+def _is_small(inode: os.stat_result) -> bool:
+    return inode.st_size <= _SMALL_BYTES and inode.st_blocks * 512 >= inode.st_size
 
 
 def _extend(extents: list[int], pack: int, start: int, length: int) -> None:

@@ -16,7 +16,7 @@ from blake3 import blake3
 
 from stillhouse.canon import digest_bytes, raw_digest, tagged_digest
 from stillhouse.vault.objects import Objects
-from stillhouse.vault.packs import BLOCK_BYTES, PACK_BYTES, Block, Chunk, assemble, compress
+from stillhouse.vault.packs import BLOCK_BYTES, PACK_BYTES, Block, assemble, compress
 
 if TYPE_CHECKING:
     from stillhouse.vault.index import ChunkIndex
@@ -44,8 +44,7 @@ class Storing:
         self._compressing = ThreadPoolExecutor(self._cores, thread_name_prefix="compress")
         self._storing = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._known: dict[bytes, int | None] = {}  # a pack's place, by digest; None where the vault has it not
-        self._stored: deque[tuple[int, Future[tuple[bytes, int]], list[Chunk]]] = deque()
-        self._block, self._filled = bytearray(), 0
+        self._stored: deque[tuple[int, Future[tuple[bytes, int]], dict[bytes, int]]] = deque()
         self._begin()
 
     def __enter__(self) -> "Storing":
@@ -63,23 +62,44 @@ class Storing:
 
     def put(self, buffer: memoryview, cuts: Sequence[int]) -> list[tuple[int, int, int]]:
         """Store the chunks that end at these cuts; returns (pack, start, length) for each run of them that stands together."""
-        pieces, start = [], 0
-        for cut in cuts:
-            pieces.append(buffer[start:cut])
-            start = cut
-        digests = [blake3(piece).digest() for piece in pieces]
+        starts = [0, *cuts[:-1]]
+        digests = [blake3(buffer[start:stop]).digest() for start, stop in zip(starts, cuts, strict=True)]
         extents: list[tuple[int, int, int]] = []
         pack = place = -2
-        length = 0
-        for piece, digest, found in zip(pieces, digests, self._index.find(digests), strict=True):
-            at, where = self._place(digest, piece, found)
-            if at == pack and place + length == where:
-                length += len(piece)
+        length = fresh = 0  # fresh: from where on the buffer's bytes are still to be appended
+        for digest, start, stop, found in zip(digests, starts, cuts, self._index.find(digests), strict=True):
+            before = self._find(digest, found)
+            if before is None:
+                if self._is_full(stop - start):
+                    self._append(buffer[fresh:start])
+                    self._seal()
+                    fresh = start
+                before = self._promise(digest, stop - start)
+                if self._filled - self._blocked >= BLOCK_BYTES:
+                    self._append(buffer[fresh:stop])
+                    fresh = stop
+            else:
+                self._append(buffer[fresh:start])
+                fresh = stop
+            if before[0] == pack and place + length == before[1]:
+                length += stop - start
             else:
                 if length:
                     extents.append((pack, place, length))
-                pack, place, length = at, where, len(piece)
+                pack, place = before
+                length = stop - start
+        self._append(buffer[fresh : cuts[-1]] if cuts else b"")
         return [*extents, (pack, place, length)] if length else extents
+
+    def put_one(self, piece: bytes, digest: bytes) -> tuple[int, int, int]:
+        """Store one chunk of a known digest; returns its (pack, start, length)."""
+        before = self._find(digest, self._index.find_one(digest))
+        if before is None:
+            if self._is_full(len(piece)):
+                self._seal()
+            before = self._promise(digest, len(piece))
+            self._append(piece)
+        return (*before, len(piece))
 
     def known(self, pack: bytes) -> int | None:
         """The place of a pack that the vault has; None where it has not."""
@@ -108,7 +128,8 @@ class Storing:
         self._seal()
         self._collect(wait=True)
 
-    def _place(self, digest: bytes, piece: memoryview, found: tuple[bytes, int] | None) -> tuple[int, int]:
+    def _find(self, digest: bytes, found: tuple[bytes, int] | None) -> tuple[int, int] | None:
+        """Where a chunk is (pack, start): in this pack, or where the index found it if that is there."""
         here = self._here.get(digest)
         if here is not None:
             return self._pack, here
@@ -116,27 +137,26 @@ class Storing:
             known = self.known(found[0])
             if known is not None:
                 return known, found[1]
-        return self._append(digest, piece)
+        return None
 
-    def _append(self, digest: bytes, piece: memoryview) -> tuple[int, int]:
-        length, place = len(piece), self._filled
-        if place + length > PACK_BYTES and place:
-            self._seal()
-            place = 0
-        pack = self._pack
-        self._here[digest] = place
-        self._chunks.append(Chunk(digest, place, length))
-        self._block += piece
-        self._filled = place + length
+    def _is_full(self, length: int) -> bool:
+        return self._filled + length > PACK_BYTES and self._filled > 0
+
+    def _promise(self, digest: bytes, length: int) -> tuple[int, int]:
+        """Give a chunk its place in this pack; its bytes are to be appended in the same order."""
+        place = self._here[digest] = self._filled
+        self._filled += length
+        return self._pack, place
+
+    def _append(self, data: memoryview | bytes) -> None:
+        self._block += data
         if len(self._block) >= BLOCK_BYTES:
             self._compress()
-        return pack, place
 
     def _begin(self) -> None:
-        self._pack, self._filled = len(self.packs), 0
+        self._pack, self._filled, self._blocked = len(self.packs), 0, 0
         self.packs.append(b"")
-        self._here: dict[bytes, int] = {}
-        self._chunks: list[Chunk] = []
+        self._here: dict[bytes, int] = {}  # where each chunk of this pack starts, in their order
         self._block = bytearray()
         self._blocks: list[Future[tuple[Block, bytes]]] = []
 
@@ -145,22 +165,24 @@ class Storing:
         if len(self._blocks) >= waiting:
             self._blocks[-waiting].result()
         self._blocks.append(self._compressing.submit(compress, self._block))
-        self._block = bytearray()
+        self._block, self._blocked = bytearray(), self._filled
 
     def _seal(self) -> None:
-        if not self._chunks:
+        if not self._here:
             return
         if self._block:
             self._compress()
         self._collect(wait=len(self._stored) > 0)
-        task = self._storing.submit(self._store, self._blocks, self._chunks)
-        self._stored.append((self._pack, task, self._chunks))
+        task = self._storing.submit(self._store, self._blocks, self._here, self._filled)
+        self._stored.append((self._pack, task, self._here))
         self._begin()
 
-    def _store(self, blocks: list[Future[tuple[Block, bytes]]], chunks: list[Chunk]) -> tuple[bytes, int]:
+    def _store(
+        self, blocks: list[Future[tuple[Block, bytes]]], chunks: dict[bytes, int], length: int
+    ) -> tuple[bytes, int]:
         made = [block.result() for block in blocks]
         blocks.clear()
-        data = assemble(made, chunks)
+        data = assemble(made, chunks, length)
         return raw_digest(self.store(data)), len(data)
 
     def _collect(self, *, wait: bool) -> None:
