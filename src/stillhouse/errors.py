@@ -18,6 +18,7 @@
     |   |-- SignatureRefused              no key of the roster that may sign this
     |   |-- ApprovalMissing               others must say yes first
     |   |-- Held                          somebody said that it must stay
+    |   |-- CustodianRefused              who alone may write the vault does not allow it
     |   |-- GuardUnavailable              what is under custody could not be kept from this command
     |   `-- SandboxUnavailable            no isolation on this machine that is good enough for untrusted code
     |-- IntegrityError                 4  integrity violated
@@ -32,6 +33,7 @@
     |   |-- HomeBusy                      another run holds it
     |   `-- KeyUnusable                   its signing key cannot be used
     |-- StorageError                   1  the disk refused
+    |   |-- CustodianAway                 who alone may write the vault does not answer
     |   |-- SourceChanging                a file that does not hold still while it is read
     |   `-- TargetExists                  something is already where a restore would write
     |-- LedgerUnavailable              1  the database refused
@@ -162,6 +164,12 @@ class Held(RefusedError):
     )
 
 
+class CustodianRefused(RefusedError):
+    """The custodian of this vault does not allow it."""
+
+    next_step = "What is named stays. `stillhouse delete plan` proposes a deletion, which a second person approves."
+
+
 class GuardUnavailable(RefusedError):
     """The command was not started: it could not be kept from what is under custody."""
 
@@ -245,6 +253,12 @@ class StorageError(StillhouseError):
     """The disk refused to read or write."""
 
     next_step = "Free space or mend permissions, then run the command again: it goes on where it was."
+
+
+class CustodianAway(StorageError):
+    """The custodian of this vault does not answer."""
+
+    next_step = "Start it (`stillhouse vault custodian FOLDER`, or its service), then run the command again."
 
 
 class SourceChanging(StorageError):

@@ -1,7 +1,9 @@
 """One suite for every backend of the vault, and for the objects over each."""
 
+import os
 import subprocess
 import sys
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,10 +13,12 @@ from hypothesis import strategies as st
 
 from stillhouse.canon import digest_bytes
 from stillhouse.errors import CorruptObject, StorageError
+from stillhouse.vault.custodian import Custodian, CustodianBackend
 from stillhouse.vault.local import LocalBackend
 from stillhouse.vault.memory import MemoryBackend
 from stillhouse.vault.objects import Objects
 from stillhouse.vault.s3 import S3Backend
+from stillhouse.vault.sealing import Seal, lift, seal
 
 BUCKETS = iter(range(10_000))
 
@@ -60,11 +64,56 @@ def s3(s3_url, credentials):
     backend.close()
 
 
-@pytest.fixture(params=["local", "memory", "s3"])
+class Allowing:
+    """A warden that allows everything: what a custodian decides is not what a backend promises."""
+
+    def may_put(self, key, data):
+        return ""
+
+    def may_discard(self, key):
+        return ""
+
+    def may_reclaim(self, key):
+        return ""
+
+    def attend(self):
+        return ""
+
+
+@pytest.fixture
+def custodian(tmp_path):
+    store = LocalBackend(tmp_path / "objects")
+    serving = Custodian(store, Allowing(), tmp_path / "socket", [os.getuid()])
+    thread = threading.Thread(target=serving.serve)
+    thread.start()
+    yield CustodianBackend(store.root, tmp_path / "socket")
+    serving.close()
+    thread.join()
+
+
+@pytest.fixture
+def modes(tmp_path):
+    seal(tmp_path / "objects", Seal.MODES)
+    yield LocalBackend(tmp_path / "objects")
+    lift(tmp_path / "objects")
+
+
+@pytest.fixture
+def flags(tmp_path):
+    try:
+        seal(tmp_path / "objects", Seal.FLAGS)
+    except StorageError:
+        lift(tmp_path / "objects")
+        pytest.skip("only root sets flags, on a file system that keeps them")
+    yield LocalBackend(tmp_path / "objects")
+    lift(tmp_path / "objects")
+
+
+@pytest.fixture(params=["local", "memory", "s3", "custodian", "modes", "flags"])
 def backend(request, tmp_path):
-    if request.param == "s3":
-        return request.getfixturevalue("s3")
-    return LocalBackend(tmp_path / "objects") if request.param == "local" else MemoryBackend()
+    if request.param in ("local", "memory"):
+        return LocalBackend(tmp_path / "objects") if request.param == "local" else MemoryBackend()
+    return request.getfixturevalue(request.param)
 
 
 def test_empty(backend):

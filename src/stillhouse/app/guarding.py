@@ -21,6 +21,7 @@ def plan_for(settings: Settings, more: Iterable[Path]) -> Guard:
         for name in ("objects", "log", "heads")
         if (home / name).exists()
     ]
+    inner += [settings.custodian] if settings.custodian else []
     second = [settings.checkpoints] if settings.checkpoints and settings.checkpoints.exists() else []
     return plan_guard(
         [settings.home, *copies, *inner, *second, *more], syscalls.landlock_version(), syscalls.GUARD_VERSION

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from stillhouse.app.permission import load_policy, own_signatory
-from stillhouse.errors import HomeMissing, HomeNewer, StorageError
+from stillhouse.errors import CustodianAway, HomeMissing, HomeNewer, StorageError
 from stillhouse.ledger.store import Ledger
 from stillhouse.nouns import Channel, Teacher, TeacherKind
 from stillhouse.plans.prices import parse_usd
@@ -21,6 +21,7 @@ from stillhouse.settings.home import CONFIG, DEFAULT_CONFIG, Settings
 from stillhouse.students.models import Places
 from stillhouse.teachers.gateway.keys import ring
 from stillhouse.vault.checkpoints import save_checkpoint
+from stillhouse.vault.custodian import SOCKET, CustodianBackend
 from stillhouse.vault.files import locked, storage_errors, write_whole
 from stillhouse.vault.local import LocalBackend
 from stillhouse.vault.log import Log
@@ -40,7 +41,7 @@ class App:
         """
         check_home(settings.home)
         self.settings = settings
-        self.objects = Objects(LocalBackend(settings.home / "objects"))
+        self.objects = open_objects(settings)
         self.log = Log(settings.home / "log", self.objects)
         self.ledger = Ledger(settings.ledger_url)
         self.recorder = Recorder(
@@ -120,12 +121,19 @@ class App:
         save_checkpoint(self.log, now(), self.settings.checkpoints)
         return True
 
+    def _call_custodian(self) -> None:
+        """Let the custodian take what was written into its copy of the log. One that is away does that when it is back."""
+        if self.settings.custodian is not None:
+            with contextlib.suppress(CustodianAway):
+                CustodianBackend(self.settings.objects, self.settings.custodian / SOCKET).attend()
+
     def close(self) -> None:
         """Make everything durable, and let go of it."""
         try:
             wrote = self.recorder.wrote
             self.recorder.close()
             if wrote:
+                self._call_custodian()
                 self.checkpoint()
         finally:
             self.ledger.close()
@@ -137,6 +145,13 @@ class App:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def open_objects(settings: Settings) -> Objects:
+    """The vault of a home: its own folder, or one that a custodian alone may write."""
+    if settings.custodian is None:
+        return Objects(LocalBackend(settings.objects))
+    return Objects(CustodianBackend(settings.objects, settings.custodian / SOCKET))
 
 
 def open_app(settings: Settings) -> App:

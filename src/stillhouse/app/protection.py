@@ -14,8 +14,10 @@ from stillhouse.custody.probe import Line, probe_bucket, probe_folder
 from stillhouse.errors import StorageError
 from stillhouse.ledger import custody, queries
 from stillhouse.ledger.custody import StoredCopy, StoredScrub
-from stillhouse.settings.home import Copy
+from stillhouse.settings.home import Copy, Settings
+from stillhouse.vault.custodian import SOCKET, CustodianBackend
 from stillhouse.vault.local import LocalBackend
+from stillhouse.vault.sealing import seal_of
 
 DRILL, SCRUB = "drill", "scrub"
 # Days between. A drill a day costs seconds; a sample a week finds a copy that went bad before the next backup relies on it.
@@ -104,6 +106,31 @@ def seconds_since(at: str) -> float:
     return max(0.0, (datetime.now(UTC) - datetime.fromisoformat(at)).total_seconds())
 
 
+def advisory(settings: Settings) -> tuple[str, ...]:
+    """What two persons' consent does not keep from happening here, in words."""
+    if settings.custodian is not None:
+        return ()
+    return (
+        f"a deletion is a plan that two persons agree to: whoever may write in {settings.objects} can delete there without one "
+        "(`vault protect custodian` changes that)",
+    )
+
+
+def _mechanisms(settings: Settings) -> list[str]:
+    """What keeps the folder of this vault, in a line each."""
+    lines = []
+    sealed = seal_of(settings.objects)
+    if sealed is not None:
+        lines.append(f"sealed       by {sealed}: `vault probe` says what that resists")
+    if settings.custodian is not None:
+        try:
+            said = CustodianBackend(settings.objects, settings.custodian / SOCKET).attend()
+        except StorageError as failure:
+            said = str(failure)
+        lines.append(f"custodian    {settings.custodian}: {said or 'answers, and follows the log'}")
+    return [*lines, *(f"ADVISORY     {line}" for line in advisory(settings))]
+
+
 def _same_disk(app: App, copy: Copy) -> bool:
     place = Path(copy.place)
     return not copy.place.startswith(S3) and place.exists() and place.stat().st_dev == app.settings.home.stat().st_dev
@@ -128,6 +155,7 @@ def protection_of(app: App) -> Protection:
         lines.append(
             f"protection   copies with {', '.join(sorted(others))}, as config.toml says; `vault probe` says what they resist"
         )
+    lines += _mechanisms(app.settings)
     lines += [
         f"SAME DISK    {copy.name} is on the disk of this home" for copy in app.settings.copies if _same_disk(app, copy)
     ]
@@ -143,7 +171,7 @@ def protection_of(app: App) -> Protection:
 
 def probe(app: App) -> list[Line]:
     """What the vault here, and each of its copies, resists. A copy that cannot be reached is told as one that resists nothing."""
-    lines = probe_folder(str(app.settings.home), app.settings.home / "objects")
+    lines = probe_folder(str(app.settings.home), app.settings.objects)
     for copy in app.settings.copies:
         where = f"{copy.name}: {copy.place}"
         try:

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stillhouse.app.copies import FILES, S3, open_place, settings_files, text_of
-from stillhouse.app.home import HOME_VERSION
+from stillhouse.app.home import HOME_VERSION, open_objects
 from stillhouse.app.progress import Progress
 from stillhouse.errors import CorruptLog, CorruptObject, HomeError
 from stillhouse.ledger.store import Ledger
-from stillhouse.settings.home import Copy, Settings
+from stillhouse.settings.home import Copy, Settings, read_settings
 from stillhouse.vault.copying import Copied, End, copy_objects, newest_head
 from stillhouse.vault.files import locked, storage_errors, write_whole
 from stillhouse.vault.local import LocalBackend
@@ -19,6 +19,7 @@ from stillhouse.vault.objects import Objects
 from stillhouse.vault.writer import segments
 
 _MORE_FILES = re.compile(r"(keys|keys/roster|terms)/[A-Za-z0-9_][A-Za-z0-9_.@-]*\.(pub|toml)")
+_CUSTODIAN = re.compile(r"^custodian[ \t]*=.*\n?", re.MULTILINE)
 _SEGMENT = re.compile(r"w[0-9]{4}/[0-9]{12}\.segment")
 
 
@@ -28,7 +29,7 @@ def pull(settings: Settings, source: str, endpoint: str, progress: Progress) -> 
     What is here already is never replaced by something else: a log that does not continue this one is refused. Raises CorruptLog,
     CorruptObject, HomeError, StorageError.
     """
-    local = Objects(LocalBackend(settings.home / "objects"))
+    local = open_objects(settings)
     progress.start(f"pull from {source}", 0)
     origin = _origin(source, endpoint)
     bytes_of = {end.writer: origin.bytes_of(end) for end in origin.ends}  # before the objects that they name
@@ -42,13 +43,10 @@ def pull(settings: Settings, source: str, endpoint: str, progress: Progress) -> 
         _check_continues(Log(settings.home / "log", local), bytes_of)
         for name, text in origin.files.items():
             if not (settings.home / name).exists():
-                write_whole(settings.home / name, text.encode())
+                # Whoever keeps the source's vault does not keep this one.
+                write_whole(settings.home / name, _CUSTODIAN.sub("", text).encode())
         for end in origin.ends:
-            folder = settings.home / "log" / end.writer
-            write_whole(folder / end.segment, bytes_of[end.writer])
-            (folder / end.segment).chmod(0o644)
-            for older in segments(folder)[:-1]:
-                (folder / older).unlink()
+            _take_over(settings.home / "log" / end.writer, end.segment, bytes_of[end.writer])
     write_whole(settings.home / "VERSION", f"{HOME_VERSION}\n".encode())
     ledger = Ledger(settings.ledger_url)
     try:
@@ -58,6 +56,41 @@ def pull(settings: Settings, source: str, endpoint: str, progress: Progress) -> 
     copied.check()
     progress.finish(f"{copied.added} objects, {copied.bytes:,} bytes")
     return copied
+
+
+def uncover(source: str, endpoint: str) -> int:
+    """Bring back what somebody hid in a copy (behind delete markers, or in its trash); returns how many names that were.
+
+    Raises StorageError where the credential may not.
+    """
+    place = open_place(Copy("", source, endpoint=endpoint))
+    hidden = [
+        (store, key) for store in (place.store, place.heads) for key in store.discarded() if not store.exists(key)
+    ]
+    return sum(store.recover(key) for store, key in hidden)
+
+
+def follow(log: Log, source: Log) -> None:
+    """Take over all that another log has beyond this one; both have the same objects. Repeat it at will.
+
+    Raises CorruptLog where the other does not continue this one: entries that are here are missing there, or are others.
+    """
+    found = {writer: active for writer in source.writers() if (active := source.active(writer)) is not None}
+    for writer, (name, _) in found.items():
+        if not _SEGMENT.fullmatch(f"{writer}/{name}"):
+            raise CorruptLog(f"the source names {writer}/{name}, which is no part of a log.")
+    _check_continues(log, {writer: data for writer, (_, data) in found.items()})
+    for writer, (name, data) in found.items():
+        path = log.root / writer / name
+        if not path.exists() or path.stat().st_size != len(data):
+            _take_over(path.parent, name, data)
+
+
+def _take_over(folder: Path, name: str, data: bytes) -> None:
+    write_whole(folder / name, data)
+    (folder / name).chmod(0o644)
+    for older in segments(folder)[:-1]:
+        (folder / older).unlink()
 
 
 def _check_names(origin: "_Origin") -> None:
@@ -91,7 +124,7 @@ def _origin(source: str, endpoint: str) -> _Origin:
     """A home, or a copy of one."""
     home = Path(source)
     if not source.startswith(S3) and (home / "VERSION").is_file():
-        objects = Objects(LocalBackend(home / "objects"))
+        objects = Objects(LocalBackend(read_settings(home, {}).objects))
         log = Log(home / "log", objects)
         ends = tuple(End(writer, names[-1], "") for writer in log.writers() if (names := segments(log.root / writer)))
         files = {name: data for name in settings_files(home) if (data := text_of(home / name))}
@@ -99,7 +132,10 @@ def _origin(source: str, endpoint: str) -> _Origin:
     place = open_place(Copy("", source, endpoint=endpoint))
     newest = newest_head(place.heads)
     if newest is None:
-        raise HomeError(f"({source} is neither a home nor a copy of one)", next_step="Name the folder or s3:// of one.")
+        raise HomeError(
+            f"({source} is neither a home nor a copy of one)",
+            next_step="Name the folder or s3:// of one; if somebody deleted what was there, `--uncover` brings it back first.",
+        )
     return _Origin(place.objects, newest.ends, newest.files, None)
 
 

@@ -14,6 +14,7 @@ from stillhouse.app.scrub import scrub
 from stillhouse.app.trash import mark_day
 from stillhouse.errors import IntegrityError, NothingToDrill, StillhouseError
 from stillhouse.settings.home import Copy
+from stillhouse.vault.sealing import seal, seal_of
 
 # A lock that ends sooner than this will end before somebody has noticed and acted.
 _ALARM_DAYS = 10
@@ -46,6 +47,9 @@ def tick(app: App) -> Done:
             codes.append(failure.exit_code)
 
     mark_day(app)
+    sealed = seal_of(app.settings.objects)
+    if sealed is not None:
+        attempt("seal", lambda: f"{seal(app.settings.objects, sealed)} objects, by {sealed}")
     did = due(app)
     for one in did:
         attempt(str(one), partial(_ACTS[one.act], app, one.copy))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from stillhouse import facts
 from stillhouse.app.home import App
-from stillhouse.app.references import surely_named_objects
+from stillhouse.app.references import Naming, surely_named_objects
 from stillhouse.canon import digest_value
 from stillhouse.errors import CorruptObject
 from stillhouse.ledger import custody
@@ -51,7 +51,7 @@ def find_garbage(app: App) -> Garbage:
     naming = surely_named_objects(app)
     named, present = naming.objects, list(app.objects.list())
     unnamed = [digest for digest in present if digest not in named]
-    ours = [digest for digest in unnamed if digest in naming.forgotten or _is_ours(app, digest)]
+    ours = [digest for digest in unnamed if may_go(app, naming, digest)]
     there, discarded = set(present), list(app.objects.discarded())
     recover = [digest for digest in discarded if digest in named and digest not in there]
     since = custody.trash(app.ledger)
@@ -149,8 +149,11 @@ def mark_day(app: App) -> None:
         app.recorder.refresh()
 
 
-def _is_ours(app: App, digest: str) -> bool:
-    return any(app.objects.begins(digest, kind) for kind in _KINDS)
+def may_go(app: App, naming: Naming, digest: str) -> bool:
+    """Is an object named by nothing, and known to be ours, or of what was deleted?"""
+    if digest in naming.objects:
+        return False
+    return digest in naming.forgotten or any(app.objects.begins(digest, kind) for kind in _KINDS)
 
 
 def _is_over(app: App, since: str) -> bool:

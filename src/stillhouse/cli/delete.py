@@ -27,6 +27,7 @@ def plan(
     from stillhouse.app.acts import submit
     from stillhouse.app.deletion import plan_deletion
     from stillhouse.app.people import standing
+    from stillhouse.app.protection import advisory
     from stillhouse.cli.run import describe_plan
 
     with opened(home) as app:
@@ -36,11 +37,11 @@ def plan(
             emit(made, as_json, text)
             return
         done = submit(app, made)
-        advisory = standing(app).advisory
+        lines = (*standing(app).advisory, *advisory(app.settings))
     if not as_json:
         emit(None, False, text)
     show_outcome(done, as_json)
-    for line in advisory:
+    for line in lines:
         note(f"ADVISORY: {line}")
 
 

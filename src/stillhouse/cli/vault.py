@@ -1,4 +1,4 @@
-"""vault snapshot, list, restore, verify, hold, holds, release, gc, backup, pull, scrub, probe."""
+"""vault snapshot, list, restore, verify, hold, holds, release, gc, backup, pull, scrub, probe, protect, custodian."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,7 +7,7 @@ import typer
 
 from stillhouse.cli.identity import show_outcome
 from stillhouse.cli.options import Home, Json, PlanOnly, ProgressAs, opened
-from stillhouse.cli.output import Watch, emit, progress, table
+from stillhouse.cli.output import Watch, emit, note, progress, table
 
 if TYPE_CHECKING:
     from stillhouse.app.scrub import Scrub
@@ -209,16 +209,24 @@ def backup(copy: CopyName = "", home: Home = None, as_json: Json = False, watch:
 def pull(
     source: Annotated[str, typer.Argument(help="A home, or a copy of one: a folder or s3://bucket/prefix.")],
     endpoint: Annotated[str, typer.Option(help="The address of an S3-compatible store that is not Amazon's.")] = "",
+    uncover: Annotated[
+        bool,
+        typer.Option(
+            "--uncover", help="First bring back what somebody deleted there: behind delete markers, or in its trash."
+        ),
+    ] = False,
     home: Home = None,
     as_json: Json = False,
     watch: ProgressAs = Watch.AUTO,
 ) -> None:
     """Rebuild a lost home from a copy, or let this home follow another one. The source gets no right and no credential here."""
-    from stillhouse.app.pulling import pull as follow
+    from stillhouse.app import pulling
     from stillhouse.settings.home import read_settings
 
     settings = read_settings(home)
-    done = follow(settings, source, endpoint, progress(watch))
+    if uncover:
+        note(f"{pulling.uncover(source, endpoint)} names brought back in {source}")
+    done = pulling.pull(settings, source, endpoint, progress(watch))
     emit(
         {"home": str(settings.home), "objects": done.objects, "added": done.added, "bytes": done.bytes},
         as_json,
@@ -275,3 +283,65 @@ def probe(home: Home = None, as_json: Json = False) -> None:
     kept = "\n".join(dict.fromkeys(f"{line.where}: {'; '.join(line.mechanisms)}" for line in lines))
     heads = ["copy", "attacker", "resists", "does not resist", "how this is known"]
     emit({"copies": lines}, as_json, f"{kept}\n\n{table(heads, rows)}")
+
+
+@commands.command()
+def protect(
+    mechanism: Annotated[
+        str, typer.Argument(help="modes, flags, custodian or snapshot; none: list what there is and what can be.")
+    ] = "",
+    folder: Annotated[
+        Path | None,
+        typer.Option("--folder", help="custodian: its own folder, on the home's file system, below root's folders."),
+    ] = None,
+    user: Annotated[
+        str, typer.Option("--user", help="custodian: the user that it is; made where there is none.")
+    ] = "stillhouse",
+    lift: Annotated[bool, typer.Option("--lift", help="modes, flags: take the seal off again.")] = False,
+    plan: PlanOnly = False,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Keep the vault's folder from being changed: by modes, by flags, by a user of its own, by a snapshot of the file system."""
+    from stillhouse.app import protecting
+    from stillhouse.errors import UsageError
+    from stillhouse.settings.home import read_settings
+
+    settings = read_settings(home)
+    if not mechanism:
+        found = protecting.standings(settings)
+        rows = [
+            [one.mechanism, "up" if one.up else one.obstacle or "can be", one.resists, one.does_not_resist]
+            for one in found
+        ]
+        emit(
+            [one._asdict() for one in found], as_json, table(["mechanism", "here", "resists", "does not resist"], rows)
+        )
+        return
+    if mechanism not in tuple(protecting.Mechanism):
+        raise UsageError(f"There is no mechanism {mechanism!r}.", next_step="`stillhouse vault protect` lists them.")
+    wanted = protecting.Mechanism(mechanism)
+    steps = (
+        protecting.plan_lifting(settings, wanted)
+        if lift
+        else protecting.plan_protection(settings, wanted, folder, user)
+    )
+    said = [step.says for step in steps]
+    if not plan:
+        protecting.carry_out(steps, note)
+    value = {"mechanism": wanted, "steps": said, "done": not plan}
+    emit(
+        value,
+        as_json,
+        "\n".join(said) if plan else f"{wanted}: done; `stillhouse vault probe` says what the vault resists now",
+    )
+
+
+@commands.command()
+def custodian(
+    folder: Annotated[Path, typer.Argument(help="The folder that `vault protect custodian` made.", metavar="FOLDER")],
+) -> None:
+    """Be the only process that writes a vault, until stopped. For systemd; started by root, it becomes the folder's owner."""
+    from stillhouse.app.custodian import serve
+
+    serve(folder.absolute(), note)

@@ -6,12 +6,10 @@ burning a machine); those stand under what is not resisted, always.
 """
 
 import contextlib
-import fcntl
 import os
 import random
 import secrets
 import stat
-import struct
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,9 +20,9 @@ from stillhouse.canon import digest_bytes
 from stillhouse.errors import StorageError
 from stillhouse.vault.files import storage_errors
 from stillhouse.vault.s3 import S3Backend
+from stillhouse.vault.sealing import APPEND, IMMUTABLE, flags_of, lifted, sealed_like
 
 _SAMPLE = 32
-_GET_FLAGS, _IMMUTABLE = 0x80086601, 0x10  # FS_IOC_GETFLAGS, FS_IMMUTABLE_FL
 _WORKED, _REFUSED, _UNKNOWN = "worked", "refused", "unknown"
 _ACTS = ("delete", "overwrite", "truncate", "move", "change owner or mode")
 PROGRAM, OWNER, OTHER, ROOT = "this program", "owner", "other user", "root"
@@ -67,10 +65,11 @@ def probe_folder(where: str, root: Path) -> list[Line]:
     unknown = tuple(f"{act} (could not be tried)" for act in _ACTS if tried[act] == _UNKNOWN)
     by_flags = tuple(act for act in _ACTS if kept.immutable and act != "move") + (("move",) if kept.fixed else ())
     without = tuple(act for act in _ACTS if act not in by_flags)
+    above = _movable(root)
     rooted = ("taking the flags off (chattr -i), then everything",) if kept.immutable else ()
     others = () if kept.others_may_write else _ACTS
     return [
-        Line(where, PROGRAM, mechanisms, stood, (*fell, *unknown, *always), "tried"),
+        Line(where, PROGRAM, mechanisms, stood, (*fell, *unknown, *above, *always), "tried"),
         Line(where, OWNER, mechanisms, by_flags, (*without, *always), "concluded: an owner may change modes"),
         Line(
             where, OTHER, mechanisms, others, (*(_ACTS if kept.others_may_write else ()), *always),
@@ -151,7 +150,7 @@ def _try_folder(root: Path) -> dict[str, str]:
         except OSError:
             found[act] = _REFUSED
         for left in (path, path.with_name(path.name + ".moved")):
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, StorageError), lifted(root, (left.parent,), (left,)):
                 left.unlink()
     if found["change owner or mode"] == _WORKED:
         # Two steps that one program can take are one step.
@@ -166,12 +165,22 @@ def _without_canary(root: Path) -> dict[str, str]:
         return dict.fromkeys(_ACTS, _UNKNOWN)
     own = os.geteuid()
     owned = any(path.stat().st_uid == own or path.parent.stat().st_uid == own for path in objects)
-    fixed = all(_flags(path) & _IMMUTABLE for path in objects)
+    fixed = all(flags_of(path) & IMMUTABLE for path in objects)
     folders = any(os.access(path.parent, os.W_OK) for path in objects) or os.access(root, os.W_OK)
     written = any(os.access(path, os.W_OK) for path in objects)
     if fixed or not (owned or folders or written or own == 0):
         return dict.fromkeys(_ACTS, _REFUSED)
     return dict.fromkeys(_ACTS, _UNKNOWN)
+
+
+def _movable(root: Path) -> tuple[str, ...]:
+    """Could this process move the whole folder away, by way of one above it? It would be elsewhere then, and whole."""
+    for folder in root.resolve().parents:
+        inode, below = folder.stat(), root.stat()
+        bound = inode.st_mode & stat.S_ISVTX and os.geteuid() not in (0, inode.st_uid, below.st_uid)
+        if os.access(folder, os.W_OK) and not bound and not flags_of(folder) & (IMMUTABLE | APPEND):
+            return (f"moving all of it away (this process may write in {folder})",)
+    return ()
 
 
 def _canary(root: Path) -> Path | None:
@@ -181,10 +190,13 @@ def _canary(root: Path) -> Path | None:
     )
     folder = random.SystemRandom().choice(folders) if folders else root
     path = folder / f".canary-{secrets.token_hex(8)}"
+    if flags_of(folder) & APPEND and os.geteuid() != 0:
+        return None  # it could be made, and never removed
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444)
         os.write(descriptor, b"canary")
         os.close(descriptor)
+        sealed_like(path, folder)
     except OSError:
         return None
     return path
@@ -208,26 +220,17 @@ def _read_folder(root: Path) -> _Kept:
         above = [folder.stat() for folder in root.resolve().parents]
     writable = [inode for inode in (*inodes, *folders) if inode.st_mode & (stat.S_IWOTH | stat.S_IWGRP)]
     writable += [one for one in above if one.st_mode & (stat.S_IWOTH | stat.S_IWGRP) and not one.st_mode & stat.S_ISVTX]
+    owners = {inode.st_uid for inode in (*inodes, *folders)}
+    writable += [one for one in above if one.st_uid not in {0, *owners}]
     return _Kept(
         len(sample),
         frozenset(inode.st_uid for inode in (*inodes, *folders)),
         bool(writable),
-        bool(sample) and all(_flags(path) & _IMMUTABLE and _flags(path.parent) & _IMMUTABLE for path in sample),
-        bool(_flags(root) & _IMMUTABLE),
+        bool(sample)
+        and all(flags_of(path) & IMMUTABLE and flags_of(path.parent) & (IMMUTABLE | APPEND) for path in sample),
+        bool(flags_of(root) & IMMUTABLE),
         frozenset(stat.S_IMODE(inode.st_mode) for inode in inodes),
     )
-
-
-def _flags(path: Path) -> int:
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            answer = fcntl.ioctl(descriptor, _GET_FLAGS, struct.pack("l", 0))
-        finally:
-            os.close(descriptor)
-    except OSError:
-        return 0
-    return int(struct.unpack("l", answer)[0])
 
 
 def _mechanisms(kept: _Kept) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Engine, Table, create_engine, event, func, inspect, select, text
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from stillhouse import facts
@@ -161,8 +161,11 @@ def _engine(url: str) -> Engine:
 
 
 def _insert_new(connection: Connection, table: Table) -> Any:
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    return dialect.insert(table).on_conflict_do_nothing()
+    if connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects import postgresql  # takes a while to import, and most homes have none
+
+        return postgresql.insert(table).on_conflict_do_nothing()
+    return sqlite.insert(table).on_conflict_do_nothing()
 
 
 def _group(entries: Iterable[Entry]) -> dict[Table, list[dict[str, Any]]]:

@@ -43,6 +43,7 @@ commercial = true
 # [custody]             # what may be deleted in a day: bytes that leave, and what they would cost to get back
 # delete_bytes_per_day = 100_000_000_000
 # delete_usd_per_day = "1000.00"
+# custodian = "/srv/custody/team"              # set by `vault protect custodian`: who alone may write the vault
 
 [log]
 # checkpoints = "/mnt/elsewhere/checkpoints"   # a second place: what `doctor` can prove reaches to its newest file
@@ -84,7 +85,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     keys: Path | None = None
     passphrase: str = ""
     custody: Caps = Caps()
+    custodian: Path | None = None
     copies: tuple[Copy, ...] = ()
+
+    @property
+    def objects(self) -> Path:
+        """Where the vault's objects are: in the home, or in the folder of its custodian."""
+        return (self.custodian or self.home) / "objects"
 
     @property
     def terms(self) -> Path:
@@ -120,6 +127,7 @@ class _Copy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class _Custody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     delete_bytes_per_day: int = Caps().delete_bytes_per_day
     delete_usd_per_day: str = str(Caps().delete_usd_per_day)
+    custodian: str = ""
 
 
 class _Organisation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -160,6 +168,7 @@ def read_settings(home: Path | None, environment: dict[str, str] | None = None) 
         keys=_keys_folder(variables),
         passphrase=variables.get("STILLHOUSE_KEY_PASSPHRASE") or "",
         custody=_caps(config.custody, place / CONFIG),
+        custodian=Path(config.custody.custodian) if config.custody.custodian else None,
         copies=tuple(
             Copy(name, copy.place, copy.domain, copy.endpoint, copy.lock_days) for name, copy in config.copies.items()
         ),

@@ -64,11 +64,14 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write, fsync, rename, fsync the folder. Raises StorageError; what was at ``path`` stays until the rename."""
+def write_whole(path: Path, data: bytes, through: Path | None = None) -> None:
+    """Write, fsync, rename, fsync the folder. Raises StorageError; what was at ``path`` stays until the rename.
+
+    ``through`` is a folder of the same file system to write in, where another than the target's must be taken.
+    """
     with storage_errors(f"{path} could not be written"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".incoming-")
+        descriptor, name = tempfile.mkstemp(dir=through or path.parent, prefix=".incoming-")
         try:
             try:
                 os.fchmod(descriptor, 0o444)

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stillhouse.vault.files import storage_errors, sync_folder, write_whole
+from stillhouse.vault.sealing import lifted, sealed_like, taking_in
 
-_TRASH = "trash"
+_TRASH, _INCOMING = "trash", "incoming"
 
 
 class LocalBackend:
@@ -24,8 +25,12 @@ class LocalBackend:
     def put(self, key: str, data: bytes) -> None:
         """Store bytes under a key, durably."""
         path = self._path(key)
-        if not path.exists():
-            write_whole(path, data)
+        if path.exists():
+            return
+        incoming = self.root / _INCOMING  # a sealed vault has it: its other folders let nothing be renamed within them
+        with taking_in(self.root, path.parent):
+            write_whole(path, data, incoming if incoming.is_dir() else None)
+        sealed_like(path, path.parent)
 
     def get(self, key: str) -> bytes:
         """The bytes of a key."""
@@ -62,10 +67,21 @@ class LocalBackend:
         """All keys in the trash, in order."""
         yield from _files(self.root / _TRASH)
 
+    def discarded_as(self, key: str) -> os.stat_result:
+        """The inode of a discarded key; its ``st_ctime`` is when it was discarded, or later. Raises KeyError."""
+        try:
+            return self._trashed(key).stat()
+        except FileNotFoundError:
+            raise KeyError(key) from None
+
     def reclaim(self, key: str) -> None:
         """Remove a file of the trash."""
         path = self._trashed(key)
-        with storage_errors(f"{path} could not be removed"), contextlib.suppress(FileNotFoundError):
+        with (
+            storage_errors(f"{path} could not be removed"),
+            contextlib.suppress(FileNotFoundError),
+            lifted(self.root, (path.parent,), (path,)),
+        ):
             path.unlink()
             sync_folder(path.parent)
 
@@ -78,14 +94,18 @@ class LocalBackend:
             raise KeyError(key) from None
 
     def _move(self, old: Path, new: Path) -> bool:
+        if not old.exists():
+            return False
         with storage_errors(f"{old} could not be moved"):
             try:
                 new.parent.mkdir(parents=True, exist_ok=True)
-                os.rename(old, new)
+                with lifted(self.root, (old.parent, new.parent), (old,)):
+                    os.rename(old, new)
             except FileNotFoundError:
                 return False
             sync_folder(new.parent)
             sync_folder(old.parent)
+        sealed_like(new, new.parent)
         return True
 
     def _path(self, key: str) -> Path:
@@ -100,5 +120,5 @@ class LocalBackend:
 def _files(root: Path) -> Iterator[str]:
     if root.is_dir():
         for folder in sorted(root.iterdir()):
-            if folder.is_dir() and folder.name != _TRASH:
+            if folder.is_dir() and folder.name not in (_TRASH, _INCOMING):
                 yield from sorted(file.name for file in folder.iterdir() if not file.name.startswith("."))

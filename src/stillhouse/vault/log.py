@@ -118,6 +118,11 @@ class Log:
             start += 1
             self._marks[writer] = _Mark(mark.segment, mark.offset + found.end, start, found.chain)
 
+    def active(self, writer: str) -> tuple[str, bytes] | None:
+        """The name and the bytes of the segment that a writer appends to; None where it has written nothing yet."""
+        found = self._active(writer)
+        return (f"{found[0].first:012d}.segment", found[2]) if found else None
+
     def holds(self, writer: str, number: int, chain: str) -> bool:
         """Are the first ``number`` entries of a writer those that end in this chain value?
 

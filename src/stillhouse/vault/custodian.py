@@ -1,0 +1,286 @@
+"""A vault that only one process may write: that process (``Custodian``), and the backend that asks it (``CustodianBackend``).
+
+The folder belongs to a user of its own. Everybody reads it; whoever wants something stored, hidden or removed asks over a local
+socket, and the custodian decides by what it knows itself (a ``Warden``), whatever the asker says. Who asks is told by the kernel
+(SO_PEERCRED), not by the asker.
+
+Covers: deleting, overwriting, truncating, moving objects as the user that works with them, by any program of that user. Does not
+cover: root; whoever becomes the custodian's user; filling the disk with what may be stored.
+
+On the wire: a length (8 bytes, little-endian), a MessagePack array, and for ``put`` the bytes; answered by a length and an array.
+"""
+
+import contextlib
+import os
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from stillhouse.errors import CustodianAway, CustodianRefused, StillhouseError, StorageError
+from stillhouse.vault.backend import Backend
+from stillhouse.vault.files import storage_errors
+from stillhouse.vault.local import LocalBackend
+
+SOCKET = "socket"
+_LENGTH = struct.Struct("<Q")
+_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: struct ucred of unix(7)
+_LARGEST_ASK, _LARGEST_OBJECT = 1 << 20, 1 << 32
+_DONE, _REFUSED, _FAILED = "done", "refused", "failed"
+
+
+class Warden(Protocol):
+    """Decides what a custodian does. Each returns "" for yes, or why not."""
+
+    def may_put(self, key: str, data: bytes) -> str:
+        """May these bytes be stored under this key?"""
+
+    def may_discard(self, key: str) -> str:
+        """May this object be hidden?"""
+
+    def may_reclaim(self, key: str) -> str:
+        """May the bytes of this hidden object be removed?"""
+
+    def attend(self) -> str:
+        """Look at what happened since; returns what whoever works with this vault should know, "" for nothing."""
+
+
+class _Ask(msgspec.Struct, frozen=True, array_like=True):
+    act: str
+    key: str = ""
+    length: int = 0
+
+
+class _Answer(msgspec.Struct, frozen=True, array_like=True):
+    outcome: str
+    detail: str = ""
+    next_step: str = ""
+
+
+class Peer(NamedTuple):
+    """Who is at the other end of a connection, as the kernel says."""
+
+    process: int
+    user: int
+
+
+class Custodian:
+    """Serves one vault until it is closed. ``users`` may ask; root may always."""
+
+    def __init__(
+        self,
+        store: LocalBackend,
+        warden: Warden,
+        at: Path,
+        users: Iterable[int],
+        tell: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        """``tell`` is told a line of everything but storing that was asked for, and by whom."""
+        self._store, self._warden, self._at, self._tell = store, warden, at, tell
+        self._users = frozenset((0, *users))
+        self._listening = _listen(at)
+        # Storing may go on beside storing; what is hidden or removed is decided and done one at a time.
+        self._deciding = threading.Lock()
+        self._acts: dict[str, Callable[[_Ask, bytes], _Answer]] = {
+            "put": self._put,
+            "discard": lambda ask, _: self._decided(warden.may_discard, store.discard, ask.key),
+            "recover": lambda ask, _: _Answer(_DONE, "yes" if store.recover(ask.key) else ""),
+            "reclaim": lambda ask, _: self._decided(warden.may_reclaim, store.reclaim, ask.key),
+            "attend": lambda ask, _: _Answer(_DONE, warden.attend()),
+        }
+
+    def serve(self) -> None:
+        """Answer until ``close``."""
+        while True:
+            try:
+                connection, _ = self._listening.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._attend, args=(connection,), daemon=True).start()
+
+    def close(self) -> None:
+        """Answer nobody from now on."""
+        with contextlib.suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        self._at.unlink(missing_ok=True)
+
+    def _attend(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError, EOFError, msgspec.MsgspecError):
+            peer = _peer(connection)
+            ask = msgspec.msgpack.decode(_receive(connection, _LARGEST_ASK), type=_Ask)
+            if peer.user not in self._users or ask.length > _LARGEST_OBJECT:  # before anything of theirs is read
+                why = f"User {peer.user} is not one whom this custodian serves, or asks for too much."
+                answer = _Answer(_REFUSED, why)
+            else:
+                answer = self._answer(ask, _exactly(connection, ask.length))
+            if ask.act not in ("put", "attend") or answer.outcome != _DONE:
+                who = f"user {peer.user}, process {peer.process}"
+                self._tell(f"{ask.act} {ask.key} ({who}): {answer.outcome} {answer.detail}".rstrip())
+            _send(connection, msgspec.msgpack.encode(answer))
+
+    def _answer(self, ask: _Ask, data: bytes) -> _Answer:
+        if ask.act not in self._acts or "/" in ask.key or ask.key.startswith("."):
+            return _Answer(_REFUSED, f"{ask.act} {ask.key!r} is nothing that can be asked for.")
+        try:
+            return self._acts[ask.act](ask, data)
+        except StillhouseError as failure:
+            return _Answer(_FAILED, str(failure), failure.next_step)
+        except OSError as failure:
+            return _Answer(_FAILED, str(failure))
+
+    def _put(self, ask: _Ask, data: bytes) -> _Answer:
+        refusal = self._warden.may_put(ask.key, data)
+        if refusal:
+            return _Answer(_REFUSED, refusal)
+        self._store.put(ask.key, data)
+        return _Answer(_DONE)
+
+    def _decided(self, may: Callable[[str], str], act: Callable[[str], None], key: str) -> _Answer:
+        with self._deciding:
+            refusal = may(key)
+            if refusal:
+                return _Answer(_REFUSED, refusal)
+            act(key)
+        return _Answer(_DONE)
+
+
+class CustodianBackend:
+    """A vault's folder, read directly, and written by its custodian. Safe to use from several threads."""
+
+    def __init__(self, folder: Path, at: Path) -> None:
+        """``folder`` has the objects; ``at`` is the custodian's socket."""
+        self._local: Backend = LocalBackend(folder)
+        self._at = at
+
+    def put(self, key: str, data: bytes) -> None:
+        """Store bytes under a key, durably."""
+        if not self._local.exists(key):
+            self._ask("put", key, data)
+
+    def get(self, key: str) -> bytes:
+        """The bytes of a key."""
+        return self._local.get(key)
+
+    def read(self, key: str, start: int, length: int) -> bytes:
+        """Some bytes of a key."""
+        return self._local.read(key, start, length)
+
+    def size(self, key: str) -> int:
+        """How many bytes a key has."""
+        return self._local.size(key)
+
+    def exists(self, key: str) -> bool:
+        """Is there such a key?"""
+        return self._local.exists(key)
+
+    def list(self) -> Iterator[str]:
+        """All keys, in order."""
+        return self._local.list()
+
+    def discard(self, key: str) -> None:
+        """Ask that a key be hidden. Raises CustodianRefused."""
+        if self._local.exists(key):
+            self._ask("discard", key)
+
+    def recover(self, key: str) -> bool:
+        """Ask that a hidden key be shown again."""
+        return bool(self._ask("recover", key))
+
+    def discarded(self) -> Iterator[str]:
+        """All hidden keys, in order."""
+        return self._local.discarded()
+
+    def reclaim(self, key: str) -> None:
+        """Ask that a hidden key be removed. Raises CustodianRefused."""
+        self._ask("reclaim", key)
+
+    def attend(self) -> str:
+        """Let the custodian look at what happened since; returns what it has to say, "" for nothing."""
+        return self._ask("attend")
+
+    def _ask(self, act: str, key: str = "", data: bytes = b"") -> str:
+        try:
+            with _connect(self._at) as connection:
+                # Refused before all of it was read, it breaks while it is sent: the answer says why.
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                    _send(connection, msgspec.msgpack.encode(_Ask(act, key, len(data))), data)
+                answer = msgspec.msgpack.decode(_receive(connection, _LARGEST_ASK), type=_Answer)
+        except (OSError, EOFError, msgspec.MsgspecError) as failure:
+            raise CustodianAway(f"({self._at}: {failure or 'it hung up'})") from failure
+        if answer.outcome == _REFUSED:
+            raise CustodianRefused(answer.detail, next_step=answer.next_step)
+        if answer.outcome == _FAILED:
+            raise StorageError(f"The custodian: {answer.detail}", next_step=answer.next_step)
+        return answer.detail
+
+
+def _listen(at: Path) -> socket.socket:
+    with storage_errors(f"{at} could not be listened at"):
+        at.unlink(missing_ok=True)
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            with _short(at) as path:
+                listening.bind(path)
+            at.chmod(0o666)  # who may ask is decided by who it is
+            listening.listen(64)
+        except BaseException:
+            listening.close()
+            raise
+    return listening
+
+
+def _connect(at: Path) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with _short(at) as path:
+            connection.connect(path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+@contextlib.contextmanager
+def _short(at: Path) -> Iterator[str]:
+    """A name of a socket that is short enough for any folder (unix(7) allows 107 bytes)."""
+    folder = os.open(at.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{at.name}"
+    finally:
+        os.close(folder)
+
+
+def _peer(connection: socket.socket) -> Peer:
+    process, user, _ = _CREDENTIALS.unpack(
+        connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    )
+    return Peer(process, user)
+
+
+def _send(connection: socket.socket, message: bytes, data: bytes = b"") -> None:
+    connection.sendall(_LENGTH.pack(len(message)) + message)
+    if data:
+        connection.sendall(data)
+
+
+def _receive(connection: socket.socket, largest: int) -> bytes:
+    (length,) = _LENGTH.unpack(_exactly(connection, _LENGTH.size))
+    if length > largest:
+        raise EOFError(f"a message of {length} bytes is none")
+    return _exactly(connection, length)
+
+
+def _exactly(connection: socket.socket, length: int) -> bytes:
+    data = bytearray(length)
+    view = memoryview(data)
+    while view:
+        count = connection.recv_into(view, min(len(view), 1 << 20))
+        if not count:
+            raise EOFError
+        view = view[count:]
+    return bytes(data)
