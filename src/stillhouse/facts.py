@@ -387,6 +387,31 @@ class SnapshotTaken(Fact, frozen=True, tag="snapshot-taken"):
     added: int
 
 
+class Registered(Fact, frozen=True, tag="registered"):
+    """What lies in a place that is not ours is written down in a manifest; the place keeps it, and nothing here does."""
+
+    manifest: str
+    name: str
+    source: str
+    endpoint: str
+    files: int
+    bytes: int
+
+
+class Examined(Fact, frozen=True, tag="examined"):
+    """A place was compared with a manifest of it: so many files by their bytes, the others by what costs nothing.
+
+    ``changes`` counts what is not as it was registered, ``new`` what was not registered; ``examples`` are some of the first.
+    """
+
+    manifest: str
+    files: int
+    read: int
+    changes: int
+    new: int
+    examples: tuple[str, ...]
+
+
 class CopyMade(Fact, frozen=True, tag="copy-made"):
     """Every object that the vault had stands in another place, too, and was read back there; so does the log up to ``entries``.
 
@@ -540,6 +565,8 @@ AnyFact = (
     | Evaluated
     | PassportWritten
     | SnapshotTaken
+    | Registered
+    | Examined
     | CopyMade
     | Scrubbed
     | Drilled

@@ -18,6 +18,7 @@ OBJECTS = {
     "RunOpened.code",
     "RunOpened.environment",
     "SnapshotTaken.snapshot",
+    "Registered.manifest",
 }
 
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from stillhouse.app.copies import S3, open_place
 from stillhouse.app.home import App
+from stillhouse.app.in_place import registered
 from stillhouse.app.reach import replaceability_of
 from stillhouse.app.references import dead_nodes
 from stillhouse.app.vault import DATASET, SNAPSHOT
@@ -19,14 +20,14 @@ from stillhouse.vault.custodian import SOCKET, CustodianBackend
 from stillhouse.vault.local import LocalBackend
 from stillhouse.vault.sealing import seal_of
 
-DRILL, SCRUB = "drill", "scrub"
+DRILL, SCRUB, EXAMINE = "drill", "scrub", "examine"
 # Days between. A drill a day costs seconds; a sample a week finds a copy that went bad before the next backup relies on it.
-_EVERY = {DRILL: 1.0, SCRUB: 7.0}
+_EVERY = {DRILL: 1.0, SCRUB: 7.0, EXAMINE: 7.0}
 _SHOWN = 8
 
 
 class Due(NamedTuple):
-    """Something that is overdue, for the vault (``copy`` is empty) or a copy of it."""
+    """Something that is overdue, for the vault (``copy`` is empty), a copy of it, or what is registered in place by that name."""
 
     act: str
     copy: str
@@ -77,15 +78,24 @@ def is_clean(scrub: StoredScrub | None) -> bool:
 
 
 def due(app: App) -> list[Due]:
-    """What `tick` would do now besides marking the day: drills of the vault and of each copy, a scrub of a sample of each."""
+    """What `tick` would do now besides marking the day: drills of the vault and of each copy, a scrub of a sample of each, and a
+    comparison with a sample of what is registered in place.
+    """
+    examined = custody.examinations(app.ledger)
+    in_place = [
+        Due(EXAMINE, one.name)
+        for one in registered(app)
+        if days_since(examined[one.manifest].at if one.manifest in examined else one.at) >= _EVERY[EXAMINE]
+    ]
     if not kept_since(app):
-        return []
+        return in_place
     done = {
         DRILL: {one.copy: one.at for one in custody.drills(app.ledger) if not one.problem},
         SCRUB: {one.copy: one.at for one in custody.scrubs(app.ledger) if is_clean(one)},
     }
     names = ["", *custody.copies(app.ledger)]
-    return [Due(act, name) for act in done for name in names if days_since(done[act].get(name)) >= _EVERY[act]]
+    overdue = [Due(act, name) for act in done for name in names if days_since(done[act].get(name)) >= _EVERY[act]]
+    return overdue + in_place
 
 
 def kept_since(app: App) -> dict[str, str]:
@@ -131,6 +141,18 @@ def _mechanisms(settings: Settings) -> list[str]:
     return [*lines, *(f"ADVISORY     {line}" for line in advisory(settings))]
 
 
+def _in_place(app: App) -> list[str]:
+    """A line for each registration, and what was last seen of it."""
+    lines = []
+    examined = custody.examinations(app.ledger)
+    for one in registered(app):
+        seen = examined.get(one.manifest)
+        what = f"compared {seen.at[:10]}: {seen.changes} changes, {seen.new} new" if seen else "not compared since"
+        word = "CHANGED     " if seen and seen.changes else "in place    "
+        lines.append(f"{word} {one.name}: {one.source}, {one.files} files, {what}; nothing here keeps it")
+    return lines
+
+
 def _same_disk(app: App, copy: Copy) -> bool:
     place = Path(copy.place)
     return not copy.place.startswith(S3) and place.exists() and place.stat().st_dev == app.settings.home.stat().st_dev
@@ -155,7 +177,7 @@ def protection_of(app: App) -> Protection:
         lines.append(
             f"protection   copies with {', '.join(sorted(others))}, as config.toml says; `vault probe` says what they resist"
         )
-    lines += _mechanisms(app.settings)
+    lines += [*_mechanisms(app.settings), *_in_place(app)]
     lines += [
         f"SAME DISK    {copy.name} is on the disk of this home" for copy in app.settings.copies if _same_disk(app, copy)
     ]

@@ -17,7 +17,7 @@ from stillhouse.ledger import custody, lineage, queries, schema
 from stillhouse.ledger.custody import StoredHold
 from stillhouse.nouns import Use
 
-RUN = "run:"
+RUN, REGISTERED = "run:", "registered:"
 
 
 class Reach(NamedTuple):
@@ -87,12 +87,16 @@ def node_of(app: App, naming: Naming, subject: str) -> str:
     """A subject as the node that it is called in lineage: snapshots may be named by the first characters of their digest."""
     if subject.startswith(SNAPSHOT):
         subject = f"{SNAPSHOT}{find(app, subject.removeprefix(SNAPSHOT)).snapshot}"
+    if subject.startswith(REGISTERED) and subject not in naming.mentions:  # by its name
+        name = subject.removeprefix(REGISTERED)
+        known = [f"{REGISTERED}{one.manifest}" for one in custody.registrations(app.ledger) if one.name == name]
+        subject = known[-1] if known else subject
     if subject in naming.dead:
         raise UnknownName(f"{subject} is deleted already.")
     if subject not in naming.mentions:
         raise UnknownName(
             f"Nothing in the vault is kept for {subject!r}.",
-            next_step="Name dataset:NAME@N, snapshot:DIGEST or run:ID, as `stillhouse vault list` and `dataset list` show them.",
+            next_step="Name dataset:NAME@N, snapshot:DIGEST, registered:DIGEST or run:ID, as `stillhouse vault list` and `dataset list` show them.",
         )
     return subject
 

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 from stillhouse.app.copies import find_copy, renew_locks
 from stillhouse.app.drills import drill_sample
 from stillhouse.app.home import App
+from stillhouse.app.in_place import examine
 from stillhouse.app.progress import Silence
-from stillhouse.app.protection import DRILL, SCRUB, due
+from stillhouse.app.protection import DRILL, EXAMINE, SCRUB, due
 from stillhouse.app.scrub import scrub
 from stillhouse.app.trash import mark_day
 from stillhouse.errors import IntegrityError, NothingToDrill, StillhouseError
@@ -79,7 +80,15 @@ def _scrub(app: App, name: str) -> str:
     return f"{found.read} of {found.objects} objects read, none bad"
 
 
-_ACTS = {DRILL: _drill, SCRUB: _scrub}
+def _examine(app: App, name: str) -> str:
+    found = examine(app, name, _SAMPLE, Silence())
+    if found.changes:
+        first = found.changes[0]
+        raise IntegrityError(f"{len(found.changes)} things are not as they were registered: {first.path} {first.what}")
+    return f"{found.files} files are as they were registered, {found.read} of them by their bytes; {len(found.new)} are new"
+
+
+_ACTS = {DRILL: _drill, SCRUB: _scrub, EXAMINE: _examine}
 
 
 def _locks(app: App, copy: Copy) -> str:

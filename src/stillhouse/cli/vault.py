@@ -1,4 +1,4 @@
-"""vault snapshot, list, restore, verify, hold, holds, release, gc, backup, pull, scrub, probe, protect, custodian."""
+"""The commands of the vault: snapshots and their way back, holds, garbage, copies, what protects it, data in place."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -283,6 +283,65 @@ def probe(home: Home = None, as_json: Json = False) -> None:
     kept = "\n".join(dict.fromkeys(f"{line.where}: {'; '.join(line.mechanisms)}" for line in lines))
     heads = ["copy", "attacker", "resists", "does not resist", "how this is known"]
     emit({"copies": lines}, as_json, f"{kept}\n\n{table(heads, rows)}")
+
+
+@commands.command()
+def register(
+    source: Annotated[
+        str, typer.Argument(help="A folder, or s3://bucket/prefix of a bucket with versions; none: list.")
+    ] = "",
+    name: Annotated[str, typer.Option("--name", help="What to call it; else the last part of its place.")] = "",
+    endpoint: Annotated[str, typer.Option(help="The address of an S3-compatible store that is not Amazon's.")] = "",
+    read: Annotated[
+        bool, typer.Option("--read", help="s3: read every object, so that its bytes are known. Files are always read.")
+    ] = False,
+    home: Home = None,
+    as_json: Json = False,
+    watch: ProgressAs = Watch.AUTO,
+) -> None:
+    """Write down what lies in a place that is too large to copy; nothing is copied, and nothing here keeps it. Repeat it when it
+    changed on purpose: what did not change is not read again.
+    """
+    from stillhouse.app import in_place
+
+    with opened(home) as app:
+        if not source:
+            known = in_place.registered(app)
+            rows = [[one.name, one.at, one.source, one.files, f"{one.bytes:,}", one.manifest[7:19]] for one in known]
+            emit(
+                [one._asdict() for one in known],
+                as_json,
+                table(["name", "at", "place", "files", "bytes", "manifest"], rows),
+            )
+            return
+        done = in_place.register(app, source, name, endpoint, progress(watch), read=read)
+    emit(done._asdict(), as_json, f"{done.manifest}\n  {done.files} files, {done.bytes:,} bytes, where they were")
+
+
+@commands.command()
+def examine(
+    name: Annotated[str, typer.Argument(help="What `vault register` called it.")],
+    sample: Annotated[int, typer.Option(min=0, help="Read so many files, chosen at random; 0: all of them.")] = 0,
+    home: Home = None,
+    as_json: Json = False,
+    watch: ProgressAs = Watch.AUTO,
+) -> None:
+    """Compare a registered place with what was written down of it. Exit code 4 where something is not as it was."""
+    from stillhouse.app import in_place
+
+    with opened(home) as app:
+        found = in_place.examine(app, name, sample, progress(watch))
+    sure = f"; with 99 % confidence fewer than {100 * found.at_most:.2f} % have other bytes" if found.at_most else ""
+    text = [*(f"{one.path}: {one.what}" for one in found.changes), *(f"{path}: new" for path in found.new[:20])]
+    text.append(f"{found.files} files, {found.read} read: {len(found.changes)} changes, {len(found.new)} new{sure}")
+    if found.unknown:
+        text.append(
+            f"{found.unknown} are known by size, version and ETag alone: `vault register --read` reads them once"
+        )
+    value = {**found._asdict(), "changes": [one._asdict() for one in found.changes]}
+    emit(value, as_json, "\n".join(text))
+    if found.changes:
+        raise typer.Exit(_damaged())
 
 
 @commands.command()

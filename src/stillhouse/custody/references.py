@@ -29,6 +29,8 @@ def references(fact: facts.AnyFact) -> Iterator[Named]:
                 yield Named(digest, f"run:{fact.run}")
         case facts.SnapshotTaken():
             yield Named(fact.snapshot, f"snapshot:{fact.snapshot}", is_snapshot=True)
+        case facts.Registered():
+            yield Named(fact.manifest, f"registered:{fact.manifest}", is_snapshot=True)
         case (
             facts.TeacherRegistered()
             | facts.StampsSeen()
@@ -62,6 +64,7 @@ def references(fact: facts.AnyFact) -> Iterator[Named]:
             | facts.ModelTrained()
             | facts.Evaluated()
             | facts.PassportWritten()
+            | facts.Examined()
             | facts.CopyMade()
             | facts.Scrubbed()
             | facts.Drilled()

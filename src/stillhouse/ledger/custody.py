@@ -32,6 +32,46 @@ def snapshots(ledger: Ledger) -> list[StoredSnapshot]:
     ]
 
 
+class StoredRegistration(NamedTuple):
+    """Data that is registered where it lies."""
+
+    at: str
+    manifest: str
+    name: str
+    source: str
+    endpoint: str
+    files: int
+    bytes: int
+
+
+class StoredExamination(NamedTuple):
+    """A comparison of registered data with what was registered."""
+
+    at: str
+    manifest: str
+    files: int
+    read: int
+    changes: int
+    new: int
+
+
+def registrations(ledger: Ledger) -> list[StoredRegistration]:
+    """The newest registration of each name, in the order of their first."""
+    found = {
+        row.name: StoredRegistration(row.at, row.manifest, row.name, row.source, row.endpoint, row.files, row.bytes)
+        for row in all_rows(ledger, ordered(schema.registrations))
+    }
+    return list(found.values())
+
+
+def examinations(ledger: Ledger) -> dict[str, StoredExamination]:
+    """The newest comparison with each manifest."""
+    return {
+        row.manifest: StoredExamination(row.at, row.manifest, row.files, row.read, row.changes, row.new)
+        for row in all_rows(ledger, ordered(schema.examinations))
+    }
+
+
 class StoredHold(NamedTuple):
     """A hold that somebody placed."""
 
@@ -181,11 +221,13 @@ def bad_objects(ledger: Ledger) -> frozenset[str]:
 
 
 def mentions(ledger: Ledger) -> dict[str, int]:
-    """How often the log names each dataset version and each snapshot."""
-    datasets, kept = schema.datasets.c, schema.snapshots.c
+    """How often the log names each dataset version, each snapshot and each registration."""
+    datasets, kept, in_place = schema.datasets.c, schema.snapshots.c, schema.registrations.c
     by_dataset = select(datasets.name, datasets.version, func.count().label("times")).group_by(
         datasets.name, datasets.version
     )
     by_snapshot = select(kept.snapshot, func.count().label("times")).group_by(kept.snapshot)
     found = {f"dataset:{row.name}@{row.version}": int(row.times) for row in all_rows(ledger, by_dataset)}
-    return found | {f"snapshot:{row.snapshot}": int(row.times) for row in all_rows(ledger, by_snapshot)}
+    found |= {f"snapshot:{row.snapshot}": int(row.times) for row in all_rows(ledger, by_snapshot)}
+    by_manifest = select(in_place.manifest, func.count().label("times")).group_by(in_place.manifest)
+    return found | {f"registered:{row.manifest}": int(row.times) for row in all_rows(ledger, by_manifest)}

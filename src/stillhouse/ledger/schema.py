@@ -188,6 +188,24 @@ snapshots = _table(
     _whole("bytes"),
     _whole("added"),
 )
+registrations = _table(
+    "registrations",
+    _indexed("manifest"),
+    _indexed("name"),
+    _text("source"),
+    _text("endpoint"),
+    _whole("files"),
+    _whole("bytes"),
+)
+examinations = _table(
+    "examinations",
+    _indexed("manifest"),
+    _whole("files"),
+    _whole("read"),
+    _whole("changes"),
+    _whole("new"),
+    _text("examples"),
+)
 copies = _table(
     "copies",
     _indexed("copy"),

@@ -16,7 +16,7 @@ from stillhouse.ledger.view import rows_of
 from stillhouse.vault.log import Entry, Log
 
 # The revision that this code's schema is; a test compares it with the migrations.
-REVISION = "0005"
+REVISION = "0006"
 # Enough rows to make a transaction worth its commit, few enough to keep progress visible.
 _ENTRIES_PER_TRANSACTION = 2000
 # And not much in memory at once, where entries are long.

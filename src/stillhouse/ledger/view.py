@@ -379,6 +379,31 @@ def _(fact: facts.CopyMade) -> list[Row]:
 
 
 @rows_of.register
+def _(fact: facts.Registered) -> list[Row]:
+    values = {
+        "manifest": fact.manifest,
+        "name": fact.name,
+        "source": fact.source,
+        "endpoint": fact.endpoint,
+        "files": fact.files,
+        "bytes": fact.bytes,
+    }
+    return [Row(schema.registrations, values)]
+
+
+@rows_of.register
+def _(fact: facts.Examined) -> list[Row]:
+    values = {
+        "manifest": fact.manifest,
+        "files": fact.files,
+        "read": fact.read,
+        "changes": fact.changes,
+        "new": fact.new,
+    }
+    return [Row(schema.examinations, {**values, "examples": _json(fact.examples)})]
+
+
+@rows_of.register
 def _(fact: facts.Scrubbed) -> list[Row]:
     values = {"copy": fact.copy, "objects": fact.objects, "read": fact.read}
     return [Row(schema.scrubs, {**values, "bad": _json(fact.bad), "repaired": _json(fact.repaired)})]

@@ -24,6 +24,15 @@ class Lock(NamedTuple):
     held: bool
 
 
+class Version(NamedTuple):
+    """A version of a key, as a listing has it."""
+
+    key: str
+    version: str
+    size: int
+    etag: str
+
+
 class S3Backend:
     """The keys below a prefix of a bucket with versions. Credentials, region and endpoint come as boto3 and obstore take them."""
 
@@ -149,6 +158,22 @@ class S3Backend:
                 for one in list(self._versions(key, kind)):
                     if one["Key"] == self._prefix + key:
                         self._client.delete_object(Bucket=self._bucket, Key=one["Key"], VersionId=one["VersionId"])
+
+    # Data in place.
+
+    def newest_versions(self) -> Iterator[Version]:
+        """The newest version of every key below the prefix that is not hidden, in the order of the keys' bytes."""
+        with self._errors(" could not be listed"):
+            for one in self._versions("", "Versions"):
+                if one["IsLatest"]:
+                    key = one["Key"].removeprefix(self._prefix)
+                    yield Version(key, str(one["VersionId"]), int(one["Size"]), str(one["ETag"]).strip('"'))
+
+    def read_version(self, key: str, version: str) -> Iterator[bytes]:
+        """The bytes of a version, in pieces. Raises KeyError."""
+        with self._errors(f"/{key} could not be read"):
+            found = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key, VersionId=version)
+            yield from found["Body"].iter_chunks(1 << 23)
 
     def close(self) -> None:
         """Let go of connections."""
