@@ -96,7 +96,7 @@ def node_of(app: App, naming: Naming, subject: str) -> str:
     if subject not in naming.mentions:
         raise UnknownName(
             f"Nothing in the vault is kept for {subject!r}.",
-            next_step="Name dataset:NAME@N, snapshot:DIGEST, registered:DIGEST or run:ID, as `stillhouse vault list` and `dataset list` show them.",
+            next_step="Name dataset:NAME@N, snapshot:DIGEST, registered:NAME or run:ID: `stillhouse vault list`, `dataset list`.",
         )
     return subject
 

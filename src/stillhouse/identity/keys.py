@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from stillhouse.errors import KeyUnusable, UsageError
-from stillhouse.vault.files import storage_errors, sync_folder, write_whole
+from stillhouse.vault.files import make_folder, storage_errors, sync_folder, write_whole
 
 PRIVATE, PUBLIC, WEIGHTS = "home.key", "home.pub", "weights.key"
 _BEGIN, _END = "-----BEGIN PUBLIC KEY-----", "-----END PUBLIC KEY-----"
@@ -151,7 +151,7 @@ def write_private(path: Path, pem: bytes) -> None:
     """Write a file that only its owner may read, whole or not at all; one that is there already stays."""
     folder = path.parent
     with storage_errors(f"{folder} could not be written"):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         descriptor, name = tempfile.mkstemp(dir=folder, prefix=".incoming-")  # made with mode 0600
         try:
             with os.fdopen(descriptor, "wb") as file:

@@ -64,13 +64,24 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, durably: a file in a folder whose own name is lost is lost."""
+    missing = []
+    while not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    for one in reversed(missing):
+        one.mkdir(exist_ok=True)
+        sync_folder(one.parent)
+
+
 def write_whole(path: Path, data: bytes, through: Path | None = None) -> None:
     """Write, fsync, rename, fsync the folder. Raises StorageError; what was at ``path`` stays until the rename.
 
     ``through`` is a folder of the same file system to write in, where another than the target's must be taken.
     """
     with storage_errors(f"{path} could not be written"):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         descriptor, name = tempfile.mkstemp(dir=through or path.parent, prefix=".incoming-")
         try:
             try:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from stillhouse.vault.files import storage_errors, sync_folder, write_whole
+from stillhouse.vault.files import make_folder, storage_errors, sync_folder, write_whole
 from stillhouse.vault.sealing import lifted, sealed_like, taking_in
 
 _TRASH, _INCOMING = "trash", "incoming"
@@ -98,7 +98,7 @@ class LocalBackend:
             return False
         with storage_errors(f"{old} could not be moved"):
             try:
-                new.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(new.parent)
                 with lifted(self.root, (old.parent, new.parent), (old,)):
                     os.rename(old, new)
             except FileNotFoundError:

@@ -18,7 +18,7 @@ import zstandard
 from stillhouse.errors import CorruptLog
 from stillhouse.nouns import Durability
 from stillhouse.vault.entries import Frame, SegmentHeader, read_frames, read_header
-from stillhouse.vault.files import storage_errors
+from stillhouse.vault.files import make_folder, storage_errors
 from stillhouse.vault.objects import Objects
 from stillhouse.vault.writer import SEGMENT_BYTES, Position, Writer, segments
 
@@ -62,7 +62,7 @@ class Log:
         for number in range(10_000):
             folder = self.root / f"w{number:04d}"
             with storage_errors(f"{folder} could not be opened"):
-                folder.mkdir(parents=True, exist_ok=True)
+                make_folder(folder)
                 lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
