@@ -120,7 +120,9 @@ def restore_to(app: App, start: str, target: Path, below: str, progress: Progres
     """
     known = find(app, start)
     progress.start(f"restore of {known.name}", known.files)
-    if next(app.objects.discarded(), None) is not None:  # what a kill left there between naming it again and getting it back
+    if (
+        next(app.objects.discarded(), None) is not None
+    ):  # what a kill left there between naming it again and getting it back
         deque(out_of_the_trash(app, Reader(app.objects), known.snapshot, set()), maxlen=0)
     done = way(
         Reader(app.objects),

@@ -2,13 +2,54 @@
 
 import msgspec
 
+from stillhouse.facts.base import Fact
+from stillhouse.facts.custody import (
+    CopyMade as CopyMade,
+)
+from stillhouse.facts.custody import (
+    DayPassed as DayPassed,
+)
+from stillhouse.facts.custody import (
+    Deleted as Deleted,
+)
+from stillhouse.facts.custody import (
+    DeletionUndone as DeletionUndone,
+)
+from stillhouse.facts.custody import (
+    Discarded as Discarded,
+)
+from stillhouse.facts.custody import (
+    Drilled as Drilled,
+)
+from stillhouse.facts.custody import (
+    Examined as Examined,
+)
+from stillhouse.facts.custody import (
+    HoldPlaced as HoldPlaced,
+)
+from stillhouse.facts.custody import (
+    HoldReleased as HoldReleased,
+)
+from stillhouse.facts.custody import (
+    Reclaimed as Reclaimed,
+)
+from stillhouse.facts.custody import (
+    Recovered as Recovered,
+)
+from stillhouse.facts.custody import (
+    Registered as Registered,
+)
+from stillhouse.facts.custody import (
+    Scrubbed as Scrubbed,
+)
+from stillhouse.facts.custody import (
+    SnapshotTaken as SnapshotTaken,
+)
 from stillhouse.nouns import (
     AccessChange,
     DatasetVersion,
-    Deletion,
     Evaluation,
     GatewayKey,
-    HoldRelease,
     Message,
     Model,
     Outcome,
@@ -22,13 +63,6 @@ from stillhouse.nouns import (
     Verdict,
     Waiver,
 )
-
-
-class Fact(msgspec.Struct, frozen=True, kw_only=True, tag_field="fact"):
-    """Something that happened. ``at`` is when it was written down; ``by`` who or what wrote it."""
-
-    at: str
-    by: str
 
 
 class TeacherRegistered(Fact, frozen=True, tag="teacher-registered"):
@@ -224,7 +258,7 @@ class CallReceived(Fact, frozen=True, tag="call-received"):
     body: str
     base64: bool = False
     idempotency: str = ""
-    headers: dict[str, str] = {}
+    headers: dict[str, str] = msgspec.field(default_factory=dict)
     digest: str = ""
 
 
@@ -248,7 +282,7 @@ class CallReturned(Fact, frozen=True, tag="call-returned"):
     base64: bool = False
     redacted: int = 0
     idempotency: str = ""
-    headers: dict[str, str] = {}
+    headers: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class CorpusImported(Fact, frozen=True, tag="corpus-imported"):
@@ -348,7 +382,7 @@ class StepTaken(Fact, frozen=True, tag="step-taken"):
     loss: float
     learning_rate: float
     seconds: float
-    shares: dict[str, int] = {}
+    shares: dict[str, int] = msgspec.field(default_factory=dict)
 
 
 class ModelTrained(Fact, frozen=True, tag="model-trained"):
@@ -370,147 +404,6 @@ class PassportWritten(Fact, frozen=True, tag="passport-written"):
     model: str
     digest: str
     signer: str
-
-
-class SnapshotTaken(Fact, frozen=True, tag="snapshot-taken"):
-    """Files are in the vault under one digest. ``subject`` is the node of lineage that they are, empty where they are none.
-
-    ``added`` counts the bytes that the vault grew by.
-    """
-
-    snapshot: str
-    name: str
-    source: str
-    subject: str
-    files: int
-    bytes: int
-    added: int
-
-
-class Registered(Fact, frozen=True, tag="registered"):
-    """What lies in a place that is not ours is written down in a manifest; the place keeps it, and nothing here does."""
-
-    manifest: str
-    name: str
-    source: str
-    endpoint: str
-    files: int
-    bytes: int
-
-
-class Examined(Fact, frozen=True, tag="examined"):
-    """A place was compared with a manifest of it: so many files by their bytes, the others by what costs nothing.
-
-    ``changes`` counts what is not as it was registered, ``new`` what was not registered; ``examples`` are some of the first.
-    """
-
-    manifest: str
-    files: int
-    read: int
-    changes: int
-    new: int
-    examples: tuple[str, ...]
-
-
-class CopyMade(Fact, frozen=True, tag="copy-made"):
-    """Every object that the vault had stands in another place, too, and was read back there; so does the log up to ``entries``.
-
-    ``added`` objects were new there.
-    """
-
-    copy: str
-    place: str
-    domain: str
-    objects: int
-    added: int
-    bytes: int
-    entries: int
-
-
-class Scrubbed(Fact, frozen=True, tag="scrubbed"):
-    """Objects of the vault, or of a copy of it (``copy``), were read and compared; these were bad, and these were mended."""
-
-    copy: str
-    objects: int
-    read: int
-    bad: tuple[str, ...]
-    repaired: tuple[str, ...]
-
-
-class Drilled(Fact, frozen=True, tag="drilled"):
-    """Files were restored from the vault, or from a copy of it (``copy``), to try whether that works.
-
-    ``seconds`` is what it took; ``behind`` how many seconds of work a restore from there would lose. ``problem`` is empty where
-    all came back as they were. The signature is over all of this.
-    """
-
-    copy: str
-    subject: str
-    whole: bool
-    files: int
-    bytes: int
-    seconds: float
-    behind: float
-    problem: str
-    signature: Signature
-
-
-class HoldPlaced(Fact, frozen=True, tag="hold-placed"):
-    """A node of lineage, and what it needs, must stay, whoever says otherwise, until the hold is released."""
-
-    hold: str
-    subject: str
-    reason: str
-
-
-class HoldReleased(Fact, frozen=True, tag="hold-released"):
-    """A hold is over. It stands in the chain of permission, as what it allows does."""
-
-    release: HoldRelease
-    plan: str
-    previous: str
-    signatures: tuple[Signature, ...]
-
-
-class Deleted(Fact, frozen=True, tag="deleted"):
-    """Some nodes may be forgotten: what only they name goes to the trash."""
-
-    deletion: Deletion
-    plan: str
-    previous: str
-    signatures: tuple[Signature, ...]
-
-
-class DeletionUndone(Fact, frozen=True, tag="deletion-undone"):
-    """A deletion counts no more."""
-
-    deletion: str
-
-
-class Discarded(Fact, frozen=True, tag="discarded"):
-    """These objects are about to go to the trash; from now on their grace runs."""
-
-    objects: tuple[str, ...]
-    bytes: int
-    reason: str
-
-
-class Recovered(Fact, frozen=True, tag="recovered"):
-    """These objects are back from the trash."""
-
-    objects: tuple[str, ...]
-
-
-class Reclaimed(Fact, frozen=True, tag="reclaimed"):
-    """These objects are about to leave the trash, and are then gone."""
-
-    objects: tuple[str, ...]
-
-
-class DayPassed(Fact, frozen=True, tag="day-passed"):
-    """The home was looked after on this day. A grace counts such days besides the clock, which can jump."""
-
-    day: str
 
 
 class RefusalMade(Fact, frozen=True, tag="refusal-made"):
