@@ -18,6 +18,7 @@
     |   |-- SignatureRefused              no key of the roster that may sign this
     |   |-- ApprovalMissing               others must say yes first
     |   |-- Held                          somebody said that it must stay
+    |   |-- SourceErased                  its key was destroyed, on purpose
     |   |-- CustodianRefused              who alone may write the vault does not allow it
     |   |-- GuardUnavailable              what is under custody could not be kept from this command
     |   `-- SandboxUnavailable            no isolation on this machine that is good enough for untrusted code
@@ -31,6 +32,7 @@
     |   |-- HomeMissing                   there is none
     |   |-- HomeNewer                     it was written by a newer Stillhouse
     |   |-- HomeBusy                      another run holds it
+    |   |-- KeyMissing                    the key of a source that can be erased is in no key store
     |   `-- KeyUnusable                   its signing key cannot be used
     |-- StorageError                   1  the disk refused
     |   |-- CustodianAway                 who alone may write the vault does not answer
@@ -164,6 +166,12 @@ class Held(RefusedError):
     )
 
 
+class SourceErased(RefusedError):
+    """That source was erased, and nothing brings it back."""
+
+    next_step = "`stillhouse delete list` says when, and who agreed."
+
+
 class CustodianRefused(RefusedError):
     """The custodian of this vault does not allow it."""
 
@@ -241,6 +249,12 @@ class HomeBusy(HomeError):
     """Another run is at work on this."""
 
     next_step = "Wait for it to end, or stop it; then run the command again: it goes on where things stand."
+
+
+class KeyMissing(HomeError):
+    """The key of a source that can be erased is in none of the key stores, so it cannot be read."""
+
+    next_step = "Bring back a key store: [custody] key_stores in config.toml says where they are."
 
 
 class KeyUnusable(HomeError):

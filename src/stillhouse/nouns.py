@@ -406,6 +406,14 @@ class Deletion(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
+class Erasure(msgspec.Struct, frozen=True, kw_only=True):
+    """A source whose key is destroyed, so that nobody can read it any more, in any copy. ``key`` is the key's digest."""
+
+    source: str
+    key: str
+    reason: str
+
+
 class HoldRelease(msgspec.Struct, frozen=True, kw_only=True):
     """A hold may end."""
 

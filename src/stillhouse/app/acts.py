@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from stillhouse import facts
+from stillhouse.app.erasure import finish
 from stillhouse.app.home import App
 from stillhouse.app.permission import (
     governor,
@@ -23,7 +24,7 @@ from stillhouse.app.permission import (
     personal_signer,
     publish_keys,
 )
-from stillhouse.app.reach import check_caps, reach_of
+from stillhouse.app.reach import check_caps, reach_of, reach_of_source
 from stillhouse.app.trash import discard, recover_named
 from stillhouse.canon import digest_value
 from stillhouse.errors import ApprovalMissing, PlanRefused, SignatureRefused, UnknownName
@@ -33,12 +34,12 @@ from stillhouse.identity.roster import holders, member
 from stillhouse.identity.signatures import Signatory, is_signed
 from stillhouse.ledger import permission, queries
 from stillhouse.ledger.queries import StoredPlan
-from stillhouse.nouns import AccessChange, Deletion, HoldRelease, Plan, Role, Roster, Signature, Waiver
+from stillhouse.nouns import AccessChange, Deletion, Erasure, HoldRelease, Plan, Role, Roster, Signature, Waiver
 from stillhouse.plans.plan import executing, make_plan, plan_digest
 from stillhouse.recorder import now
 
 ROSTER, GRANT, REVOKE, WAIVE = "change-roster", "grant", "revoke", "waive"
-DELETE, RELEASE = "delete", "release-hold"
+DELETE, RELEASE, ERASE = "delete", "release-hold", "erase"
 _CONTENTS: dict[str, tuple[str, type[Content]]] = {
     ROSTER: ("roster", Roster),
     GRANT: ("change", AccessChange),
@@ -46,8 +47,9 @@ _CONTENTS: dict[str, tuple[str, type[Content]]] = {
     WAIVE: ("waiver", Waiver),
     DELETE: ("deletion", Deletion),
     RELEASE: ("release", HoldRelease),
+    ERASE: ("erasure", Erasure),
 }
-_TWO_PERSONS = (GRANT, WAIVE, DELETE, RELEASE)
+_TWO_PERSONS = (GRANT, WAIVE, DELETE, RELEASE, ERASE)
 _LOCK = "permission"
 
 
@@ -153,6 +155,8 @@ def find(app: App, start: str) -> StoredPlan:
 
 def _rests_on(app: App, state: State, kind: str, does: dict[str, Any]) -> str:
     """What every act of permission rests on: the whole chain before it; and a deletion on all that it would reach, too."""
+    if kind == ERASE:
+        return digest_value(["permission", state.head, reach_of_source(app, str(does["erasure"]["source"])).digest])
     if kind != DELETE:
         return digest_value(["permission", state.head])
     return digest_value(["permission", state.head, reach_of(app, tuple(does["deletion"]["mentions"])).digest])
@@ -235,6 +239,12 @@ def _carry_out(app: App, plan: Plan, name: str, state: State, signatures: Sequen
             case HoldRelease():
                 app.recorder.record(facts.HoldReleased(release=content, **shared))
                 result.update({"released": content.hold, "signed by": [signature.by for signature in signed]})
+            case Erasure():
+                app.recorder.record(facts.Erased(erasure=content, **shared))
+                app.recorder.refresh()
+                keep_head(app.settings, digest(Entry(content, name, state.head, signed)))
+                finish(app)
+                result.update({"erased": content.source, "signed by": [signature.by for signature in signed]})
             case Deletion():
                 assert reach is not None
                 app.recorder.record(facts.Deleted(deletion=content, **shared))

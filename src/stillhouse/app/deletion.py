@@ -6,16 +6,17 @@ from typing import Any
 import msgspec
 
 from stillhouse import facts
-from stillhouse.app.acts import DELETE, RELEASE, Proposed, plan_act, submit
+from stillhouse.app.acts import DELETE, ERASE, RELEASE, Proposed, plan_act, submit
 from stillhouse.app.home import App
 from stillhouse.app.permission import load
 from stillhouse.app.protection import kept_since, whole_copies
-from stillhouse.app.reach import Reach, check_caps, node_of, reach_of
+from stillhouse.app.reach import Reach, check_caps, node_of, reach_of, reach_of_source
 from stillhouse.app.references import active_holds, named_objects, surely_named_objects
 from stillhouse.app.trash import recover_named
 from stillhouse.canon import digest_value
 from stillhouse.errors import CorruptObject, Held, UnknownName
-from stillhouse.nouns import Deletion, HoldRelease, Plan
+from stillhouse.ledger import custody
+from stillhouse.nouns import Deletion, Erasure, HoldRelease, Plan
 from stillhouse.recorder import now
 
 _SHORTEST = 6
@@ -38,6 +39,22 @@ def plan_deletion(app: App, subjects: list[str], reason: str) -> Plan:
     )
     does = {"deletion": msgspec.to_builtins(deletion)}
     return plan_act(app, DELETE, ", ".join(reach.subjects), does, _impact(app, reach))
+
+
+def plan_erasure(app: App, source: str, reason: str) -> Plan:
+    """The erasure of a source as a plan: what nobody can read any more, anywhere. Raises Held, UnknownName."""
+    reach = reach_of_source(app, source)
+    if reach.holds:
+        raise Held("; ".join(f"{hold.subject}: {hold.reason} (hold {hold.hold})" for hold in reach.holds))
+    key = next(one.key for one in custody.erasure_keys(app.ledger).values() if one.source == source)
+    does = {"erasure": msgspec.to_builtins(Erasure(source=source, key=key, reason=reason))}
+    impact = {
+        **_impact(app, reach),
+        "snapshots of it": list(reach.subjects),
+        "in every copy": True,
+        "can be undone": False,
+    }
+    return plan_act(app, ERASE, source, does, impact)
 
 
 def _impact(app: App, reach: Reach) -> dict[str, object]:

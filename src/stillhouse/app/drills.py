@@ -8,6 +8,7 @@ from pathlib import Path
 
 from stillhouse import facts
 from stillhouse.app.copies import find_copy, open_place
+from stillhouse.app.erasure import key_of
 from stillhouse.app.home import App
 from stillhouse.app.permission import own_signatory
 from stillhouse.app.protection import kept_since, seconds_since
@@ -18,6 +19,7 @@ from stillhouse.recorder import now
 from stillhouse.vault.manifests import Kind
 from stillhouse.vault.reading import Reader
 from stillhouse.vault.restoring import Restored, restore
+from stillhouse.vault.sealed import open_snapshot
 
 # A sample is to be had every day: a few files show that objects, manifests and the way back work.
 _FILES = 16
@@ -41,7 +43,8 @@ def _drill(app: App, start: str, copy: str, way: Callable[[Reader, str, Path], R
     shutil.rmtree(scratch, ignore_errors=True)
     began, done, problem = time.monotonic(), Restored(0, 0, 0), ""
     try:
-        done = way(Reader(objects), chosen, scratch)
+        reader, root = open_snapshot(objects, chosen, lambda name: key_of(app, name))
+        done = way(reader, root, scratch)
     except StillhouseError as failure:
         problem = str(failure)
     seconds = round(time.monotonic() - began, 3)

@@ -5,13 +5,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from stillhouse.app.copies import S3, open_place
+from stillhouse.app.erasure import STORES, unfinished
+from stillhouse.app.erasure import lacking as keys_lacking
 from stillhouse.app.home import App
 from stillhouse.app.in_place import registered
 from stillhouse.app.reach import replaceability_of
 from stillhouse.app.references import dead_nodes
 from stillhouse.app.vault import DATASET, SNAPSHOT
-from stillhouse.custody.minimums import Standing, below
+from stillhouse.custody.minimums import Short, Standing, below
 from stillhouse.custody.probe import Line, probe_bucket, probe_folder
+from stillhouse.custody.replaceability import Class
 from stillhouse.errors import StorageError
 from stillhouse.ledger import custody, queries
 from stillhouse.ledger.custody import StoredCopy, StoredScrub
@@ -160,7 +163,11 @@ def _same_disk(app: App, copy: Copy) -> bool:
 
 def protection_of(app: App) -> Protection:
     """What is below its minimum, what is overdue, where copies are. What was not seen is not said."""
-    lacking, overdue = below(standings(app)), due(app)
+    keys = [
+        Short(f"key of {source}", Class.IRREPLACEABLE, (f"{count} of {STORES} key stores",))
+        for source, count in keys_lacking(app).items()
+    ]
+    lacking, overdue = [*keys, *below(standings(app))], due(app)
     copies = [one._asdict() for one in custody.copies(app.ledger).values()]
     others = {one["domain"] for one in copies if one["domain"]}
     named = [f"{one['copy']} ({one['domain'] or 'administered here'}; {one['at']})" for one in copies]
@@ -178,6 +185,10 @@ def protection_of(app: App) -> Protection:
             f"protection   copies with {', '.join(sorted(others))}, as config.toml says; `vault probe` says what they resist"
         )
     lines += [*_mechanisms(app.settings), *_in_place(app)]
+    lines += [
+        f"UNERASED     {one.source}: its key is not known to be destroyed; `stillhouse tick` does it"
+        for one in unfinished(app)
+    ]
     lines += [
         f"SAME DISK    {copy.name} is on the disk of this home" for copy in app.settings.copies if _same_disk(app, copy)
     ]

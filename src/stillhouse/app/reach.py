@@ -59,9 +59,25 @@ def reach_of(app: App, subjects: tuple[str, ...]) -> Reach:
     )
 
 
+def reach_of_source(app: App, source: str) -> Reach:
+    """What erasing a source would reach: every snapshot of it. Raises UnknownName, CorruptObject."""
+    nodes = {f"{SNAPSHOT}{one.snapshot}" for one in custody.snapshots(app.ledger) if one.erasable == source}
+    naming = surely_named_objects(app)
+    alive = tuple(sorted(nodes - naming.dead))
+    known = {one.source for one in custody.erasure_keys(app.ledger).values() if not one.destroyed}
+    if source not in known:
+        raise UnknownName(
+            f"No source {source!r} has a key that could be destroyed.",
+            next_step="`vault snapshot --erasable NAME` makes one.",
+        )
+    return reach_of(app, alive)
+
+
 def replaceability_of(app: App, nodes: tuple[str, ...]) -> Replaceability:
     """Of several nodes: the class of the worst, the cost of all."""
     each = [_of_node(app, node) for node in nodes]
+    if not each:
+        return replaceability.unknown("it")
     worst = min(each, key=lambda one: worst_first(one.kind))
     usd = sum((Decimal(one.usd) for one in each), Decimal(0))
     return Replaceability(worst.kind, f"{usd:f}", round(sum(one.hours for one in each), 4), worst.evidence)

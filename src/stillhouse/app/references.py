@@ -11,7 +11,6 @@ from typing import NamedTuple
 from stillhouse import facts
 from stillhouse.app.home import App
 from stillhouse.app.permission import load
-from stillhouse.canon import tagged_digest
 from stillhouse.custody.references import references
 from stillhouse.errors import CorruptObject
 from stillhouse.ledger import custody
@@ -51,22 +50,12 @@ def out_of_the_trash(app: App, reader: Reader, snapshot: str, there: set[str]) -
 
     Raises CorruptObject for what cannot be read.
     """
-    for digest in objects_of(reader, snapshot):  # which names a manifest before it reads it
+    for digest in reader.needed(snapshot):  # which names a manifest before it reads it
         if digest not in there:
             if not app.objects.exists(digest):
                 app.objects.recover(digest)
             there.add(digest)
         yield digest
-
-
-def objects_of(reader: Reader, snapshot: str) -> Iterator[str]:
-    """Every object that a snapshot needs, itself first; some more than once. Raises CorruptObject."""
-    yield snapshot
-    root = reader.root(snapshot)
-    for ref in root.pages:
-        yield ref.digest
-    for ref in root.pages:
-        yield from map(tagged_digest, reader.packs(ref))
 
 
 def active_holds(app: App) -> list[StoredHold]:
@@ -112,7 +101,9 @@ def dead_nodes(app: App, mentions: Mapping[str, int]) -> frozenset[str]:
     """The nodes that are deleted, where the log names each so often."""
     undone = custody.undone(app.ledger)
     held = held_nodes(app)
-    return frozenset(
+    sources = {erasure.source for erasure in load(app.ledger, app.settings).state.erasures}
+    erased = {f"snapshot:{one.snapshot}" for one in custody.snapshots(app.ledger) if one.erasable in sources}
+    return frozenset(erased - held) | frozenset(
         node
         for deletion in load(app.ledger, app.settings).state.deletions
         if deletion.id not in undone
@@ -122,7 +113,7 @@ def dead_nodes(app: App, mentions: Mapping[str, int]) -> frozenset[str]:
 
 
 def _as_far_as_possible(reader: Reader, snapshot: str) -> Iterator[str]:
-    found = objects_of(reader, snapshot)
+    found = reader.needed(snapshot)
     while True:
         try:
             yield next(found)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from stillhouse.app.copies import find_copy, renew_locks
 from stillhouse.app.drills import drill_sample
+from stillhouse.app.erasure import finish, lacking, spread, unfinished
 from stillhouse.app.home import App
 from stillhouse.app.in_place import examine
 from stillhouse.app.progress import Silence
@@ -48,6 +49,10 @@ def tick(app: App) -> Done:
             codes.append(failure.exit_code)
 
     mark_day(app)
+    if unfinished(app):
+        attempt("erasures", lambda: f"the keys of {', '.join(finish(app))} are destroyed")
+    if lacking(app):
+        attempt("keys", lambda: f"{spread(app)} keys copied to stores that lacked them")
     sealed = seal_of(app.settings.objects)
     if sealed is not None:
         attempt("seal", lambda: f"{seal(app.settings.objects, sealed)} objects, by {sealed}")

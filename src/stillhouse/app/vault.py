@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from stillhouse import facts
+from stillhouse.app.erasure import cache_of, key_for, key_of
 from stillhouse.app.home import App
 from stillhouse.app.progress import Progress
 from stillhouse.app.references import out_of_the_trash
@@ -19,6 +20,7 @@ from stillhouse.vault.files import storage_errors
 from stillhouse.vault.manifests import escape
 from stillhouse.vault.reading import Reader
 from stillhouse.vault.restoring import Restored, Way, restore
+from stillhouse.vault.sealed import SealedObjects, key_digest, open_snapshot, seal_snapshot
 from stillhouse.vault.seen import Seen
 from stillhouse.vault.snapshots import Taken, known_packs, take
 from stillhouse.vault.walking import Walk
@@ -37,17 +39,23 @@ class Source(NamedTuple):
     subject: str = ""
 
 
-def snapshot(app: App, source: str, name: str, progress: Progress) -> Taken:
-    """Put a file, a folder or a model into the vault. Raises StorageError, SourceChanging, UnknownName."""
+def snapshot(app: App, source: str, name: str, progress: Progress, erasable: str = "") -> Taken:
+    """Put a file, a folder or a model into the vault; encrypted with the key of a source, where it is to be erasable as that.
+
+    Raises StorageError, SourceChanging, UnknownName, SourceErased.
+    """
     found = _source(app, source)
     place = found.place.absolute()
     inode = app.settings.home.stat()
     progress.start(f"snapshot of {source}", 0)
-    seen = Seen(app.cache / "seen", place, time.time_ns())
+    key = key_for(app, erasable) if erasable else b""
+    objects = SealedObjects(app.objects, key) if key else app.objects
+    cache = cache_of(app, key_digest(key)) if key else app.cache
+    seen = Seen(cache / "seen", place, time.time_ns())
     try:
         taken = take(
-            app.objects,
-            lambda: open_index(app),
+            objects,
+            (lambda: _index_of(cache)) if key else (lambda: open_index(app)),
             seen,
             Walk(place, frozenset({(inode.st_dev, inode.st_ino)}) if not found.subject else frozenset()),
             lambda files, count: progress.update(files, f"{count:,} bytes"),
@@ -56,7 +64,9 @@ def snapshot(app: App, source: str, name: str, progress: Progress) -> Taken:
     finally:
         seen.close()
     called = name or found.subject.partition(":")[2] or place.name
-    keep(app, taken, escape(os.fsencode(called)), escape(os.fsencode(place)), found.subject)
+    if key:
+        taken = taken._replace(snapshot=seal_snapshot(app.objects, key, taken.snapshot))
+    keep(app, taken, escape(os.fsencode(called)), escape(os.fsencode(place)), found.subject, erasable)
     progress.finish(f"{taken.files} files, {taken.bytes:,} bytes, {taken.bytes_added:,} added")
     return taken
 
@@ -71,6 +81,13 @@ def open_index(app: App) -> "ChunkIndex":
     return index
 
 
+def _index_of(cache: Path) -> "ChunkIndex":
+    """The same for a source that can be erased: its chunks are found among its own alone."""
+    from stillhouse.vault.index import ChunkIndex
+
+    return ChunkIndex(cache / "chunks")
+
+
 def _is_whole(app: App, digest: str) -> bool:
     try:
         app.objects.get(digest)
@@ -79,7 +96,7 @@ def _is_whole(app: App, digest: str) -> bool:
     return True
 
 
-def keep(app: App, taken: Taken, name: str, source: str, subject: str) -> None:
+def keep(app: App, taken: Taken, name: str, source: str, subject: str, erasable: str = "") -> None:
     """Write a snapshot down: from now on it is one, and what it holds is kept.
 
     Between storing and this, a collector could have taken for garbage what nothing named. Whoever comes second sees the other: it
@@ -89,7 +106,7 @@ def keep(app: App, taken: Taken, name: str, source: str, subject: str) -> None:
     app.recorder.record(
         facts.SnapshotTaken(
             at=at, by=app.recorder.by, snapshot=taken.snapshot, name=name, source=source, subject=subject,
-            files=taken.files, bytes=taken.bytes, added=taken.bytes_added,
+            files=taken.files, bytes=taken.bytes, added=taken.bytes_added, erasable=erasable,
         ),
         *([facts.Derived(at=at, by=app.recorder.by, parent=subject, child=f"snapshot:{taken.snapshot}", kind="kept in")]
           if subject else []),
@@ -124,9 +141,10 @@ def restore_to(app: App, start: str, target: Path, below: str, progress: Progres
         next(app.objects.discarded(), None) is not None
     ):  # what a kill left there between naming it again and getting it back
         deque(out_of_the_trash(app, Reader(app.objects), known.snapshot, set()), maxlen=0)
+    reader, root = open_snapshot(app.objects, known.snapshot, lambda name: key_of(app, name))
     done = way(
-        Reader(app.objects),
-        known.snapshot,
+        reader,
+        root,
         target.absolute(),
         below.strip("/"),
         lambda files, count: progress.update(files, f"{count:,} bytes"),

@@ -1,4 +1,4 @@
-"""delete plan, list, undo."""
+"""delete plan, erase, list, undo."""
 
 from typing import Annotated, Any
 
@@ -45,27 +45,53 @@ def plan(
         note(f"ADVISORY: {line}")
 
 
+@commands.command()
+def erase(
+    source: Annotated[str, typer.Argument(help="What `vault snapshot --erasable` called it.")],
+    reason: Annotated[str, typer.Option(help="Why; it stays in the log.")] = "",
+    plan: PlanOnly = False,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Ask that a source be erased: its key destroyed, in every store, so that no copy can be read. There is no way back."""
+    from stillhouse.app.acts import submit
+    from stillhouse.app.deletion import plan_erasure
+    from stillhouse.cli.run import describe_plan
+
+    with opened(home) as app:
+        made = plan_erasure(app, source, reason)
+        text = describe_plan(made) + "".join(f"\n  {name}: {_shown(value)}" for name, value in made.impact.items())
+        if plan:
+            emit(made, as_json, text)
+            return
+        done = submit(app, made)
+    if not as_json:
+        emit(None, False, text)
+    show_outcome(done, as_json)
+
+
 @commands.command("list")
 def list_deletions(home: Home = None, as_json: Json = False) -> None:
     """Deletions that were carried out, and whether they still count."""
     from stillhouse.app.permission import load
     from stillhouse.ledger import custody
-    from stillhouse.nouns import Deletion
+    from stillhouse.nouns import Deletion, Erasure
 
     with opened(home) as app:
         undone = custody.undone(app.ledger)
         found: list[dict[str, Any]] = [
             {
-                "deletion": content.id,
+                "deletion": content.id if isinstance(content, Deletion) else content.key[7:19],
                 "at": act.at,
-                "subjects": sorted(content.mentions),
-                "bytes": content.bytes,
+                "subjects": sorted(content.mentions) if isinstance(content, Deletion) else [f"source:{content.source}"],
+                "bytes": content.bytes if isinstance(content, Deletion) else 0,
                 "reason": content.reason,
                 "signed_by": [signature.by for signature in act.entry.signatures],
-                "undone": content.id in undone,
+                "undone": isinstance(content, Deletion) and content.id in undone,
+                "erased": isinstance(content, Erasure),
             }
             for act in load(app.ledger, app.settings).acts
-            if isinstance(content := act.entry.content, Deletion)
+            if isinstance(content := act.entry.content, Deletion | Erasure)
         ]
     rows = [
         [
@@ -73,7 +99,7 @@ def list_deletions(home: Home = None, as_json: Json = False) -> None:
             one["at"],
             ", ".join(one["subjects"]),
             one["bytes"],
-            "undone" if one["undone"] else "",
+            "undone" if one["undone"] else "erased, for good" if one["erased"] else "",
         ]
         for one in found
     ]

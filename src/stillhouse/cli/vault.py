@@ -22,6 +22,13 @@ Snapshot = Annotated[
 def snapshot(
     source: Annotated[str, typer.Argument(help="A file, a folder, dataset:NAME@N or model:NAME@N.", metavar="PATH")],
     name: Annotated[str, typer.Option("--name", help="What to call it; else the name of the file or folder.")] = "",
+    erasable: Annotated[
+        str,
+        typer.Option(
+            "--erasable",
+            help="Encrypt it with the key of this source, which `delete erase` destroys. The name is no secret.",
+        ),
+    ] = "",
     home: Home = None,
     as_json: Json = False,
     watch: ProgressAs = Watch.AUTO,
@@ -33,7 +40,7 @@ def snapshot(
 
     began = time.monotonic()
     with opened(home) as app:
-        taken = vault.snapshot(app, source, name, progress(watch))
+        taken = vault.snapshot(app, source, name, progress(watch), erasable)
     value = {
         "snapshot": taken.snapshot,
         "files": taken.files,

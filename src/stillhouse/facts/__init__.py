@@ -22,6 +22,15 @@ from stillhouse.facts.custody import (
     Drilled as Drilled,
 )
 from stillhouse.facts.custody import (
+    Erased as Erased,
+)
+from stillhouse.facts.custody import (
+    ErasureKeyDestroyed as ErasureKeyDestroyed,
+)
+from stillhouse.facts.custody import (
+    ErasureKeyMade as ErasureKeyMade,
+)
+from stillhouse.facts.custody import (
     Examined as Examined,
 )
 from stillhouse.facts.custody import (
@@ -466,6 +475,9 @@ AnyFact = (
     | HoldPlaced
     | HoldReleased
     | Deleted
+    | ErasureKeyMade
+    | Erased
+    | ErasureKeyDestroyed
     | DeletionUndone
     | Discarded
     | Recovered

@@ -1,13 +1,13 @@
 """Entries about what is kept, held, deleted, copied and watched."""
 
 from stillhouse.facts.base import Fact
-from stillhouse.nouns import Deletion, HoldRelease, Signature
+from stillhouse.nouns import Deletion, Erasure, HoldRelease, Signature
 
 
 class SnapshotTaken(Fact, frozen=True, tag="snapshot-taken"):
     """Files are in the vault under one digest. ``subject`` is the node of lineage that they are, empty where they are none.
 
-    ``added`` counts the bytes that the vault grew by.
+    ``added`` counts the bytes that the vault grew by. ``erasable`` is the source with whose key they are encrypted, if any.
     """
 
     snapshot: str
@@ -17,6 +17,7 @@ class SnapshotTaken(Fact, frozen=True, tag="snapshot-taken"):
     files: int
     bytes: int
     added: int
+    erasable: str = ""
 
 
 class Registered(Fact, frozen=True, tag="registered"):
@@ -111,6 +112,30 @@ class Deleted(Fact, frozen=True, tag="deleted"):
     plan: str
     previous: str
     signatures: tuple[Signature, ...]
+
+
+class ErasureKeyMade(Fact, frozen=True, tag="erasure-key-made"):
+    """A source can be erased: what is kept of it is encrypted with a key of its own, of which this is the digest."""
+
+    source: str
+    key: str
+
+
+class Erased(Fact, frozen=True, tag="erased"):
+    """A source's key is to be destroyed everywhere: a tombstone, which says that there was something, and no more."""
+
+    erasure: Erasure
+    plan: str
+    previous: str
+    signatures: tuple[Signature, ...]
+
+
+class ErasureKeyDestroyed(Fact, frozen=True, tag="erasure-key-destroyed"):
+    """An erased source's key is in none of these places any more."""
+
+    source: str
+    key: str
+    places: tuple[str, ...]
 
 
 class DeletionUndone(Fact, frozen=True, tag="deletion-undone"):

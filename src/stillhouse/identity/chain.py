@@ -5,7 +5,7 @@ played again, nor moved, nor dated back, nor approved for something else. What e
 
 - a roster: what ``roster`` asks for (a threshold of the old and of the new);
 - a grant, a waiver: one who answers for permission, and the yes of an approver who is somebody else, where there is one;
-- a deletion, the release of a hold: the same, and who holds the vault may ask for it, too;
+- a deletion, an erasure, the release of a hold: the same, and who holds the vault may ask for it, too;
 - a revocation: one who answers for permission. It waits for nobody.
 
 Before there is a roster the home's own key signs. Covers: an entry altered, forged, played again, moved, taken out of the middle.
@@ -22,10 +22,21 @@ from stillhouse.errors import ForgedEntry, SignatureRefused, UsageError
 from stillhouse.identity import roster as rosters
 from stillhouse.identity.keys import public_key
 from stillhouse.identity.signatures import HOME, is_signed
-from stillhouse.nouns import AccessChange, AccessKind, Deletion, HoldRelease, Member, Role, Roster, Signature, Waiver
+from stillhouse.nouns import (
+    AccessChange,
+    AccessKind,
+    Deletion,
+    Erasure,
+    HoldRelease,
+    Member,
+    Role,
+    Roster,
+    Signature,
+    Waiver,
+)
 
 KIND = "permission"
-Content = Roster | AccessChange | Waiver | Deletion | HoldRelease
+Content = Roster | AccessChange | Waiver | Deletion | Erasure | HoldRelease
 # Who may ask for what the vault should no longer keep; an approver says yes.
 CUSTODY_ROLES = (Role.GOVERNANCE, Role.CUSTODIAN)
 
@@ -49,6 +60,7 @@ class State(NamedTuple):
     waivers: tuple[Waiver, ...] = ()
     deletions: tuple[Deletion, ...] = ()
     releases: tuple[HoldRelease, ...] = ()
+    erasures: tuple[Erasure, ...] = ()
 
 
 def statement(content: Content, plan: str, previous: str) -> list[object]:
@@ -100,7 +112,7 @@ def _members(roster: Roster, content: Content, signed: Callable[[str], bool]) ->
 
 def authors(roster: Roster, content: Content) -> tuple[Member, ...]:
     """The members who may ask for something."""
-    roles = CUSTODY_ROLES if isinstance(content, Deletion | HoldRelease) else (Role.GOVERNANCE,)
+    roles = CUSTODY_ROLES if isinstance(content, Deletion | Erasure | HoldRelease) else (Role.GOVERNANCE,)
     return tuple(known for known in roster.members if any(role in known.roles for role in roles))
 
 
@@ -125,6 +137,8 @@ def advance(state: State, entry: Entry, home: str) -> State:
             return state._replace(waivers=(*state.waivers, content))
         case Deletion():
             return state._replace(deletions=(*state.deletions, content))
+        case Erasure():
+            return state._replace(erasures=(*state.erasures, content))
         case HoldRelease():
             return state._replace(releases=(*state.releases, content))
 

@@ -22,14 +22,33 @@ class StoredSnapshot(NamedTuple):
     files: int
     bytes: int
     added: int
+    erasable: str
 
 
 def snapshots(ledger: Ledger) -> list[StoredSnapshot]:
     """All snapshots, oldest first."""
     return [
-        StoredSnapshot(row.at, row.snapshot, row.name, row.source, row.subject, row.files, row.bytes, row.added)
+        StoredSnapshot(
+            row.at, row.snapshot, row.name, row.source, row.subject, row.files, row.bytes, row.added, row.erasable
+        )
         for row in all_rows(ledger, ordered(schema.snapshots))
     ]
+
+
+class ErasureKey(NamedTuple):
+    """The key of a source that can be erased, and whether it was destroyed."""
+
+    source: str
+    key: str
+    destroyed: bool
+
+
+def erasure_keys(ledger: Ledger) -> dict[str, ErasureKey]:
+    """The keys of all sources that can be erased, or were, by their digests."""
+    found: dict[str, ErasureKey] = {}
+    for row in all_rows(ledger, ordered(schema.erasure_keys)):
+        found[row.key] = ErasureKey(row.source, row.key, bool(row.destroyed))
+    return found
 
 
 class StoredRegistration(NamedTuple):

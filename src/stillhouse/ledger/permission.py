@@ -12,7 +12,7 @@ from stillhouse.identity.chain import Entry
 from stillhouse.ledger import schema
 from stillhouse.ledger.queries import all_rows, ordered
 from stillhouse.ledger.store import Ledger
-from stillhouse.nouns import AccessChange, Deletion, HoldRelease, Roster, Signature, Waiver
+from stillhouse.nouns import AccessChange, Deletion, Erasure, HoldRelease, Roster, Signature, Waiver
 
 
 class SignedAct(NamedTuple):
@@ -64,6 +64,7 @@ def acts(ledger: Ledger) -> list[SignedAct]:
         (schema.access_changes, "content", AccessChange),
         (schema.waivers, "content", Waiver),
         (schema.deletions, "content", Deletion),
+        (schema.erasures, "content", Erasure),
         (schema.hold_releases, "content", HoldRelease),
     )
     for table, column, kind in tables:

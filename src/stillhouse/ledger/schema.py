@@ -187,6 +187,7 @@ snapshots = _table(
     _whole("files"),
     _whole("bytes"),
     _whole("added"),
+    _text("erasable"),
 )
 registrations = _table(
     "registrations",
@@ -235,6 +236,10 @@ hold_releases = _table(
 )
 deletions = _table(
     "deletions", _indexed("deletion"), _text("content"), _text("plan"), _text("previous"), _text("signatures")
+)
+erasure_keys = _table("erasure_keys", _indexed("source"), _text("key"), _text("destroyed"))
+erasures = _table(
+    "erasures", _indexed("source"), _text("content"), _text("plan"), _text("previous"), _text("signatures")
 )
 deletions_undone = _table("deletions_undone", _indexed("deletion"))
 trash = _table("trash", _indexed("object"), _text("what"), _text("reason"))

@@ -360,6 +360,7 @@ def _(fact: facts.SnapshotTaken) -> list[Row]:
         "files": fact.files,
         "bytes": fact.bytes,
         "added": fact.added,
+        "erasable": fact.erasable,
     }
     return [Row(schema.snapshots, values)]
 
@@ -440,7 +441,23 @@ def _(fact: facts.Deleted) -> list[Row]:
     return [Row(schema.deletions, {"deletion": fact.deletion.id, **_signed(fact.deletion, fact)})]
 
 
-def _signed(content: Any, fact: facts.HoldReleased | facts.Deleted) -> dict[str, Any]:
+@rows_of.register
+def _(fact: facts.ErasureKeyMade) -> list[Row]:
+    return [Row(schema.erasure_keys, {"source": fact.source, "key": fact.key, "destroyed": ""})]
+
+
+@rows_of.register
+def _(fact: facts.ErasureKeyDestroyed) -> list[Row]:
+    values = {"source": fact.source, "key": fact.key, "destroyed": _json(fact.places)}
+    return [Row(schema.erasure_keys, values)]
+
+
+@rows_of.register
+def _(fact: facts.Erased) -> list[Row]:
+    return [Row(schema.erasures, {"source": fact.erasure.source, **_signed(fact.erasure, fact)})]
+
+
+def _signed(content: Any, fact: facts.HoldReleased | facts.Deleted | facts.Erased) -> dict[str, Any]:
     signatures = _json(fact.signatures)
     return {"content": _json(content), "plan": fact.plan, "previous": fact.previous, "signatures": signatures}
 

@@ -43,6 +43,7 @@ commercial = true
 # [custody]             # what may be deleted in a day: bytes that leave, and what they would cost to get back
 # delete_bytes_per_day = 100_000_000_000
 # delete_usd_per_day = "1000.00"
+# key_stores = ["keys/erasure", "/mnt/vault-keys"]   # where the keys of sources lie that can be erased: two places at least
 # custodian = "/srv/custody/team"              # set by `vault protect custodian`: who alone may write the vault
 
 [log]
@@ -86,6 +87,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     passphrase: str = ""
     custody: Caps = Caps()
     custodian: Path | None = None
+    key_stores: tuple[Path, ...] = ()
     copies: tuple[Copy, ...] = ()
 
     @property
@@ -128,6 +130,7 @@ class _Custody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     delete_bytes_per_day: int = Caps().delete_bytes_per_day
     delete_usd_per_day: str = str(Caps().delete_usd_per_day)
     custodian: str = ""
+    key_stores: tuple[str, ...] = ()
 
 
 class _Organisation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -169,6 +172,7 @@ def read_settings(home: Path | None, environment: dict[str, str] | None = None) 
         passphrase=variables.get("STILLHOUSE_KEY_PASSPHRASE") or "",
         custody=_caps(config.custody, place / CONFIG),
         custodian=Path(config.custody.custodian) if config.custody.custodian else None,
+        key_stores=tuple(place / store for store in config.custody.key_stores) or (place / "keys" / "erasure",),
         copies=tuple(
             Copy(name, copy.place, copy.domain, copy.endpoint, copy.lock_days) for name, copy in config.copies.items()
         ),

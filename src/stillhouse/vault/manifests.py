@@ -16,7 +16,7 @@ import zstandard
 from stillhouse.canon import canonical
 from stillhouse.errors import CorruptObject
 
-ROOT_MAGIC, PAGE_MAGIC = b"SHROOT1\n", b"SHPAGE1\n"
+ROOT_MAGIC, PAGE_MAGIC, SEALED_MAGIC = b"SHROOT1\n", b"SHPAGE1\n", b"SHSEAL1\n"
 # About one path in this many ends a page, by the path alone: a new file changes one page and not all that follow.
 _PATHS_PER_PAGE = 1024
 _MOST_PER_PAGE = 8 * _PATHS_PER_PAGE
@@ -92,6 +92,15 @@ class Root(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
 
 
+class Envelope(msgspec.Struct, frozen=True):
+    """A snapshot whose objects are encrypted: which key, which object is its root, and which are all that it needs."""
+
+    format: int
+    key: str
+    root: str
+    objects: tuple[str, ...]
+
+
 def escape(name: bytes) -> str:
     r"""A name as text that JSON can hold and people can read: what is not UTF-8, and the backslash, stand as ``\xNN``."""
     text = name.replace(b"\\", b"\\x5c").decode("utf-8", "backslashreplace")
@@ -163,6 +172,14 @@ def decode_root(data: bytes, name: str) -> Root:
         raise CorruptObject(f"{name} is not a snapshot of this version.")
     try:
         return msgspec.json.decode(data[len(ROOT_MAGIC) :], type=Root)
+    except msgspec.MsgspecError as failure:
+        raise CorruptObject(f"{name} cannot be read: {failure}.") from failure
+
+
+def decode_envelope(data: bytes, name: str) -> Envelope:
+    """The envelope of a sealed snapshot. Raises CorruptObject."""
+    try:
+        return msgspec.json.decode(data.removeprefix(SEALED_MAGIC), type=Envelope)
     except msgspec.MsgspecError as failure:
         raise CorruptObject(f"{name} cannot be read: {failure}.") from failure
 

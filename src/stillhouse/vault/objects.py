@@ -12,18 +12,18 @@ class Objects:
     """Content-addressed bytes: what is read is what was written, or an error."""
 
     def __init__(self, backend: Backend) -> None:
-        self._backend = backend
+        self.backend = backend
 
     def put(self, data: bytes) -> str:
         """Store bytes; returns their digest. Storing the same bytes again costs a look-up."""
         digest = digest_bytes(data)
-        self._backend.put(_key(digest), data)
+        self.backend.put(_key(digest), data)
         return digest
 
     def get(self, digest: str) -> bytes:
         """The bytes of a digest. Raises CorruptObject where they are missing or are not those."""
         try:
-            data = self._backend.get(_key(digest))
+            data = self.backend.get(_key(digest))
         except KeyError:
             raise CorruptObject(f"{digest} is missing.") from None
         if digest_bytes(data) != digest:
@@ -34,48 +34,48 @@ class Objects:
         """A pack, to be read in ranges; its blocks carry their own checksums. Raises CorruptObject."""
         key = _key(digest)
         try:
-            return Pack(digest, self._backend.size(key), lambda start, length: self._backend.read(key, start, length))
+            return Pack(digest, self.backend.size(key), lambda start, length: self.backend.read(key, start, length))
         except KeyError:
             raise CorruptObject(f"{digest} is missing.") from None
 
     def begins(self, digest: str, magic: bytes) -> bool:
         """Does an object begin with these bytes? One that is not there does not."""
         try:
-            return self._backend.read(_key(digest), 0, len(magic)) == magic
+            return self.backend.read(_key(digest), 0, len(magic)) == magic
         except KeyError:
             return False
 
     def size(self, digest: str) -> int:
         """How many bytes an object has. Raises CorruptObject where it is missing."""
         try:
-            return self._backend.size(_key(digest))
+            return self.backend.size(_key(digest))
         except KeyError:
             raise CorruptObject(f"{digest} is missing.") from None
 
     def exists(self, digest: str) -> bool:
         """Is there an object of this digest? Says nothing about its bytes; ``verify`` does."""
-        return self._backend.exists(_key(digest))
+        return self.backend.exists(_key(digest))
 
     def discard(self, digest: str) -> None:
         """Hide an object; its bytes stay, and it can be recovered."""
-        self._backend.discard(_key(digest))
+        self.backend.discard(_key(digest))
 
     def recover(self, digest: str) -> bool:
         """Show a discarded object again; False where there is none."""
-        return self._backend.recover(_key(digest))
+        return self.backend.recover(_key(digest))
 
     def discarded(self) -> Iterator[str]:
         """The digests of all discarded objects."""
-        for key in self._backend.discarded():
+        for key in self.backend.discarded():
             yield key.replace("-", ":", 1)
 
     def reclaim(self, digest: str) -> None:
         """Remove the bytes of a discarded object."""
-        self._backend.reclaim(_key(digest))
+        self.backend.reclaim(_key(digest))
 
     def list(self) -> Iterator[str]:
         """All digests. Other names (a probe's canary that a kill left) are not objects."""
-        for key in self._backend.list():
+        for key in self.backend.list():
             if is_digest(digest := key.replace("-", ":", 1)):
                 yield digest
 

@@ -10,7 +10,19 @@ from typing import Generic, TypeVar
 
 from stillhouse.canon import tagged_digest
 from stillhouse.errors import CorruptObject
-from stillhouse.vault.manifests import HOLE, Entry, Page, PageRef, Root, decode_page, decode_root, order, packs_of
+from stillhouse.vault.manifests import (
+    HOLE,
+    SEALED_MAGIC,
+    Entry,
+    Page,
+    PageRef,
+    Root,
+    decode_envelope,
+    decode_page,
+    decode_root,
+    order,
+    packs_of,
+)
 from stillhouse.vault.objects import Objects
 from stillhouse.vault.packs import Pack
 
@@ -63,6 +75,19 @@ class Reader:
     def root(self, snapshot: str) -> Root:
         """A snapshot's root. Raises CorruptObject."""
         return decode_root(self._objects.get(snapshot), snapshot)
+
+    def needed(self, snapshot: str) -> Iterator[str]:
+        """Every object that a snapshot needs, itself first; some more than once. Raises CorruptObject."""
+        yield snapshot
+        data = self._objects.get(snapshot)
+        if data.startswith(SEALED_MAGIC):
+            yield from decode_envelope(data, snapshot).objects
+            return
+        root = decode_root(data, snapshot)
+        for ref in root.pages:
+            yield ref.digest
+        for ref in root.pages:
+            yield from map(tagged_digest, self.packs(ref))
 
     def pages(self, root: Root, below: str = "") -> Iterator[Page]:
         """Its pages in order; only those that can hold something at or below a path, where one is given."""

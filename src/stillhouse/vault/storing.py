@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
-from stillhouse.canon import digest_bytes, raw_digest, tagged_digest
+from stillhouse.canon import raw_digest, tagged_digest
 from stillhouse.vault.objects import Objects
 from stillhouse.vault.packs import BLOCK_BYTES, PACK_BYTES, Block, assemble, compress
 
@@ -114,10 +114,11 @@ class Storing:
 
     def store(self, data: bytes) -> str:
         """Store an object, in place of a damaged one where there is one; returns its digest."""
-        name = digest_bytes(data)
-        if name in self._damaged:
-            self._objects.discard(name)
-        return self._objects.put(data)
+        digest = self._objects.put(data)
+        if digest in self._damaged:
+            self._objects.discard(digest)
+            self._objects.put(data)
+        return digest
 
     def is_stored(self, pack: int) -> bool:
         """Has a pack a name yet?"""

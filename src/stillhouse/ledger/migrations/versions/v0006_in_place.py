@@ -1,4 +1,7 @@
-"""Data that is registered where it lies."""
+"""Data that is registered where it lies, and sources that can be erased."""
+
+import sqlalchemy as sa
+from alembic import op
 
 from stillhouse.ledger.migrations.tables import create_tables
 
@@ -6,6 +9,8 @@ revision = "0006"
 down_revision = "0005"
 
 _TEXTS = {
+    "erasure_keys": ("source*", "key", "destroyed"),
+    "erasures": ("source*", "content", "plan", "previous", "signatures"),
     "examinations": ("manifest*", "examples"),
     "registrations": ("manifest*", "name*", "source", "endpoint"),
 }
@@ -18,3 +23,4 @@ _WHOLES = {
 def upgrade() -> None:
     """Create the tables."""
     create_tables(_TEXTS, _WHOLES)
+    op.add_column("snapshots", sa.Column("erasable", sa.Text, nullable=False, server_default=""))

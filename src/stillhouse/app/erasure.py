@@ -1,0 +1,158 @@
+"""Sources that can be erased: their keys, and destroying them.
+
+The keys lie in key stores (folders, two at least, in no copy of the vault), each in a file that only its owner reads. An erasure
+is a plan of two persons in the chain of permission. It is written down first and done then: a kill before the keys are gone
+leaves one that `status` calls unfinished, and that every `tick` finishes.
+"""
+
+import contextlib
+import os
+import re
+import secrets
+import shutil
+from pathlib import Path
+
+from stillhouse import facts
+from stillhouse.app.home import App
+from stillhouse.app.permission import load
+from stillhouse.errors import CorruptObject, KeyMissing, SourceErased, StorageError, UsageError
+from stillhouse.identity.keys import write_private
+from stillhouse.ledger import custody
+from stillhouse.recorder import now
+from stillhouse.vault.files import storage_errors, sync_folder
+from stillhouse.vault.sealed import KEY_BYTES, key_digest
+
+# The key is what all copies of the data hang on: one place for it is none.
+STORES = 2
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+
+
+def key_for(app: App, source: str) -> bytes:
+    """The key of a source, made where it has none yet. Raises UsageError, SourceErased, KeyMissing, StorageError.
+
+    The name stays in the log for ever: it must say nothing that is to be erased.
+    """
+    if not _NAME.fullmatch(source):
+        raise UsageError(f"{source!r} is no name of a source: lower-case letters, digits, dot, dash and underscore.")
+    known = [one for one in custody.erasure_keys(app.ledger).values() if one.source == source]
+    if known:
+        return key_of(app, known[0].key)
+    key = secrets.token_bytes(KEY_BYTES)
+    name = key_digest(key)
+    for store in app.settings.key_stores:  # in every one, or nothing is encrypted with it
+        write_private(_path(store, name), key.hex().encode())
+    app.recorder.record(facts.ErasureKeyMade(at=now(), by=app.recorder.by, source=source, key=name))
+    app.recorder.refresh()
+    return key
+
+
+def key_of(app: App, name: str) -> bytes:
+    """A key by its digest, from any store that has it. Raises SourceErased, KeyMissing."""
+    erased = [erasure.source for erasure in load(app.ledger, app.settings).state.erasures if erasure.key == name]
+    if erased:
+        raise SourceErased(f"({erased[0]})")
+    for store in app.settings.key_stores:
+        key = _read(_path(store, name))
+        if key is not None and key_digest(key) == name:
+            return key
+    raise KeyMissing(f"({name}; looked in {', '.join(map(str, app.settings.key_stores))})")
+
+
+def cache_of(app: App, name: str) -> Path:
+    """What is remembered of a source so that it is not stored twice: digests and names, which go with its key."""
+    return app.cache / "erasable" / name.replace(":", "-")
+
+
+def finish(app: App) -> tuple[str, ...]:
+    """Destroy the keys of every source that is erased, and what is remembered of it; returns whose that now was done for.
+
+    Raises StorageError where a key store cannot be reached: the key may be in it, and the erasure is not finished.
+    """
+    done = []
+    for one in unfinished(app):
+        places = []
+        for store in app.settings.key_stores:
+            if not store.is_dir():
+                raise StorageError(
+                    f"The key store {store} is not there, so nobody knows that the key of {one.source} is gone.",
+                    next_step="Mount it, then run `stillhouse tick`; or take it out of config.toml if it was destroyed.",
+                )
+            path = _path(store, one.key)
+            with storage_errors(f"{path} could not be destroyed"):
+                with contextlib.suppress(FileNotFoundError):
+                    _overwrite(path)
+                    path.unlink()
+                sync_folder(store)
+            places.append(str(store))
+        shutil.rmtree(cache_of(app, one.key), ignore_errors=True)
+        app.recorder.record(
+            facts.ErasureKeyDestroyed(
+                at=now(), by=app.recorder.by, source=one.source, key=one.key, places=tuple(places)
+            )
+        )
+        done.append(one.source)
+    app.recorder.refresh()
+    return tuple(done)
+
+
+def unfinished(app: App) -> list[custody.ErasureKey]:
+    """The keys of sources that are erased, and were not destroyed as far as the log says."""
+    erased = {erasure.key for erasure in load(app.ledger, app.settings).state.erasures}
+    return [one for one in custody.erasure_keys(app.ledger).values() if one.key in erased and not one.destroyed]
+
+
+def lacking(app: App) -> dict[str, int]:
+    """The sources whose key is in fewer places than it must be, and in how many it is."""
+    erased = {erasure.key for erasure in load(app.ledger, app.settings).state.erasures}
+    found = {}
+    for one in custody.erasure_keys(app.ledger).values():
+        if one.key not in erased:
+            keys = [_read(_path(store, one.key)) for store in app.settings.key_stores]
+            whole = sum(key is not None and key_digest(key) == one.key for key in keys)
+            if whole < STORES:
+                found[one.source] = whole
+    return found
+
+
+def spread(app: App) -> int:
+    """Copy every key into each store that lacks it; returns how many were written. Raises StorageError."""
+    written = 0
+    erased = {erasure.key for erasure in load(app.ledger, app.settings).state.erasures}
+    for one in custody.erasure_keys(app.ledger).values():
+        if one.key in erased or one.destroyed:
+            continue
+        with contextlib.suppress(KeyMissing):
+            key = key_of(app, one.key)
+            for store in app.settings.key_stores:
+                path = _path(store, one.key)
+                present = _read(path)
+                if present is not None and key_digest(present) != one.key:
+                    raise CorruptObject(
+                        f"{path} is not the key that it should be.", next_step=f"Remove {path}: another store has it."
+                    )
+                if present is None:
+                    write_private(path, key.hex().encode())
+                    written += 1
+    return written
+
+
+def _path(store: Path, name: str) -> Path:
+    return store / f"{name.rpartition(':')[2]}.key"
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return bytes.fromhex(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+
+
+def _overwrite(path: Path) -> None:
+    """On a disk that writes in place the key is gone at once; on others, and in a file system's snapshots, it is not."""
+    path.chmod(0o600)
+    descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, bytes(os.fstat(descriptor).st_size))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,90 @@
+"""Objects of a source that can be erased: encrypted with a key of its own, so that without the key no copy can be read.
+
+An object is encrypted as a whole (AES-256-GCM), and named by the digest of what is stored: it is copied, scrubbed and locked
+like any other, by whoever has no key. The nonce is a keyed digest of the bytes, so that equal bytes of one source are one object,
+and of two sources are two.
+
+Covers: reading what was erased, wherever copies of it are. Does not cover: copies of the key (a file system's snapshots, a backup
+of the key store), what was restored before, how many objects a source had and how large, and a source's name in the log.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+
+from blake3 import blake3
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from stillhouse.canon import canonical, digest_bytes
+from stillhouse.errors import CorruptObject
+from stillhouse.vault.manifests import SEALED_MAGIC, decode_envelope
+from stillhouse.vault.objects import Objects
+from stillhouse.vault.packs import Pack
+from stillhouse.vault.reading import Reader
+
+CIPHER_MAGIC = b"SHCRYP1\n"
+KEY_BYTES = 32
+_NONCE_BYTES = 12
+_ENCRYPT, _NAME = "stillhouse 2026-11 erasable source: encryption", "stillhouse 2026-11 erasable source: nonces"
+
+
+class SealedObjects(Objects):
+    """The objects of one source among those of a vault."""
+
+    def __init__(self, objects: Objects, key: bytes) -> None:
+        super().__init__(objects.backend)
+        self._cipher = AESGCM(blake3(key, derive_key_context=_ENCRYPT).digest())
+        self._nonces = blake3(key, derive_key_context=_NAME).digest()
+        # Ranges of a pack are asked for one after the other; two, since a file can lie in two.
+        self._plain = functools.lru_cache(maxsize=2)(self.get)
+
+    def put(self, data: bytes) -> str:
+        """Store bytes encrypted; returns the digest of what is stored."""
+        nonce = blake3(data, key=self._nonces).digest()[:_NONCE_BYTES]
+        return super().put(CIPHER_MAGIC + nonce + self._cipher.encrypt(nonce, data, CIPHER_MAGIC))
+
+    def get(self, digest: str) -> bytes:
+        """The bytes that were stored. Raises CorruptObject, also for what is of another source."""
+        stored = super().get(digest)
+        if not stored.startswith(CIPHER_MAGIC):
+            raise CorruptObject(f"{digest} is not encrypted, as it should be.")
+        start = len(CIPHER_MAGIC) + _NONCE_BYTES
+        try:
+            return self._cipher.decrypt(stored[len(CIPHER_MAGIC) : start], stored[start:], CIPHER_MAGIC)
+        except InvalidTag:
+            raise CorruptObject(f"{digest} is encrypted with another key.") from None
+
+    def pack(self, digest: str) -> Pack:
+        """A pack, decrypted as a whole."""
+        return Pack(digest, len(self._plain(digest)), lambda start, length: self._plain(digest)[start : start + length])
+
+    def begins(self, digest: str, magic: bytes) -> bool:
+        """Does an object of this source begin with these bytes?"""
+        try:
+            return self._plain(digest).startswith(magic)
+        except CorruptObject:
+            return False
+
+
+def key_digest(key: bytes) -> str:
+    """By which a key is named."""
+    return digest_bytes(b"stillhouse erasure key" + key)
+
+
+def seal_snapshot(objects: Objects, key: bytes, root: str) -> str:
+    """Store what lists a sealed snapshot's objects for whoever has no key; returns its digest, which is the snapshot's name."""
+    needed: Iterator[str] = Reader(SealedObjects(objects, key)).needed(root)
+    value = {"format": 1, "key": key_digest(key), "root": root, "objects": sorted(set(needed))}
+    return objects.put(SEALED_MAGIC + canonical(value))
+
+
+def open_snapshot(objects: Objects, snapshot: str, key_of: Callable[[str], bytes]) -> tuple[Reader, str]:
+    """A reader for a snapshot, sealed or not, and the digest of its root. ``key_of`` finds a key by its digest.
+
+    Raises CorruptObject, and what ``key_of`` raises.
+    """
+    data = objects.get(snapshot)
+    if not data.startswith(SEALED_MAGIC):
+        return Reader(objects), snapshot
+    envelope = decode_envelope(data, snapshot)
+    return Reader(SealedObjects(objects, key_of(envelope.key))), envelope.root
