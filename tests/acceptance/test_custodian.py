@@ -10,6 +10,7 @@ import pytest
 
 from stillhouse.errors import CustodianRefused
 from stillhouse.vault.custodian import CustodianBackend
+from stillhouse.vault.files import locked
 from tests.conftest import Cli
 from tests.users import KEEPER, OTHER, OWNER, CliAs, kept, owner, place, run_as  # noqa: F401
 
@@ -61,7 +62,7 @@ def test_neither_owner_nor_other_users_change_anything(owner, kept, data):  # no
 def test_status_says_who_keeps_the_vault(owner, kept):  # noqa: F811
     said = owner("status").out
     assert f"custodian    {kept.folder}: answers" in said
-    assert "two persons agree to" not in said
+    assert "two persons agree to" not in said and "one program that holds that key deletes" in said
     kept.stop()
     assert "does not answer" in owner("status").out
 
@@ -192,10 +193,10 @@ def test_protecting_goes_on_where_it_was_killed(owner, place, data, done):  # no
     protecting.carry_out(steps[:done], lambda line: None)
     root = Cli(owner.folder)
     root("vault", "protect", "custodian", "--folder", place / "custody", "--user", KEEPER)
-    root("vault", "protect", "custodian", "--user", KEEPER)  # and once more, which changes nothing
+    root("vault", "protect", "custodian", "--folder", place / "custody", "--user", KEEPER)  # which changes nothing
     owner("vault", "verify")
     owner("vault", "restore", snapshot, owner.folder / "out")
-    assert not (owner.home / "objects").exists()
+    assert (owner.home / "objects").is_file(), "nothing can be stored there by mistake"
 
 
 def test_what_cannot_be_protected_is_refused_before_anything_is_done(owner, place):  # noqa: F811
@@ -216,11 +217,35 @@ def test_what_cannot_be_protected_is_refused_before_anything_is_done(owner, plac
     secret = place / "secret"
     secret.write_text("of root")
     (owner.home / "objects" / "aa" / ("blake3-" + "a" * 64)).hardlink_to(secret)
-    assert (
-        "has a second name"
-        in root("vault", "protect", "custodian", "--folder", place / "c", "--user", KEEPER, code=1).err
-    )
+    words = ["vault", "protect", "custodian", "--user", KEEPER, "--folder"]
+    assert "has a second name" in root(*words, place / "c", code=1).err
     assert secret.stat().st_uid == 0
+    shutil.rmtree(owner.home / "objects")
+    (owner.home / "objects").symlink_to(place)
+    assert "is a link" in root(*words, place / "c", code=1).err
+    (owner.home / "objects").unlink()
+    assert (
+        "must be neither" in root("vault", "protect", "custodian", "--user", OWNER, "--folder", place / "c", code=2).err
+    )
+    (place / "theirs").mkdir()
+    (place / "theirs" / "secret").write_text("of root")
+    assert "is there already, and not for this" in root(*words, place / "theirs", code=1).err
+    (owner.home / "config.toml").write_text(before + f'\n[custody]\ncustodian = "{place / "theirs"}"\n')
+    assert "needs a folder" in root("vault", "protect", "custodian", code=2).err, "the owner does not say where"
+    assert "is there already, and not for this" in root(*words, place / "theirs", code=1).err
+    assert (place / "theirs" / "secret").stat().st_uid == 0
+    (owner.home / "config.toml").write_text(before)
+    process = owner.start("gateway", "serve", "--port", "0", "--ops-port", "0", "--workers", "1", "--json")
+    assert process.stdout.readline()
+    owner("vault", "snapshot", owner.home / "config.toml")
+    process.terminate()
+    process.communicate()
+    owner.home.chmod(0o700)
+    assert "Permission denied" in root(*words, place / "c", code=1).err
+    owner.home.chmod(0o755)
+    with locked(owner.home / "log" / "w0000" / "lock", "a writer"):
+        assert "stop it first" in root(*words, place / "c", code=1).err
+    root(*words, place / "c")
 
 
 def test_the_backend_says_what_is_refused(owner, kept, data):  # noqa: F811

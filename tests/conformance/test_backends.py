@@ -147,6 +147,25 @@ def test_objects_are_immutable(backend):
     assert backend.get("blake3-aa") == b"first"
 
 
+def test_neither_hiding_nor_showing_replaces_anything(backend):
+    """One of the two may be damaged, and nobody knows here which."""
+    backend.put("blake3-aa", b"first")
+    backend.discard("blake3-aa")
+    backend.put("blake3-aa", b"second")
+    backend.recover("blake3-aa")
+    assert backend.get("blake3-aa") == b"second"
+    backend.discard("blake3-aa")
+    assert not backend.exists("blake3-aa")
+    assert backend.recover("blake3-aa")
+    assert backend.get("blake3-aa") in (b"first", b"second")
+    backend.put("blake3-bb", b"same")
+    for _ in range(2):
+        backend.discard("blake3-bb")
+        backend.put("blake3-bb", b"same")
+    backend.discard("blake3-bb")
+    assert backend.recover("blake3-bb") and backend.get("blake3-bb") == b"same"
+
+
 def test_what_was_put_cannot_be_changed_through_the_caller(backend):
     data = bytearray(b"first")
     backend.put("blake3-aa", data)

@@ -12,6 +12,7 @@ keys of two; entries of the log of a command that still runs (half a minute of t
 
 import os
 import pwd
+import re
 import signal
 import threading
 import time
@@ -22,19 +23,20 @@ from pathlib import Path
 import msgspec
 
 from stillhouse.app.home import App, check_home
-from stillhouse.app.permission import keep_head, load
+from stillhouse.app.permission import home_key, keep_head, load
 from stillhouse.app.pulling import follow
 from stillhouse.app.references import surely_named_objects
 from stillhouse.app.trash import GRACE, GRACE_DAYS, may_go
 from stillhouse.canon import digest_bytes
-from stillhouse.errors import CorruptObject, HomeError, StillhouseError
+from stillhouse.errors import CorruptObject, HomeError
 from stillhouse.settings.home import read_settings
 from stillhouse.vault.custodian import SOCKET, Custodian
-from stillhouse.vault.files import storage_errors
+from stillhouse.vault.files import locked, storage_errors
 from stillhouse.vault.local import LocalBackend
 from stillhouse.vault.log import Log
 
 CHARGE = "charge.json"
+_KEY = re.compile(r"blake3-[0-9a-f]{64}")
 _DAYS = "days"
 # What was decided counts for the objects that are asked for next; whoever names one meanwhile gets it back from the trash.
 _FRESH_SECONDS = 1.0
@@ -62,13 +64,17 @@ class HomeWarden:
 
     def may_put(self, key: str, data: bytes) -> str:
         """What is stored has the name of its bytes."""
+        if not _KEY.fullmatch(key):
+            return f"{key!r} is no name of an object."
         return "" if digest_bytes(data) == _digest(key) else f"{key} is not the name of these bytes."
 
     def may_discard(self, key: str) -> str:
         """What nothing names, or what is damaged: the trash keeps both."""
         with self._lock:
             digest = _digest(key)
-            if not self._app.objects.exists(digest) or self._is_damaged(digest):
+            if not _KEY.fullmatch(key) or not self._app.objects.exists(digest):
+                return f"There is no object {key!r}."
+            if self._is_damaged(digest):
                 return ""
             return self._why_it_stays(digest) or self._beyond_the_day(digest)
 
@@ -77,32 +83,40 @@ class HomeWarden:
         with self._lock:
             try:
                 since = datetime.fromtimestamp(self._store.discarded_as(key).st_ctime, UTC)
-            except KeyError:
-                return ""
+            except (KeyError, ValueError):
+                return f"There is no {key!r} in the trash."
             digest = _digest(key)
             days = sum(day >= since.date().isoformat() for day in self._days())
             if datetime.now(UTC) - since <= GRACE or days < GRACE_DAYS:
                 left = f"it stays for {GRACE.days} days, and until {GRACE_DAYS} were lived through"
                 return f"{digest} is in the trash since {since:%Y-%m-%d}: {left}."
-            return "" if self._app.objects.exists(digest) else self._why_it_stays(digest)
+            if self._app.objects.exists(digest):
+                return f"{digest} is damaged where it should be whole." if self._is_damaged(digest) else ""
+            return self._why_it_stays(digest)
 
     def attend(self) -> str:
         """Mark the day, and follow the log; returns what is wrong, "" for nothing."""
         with self._lock:
-            today = datetime.now(UTC).date().isoformat()
-            if today not in self._days():
-                path = self._app.settings.home / _DAYS
-                with storage_errors(f"{path} could not be written"), path.open("a", encoding="ascii") as file:
-                    file.write(f"{today}\n")
             try:
-                follow(self._app.log, self._source)
-                self._app.ledger.catch_up(self._app.log)
-                state = load(self._app.ledger, self._app.settings).state
-                if state.head:
-                    keep_head(self._app.settings, state.head)
-            except (StillhouseError, OSError) as failure:
+                self._mark_day()
+                known = load(self._app.ledger, self._app.settings)
+                acts = [act.entry for act in known.acts]
+                if follow(self._app.log, self._source, acts, home_key(self._app.settings)):
+                    self._may_go = frozenset()  # something may have been named
+                    self._app.ledger.catch_up(self._app.log)
+                    state = load(self._app.ledger, self._app.settings).state
+                    if state.head:
+                        keep_head(self._app.settings, state.head)
+            except Exception as failure:  # whatever lies in a home that others write: here it ends nothing
                 return f"The log of the home does not continue the one that I have, or cannot be read: {failure}"
             return ""
+
+    def _mark_day(self) -> None:
+        today = datetime.now(UTC).date().isoformat()
+        if today not in self._days():
+            path = self._app.settings.home / _DAYS
+            with storage_errors(f"{path} could not be written"), path.open("a", encoding="ascii") as file:
+                file.write(f"{today}\n")
 
     def _why_it_stays(self, digest: str) -> str:
         if digest in self._may_go and time.monotonic() - self._decided < _FRESH_SECONDS:
@@ -154,7 +168,7 @@ def serve(folder: Path, tell: Callable[[str], None]) -> None:
     check_home(folder)
     charge = _read_charge(folder)
     _become_owner(folder)
-    with App(read_settings(folder, {})) as app:
+    with locked(folder / "lock", f"another custodian of {folder}"), App(read_settings(folder, {})) as app:
         warden = HomeWarden(app, charge)
         custodian = Custodian(LocalBackend(app.settings.objects), warden, folder / SOCKET, charge.users, tell)
         stopping = threading.Event()
@@ -188,6 +202,10 @@ def _read_charge(folder: Path) -> Charge:
 def _become_owner(folder: Path) -> None:
     """Give up root's rights for those of the folder's owner; whoever else starts this must be that already. Raises HomeError."""
     owner = folder.stat().st_uid
+    if owner == 0:
+        raise HomeError(
+            f"({folder} belongs to root)", next_step="`stillhouse vault protect custodian` gives it to its user."
+        )
     if os.geteuid() == owner:
         return
     if os.geteuid() != 0:

@@ -5,11 +5,13 @@ command goes on. Run by root, it never opens the home (what root wrote in a ledg
 link that the home's owner could have laid, and puts a custodian only where nobody else can move its folder away.
 """
 
+import contextlib
 import os
 import pwd
 import shutil
 import stat
 import subprocess
+import sys
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -20,15 +22,11 @@ import msgspec
 from stillhouse.app.custodian import CHARGE, Charge
 from stillhouse.app.home import HOME_VERSION, check_home
 from stillhouse.app.permission import KEYS, home_key, own_home_key
-from stillhouse.app.pulling import follow
 from stillhouse.errors import HomeError, StorageError, UsageError
 from stillhouse.identity.keys import PUBLIC
 from stillhouse.recorder import now
 from stillhouse.settings.home import CONFIG, Settings
-from stillhouse.vault.files import storage_errors, sync_folder, write_whole
-from stillhouse.vault.local import LocalBackend
-from stillhouse.vault.log import Log
-from stillhouse.vault.objects import Objects
+from stillhouse.vault.files import locked, storage_errors, sync_folder, write_whole
 from stillhouse.vault.sealing import Seal, lift, seal, seal_of
 
 USER = "stillhouse"
@@ -74,15 +72,18 @@ def standings(settings: Settings) -> list[Standing]:
     return [
         Standing(
             Mechanism.MODES, sealed is Seal.MODES, "" if mine else f"{root} belongs to another user",
-            "the owner's rm -rf, move and overwrite", "the owner's chmod; root",
+            "the owner's rm -rf, move and overwrite of objects", "the owner's chmod; root; removing the log beside them",
         ),
         Standing(
             Mechanism.FLAGS, sealed is Seal.FLAGS, "" if is_root else "only root sets flags",
-            "rm -rf, move, overwrite and truncate by anybody, root included", "root's chattr -i",
+            "rm -rf, move, overwrite and truncate of objects by anybody, root included",
+            "root's chattr -i; removing the log beside them",
         ),
         Standing(
             Mechanism.CUSTODIAN, settings.custodian is not None, "" if is_root else "only root gives files to another user",
-            "everything that users and programs of this home do, and deletions that lack a signature", "root",
+            "removing, changing and moving of objects and of the log's copy by users and programs of this home, and deletions "
+            "that lack a signature of the roster",
+            "root; one person alone where the roster has no second; what had an object open for writing before",
         ),
         Standing(
             Mechanism.SNAPSHOT, frozen.is_dir() and any(frozen.iterdir()), _why_no_snapshot(root),
@@ -139,42 +140,52 @@ def carry_out(steps: list[Step], tell: Callable[[str], None]) -> None:
 
 
 def _custodian_steps(settings: Settings, folder: Path | None, user: str) -> list[Step]:
-    home = settings.home
-    if folder is None and settings.custodian is None:
+    home, owner = settings.home, settings.home.lstat()
+    if folder is None:  # never from config.toml, which the home's owner writes
         raise UsageError("A custodian needs a folder of its own (--folder), on the file system of the home.")
-    place = (folder or settings.custodian or home).resolve()
+    place = folder.resolve()
     if settings.custodian is not None and place != settings.custodian:
         raise UsageError(f"{home} has a custodian already: {settings.custodian}.")
-    if place.is_relative_to(home):
+    if place.is_relative_to(home.resolve()):
         raise UsageError(f"{place} is in the home, whose users could move it.", next_step="Choose a folder elsewhere.")
     above = place.parent
-    if not above.is_dir() or above.stat().st_dev != home.stat().st_dev:
+    if not above.is_dir() or above.stat().st_dev != owner.st_dev:
         raise StorageError(f"{above} must be there, on the file system of {home}, so that objects need not be copied.")
-    _check_above(place)
-    owner = home.stat()
+    check_above(place)
+    _check_user(user, owner)
+    _check_place(place, home, user)
+    _check_objects(home / "objects")
+    program = Path(shutil.which("stillhouse") or sys.executable).resolve()
+    try:
+        check_above(program)
+        warning = ""
+    except StorageError as failure:
+        warning = f" (WARNING: {program} is what it starts. {failure.detail} They could become the custodian)"
     steps = [] if _exists(user) else [Step(f"make the system user {user}", lambda: _make_user(user))]
     return [
         *steps,
-        Step(f"make the custodian's folder {place}", lambda: _make_folder(settings, place, owner)),
+        Step(
+            f"see that {user} can read the log of {home}, and that nobody writes it now", lambda: _check_log(home, user)
+        ),
+        Step(f"make the custodian's folder {place}", lambda: _make_place(settings, place, owner)),
         Step(
             f"let {home / CONFIG} name it: from now on only the custodian writes objects",
-            lambda: _name_custodian(home / CONFIG, place, owner),
+            lambda: _as(owner.st_uid, owner.st_gid, lambda: _name_custodian(home / CONFIG, place)),
         ),
-        Step(f"move the objects to {place / 'objects'}", lambda: _move_objects(home / "objects", place / "objects")),
-        Step(f"copy the log of {home} there", lambda: follow_once(home, place)),
+        Step(
+            f"move the objects to {place / 'objects'}, which everybody may read",
+            lambda: _move_objects(home, owner, place / "objects"),
+        ),
         Step(f"give {place} and all that is in it to {user}", lambda: _give(place, pwd.getpwnam(user))),
-        Step(f"write {place / 'stillhouse-custodian.service'}, for systemd", lambda: _write_unit(place, user)),
+        Step(
+            f"write {place / 'stillhouse-custodian.service'}, for systemd{warning}",
+            lambda: _write_unit(place, user, program),
+        ),
     ]
 
 
-def follow_once(home: Path, place: Path) -> None:
-    """Copy a home's log into a custodian's folder. Raises CorruptLog where it does not continue what is there."""
-    objects = Objects(LocalBackend(place / "objects"))
-    follow(Log(place / "log", objects), Log(home / "log", objects))
-
-
-def _check_above(place: Path) -> None:
-    """Who may write in a folder above could put another one in its place. Raises StorageError."""
+def check_above(place: Path) -> None:
+    """Who may write in a folder above could put another thing in its place. Raises StorageError."""
     for folder in place.parents:
         inode = folder.stat()
         sticky = bool(inode.st_mode & stat.S_ISVTX)
@@ -185,44 +196,109 @@ def _check_above(place: Path) -> None:
             )
 
 
-def _make_folder(settings: Settings, place: Path, owner: os.stat_result) -> None:
+def _check_user(user: str, owner: os.stat_result) -> None:
+    if _exists(user) and pwd.getpwnam(user).pw_uid in (0, owner.st_uid):
+        raise UsageError(
+            f"{user} is root, or who works in the home: the custodian must be neither.",
+            next_step="Choose another --user.",
+        )
+
+
+def _check_place(place: Path, home: Path, user: str) -> None:
+    """What is there already must be root's and empty, or what an earlier try made for this home. Raises StorageError."""
+    if not place.exists() and not place.is_symlink():
+        return
+    inode = place.lstat()
+    ours = {0, *((pwd.getpwnam(user).pw_uid,) if _exists(user) else ())}
+    if stat.S_ISDIR(inode.st_mode) and inode.st_uid in ours and not inode.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        if not any(place.iterdir()):
+            return
+        with contextlib.suppress(OSError, msgspec.MsgspecError):
+            if msgspec.json.decode((place / CHARGE).read_bytes(), type=Charge).home == str(home):
+                return
+    raise StorageError(
+        f"{place} is there already, and not for this.", next_step="Choose a folder that does not exist yet."
+    )
+
+
+def _check_objects(objects: Path) -> None:
+    """What is to be kept must be plain files and folders, of one name each. Raises StorageError."""
+    if objects.is_symlink():
+        raise StorageError(
+            f"{objects} is a link.", next_step="Move what it leads to there, or put the home on that disk."
+        )
+    for folder, folders, files in os.walk(objects):
+        for name in (*folders, *files):
+            path = Path(folder) / name
+            inode = path.lstat()
+            if not stat.S_ISDIR(inode.st_mode) and not stat.S_ISREG(inode.st_mode):
+                raise StorageError(
+                    f"{path} is neither a plain file nor a folder.", next_step="Put the thing itself there."
+                )
+            if stat.S_ISREG(inode.st_mode) and inode.st_nlink > 1:
+                raise StorageError(
+                    f"{path} has a second name, by which it could be changed.", next_step="Copy it in its place."
+                )
+
+
+def _check_log(home: Path, user: str) -> None:
+    """Raises HomeError, HomeBusy."""
+    who = pwd.getpwnam(user)
+    _as(
+        who.pw_uid,
+        who.pw_gid,
+        lambda: [list(folder.iterdir()) for folder in (home / "log").iterdir() if folder.is_dir()],
+    )
+    for folder in sorted((home / "log").iterdir()):
+        lock = folder / "lock"
+        if lock.exists():
+            with locked(lock, f"a command or a gateway that works in {home}: stop it first"):
+                pass
+
+
+def _make_place(settings: Settings, place: Path, owner: os.stat_result) -> None:
     for inner in (place, place / "log", place / KEYS):
         inner.mkdir(mode=0o755, exist_ok=True)
     if not (settings.home / KEYS / PUBLIC).is_file():
-        _as_owner(owner, lambda: own_home_key(settings))
+        _as(owner.st_uid, owner.st_gid, lambda: own_home_key(settings))
     if not (place / KEYS / PUBLIC).exists():  # from now on what the home signs is checked by this key, whatever it says
         write_whole(place / KEYS / PUBLIC, home_key(settings).encode())
     if not (place / CONFIG).exists():
-        caps = settings.custody
         text = (
             "# What the custodian allows; the home's own config.toml has no say in it.\n[custody]\n"
-            f'delete_bytes_per_day = {caps.delete_bytes_per_day}\ndelete_usd_per_day = "{caps.delete_usd_per_day}"\n'
+            f"delete_bytes_per_day = {settings.custody.delete_bytes_per_day}\n"
         )
         write_whole(place / CONFIG, text.encode())
     write_whole(place / CHARGE, msgspec.json.encode(Charge(str(settings.home), (owner.st_uid,))))
     write_whole(place / "VERSION", f"{HOME_VERSION}\n".encode())
 
 
-def _as_owner(owner: os.stat_result, act: Callable[[], object]) -> None:
-    """Do something with the rights of the home's owner, and no more. Raises HomeError."""
+def _as(user: int, group: int, act: Callable[[], object]) -> None:
+    """Do something with the rights of a user, and no more. Raises HomeError."""
+    read, write = os.pipe()
     child = os.fork()
     if child == 0:
         code = 1
         try:
             os.setgroups([])
-            os.setgid(owner.st_gid)
-            os.setuid(owner.st_uid)
+            os.setgid(group)
+            os.setuid(user)
             act()
             code = 0
+        except Exception as failure:
+            os.write(write, str(failure).encode()[:1000])
         finally:
             os._exit(code)
+    os.close(write)
+    with open(read, "rb") as told:
+        why = told.read().decode()
     if os.waitpid(child, 0)[1] != 0:
-        raise HomeError("(its owner cannot make its signing key)", next_step="See that its owner may write there.")
+        raise HomeError(f"(as user {user}: {why})", next_step="Put that right, then run the same command again.")
 
 
-def _name_custodian(config: Path, place: Path, owner: os.stat_result) -> None:
+def _name_custodian(config: Path, place: Path) -> None:
     line = f'custodian = "{place}"'
-    lines = _read_owned(config, owner).splitlines()
+    lines = config.read_text(encoding="utf-8").splitlines() if config.exists() else []
     if line in lines:
         return
     if "[custody]" in lines:
@@ -230,56 +306,64 @@ def _name_custodian(config: Path, place: Path, owner: os.stat_result) -> None:
     else:
         lines += ["", "[custody]", line]
     write_whole(config, "\n".join([*lines, ""]).encode())
-    descriptor = os.open(config, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    config.chmod(0o644)
+
+
+def _move_objects(home: Path, owner: os.stat_result, new: Path) -> None:
+    """A rename, so that at any moment all of them are in one place; or nothing, where it was done before.
+
+    Done within the folder that the home was when this was planned, and no other that was put in its place since. What stays there
+    is a file, in which nobody can store anything by mistake.
+    """
+    within = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        os.fchmod(descriptor, 0o644)
-        os.fchown(descriptor, owner.st_uid, owner.st_gid)
+        found = os.fstat(within)
+        if (found.st_dev, found.st_ino) != (owner.st_dev, owner.st_ino):
+            raise HomeError(f"({home} is another folder than it was)", next_step="Run the command again.")
+        with contextlib.suppress(FileNotFoundError):
+            inode = os.stat("objects", dir_fd=within, follow_symlinks=False)
+            if stat.S_ISDIR(inode.st_mode) and not new.exists():
+                os.rename("objects", new, src_dir_fd=within)
+                sync_folder(new.parent)
+                os.fsync(within)
+            elif stat.S_ISDIR(inode.st_mode):
+                raise HomeError(
+                    f"({home / 'objects'} has come back)", next_step=f"Move what is in it to {new} by hand."
+                )
+        new.mkdir(exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            left = os.open("objects", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o444, dir_fd=within)
+            os.write(left, f"The objects are in {new}.\n".encode())
+            os.close(left)
     finally:
-        os.close(descriptor)
-
-
-def _read_owned(path: Path, owner: os.stat_result) -> str:
-    """What a file of the home's owner says; "" where there is none. A link is not followed. Raises HomeError."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return ""
-    with open(descriptor, encoding="utf-8") as file:
-        if os.fstat(descriptor).st_uid not in (0, owner.st_uid):
-            raise HomeError(f"({path} belongs to neither root nor the home's owner)", next_step="Put that right first.")
-        return file.read()
-
-
-def _move_objects(old: Path, new: Path) -> None:
-    """A rename, so that at any moment all of them are in one place; or nothing, where it was done before."""
-    if old.is_dir() and not new.exists():
-        os.rename(old, new)
-        sync_folder(new.parent)
-        sync_folder(old.parent)
-    new.mkdir(exist_ok=True)
-    if old.is_dir() and any(old.rglob("blake3-*")):
-        raise HomeError(
-            f"({old} has objects, and {new} is there already)", next_step=f"Move what is in {old} there by hand."
-        )
+        os.close(within)
 
 
 def _give(place: Path, user: pwd.struct_passwd) -> None:
+    """Nothing of what is given may be writable by others, or have a name elsewhere. Raises StorageError."""
+    _check_objects(place / "objects")
     for folder, folders, files in os.walk(place):
         for name in (*folders, *files):
             path = Path(folder) / name
-            if path.is_file() and path.lstat().st_nlink > 1:
-                raise HomeError(
-                    f"({path} has a second name, by which it could be changed)", next_step="Copy it in its place."
-                )
             os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)
+            _bare(path)
+            path.chmod(0o755 if path.is_dir() else 0o444 if (place / "objects") in path.parents else 0o644)
     os.chown(place, user.pw_uid, user.pw_gid)
+    _bare(place)
 
 
-def _write_unit(place: Path, user: str) -> None:
-    program = shutil.which("stillhouse") or "stillhouse"
+def _bare(path: Path) -> None:
+    """Take its access lists off: they say who may write besides the mode."""
+    for name in ("system.posix_acl_access", "system.posix_acl_default"):
+        with contextlib.suppress(OSError):
+            os.removexattr(path, name, follow_symlinks=False)
+
+
+def _write_unit(place: Path, user: str, program: Path) -> None:
+    start = f"{program} -m stillhouse" if program == Path(sys.executable).resolve() else str(program)
     text = (
         f"[Unit]\nDescription=Custodian of a Stillhouse vault\n\n[Service]\nUser={user}\n"
-        f"ExecStart={program} vault custodian {place}\nRestart=always\n\n[Install]\nWantedBy=multi-user.target\n"
+        f"ExecStart={start} vault custodian {place}\nRestart=always\n\n[Install]\nWantedBy=multi-user.target\n"
     )
     write_whole(place / "stillhouse-custodian.service", text.encode())
 

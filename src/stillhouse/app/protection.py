@@ -9,6 +9,7 @@ from stillhouse.app.erasure import STORES, unfinished
 from stillhouse.app.erasure import lacking as keys_lacking
 from stillhouse.app.home import App
 from stillhouse.app.in_place import registered
+from stillhouse.app.permission import current_roster
 from stillhouse.app.reach import replaceability_of
 from stillhouse.app.references import dead_nodes
 from stillhouse.app.vault import DATASET, SNAPSHOT
@@ -16,9 +17,12 @@ from stillhouse.custody.minimums import Short, Standing, below
 from stillhouse.custody.probe import Line, probe_bucket, probe_folder
 from stillhouse.custody.replaceability import Class
 from stillhouse.errors import StorageError
+from stillhouse.identity.chain import CUSTODY_ROLES
+from stillhouse.identity.roster import holders
 from stillhouse.ledger import custody, queries
 from stillhouse.ledger.custody import StoredCopy, StoredScrub
-from stillhouse.settings.home import Copy, Settings
+from stillhouse.nouns import Role
+from stillhouse.settings.home import Copy
 from stillhouse.vault.custodian import SOCKET, CustodianBackend
 from stillhouse.vault.local import LocalBackend
 from stillhouse.vault.sealing import seal_of
@@ -119,18 +123,29 @@ def seconds_since(at: str) -> float:
     return max(0.0, (datetime.now(UTC) - datetime.fromisoformat(at)).total_seconds())
 
 
-def advisory(settings: Settings) -> tuple[str, ...]:
+def advisory(app: App) -> tuple[str, ...]:
     """What two persons' consent does not keep from happening here, in words."""
+    settings, roster = app.settings, current_roster(app.ledger, app.settings)
     if settings.custodian is not None:
-        return ()
+        approvers = holders(roster, Role.APPROVER) if roster else ()
+        authors = [known for role in CUSTODY_ROLES for known in holders(roster, role)] if roster else []
+        if any(one.name != author.name for one in approvers for author in authors) and all(
+            any(one.name != author.name for one in approvers) for author in authors
+        ):
+            return ()
+        return (
+            "the custodian asks for as many signatures as the roster does, and that is one: one program that holds that key "
+            "deletes (to the trash) without asking anybody",
+        )
     return (
         f"a deletion is a plan that two persons agree to: whoever may write in {settings.objects} can delete there without one "
         "(`vault protect custodian` changes that)",
     )
 
 
-def _mechanisms(settings: Settings) -> list[str]:
+def _mechanisms(app: App) -> list[str]:
     """What keeps the folder of this vault, in a line each."""
+    settings = app.settings
     lines = []
     sealed = seal_of(settings.objects)
     if sealed is not None:
@@ -141,7 +156,7 @@ def _mechanisms(settings: Settings) -> list[str]:
         except StorageError as failure:
             said = str(failure)
         lines.append(f"custodian    {settings.custodian}: {said or 'answers, and follows the log'}")
-    return [*lines, *(f"ADVISORY     {line}" for line in advisory(settings))]
+    return [*lines, *(f"ADVISORY     {line}" for line in advisory(app))]
 
 
 def _in_place(app: App) -> list[str]:
@@ -173,9 +188,12 @@ def protection_of(app: App) -> Protection:
     named = [f"{one['copy']} ({one['domain'] or 'administered here'}; {one['at']})" for one in copies]
     lines = [f"copies       {', '.join(named) or 'none'}"]
     if not copies:
-        lines.append(
-            "protection   one copy, in one place: whoever can write to this folder can remove everything in it"
+        who = (
+            "root, or who becomes the custodian's user,"
+            if app.settings.custodian
+            else "whoever can write to this folder"
         )
+        lines.append(f"protection   one copy, in one place: {who} can remove everything in it")
     elif not others:
         lines.append(
             "protection   the copies have the administrator of this home: who has its rights can remove them all"
@@ -184,7 +202,7 @@ def protection_of(app: App) -> Protection:
         lines.append(
             f"protection   copies with {', '.join(sorted(others))}, as config.toml says; `vault probe` says what they resist"
         )
-    lines += [*_mechanisms(app.settings), *_in_place(app)]
+    lines += [*_mechanisms(app), *_in_place(app)]
     lines += [
         f"UNERASED     {one.source}: its key is not known to be destroyed; `stillhouse tick` does it"
         for one in unfinished(app)

@@ -2,17 +2,27 @@
 
 import contextlib
 import re
+import tempfile
+import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
+from stillhouse import facts
 from stillhouse.app.copies import FILES, S3, open_place, settings_files, text_of
 from stillhouse.app.home import HOME_VERSION, open_objects
+from stillhouse.app.permission import KEYS
 from stillhouse.app.progress import Progress
 from stillhouse.errors import CorruptLog, CorruptObject, HomeError
+from stillhouse.identity import chain
+from stillhouse.identity.keys import PUBLIC
+from stillhouse.ledger import permission
 from stillhouse.ledger.store import Ledger
-from stillhouse.settings.home import Copy, Settings, read_settings
+from stillhouse.settings.home import CONFIG, Copy, Settings, read_settings
 from stillhouse.vault.copying import Copied, End, copy_objects, newest_head
-from stillhouse.vault.files import locked, storage_errors, write_whole
+from stillhouse.vault.files import locked, storage_errors, sync_file, write_whole
 from stillhouse.vault.local import LocalBackend
 from stillhouse.vault.log import Log
 from stillhouse.vault.objects import Objects
@@ -35,6 +45,7 @@ def pull(settings: Settings, source: str, endpoint: str, progress: Progress) -> 
     bytes_of = {end.writer: origin.bytes_of(end) for end in origin.ends}  # before the objects that they name
     copied = copy_objects(origin.objects, local, lambda done, size: progress.update(done, f"{size:,} bytes"))
     _check_names(origin)
+    _check_head(origin, settings, bytes_of)
     with contextlib.ExitStack() as held:
         for end in origin.ends:
             held.enter_context(
@@ -43,8 +54,9 @@ def pull(settings: Settings, source: str, endpoint: str, progress: Progress) -> 
         _check_continues(Log(settings.home / "log", local), bytes_of)
         for name, text in origin.files.items():
             if not (settings.home / name).exists():
-                # Whoever keeps the source's vault does not keep this one.
-                write_whole(settings.home / name, _CUSTODIAN.sub("", text).encode())
+                write_whole(
+                    settings.home / name, _without_custodian(text).encode() if name == CONFIG else text.encode()
+                )
         for end in origin.ends:
             _take_over(settings.home / "log" / end.writer, end.segment, bytes_of[end.writer])
     write_whole(settings.home / "VERSION", f"{HOME_VERSION}\n".encode())
@@ -56,6 +68,30 @@ def pull(settings: Settings, source: str, endpoint: str, progress: Progress) -> 
     copied.check()
     progress.finish(f"{copied.added} objects, {copied.bytes:,} bytes")
     return copied
+
+
+def _check_head(origin: "_Origin", settings: Settings, bytes_of: dict[str, bytes]) -> None:
+    """Can what the source has be read, and are its acts of permission signed? Asked before anything of it is taken.
+
+    Raises CorruptLog, ForgedEntry.
+    """
+    local, acts = open_objects(settings), []
+    here = Log(settings.home / "log", local)
+    if (settings.home / "VERSION").exists():
+        ledger = Ledger(settings.ledger_url)
+        try:
+            ledger.catch_up(here)
+            acts = [act.entry for act in permission.acts(ledger)]
+        finally:
+            ledger.close()
+    own = settings.home / KEYS / PUBLIC
+    home = own.read_text() if own.is_file() else origin.files.get(f"{KEYS}/{PUBLIC}", "")
+    with tempfile.TemporaryDirectory(dir=settings.home) as scratch:
+        staged = Path(scratch)
+        for end in origin.ends:
+            (staged / end.writer).mkdir()
+            (staged / end.writer / end.segment).write_bytes(bytes_of[end.writer])
+        _check_says(here, Log(staged, local), acts, home)
 
 
 def uncover(source: str, endpoint: str) -> int:
@@ -70,20 +106,71 @@ def uncover(source: str, endpoint: str) -> int:
     return sum(store.recover(key) for store, key in hidden)
 
 
-def follow(log: Log, source: Log) -> None:
+def follow(log: Log, source: Log, acts: Sequence[chain.Entry], home: str) -> bool:
     """Take over all that another log has beyond this one; both have the same objects. Repeat it at will.
 
-    Raises CorruptLog where the other does not continue this one: entries that are here are missing there, or are others.
+    What is new is made durable there first, and understood, and its acts of permission are checked behind ``acts``, by the
+    ``home``'s key (PEM), before anything of it is taken: so the log that is here can always be used. Returns whether there was
+    anything new.
+
+    Raises CorruptLog where the other does not continue this one: entries that are here are missing there, or are others;
+    ForgedEntry for an act that is not signed by whom it must be.
     """
-    found = {writer: active for writer in source.writers() if (active := source.active(writer)) is not None}
-    for writer, (name, _) in found.items():
-        if not _SEGMENT.fullmatch(f"{writer}/{name}"):
-            raise CorruptLog(f"the source names {writer}/{name}, which is no part of a log.")
+    found: dict[str, tuple[str, bytes]] = {}
+    for writer in source.writers():
+        for name in segments(source.root / writer)[-1:]:
+            if not _SEGMENT.fullmatch(f"{writer}/{name}"):
+                raise CorruptLog(f"the source names {writer}/{name}, which is no part of a log.")
+            with contextlib.suppress(FileNotFoundError):  # it was sealed meanwhile
+                sync_file(source.root / writer / name)
+        active = source.active(writer)
+        if active is not None:
+            found[writer] = active
     _check_continues(log, {writer: data for writer, (_, data) in found.items()})
+    _check_says(log, source, acts, home)
+    changed = False
     for writer, (name, data) in found.items():
         path = log.root / writer / name
-        if not path.exists() or path.stat().st_size != len(data):
+        if not path.exists() or path.read_bytes() != data:
             _take_over(path.parent, name, data)
+            changed = True
+    return changed
+
+
+def _check_says(log: Log, source: Log, acts: Sequence[chain.Entry], home: str) -> None:
+    """Can everything that is new be read, and is every act of permission in it signed? Raises CorruptLog, ForgedEntry."""
+    known = {head.writer: head.count for head in log.heads()}
+    new: list[chain.Entry] = []
+    for writer in source.writers():
+        for entry in source.read(writer, known.get(writer, 0)):
+            try:
+                fact = facts.decode(entry.payload)
+            except msgspec.MsgspecError as failure:
+                raise CorruptLog(f"entry {entry.position.number} of {writer} cannot be read: {failure}.") from failure
+            content = act_of(fact)
+            if content is not None:
+                new.append(content)
+    if new:
+        chain.replay([*acts, *new], home)
+
+
+def act_of(fact: facts.AnyFact) -> chain.Entry | None:
+    """The act of permission that a fact is; None where it is none."""
+    match fact:
+        case facts.RosterChanged(roster=content):
+            return chain.Entry(content, fact.plan, fact.previous, fact.signatures)
+        case facts.AccessChanged(change=content):
+            return chain.Entry(content, fact.plan, fact.previous, fact.signatures)
+        case facts.WaiverGiven(waiver=content):
+            return chain.Entry(content, fact.plan, fact.previous, fact.signatures)
+        case facts.Deleted(deletion=content):
+            return chain.Entry(content, fact.plan, fact.previous, fact.signatures)
+        case facts.Erased(erasure=content):
+            return chain.Entry(content, fact.plan, fact.previous, fact.signatures)
+        case facts.HoldReleased(release=content):
+            return chain.Entry(content, fact.plan, fact.previous, fact.signatures)
+        case _:
+            return None
 
 
 def _take_over(folder: Path, name: str, data: bytes) -> None:
@@ -91,6 +178,20 @@ def _take_over(folder: Path, name: str, data: bytes) -> None:
     (folder / name).chmod(0o644)
     for older in segments(folder)[:-1]:
         (folder / older).unlink()
+
+
+def _without_custodian(text: str) -> str:
+    """Settings for this home: whoever keeps the source's vault does not keep this one. Raises CorruptObject."""
+    text = _CUSTODIAN.sub("", text)
+    try:
+        custody = tomllib.loads(text).get("custody", {})
+    except tomllib.TOMLDecodeError as failure:
+        raise CorruptObject(f"the source's {CONFIG} cannot be read: {failure}.") from failure
+    if not isinstance(custody, dict) or "custodian" in custody:
+        raise CorruptObject(
+            f"the source's {CONFIG} names a custodian in a way of its own.", next_step="Take that out there."
+        )
+    return text
 
 
 def _check_names(origin: "_Origin") -> None:

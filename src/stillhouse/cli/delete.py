@@ -37,7 +37,7 @@ def plan(
             emit(made, as_json, text)
             return
         done = submit(app, made)
-        lines = (*standing(app).advisory, *advisory(app.settings))
+        lines = (*standing(app).advisory, *advisory(app))
     if not as_json:
         emit(None, False, text)
     show_outcome(done, as_json)

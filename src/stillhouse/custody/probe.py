@@ -59,23 +59,23 @@ def probe_folder(where: str, root: Path) -> list[Line]:
         ]
     kept = _read_folder(root)
     mechanisms, always = _mechanisms(kept), ("loss of this machine or disk",)
-    tried = _try_folder(root)
+    tried, basis = _try_folder(root)
     stood = tuple(act for act in _ACTS if tried[act] == _REFUSED)
     fell = tuple(act for act in _ACTS if tried[act] == _WORKED)
     unknown = tuple(f"{act} (could not be tried)" for act in _ACTS if tried[act] == _UNKNOWN)
     by_flags = tuple(act for act in _ACTS if kept.immutable and act != "move") + (("move",) if kept.fixed else ())
     without = tuple(act for act in _ACTS if act not in by_flags)
-    above = _movable(root)
+    above, whole = _movable(root), ("moving all of it away, by way of a folder above; removing the log beside it",)
     rooted = ("taking the flags off (chattr -i), then everything",) if kept.immutable else ()
     others = () if kept.others_may_write else _ACTS
     return [
-        Line(where, PROGRAM, mechanisms, stood, (*fell, *unknown, *above, *always), "tried"),
-        Line(where, OWNER, mechanisms, by_flags, (*without, *always), "concluded: an owner may change modes"),
+        Line(where, PROGRAM, mechanisms, stood, (*fell, *unknown, *above, *always), basis),
+        Line(where, OWNER, mechanisms, by_flags, (*without, *whole, *always), "concluded: an owner may change modes"),
         Line(
             where, OTHER, mechanisms, others, (*(_ACTS if kept.others_may_write else ()), *always),
             "concluded from owners and modes, of the folders above too",
         ),
-        Line(where, ROOT, mechanisms, by_flags, (*without, *rooted, *always), "concluded: root is bound by flags alone"),
+        Line(where, ROOT, mechanisms, by_flags, (*without, *rooted, *whole, *always), "concluded: root is bound by flags alone"),
     ]  # fmt: skip
 
 
@@ -126,7 +126,7 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def _try_folder(root: Path) -> dict[str, str]:
+def _try_folder(root: Path) -> tuple[dict[str, str], str]:
     """Do to canaries what would be a loss for real objects. Nothing is left behind if it can be helped.
 
     Where no canary can be made, a real object is asked whether this process could write to it, and its folder too: what can do
@@ -143,7 +143,7 @@ def _try_folder(root: Path) -> dict[str, str]:
     for act, attempt in attempts.items():
         path = _canary(root)
         if path is None:
-            return _without_canary(root)
+            return _without_canary(root), f"concluded from every folder and {_SAMPLE} objects: no canary can be made"
         try:
             attempt(path)
             found[act] = _WORKED
@@ -155,20 +155,25 @@ def _try_folder(root: Path) -> dict[str, str]:
     if found["change owner or mode"] == _WORKED:
         # Two steps that one program can take are one step.
         found["overwrite"] = found["truncate"] = _WORKED
-    return found
+    return found, "tried"
 
 
 def _without_canary(root: Path) -> dict[str, str]:
-    """What is known where nothing can be made: real objects, and what keeps them, are asked and not touched."""
-    objects = [path for path in root.glob("??/*") if path.name.startswith("blake3-")][:_SAMPLE]
-    if not objects:
+    """What is known where nothing can be made in some folder: each folder, and real objects, are asked and not touched."""
+    folders = [
+        root,
+        *(half / name for half in (root, root / "trash") for name in (half.iterdir() if half.is_dir() else ())),
+    ]
+    folders = [folder for folder in folders if folder.is_dir()]
+    objects = [path for path in root.glob("??/*") if path.name.startswith("blake3-")]
+    sample = random.SystemRandom().sample(objects, min(_SAMPLE, len(objects)))
+    if not sample:
         return dict.fromkeys(_ACTS, _UNKNOWN)
     own = os.geteuid()
-    owned = any(path.stat().st_uid == own or path.parent.stat().st_uid == own for path in objects)
-    fixed = all(flags_of(path) & IMMUTABLE for path in objects)
-    folders = any(os.access(path.parent, os.W_OK) for path in objects) or os.access(root, os.W_OK)
-    written = any(os.access(path, os.W_OK) for path in objects)
-    if fixed or not (owned or folders or written or own == 0):
+    owned = any(path.stat().st_uid == own for path in (*folders, *sample))
+    fixed = all(flags_of(path) & IMMUTABLE for path in sample)
+    may_write = any(os.access(path, os.W_OK) for path in (*folders, *sample))
+    if fixed or not (owned or may_write or own == 0):
         return dict.fromkeys(_ACTS, _REFUSED)
     return dict.fromkeys(_ACTS, _UNKNOWN)
 

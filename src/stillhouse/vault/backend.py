@@ -7,7 +7,8 @@ Promises every implementation keeps, tested by one suite (tests/conformance):
 - ``get`` and ``read`` of a key that does not exist raise KeyError; ``read`` beyond the end gives what there is.
 - ``list`` yields each key once, in order, and no half-written one.
 - ``discard`` hides a key and keeps its bytes; ``recover`` undoes that; only ``reclaim``, of what was discarded, removes bytes.
-  All three are atomic, and repeating one that was done changes nothing.
+  All three are atomic, and repeating one that was done changes nothing. Neither hiding nor showing replaces bytes by others:
+  where both a key and something hidden by its name are there, both stay.
 - A refusal of the medium (full, read-only, no permission, no answer) is StorageError, and nothing is lost.
 """
 

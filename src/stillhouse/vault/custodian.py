@@ -11,10 +11,13 @@ On the wire: a length (8 bytes, little-endian), a MessagePack array, and for ``p
 """
 
 import contextlib
+import errno
 import os
+import re
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -29,7 +32,11 @@ from stillhouse.vault.local import LocalBackend
 SOCKET = "socket"
 _LENGTH = struct.Struct("<Q")
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: struct ucred of unix(7)
-_LARGEST_ASK, _LARGEST_OBJECT = 1 << 20, 1 << 32
+_LARGEST_ASK, _LARGEST_OBJECT = 1 << 16, 1 << 32
+_KEY = re.compile(r"[a-z0-9][a-z0-9.-]{0,200}|")
+_AT_ONCE = 64
+# A caller that says nothing for so long is gone. An answer may take longer: it can ask for the whole log to be read.
+_IDLE_SECONDS, _ANSWER_SECONDS, _PAUSE_SECONDS = 30.0, 1800.0, 0.1
 _DONE, _REFUSED, _FAILED = "done", "refused", "failed"
 
 
@@ -83,12 +90,13 @@ class Custodian:
         self._store, self._warden, self._at, self._tell = store, warden, at, tell
         self._users = frozenset((0, *users))
         self._listening = _listen(at)
-        # Storing may go on beside storing; what is hidden or removed is decided and done one at a time.
+        # What is stored, hidden, shown or removed is decided and done one at a time: between the two nothing comes.
         self._deciding = threading.Lock()
+        self._room = threading.BoundedSemaphore(_AT_ONCE)
         self._acts: dict[str, Callable[[_Ask, bytes], _Answer]] = {
             "put": self._put,
             "discard": lambda ask, _: self._decided(warden.may_discard, store.discard, ask.key),
-            "recover": lambda ask, _: _Answer(_DONE, "yes" if store.recover(ask.key) else ""),
+            "recover": self._recover,
             "reclaim": lambda ask, _: self._decided(warden.may_reclaim, store.reclaim, ask.key),
             "attend": lambda ask, _: _Answer(_DONE, warden.attend()),
         }
@@ -98,9 +106,12 @@ class Custodian:
         while True:
             try:
                 connection, _ = self._listening.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._attend, args=(connection,), daemon=True).start()
+            except OSError as failure:
+                if failure.errno in (errno.EBADF, errno.EINVAL):  # closed
+                    return
+                time.sleep(_PAUSE_SECONDS)  # too many open files, or a caller that is gone already
+                continue
+            self._admit(connection)
 
     def close(self) -> None:
         """Answer nobody from now on."""
@@ -109,36 +120,55 @@ class Custodian:
         self._listening.close()
         self._at.unlink(missing_ok=True)
 
-    def _attend(self, connection: socket.socket) -> None:
-        with connection, contextlib.suppress(OSError, EOFError, msgspec.MsgspecError):
+    def _admit(self, connection: socket.socket) -> None:
+        """Turn away whom the kernel does not name as one of the users, before anything of theirs is read."""
+        connection.settimeout(_IDLE_SECONDS)
+        with contextlib.suppress(OSError):
             peer = _peer(connection)
-            ask = msgspec.msgpack.decode(_receive(connection, _LARGEST_ASK), type=_Ask)
-            if peer.user not in self._users or ask.length > _LARGEST_OBJECT:  # before anything of theirs is read
-                why = f"User {peer.user} is not one whom this custodian serves, or asks for too much."
-                answer = _Answer(_REFUSED, why)
-            else:
-                answer = self._answer(ask, _exactly(connection, ask.length))
-            if ask.act not in ("put", "attend") or answer.outcome != _DONE:
-                who = f"user {peer.user}, process {peer.process}"
-                self._tell(f"{ask.act} {ask.key} ({who}): {answer.outcome} {answer.detail}".rstrip())
-            _send(connection, msgspec.msgpack.encode(answer))
+            if peer.user in self._users and self._room.acquire(blocking=False):
+                threading.Thread(target=self._attend, args=(connection, peer), daemon=True).start()
+                return
+            why = f"User {peer.user} is not one whom this custodian serves, or it serves as many at once as it can."
+            connection.settimeout(0)
+            _send(connection, msgspec.msgpack.encode(_Answer(_REFUSED, why)))
+        connection.close()
+
+    def _attend(self, connection: socket.socket, peer: Peer) -> None:
+        try:
+            with connection, contextlib.suppress(OSError, EOFError, msgspec.MsgspecError):
+                ask = msgspec.msgpack.decode(_receive(connection, _LARGEST_ASK), type=_Ask)
+                if ask.length > _LARGEST_OBJECT:
+                    answer = _Answer(_REFUSED, f"An object of {ask.length:,} bytes is larger than any.")
+                else:
+                    answer = self._answer(ask, _exactly(connection, ask.length))
+                if ask.act not in ("put", "attend") or answer.outcome != _DONE:
+                    who = f"user {peer.user}, process {peer.process}"
+                    self._tell(f"{ask.act} {ask.key!r} ({who}): {answer.outcome} {answer.detail}".rstrip())
+                _send(connection, msgspec.msgpack.encode(answer))
+        finally:
+            self._room.release()
 
     def _answer(self, ask: _Ask, data: bytes) -> _Answer:
-        if ask.act not in self._acts or "/" in ask.key or ask.key.startswith("."):
+        if ask.act not in self._acts or not _KEY.fullmatch(ask.key):
             return _Answer(_REFUSED, f"{ask.act} {ask.key!r} is nothing that can be asked for.")
         try:
             return self._acts[ask.act](ask, data)
         except StillhouseError as failure:
             return _Answer(_FAILED, str(failure), failure.next_step)
-        except OSError as failure:
-            return _Answer(_FAILED, str(failure))
+        except Exception as failure:  # one question that cannot be answered ends no others
+            return _Answer(_FAILED, f"{type(failure).__name__}: {failure}")
 
     def _put(self, ask: _Ask, data: bytes) -> _Answer:
         refusal = self._warden.may_put(ask.key, data)
         if refusal:
             return _Answer(_REFUSED, refusal)
-        self._store.put(ask.key, data)
+        with self._deciding:
+            self._store.put(ask.key, data)
         return _Answer(_DONE)
+
+    def _recover(self, ask: _Ask, data: bytes) -> _Answer:
+        with self._deciding:
+            return _Answer(_DONE, "yes" if self._store.recover(ask.key) else "")
 
     def _decided(self, may: Callable[[str], str], act: Callable[[str], None], key: str) -> _Answer:
         with self._deciding:
@@ -209,6 +239,7 @@ class CustodianBackend:
                 # Refused before all of it was read, it breaks while it is sent: the answer says why.
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                     _send(connection, msgspec.msgpack.encode(_Ask(act, key, len(data))), data)
+                connection.settimeout(_ANSWER_SECONDS)
                 answer = msgspec.msgpack.decode(_receive(connection, _LARGEST_ASK), type=_Answer)
         except (OSError, EOFError, msgspec.MsgspecError) as failure:
             raise CustodianAway(f"({self._at}: {failure or 'it hung up'})") from failure
@@ -236,6 +267,7 @@ def _listen(at: Path) -> socket.socket:
 
 def _connect(at: Path) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.settimeout(_IDLE_SECONDS)
     try:
         with _short(at) as path:
             connection.connect(path)

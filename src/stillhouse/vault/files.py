@@ -4,6 +4,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,9 +47,22 @@ def locked(path: Path, what: str) -> Iterator[None]:
         os.close(lock)
 
 
+def read_regular(path: Path) -> bytes:
+    """The bytes of a plain file. Links, pipes and the like, which somebody may have laid there, are none.
+
+    Raises FileNotFoundError, StorageError.
+    """
+    with storage_errors(f"{path} could not be read"):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise OSError(errno.EINVAL, "it is no plain file")
+            return file.read()
+
+
 def sync_file(path: Path) -> None:
-    """Make the bytes of a file that another library wrote durable."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Make the bytes of a file that somebody else wrote durable. A pipe or a link is none, and an OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:

@@ -10,10 +10,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from stillhouse.errors import StorageError
 from stillhouse.vault.files import make_folder, storage_errors, sync_folder, write_whole
 from stillhouse.vault.sealing import lifted, sealed_like, taking_in
 
 _TRASH, _INCOMING = "trash", "incoming"
+# Different bytes under one digest are damage; more of it than this is something else.
+_SAME_NAME = 100
 
 
 class LocalBackend:
@@ -56,11 +59,19 @@ class LocalBackend:
         yield from _files(self.root)
 
     def discard(self, key: str) -> None:
-        """Move a key's file into the trash."""
-        self._move(self._path(key), self._trashed(key))
+        """Move a key's file into the trash, beside what lies there by that name, unless that is the same."""
+        path, trashed = self._path(key), self._trashed(key)
+        for number in range(_SAME_NAME):
+            target = trashed if not number else trashed.with_name(f"{key}.{number}")
+            if not path.exists() or self._move(path, target):
+                return
+            if path.read_bytes() == target.read_bytes():
+                self._remove(path)
+                return
+        raise StorageError(f"{trashed} has {_SAME_NAME} files of one name that all differ.", next_step="Look at them.")
 
     def recover(self, key: str) -> bool:
-        """Move a key's file back."""
+        """Move a key's file back, where none is."""
         return self._move(self._trashed(key), self._path(key))
 
     def discarded(self) -> Iterator[str]:
@@ -76,14 +87,7 @@ class LocalBackend:
 
     def reclaim(self, key: str) -> None:
         """Remove a file of the trash."""
-        path = self._trashed(key)
-        with (
-            storage_errors(f"{path} could not be removed"),
-            contextlib.suppress(FileNotFoundError),
-            lifted(self.root, (path.parent,), (path,)),
-        ):
-            path.unlink()
-            sync_folder(path.parent)
+        self._remove(self._trashed(key))
 
     @contextlib.contextmanager
     def _reading(self, key: str) -> Iterator[None]:
@@ -94,19 +98,30 @@ class LocalBackend:
             raise KeyError(key) from None
 
     def _move(self, old: Path, new: Path) -> bool:
-        if not old.exists():
+        """Give a file another name, and never one that is taken; False where there is none, or the name is."""
+        if not old.exists() or new.exists():
             return False
         with storage_errors(f"{old} could not be moved"):
             try:
                 make_folder(new.parent)
                 with lifted(self.root, (old.parent, new.parent), (old,)):
-                    os.rename(old, new)
-            except FileNotFoundError:
+                    os.link(old, new)  # which replaces nothing, as a rename would
+                    sync_folder(new.parent)
+                    os.unlink(old)
+            except (FileNotFoundError, FileExistsError):
                 return False
-            sync_folder(new.parent)
             sync_folder(old.parent)
         sealed_like(new, new.parent)
         return True
+
+    def _remove(self, path: Path) -> None:
+        with (
+            storage_errors(f"{path} could not be removed"),
+            contextlib.suppress(FileNotFoundError),
+            lifted(self.root, (path.parent,), (path,)),
+        ):
+            path.unlink()
+            sync_folder(path.parent)
 
     def _path(self, key: str) -> Path:
         # Keys end in a digest: its last digits spread evenly, its first belong to the algorithm's name. A sorted listing

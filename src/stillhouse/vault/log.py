@@ -8,7 +8,7 @@ Full segments are compressed into packs among the objects.
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ import zstandard
 from stillhouse.errors import CorruptLog
 from stillhouse.nouns import Durability
 from stillhouse.vault.entries import Frame, SegmentHeader, read_frames, read_header
-from stillhouse.vault.files import make_folder, storage_errors
+from stillhouse.vault.files import make_folder, read_regular, storage_errors
 from stillhouse.vault.objects import Objects
 from stillhouse.vault.writer import SEGMENT_BYTES, Position, Writer, segments
 
@@ -93,10 +93,10 @@ class Log:
         if active is None:
             return
         header, _, data = active
+        end: tuple[int, str] | None = None
         for pack in reversed(self._packs(header, start)):
-            packed = zstandard.ZstdDecompressor().decompress(self._objects.get(pack), max_output_size=1 << 31)
-            yield from _entries(packed, f"pack {pack}", start)
-        yield from _entries(data, str(self.root / writer), start)
+            end = yield from _linked(self._unpacked(pack), f"pack {pack}", start, end)
+        yield from _linked(data, str(self.root / writer), start, end)
 
     def follow(self, writer: str, start: int) -> Iterator[Entry]:
         """Like ``read``, but going on where the last ``follow`` of this writer stopped costs only what is new."""
@@ -138,16 +138,23 @@ class Log:
 
     def continues(self, head: Head, segment: bytes) -> bool:
         """Does the chain that this segment ends go through a head? Its earlier packs must be among the objects already."""
-        header, _ = read_header(segment, f"the segment of {head.writer}")
-        parts = [segment]
-        while header.previous_pack and header.first > head.count:
-            packed = self._objects.get(header.previous_pack)
-            parts.append(zstandard.ZstdDecompressor().decompress(packed, max_output_size=1 << 31))
-            header, _ = read_header(parts[-1], f"pack {header.previous_pack}")
-        if header.first == head.count:
-            return header.previous_chain == head.chain
-        entries = _entries(parts[-1], f"the segment of {head.writer}", head.count - 1)
-        found = next(entries, None)
+        part, where = segment, f"the segment of {head.writer}"
+        header, _ = read_header(part, where)
+        # A header alone proves nothing: what it says of the part before is looked up in that part, down to the head itself.
+        while header.first >= head.count > 0:
+            if header.writer != head.writer or not header.previous_pack:
+                return False
+            part, where = self._unpacked(header.previous_pack), f"pack {header.previous_pack}"
+            before, _ = read_header(part, where)
+            count, chain = before.first, before.previous_chain
+            for entry in _entries(part, where, 0):
+                count, chain = entry.position.number + 1, entry.chain.hex()
+            if (count, chain) != (header.first, header.previous_chain) or before.first >= header.first:
+                return False
+            header = before
+        if head.count == 0:
+            return True
+        found = next(_entries(part, where, head.count - 1), None)
         return found is not None and found.position.number == head.count - 1 and found.chain.hex() == head.chain
 
     def _mark(self, writer: str, name: str, last: Entry) -> None:
@@ -182,8 +189,7 @@ class Log:
             if not names:
                 return None
             try:
-                with storage_errors(f"{self.root / writer} could not be read"):
-                    data = (self.root / writer / names[-1]).read_bytes()
+                data = read_regular(self.root / writer / names[-1])
             except FileNotFoundError:
                 continue
             return *read_header(data, str(self.root / writer / names[-1])), data
@@ -194,11 +200,29 @@ class Log:
         packs = []
         while header.previous_pack and header.first > start:
             packs.append(header.previous_pack)
-            packed = zstandard.ZstdDecompressor().decompress(
-                self._objects.get(header.previous_pack), max_output_size=1 << 31
-            )
-            header, _ = read_header(packed, f"pack {header.previous_pack}")
+            header, _ = read_header(self._unpacked(header.previous_pack), f"pack {header.previous_pack}")
         return packs
+
+    def _unpacked(self, pack: str) -> bytes:
+        try:
+            return zstandard.ZstdDecompressor().decompress(self._objects.get(pack), max_output_size=1 << 31)
+        except zstandard.ZstdError as failure:
+            raise CorruptLog(f"pack {pack} cannot be read: {failure}.") from failure
+
+
+def _linked(
+    data: bytes, where: str, start: int, end: tuple[int, str] | None
+) -> Generator[Entry, None, tuple[int, str]]:
+    """The entries of a part that must go on where the one before ended; returns where it ends. Raises CorruptLog."""
+    header, _ = read_header(data, where)
+    if end is not None and end != (header.first, header.previous_chain):
+        raise CorruptLog(f"{where} does not go on where the part before it ends.")
+    count, chain = header.first, header.previous_chain
+    for entry in _entries(data, where, 0):
+        count, chain = entry.position.number + 1, entry.chain.hex()
+        if entry.position.number >= start:
+            yield entry
+    return count, chain
 
 
 def _entries(data: bytes, where: str, start: int) -> Iterator[Entry]:

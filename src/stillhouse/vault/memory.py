@@ -35,15 +35,19 @@ class MemoryBackend:
         yield from sorted(self._objects)
 
     def discard(self, key: str) -> None:
-        """Hide a key."""
+        """Hide a key, beside what is hidden by that name, unless that is the same."""
         if key in self._objects:
-            self._discarded[key] = self._objects.pop(key)
+            data, name, number = self._objects.pop(key), key, 0
+            while self._discarded.get(name, data) != data:
+                number += 1
+                name = f"{key}.{number}"
+            self._discarded[name] = data
 
     def recover(self, key: str) -> bool:
-        """Show a discarded key again."""
-        if key not in self._discarded:
+        """Show a discarded key again, where none is."""
+        if key not in self._discarded or key in self._objects:
             return False
-        self._objects.setdefault(key, self._discarded.pop(key))
+        self._objects[key] = self._discarded.pop(key)
         return True
 
     def discarded(self) -> Iterator[str]:

@@ -8,6 +8,7 @@ change one after another are each as they were at some moment of the snapshot, n
 snapshot a file system's own snapshot of it, where that matters.
 """
 
+import errno
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -143,14 +144,17 @@ class _Snapshot:
                 descriptor = os.open(met.place, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
                 try:
                     inode = os.fstat(descriptor)
-                    digest, extents = self._small(descriptor) if _is_small(inode) else self._large(descriptor, inode)
+                    digest, extents, length = (
+                        self._small(descriptor) if _is_small(inode) else self._large(descriptor, inode)
+                    )
                     after = os.fstat(descriptor)
                 finally:
                     os.close(descriptor)
-            if (after.st_size, after.st_mtime_ns, after.st_ctime_ns) == (
+            if (after.st_size, after.st_mtime_ns, after.st_ctime_ns, length) == (
                 inode.st_size,
                 inode.st_mtime_ns,
                 inode.st_ctime_ns,
+                inode.st_size,
             ):
                 entry = msgspec.structs.replace(
                     met.entry, size=inode.st_size, modified=inode.st_mtime_ns, digest=digest, extents=tuple(extents)
@@ -158,17 +162,17 @@ class _Snapshot:
                 return entry, inode
         raise SourceChanging(f"({os.fsdecode(met.place)})")
 
-    def _small(self, descriptor: int) -> tuple[bytes, tuple[int, ...]]:
-        """Store a file that is one chunk; returns its digest and extents."""
+    def _small(self, descriptor: int) -> tuple[bytes, tuple[int, ...], int]:
+        """Store a file that is one chunk; returns its digest, extents and length."""
         data = os.read(descriptor, _SMALL_BYTES)
         digest = blake3(data).digest()
-        return digest, self._storing.put_one(data, digest) if data else ()
+        return digest, self._storing.put_one(data, digest) if data else (), len(data)
 
-    def _large(self, descriptor: int, inode: os.stat_result) -> tuple[bytes, list[int]]:
+    def _large(self, descriptor: int, inode: os.stat_result) -> tuple[bytes, list[int], int]:
         with open(descriptor, "rb", buffering=0, closefd=False) as file:
             hasher = blake3()
             extents = self._contents(file, inode, hasher)
-        return hasher.digest(), extents
+        return hasher.digest(), extents, sum(extents[2::3])
 
     def _contents(self, file: BinaryIO, inode: os.stat_result, hasher: blake3) -> list[int]:
         """Store what a file holds; returns its extents."""
@@ -243,7 +247,9 @@ def _stretches(descriptor: int, size: int) -> Iterator[tuple[int, int, bool]]:
     while place < size:
         try:
             data = os.lseek(descriptor, place, os.SEEK_DATA)
-        except OSError:  # nothing but a hole up to the end
+        except OSError as failure:
+            if failure.errno != errno.ENXIO:  # which says that there is nothing but a hole up to the end
+                raise
             data = size
         if data > place:
             yield place, data - place, True

@@ -62,6 +62,8 @@ class Storing:
 
     def put(self, buffer: memoryview, cuts: Sequence[int]) -> list[tuple[int, int, int]]:
         """Store the chunks that end at these cuts; returns (pack, start, length) for each run of them that stands together."""
+        if not cuts:
+            return []
         starts = [0, *cuts[:-1]]
         digests = [blake3(buffer[start:stop]).digest() for start, stop in zip(starts, cuts, strict=True)]
         extents: list[tuple[int, int, int]] = []
@@ -88,7 +90,7 @@ class Storing:
                     extents.append((pack, place, length))
                 pack, place = before
                 length = stop - start
-        self._append(buffer[fresh : cuts[-1]] if cuts else b"")
+        self._append(buffer[fresh : cuts[-1]])
         return [*extents, (pack, place, length)] if length else extents
 
     def put_one(self, piece: bytes, digest: bytes) -> tuple[int, int, int]:
