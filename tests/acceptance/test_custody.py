@@ -6,6 +6,7 @@ import random
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -254,3 +255,26 @@ def test_the_home_is_not_a_part_of_its_own_snapshot(home):
     home.write("file", "x")
     taken = home("vault", "snapshot", home.folder, "--json").json
     assert taken["skipped"] == [os.path.basename(home.home)]
+
+
+def test_the_story_of_deleted_training_data(home):
+    """A script kept away, a deletion undone, a wiped machine rebuilt; and its page says what is not resisted."""
+    told = home("demo", "--story", "deleted", "--json").json
+    assert told["identical"] is True and told["restored"] == 2 and told["restore_seconds"] > 0
+    assert told["plan"] == "carried out by one person" and told["undone"] > 0
+    assert "cannot remove" in told["kept_away"] or told["kept_away"].startswith("not run")
+    assert told["resists"]["root"] == []
+    page = Path(told["report"]).read_text(encoding="utf-8")
+    for words in (
+        "Somebody decides to delete it",
+        "last copy: False",
+        "A wiped machine",
+        "EQUAL".lower(),
+        "ADVISORY",
+        "NOTHING",
+    ):
+        assert words in page, words
+    home("dataset", "show", told["dataset"])
+    home("vault", "verify")
+    assert home("vault", "restore", "story-kept", "out").code == 0
+    assert "there are: revoked, deleted" in home("demo", "--story", "else", code=2).err

