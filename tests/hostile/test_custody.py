@@ -3,7 +3,9 @@
 import json
 import os
 import shutil
+import signal
 import struct
+import time
 from pathlib import Path
 
 import pytest
@@ -330,3 +332,26 @@ def test_a_disk_that_fails_while_it_writes_behind_fails_the_restore(tmp_path, mo
     with pytest.raises(StorageError, match="durable"):
         keep.restore(taken.snapshot, tmp_path / "again")
     assert told and not (tmp_path / "again").exists()
+
+
+@pytest.mark.parametrize("delay", [0.3, 0.5, 0.6, 0.7, 0.8, 1.0])
+def test_a_suspended_collector_takes_nothing_that_was_named_meanwhile(home, delay):
+    """A laptop's lid closes in the middle of a collection; what it had found to be garbage is snapshot before it opens again."""
+    source = home.folder / "data"
+    source.mkdir()
+    (source / "a.jsonl").write_text("".join(f'{{"row": {n}}}\n' for n in range(3000)))
+    vault = Vault(home.home)
+    vault.take(source)  # stored, and named by nothing: as if killed before the end
+    process = home.start("vault", "gc", "--json")
+    time.sleep(delay)
+    process.send_signal(signal.SIGSTOP)
+    try:
+        home("vault", "snapshot", source)
+    finally:
+        process.send_signal(signal.SIGCONT)
+        process.communicate()
+    home("vault", "restore", "data", "out")
+    assert (home.folder / "out" / "a.jsonl").read_bytes() == (source / "a.jsonl").read_bytes()
+    home("vault", "gc")
+    home("vault", "restore", "data", "again")
+    home("vault", "verify")
