@@ -99,6 +99,7 @@ class HomeWarden:
         with self._lock:
             try:
                 self._mark_day()
+                self._app.ledger.catch_up(self._app.log)  # a kill may have come between taking over and this
                 known = load(self._app.ledger, self._app.settings)
                 acts = [act.entry for act in known.acts]
                 if follow(self._app.log, self._source, acts, home_key(self._app.settings)):
