@@ -304,7 +304,7 @@ def test_any_flipped_bit_is_found_and_named(vault, source, tmp_path):
     """In every object, at places all over it: reading everything names the object, and no restore brings back other bytes."""
     taken = vault.take(source)
     draw = random.Random(5)
-    backend = vault.objects._backend
+    backend = vault.objects.backend
     for digest in list(vault.objects.list()):
         path = next(backend.root.rglob(digest.replace(":", "-")))
         good = path.read_bytes()
