@@ -222,8 +222,8 @@ def test_many_store_at_once_under_a_seal(tmp_path):
         "import sys; from pathlib import Path; from concurrent.futures import ThreadPoolExecutor\n"
         "from stillhouse.vault.local import LocalBackend\n"
         "store = LocalBackend(Path(sys.argv[1]))\n"
-        "put = lambda n: store.put(f'blake3-{n % 3:02x}{n:062x}', b'x')\\n"
-        "with ThreadPoolExecutor(8) as pool: list(pool.map(put, range(99)))\\n"
+        "put = lambda n: store.put(f'blake3-{n % 3:02x}{n:062x}', b'x')\n"
+        "with ThreadPoolExecutor(8) as pool: list(pool.map(put, range(99)))\n"
     )
     root = tmp_path / "objects"
     seal(root, Seal.MODES)
