@@ -58,7 +58,7 @@ class CliAs(Cli):
 def place() -> Iterator[Path]:
     """A folder that every user may look into, below folders of root alone, and that only root writes in."""
     needs_root()
-    folder = Path(tempfile.mkdtemp(prefix="stillhouse-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="stillhouse-"))
     folder.chmod(0o755)
     yield folder
     subprocess.run(["chattr", "-R", "-i", "-a", folder], capture_output=True, check=False)
