@@ -8,7 +8,6 @@ about 36 %); the same with 1 % of the records edited in every file; 50,000 files
 import argparse
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+PEAK = {"MiB": 0.0}
 LETTERS = "etaoinshrdlucmfwypvbgkjqxz"
 
 
@@ -81,10 +81,17 @@ def timed(act: Callable[[], object]) -> float:
 
 
 def call(words: list[object], **how: object) -> str:
-    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, **how)  # type: ignore[call-overload]
-    if done.returncode:
-        raise SystemExit(f"{words}: {done.stderr[-2000:]}")
-    return str(done.stdout)
+    """Run a command; returns what it said. The most memory that it held is in ``PEAK`` then, in MiB."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen([str(word) for word in words], stdout=out, stderr=errors, **how)  # type: ignore[call-overload]
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        out.seek(0)
+        errors.seek(0)
+        if process.returncode:
+            raise SystemExit(f"{words}: {errors.read()[-2000:].decode()}")
+        PEAK["MiB"] = usage.ru_maxrss / 1024
+        return out.read().decode()
 
 
 class Ours:
@@ -227,29 +234,26 @@ def ready(tool: object, data: Path) -> None:
         tool.refresh(data)
 
 
-def memory(work: Path, files: int) -> None:
-    """The most memory that a snapshot and a restore held, for ten times the data: ten folders with other records each."""
-    ours = Ours(work)
+def memory(work: Path, files: int, open_tools: Callable[[Path], list[object]]) -> None:
+    """The most memory that a snapshot held, of one part and of ten times that: folders with other records each."""
     many = work / "many"
-    many.mkdir()
     for number in range(10):
         part = many / f"{number}"
-        part.mkdir()
+        part.mkdir(parents=True)
         draw = np.random.default_rng(100 + number)
         words, cumulative = words_of(draw, 20_000)
         for file in range(files):
             lines = [record(draw, words, cumulative, f"{number}-{file}-{n}") for n in range(430)]
             (part / f"{file}.jsonl").write_text("\n".join(lines) + "\n")
-        before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-        ours.snapshot(many if number == 9 else part)
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-        if number in (0, 9):
-            what = "one part" if number == 0 else "all ten"
-            print(
-                f"stillhouse   peak memory, snapshot of {what}: {peak / 1024:.0f} MiB (before {before / 1024:.0f})",
-                flush=True,
-            )
-    print(f"             {size_of(many) / 2**30:.1f} GiB in all", flush=True)
+    print(f"             {size_of(many / '0') / 2**30:.2f} GiB, and {size_of(many) / 2**30:.1f} GiB in all", flush=True)
+    for tool in open_tools(work):
+        for data, what in ((many / "0", "one part"), (many, "all ten")):
+            tool.snapshot(data)  # type: ignore[attr-defined]
+            print(f"{tool.name:12} peak memory, snapshot of {what:10} {PEAK['MiB']:8.0f} MiB", flush=True)  # type: ignore[attr-defined]
+            out = tool.restore(data)  # type: ignore[attr-defined]
+            print(f"{tool.name:12} peak memory, restore of {what:11} {PEAK['MiB']:8.0f} MiB", flush=True)  # type: ignore[attr-defined]
+            same(out, data)
+            shutil.rmtree(tool.out)  # type: ignore[attr-defined]
 
 
 def main() -> None:
@@ -263,16 +267,22 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_FOLDER")) as name:
         work = Path(name)
+
+        def open_tools(work: Path) -> list[object]:
+            return [
+                Ours(work),
+                *([Restic(options.restic, work)] if options.restic else []),
+                *([Borg(options.borg, work)] if options.borg else []),
+            ]
+
         if options.memory:
-            memory(work, options.files)
+            memory(work, options.files, open_tools)
             return
         data, small = work / "records", work / "small"
         make_records(data, options.files)
         make_small(small, options.small)
         time.sleep(61)  # what was written within a minute of a snapshot is read again by the next
-        tools: list[object] = [Ours(work)]
-        tools += [Restic(options.restic, work)] if options.restic else []
-        tools += [Borg(options.borg, work)] if options.borg else []
+        tools = open_tools(work)
         tools += [Dvc(options.dvc, work)] if options.dvc else []
         found = measure(tools, data, small)
     ours = found.pop("stillhouse")

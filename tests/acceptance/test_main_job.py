@@ -163,4 +163,4 @@ def test_the_story_of_a_revocation_is_told_on_the_real_model(cli, embedded, sand
     page = Path(told["report"]).read_text()
     assert "The rival is made up" in page
     assert cli("passport", "verify", told["passport"], "--json").json["result"] == "trusted"
-    assert "there is: revoked" in cli("demo", "--story", "other", code=2).err
+    assert "there are: revoked, deleted" in cli("demo", "--story", "other", code=2).err

@@ -18,7 +18,7 @@ from stillhouse.vault.copying import Copied, End, Headed, copy_objects, newest_h
 from stillhouse.vault.files import storage_errors
 from stillhouse.vault.local import LocalBackend
 from stillhouse.vault.log import Log
-from stillhouse.vault.objects import Objects
+from stillhouse.vault.objects import Objects, digest_of, key_of
 from stillhouse.vault.writer import segments
 
 S3 = "s3://"
@@ -115,11 +115,11 @@ def renew_locks(app: App, copy: Copy) -> str:
     log_ends = {end.object for end in (newest.ends if newest else ())}
     last = [(heads, name) for name in heads.list()][-1:]
     ends = []
-    for where, key in [*((store, digest.replace(":", "-", 1)) for digest in sorted({*named, *log_ends})), *last]:
+    for where, key in [*((store, key_of(digest)) for digest in sorted({*named, *log_ends})), *last]:
         try:
             where.lock_until(key, until)
             lock = where.lock(key)
-            on = bool(named.get(key.replace("-", ":", 1), set()) & held)
+            on = bool(named.get(digest_of(key), set()) & held)
             if lock.held != on:
                 where.hold(key, on=on)
         except KeyError:

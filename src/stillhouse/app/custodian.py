@@ -34,6 +34,7 @@ from stillhouse.vault.custodian import SOCKET, Custodian
 from stillhouse.vault.files import locked, storage_errors
 from stillhouse.vault.local import LocalBackend
 from stillhouse.vault.log import Log
+from stillhouse.vault.objects import digest_of, key_of
 
 CHARGE = "charge.json"
 _KEY = re.compile(r"blake3-[0-9a-f]{64}")
@@ -66,15 +67,15 @@ class HomeWarden:
         """What is stored has the name of its bytes."""
         if not _KEY.fullmatch(key):
             return f"{key!r} is no name of an object."
-        return "" if digest_bytes(data) == _digest(key) else f"{key} is not the name of these bytes."
+        return "" if digest_bytes(data) == digest_of(key) else f"{key} is not the name of these bytes."
 
     def may_discard(self, key: str) -> str:
         """What nothing names, or what is damaged: the trash keeps both."""
         with self._lock:
-            digest = _digest(key)
+            digest = digest_of(key)
             if not _KEY.fullmatch(key) or not self._app.objects.exists(digest):
                 return f"There is no object {key!r}."
-            if self._is_damaged(digest):
+            if not self._app.objects.is_whole(digest):
                 return ""
             return self._why_it_stays(digest) or self._beyond_the_day(digest)
 
@@ -85,13 +86,13 @@ class HomeWarden:
                 since = datetime.fromtimestamp(self._store.discarded_as(key).st_ctime, UTC)
             except (KeyError, ValueError):
                 return f"There is no {key!r} in the trash."
-            digest = _digest(key)
+            digest = digest_of(key)
             days = sum(day >= since.date().isoformat() for day in self._days())
             if datetime.now(UTC) - since <= GRACE or days < GRACE_DAYS:
                 left = f"it stays for {GRACE.days} days, and until {GRACE_DAYS} were lived through"
                 return f"{digest} is in the trash since {since:%Y-%m-%d}: {left}."
             if self._app.objects.exists(digest):
-                return f"{digest} is damaged where it should be whole." if self._is_damaged(digest) else ""
+                return "" if self._app.objects.is_whole(digest) else f"{digest} is damaged where it should be whole."
             return self._why_it_stays(digest)
 
     def attend(self) -> str:
@@ -138,7 +139,7 @@ class HomeWarden:
         """Count an object to the day's deletions, or say that it would be too much."""
         today = datetime.now(UTC).date()
         if self._gone[0] != today:
-            inodes = [self._store.discarded_as(one.replace(":", "-", 1)) for one in self._app.objects.discarded()]
+            inodes = [self._store.discarded_as(key_of(one)) for one in self._app.objects.discarded()]
             before = [one.st_size for one in inodes if datetime.fromtimestamp(one.st_ctime, UTC).date() == today]
             self._gone = (today, sum(before))
         gone, most = self._gone[1] + self._app.objects.size(digest), self._app.settings.custody.delete_bytes_per_day
@@ -146,13 +147,6 @@ class HomeWarden:
             return f"With {digest} this day's deletions would be {gone:,} bytes, and {most:,} are allowed."
         self._gone = (today, gone)
         return ""
-
-    def _is_damaged(self, digest: str) -> bool:
-        try:
-            self._app.objects.get(digest)
-        except CorruptObject:
-            return True
-        return False
 
     def _days(self) -> list[str]:
         try:
@@ -217,7 +211,3 @@ def _become_owner(folder: Path) -> None:
     os.setgroups([])
     os.setgid(group)
     os.setuid(owner)
-
-
-def _digest(key: str) -> str:
-    return key.replace("-", ":", 1)

@@ -16,10 +16,10 @@ from stillhouse.app.vault import SNAPSHOT, find
 from stillhouse.errors import CorruptObject, NothingToDrill, StillhouseError
 from stillhouse.ledger import custody
 from stillhouse.recorder import now
+from stillhouse.vault.erasable import open_snapshot
 from stillhouse.vault.manifests import Kind
 from stillhouse.vault.reading import Reader
 from stillhouse.vault.restoring import Restored, restore
-from stillhouse.vault.sealed import open_snapshot
 
 # A sample is to be had every day: a few files show that objects, manifests and the way back work.
 _FILES = 16

@@ -19,8 +19,8 @@ from stillhouse.errors import CorruptObject, KeyMissing, SourceErased, StorageEr
 from stillhouse.identity.keys import write_private
 from stillhouse.ledger import custody
 from stillhouse.recorder import now
+from stillhouse.vault.erasable import KEY_BYTES, key_digest
 from stillhouse.vault.files import storage_errors, sync_folder
-from stillhouse.vault.sealed import KEY_BYTES, key_digest
 
 # The key is what all copies of the data hang on: one place for it is none.
 STORES = 2
@@ -48,12 +48,12 @@ def key_for(app: App, source: str) -> bytes:
 
 def key_of(app: App, name: str) -> bytes:
     """A key by its digest, from any store that has it. Raises SourceErased, KeyMissing."""
-    erased = [erasure.source for erasure in load(app.ledger, app.settings).state.erasures if erasure.key == name]
-    if erased:
-        raise SourceErased(f"({erased[0]})")
+    erased = _erased(app)
+    if name in erased:
+        raise SourceErased(f"({erased[name]})")
     for store in app.settings.key_stores:
-        key = _read(_path(store, name))
-        if key is not None and key_digest(key) == name:
+        key = _read(_path(store, name), name)
+        if key is not None:
             return key
     raise KeyMissing(f"({name}; looked in {', '.join(map(str, app.settings.key_stores))})")
 
@@ -97,54 +97,60 @@ def finish(app: App) -> tuple[str, ...]:
 
 def unfinished(app: App) -> list[custody.ErasureKey]:
     """The keys of sources that are erased, and were not destroyed as far as the log says."""
-    erased = {erasure.key for erasure in load(app.ledger, app.settings).state.erasures}
+    erased = _erased(app)
     return [one for one in custody.erasure_keys(app.ledger).values() if one.key in erased and not one.destroyed]
 
 
 def lacking(app: App) -> dict[str, int]:
     """The sources whose key is in fewer places than it must be, and in how many it is."""
-    erased = {erasure.key for erasure in load(app.ledger, app.settings).state.erasures}
     found = {}
-    for one in custody.erasure_keys(app.ledger).values():
-        if one.key not in erased:
-            keys = [_read(_path(store, one.key)) for store in app.settings.key_stores]
-            whole = sum(key is not None and key_digest(key) == one.key for key in keys)
-            if whole < STORES:
-                found[one.source] = whole
+    for one in _living(app):
+        whole = sum(_read(_path(store, one.key), one.key) is not None for store in app.settings.key_stores)
+        if whole < STORES:
+            found[one.source] = whole
     return found
 
 
 def spread(app: App) -> int:
     """Copy every key into each store that lacks it; returns how many were written. Raises StorageError."""
     written = 0
-    erased = {erasure.key for erasure in load(app.ledger, app.settings).state.erasures}
-    for one in custody.erasure_keys(app.ledger).values():
-        if one.key in erased or one.destroyed:
-            continue
+    for one in _living(app):
         with contextlib.suppress(KeyMissing):
             key = key_of(app, one.key)
             for store in app.settings.key_stores:
                 path = _path(store, one.key)
-                present = _read(path)
-                if present is not None and key_digest(present) != one.key:
-                    raise CorruptObject(
-                        f"{path} is not the key that it should be.", next_step=f"Remove {path}: another store has it."
-                    )
-                if present is None:
+                if _read(path, one.key) is None:
+                    if path.exists():
+                        raise CorruptObject(
+                            f"{path} is not the key that it should be.",
+                            next_step=f"Remove {path}: another store has it.",
+                        )
                     write_private(path, key.hex().encode())
                     written += 1
     return written
+
+
+def _erased(app: App) -> dict[str, str]:
+    """The sources that are erased, by their keys."""
+    return {erasure.key: erasure.source for erasure in load(app.ledger, app.settings).state.erasures}
+
+
+def _living(app: App) -> list[custody.ErasureKey]:
+    erased = _erased(app)
+    return [one for one in custody.erasure_keys(app.ledger).values() if one.key not in erased]
 
 
 def _path(store: Path, name: str) -> Path:
     return store / f"{name.rpartition(':')[2]}.key"
 
 
-def _read(path: Path) -> bytes | None:
+def _read(path: Path, name: str) -> bytes | None:
+    """The key of a file, if it is the one of this digest."""
     try:
-        return bytes.fromhex(path.read_text(encoding="ascii"))
+        key = bytes.fromhex(path.read_text(encoding="ascii"))
     except (OSError, ValueError):
         return None
+    return key if key_digest(key) == name else None
 
 
 def _overwrite(path: Path) -> None:

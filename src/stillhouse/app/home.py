@@ -123,9 +123,10 @@ class App:
 
     def _call_custodian(self) -> None:
         """Let the custodian take what was written into its copy of the log. One that is away does that when it is back."""
-        if self.settings.custodian is not None:
+        custodian = custodian_of(self.settings)
+        if custodian is not None:
             with contextlib.suppress(CustodianAway):
-                CustodianBackend(self.settings.objects, self.settings.custodian / SOCKET).attend()
+                custodian.attend()
 
     def close(self) -> None:
         """Make everything durable, and let go of it."""
@@ -149,9 +150,12 @@ class App:
 
 def open_objects(settings: Settings) -> Objects:
     """The vault of a home: its own folder, or one that a custodian alone may write."""
-    if settings.custodian is None:
-        return Objects(LocalBackend(settings.objects))
-    return Objects(CustodianBackend(settings.objects, settings.custodian / SOCKET))
+    return Objects(custodian_of(settings) or LocalBackend(settings.objects))
+
+
+def custodian_of(settings: Settings) -> CustodianBackend | None:
+    """Who alone may write the vault of a home, if somebody does."""
+    return CustodianBackend(settings.objects, settings.custodian / SOCKET) if settings.custodian else None
 
 
 def open_app(settings: Settings) -> App:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
+import tomlkit
 
 from stillhouse.app.custodian import CHARGE, Charge
 from stillhouse.app.home import HOME_VERSION, check_home
@@ -51,7 +52,7 @@ class Step(NamedTuple):
     act: Callable[[], object]
 
 
-class Standing(NamedTuple):
+class Available(NamedTuple):
     """A mechanism on this machine: is it up, can this user put it up (or why not), and what it is worth."""
 
     mechanism: Mechanism
@@ -61,7 +62,7 @@ class Standing(NamedTuple):
     does_not_resist: str
 
 
-def standings(settings: Settings) -> list[Standing]:
+def available(settings: Settings) -> list[Available]:
     """Every mechanism, as it stands here."""
     check_home(settings.home)
     root = settings.objects
@@ -70,22 +71,22 @@ def standings(settings: Settings) -> list[Standing]:
     is_root = os.geteuid() == 0
     frozen = root.parent / FROZEN
     return [
-        Standing(
+        Available(
             Mechanism.MODES, sealed is Seal.MODES, "" if mine else f"{root} belongs to another user",
             "the owner's rm -rf, move and overwrite of objects", "the owner's chmod; root; removing the log beside them",
         ),
-        Standing(
+        Available(
             Mechanism.FLAGS, sealed is Seal.FLAGS, "" if is_root else "only root sets flags",
             "rm -rf, move, overwrite and truncate of objects by anybody, root included",
             "root's chattr -i; removing the log beside them",
         ),
-        Standing(
+        Available(
             Mechanism.CUSTODIAN, settings.custodian is not None, "" if is_root else "only root gives files to another user",
             "removing, changing and moving of objects and of the log's copy by users and programs of this home, and deletions "
             "that lack a signature of the roster",
             "root; one person alone where the roster has no second; what had an object open for writing before",
         ),
-        Standing(
+        Available(
             Mechanism.SNAPSHOT, frozen.is_dir() and any(frozen.iterdir()), _why_no_snapshot(root),
             "rm -rf, move, overwrite and truncate of what it holds, by anybody", "btrfs subvolume delete; loss of the disk",
         ),
@@ -94,7 +95,7 @@ def standings(settings: Settings) -> list[Standing]:
 
 def plan_protection(settings: Settings, mechanism: Mechanism, folder: Path | None, user: str) -> list[Step]:
     """The steps that put a mechanism up. Raises HomeError, StorageError, UsageError where it cannot be."""
-    found = next(one for one in standings(settings) if one.mechanism is mechanism)
+    found = next(one for one in available(settings) if one.mechanism is mechanism)
     if found.obstacle:
         raise StorageError(
             f"This cannot be put up here: {found.obstacle}.",
@@ -297,15 +298,9 @@ def _as(user: int, group: int, act: Callable[[], object]) -> None:
 
 
 def _name_custodian(config: Path, place: Path) -> None:
-    line = f'custodian = "{place}"'
-    lines = config.read_text(encoding="utf-8").splitlines() if config.exists() else []
-    if line in lines:
-        return
-    if "[custody]" in lines:
-        lines.insert(lines.index("[custody]") + 1, line)
-    else:
-        lines += ["", "[custody]", line]
-    write_whole(config, "\n".join([*lines, ""]).encode())
+    settings = tomlkit.parse(config.read_text(encoding="utf-8") if config.exists() else "")
+    settings.setdefault("custody", tomlkit.table())["custodian"] = str(place)
+    write_whole(config, tomlkit.dumps(settings).encode())
     config.chmod(0o644)
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from stillhouse.app.copies import S3, open_place
 from stillhouse.app.erasure import STORES, unfinished
 from stillhouse.app.erasure import lacking as keys_lacking
-from stillhouse.app.home import App
+from stillhouse.app.home import App, custodian_of
 from stillhouse.app.in_place import registered
 from stillhouse.app.permission import current_roster
 from stillhouse.app.reach import replaceability_of
@@ -17,13 +17,10 @@ from stillhouse.custody.minimums import Short, Standing, below
 from stillhouse.custody.probe import Line, probe_bucket, probe_folder
 from stillhouse.custody.replaceability import Class
 from stillhouse.errors import StorageError
-from stillhouse.identity.chain import CUSTODY_ROLES
-from stillhouse.identity.roster import holders
+from stillhouse.identity.chain import one_may_delete
 from stillhouse.ledger import custody, queries
 from stillhouse.ledger.custody import StoredCopy, StoredScrub
-from stillhouse.nouns import Role
 from stillhouse.settings.home import Copy
-from stillhouse.vault.custodian import SOCKET, CustodianBackend
 from stillhouse.vault.local import LocalBackend
 from stillhouse.vault.sealing import seal_of
 
@@ -125,21 +122,16 @@ def seconds_since(at: str) -> float:
 
 def advisory(app: App) -> tuple[str, ...]:
     """What two persons' consent does not keep from happening here, in words."""
-    settings, roster = app.settings, current_roster(app.ledger, app.settings)
-    if settings.custodian is not None:
-        approvers = holders(roster, Role.APPROVER) if roster else ()
-        authors = [known for role in CUSTODY_ROLES for known in holders(roster, role)] if roster else []
-        if any(one.name != author.name for one in approvers for author in authors) and all(
-            any(one.name != author.name for one in approvers) for author in authors
-        ):
+    if app.settings.custodian is not None:
+        if not one_may_delete(current_roster(app.ledger, app.settings)):
             return ()
         return (
             "the custodian asks for as many signatures as the roster does, and that is one: one program that holds that key "
             "deletes (to the trash) without asking anybody",
         )
     return (
-        f"a deletion is a plan that two persons agree to: whoever may write in {settings.objects} can delete there without one "
-        "(`vault protect custodian` changes that)",
+        "a deletion is a plan that two persons agree to: whoever may write in "
+        f"{app.settings.objects} can delete there without one (`vault protect custodian` changes that)",
     )
 
 
@@ -150,9 +142,10 @@ def _mechanisms(app: App) -> list[str]:
     sealed = seal_of(settings.objects)
     if sealed is not None:
         lines.append(f"sealed       by {sealed}: `vault probe` says what that resists")
-    if settings.custodian is not None:
+    custodian = custodian_of(settings)
+    if custodian is not None:
         try:
-            said = CustodianBackend(settings.objects, settings.custodian / SOCKET).attend()
+            said = custodian.attend()
         except StorageError as failure:
             said = str(failure)
         lines.append(f"custodian    {settings.custodian}: {said or 'answers, and follows the log'}")

@@ -3,12 +3,13 @@
 import contextlib
 import re
 import tempfile
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
+import tomlkit
+import tomlkit.exceptions
 
 from stillhouse import facts
 from stillhouse.app.copies import FILES, S3, open_place, settings_files, text_of
@@ -29,7 +30,6 @@ from stillhouse.vault.objects import Objects
 from stillhouse.vault.writer import segments
 
 _MORE_FILES = re.compile(r"(keys|keys/roster|terms)/[A-Za-z0-9_][A-Za-z0-9_.@-]*\.(pub|toml)")
-_CUSTODIAN = re.compile(r"^custodian[ \t]*=.*\n?", re.MULTILINE)
 _SEGMENT = re.compile(r"w[0-9]{4}/[0-9]{12}\.segment")
 
 
@@ -157,20 +157,16 @@ def _check_says(log: Log, source: Log, acts: Sequence[chain.Entry], home: str) -
 def act_of(fact: facts.AnyFact) -> chain.Entry | None:
     """The act of permission that a fact is; None where it is none."""
     match fact:
-        case facts.RosterChanged(roster=content):
+        case (
+            facts.RosterChanged(roster=content)
+            | facts.AccessChanged(change=content)
+            | facts.WaiverGiven(waiver=content)
+            | facts.Deleted(deletion=content)
+            | facts.Erased(erasure=content)
+            | facts.HoldReleased(release=content)
+        ):
             return chain.Entry(content, fact.plan, fact.previous, fact.signatures)
-        case facts.AccessChanged(change=content):
-            return chain.Entry(content, fact.plan, fact.previous, fact.signatures)
-        case facts.WaiverGiven(waiver=content):
-            return chain.Entry(content, fact.plan, fact.previous, fact.signatures)
-        case facts.Deleted(deletion=content):
-            return chain.Entry(content, fact.plan, fact.previous, fact.signatures)
-        case facts.Erased(erasure=content):
-            return chain.Entry(content, fact.plan, fact.previous, fact.signatures)
-        case facts.HoldReleased(release=content):
-            return chain.Entry(content, fact.plan, fact.previous, fact.signatures)
-        case _:
-            return None
+    return None
 
 
 def _take_over(folder: Path, name: str, data: bytes) -> None:
@@ -182,16 +178,14 @@ def _take_over(folder: Path, name: str, data: bytes) -> None:
 
 def _without_custodian(text: str) -> str:
     """Settings for this home: whoever keeps the source's vault does not keep this one. Raises CorruptObject."""
-    text = _CUSTODIAN.sub("", text)
     try:
-        custody = tomllib.loads(text).get("custody", {})
-    except tomllib.TOMLDecodeError as failure:
+        settings = tomlkit.parse(text)
+    except tomlkit.exceptions.ParseError as failure:
         raise CorruptObject(f"the source's {CONFIG} cannot be read: {failure}.") from failure
-    if not isinstance(custody, dict) or "custodian" in custody:
-        raise CorruptObject(
-            f"the source's {CONFIG} names a custodian in a way of its own.", next_step="Take that out there."
-        )
-    return text
+    custody = settings.get("custody")
+    if isinstance(custody, dict):
+        custody.pop("custodian", None)
+    return tomlkit.dumps(settings)
 
 
 def _check_names(origin: "_Origin") -> None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Float, cast, func, select
 
 from stillhouse.app.home import App
-from stillhouse.app.references import Naming, active_holds, surely_named_objects
+from stillhouse.app.references import Naming, active_holds, dead_nodes, surely_named_objects
 from stillhouse.app.vault import DATASET, MODEL, SNAPSHOT, find
 from stillhouse.canon import digest_value
 from stillhouse.custody import replaceability
@@ -62,15 +62,13 @@ def reach_of(app: App, subjects: tuple[str, ...]) -> Reach:
 def reach_of_source(app: App, source: str) -> Reach:
     """What erasing a source would reach: every snapshot of it. Raises UnknownName, CorruptObject."""
     nodes = {f"{SNAPSHOT}{one.snapshot}" for one in custody.snapshots(app.ledger) if one.erasable == source}
-    naming = surely_named_objects(app)
-    alive = tuple(sorted(nodes - naming.dead))
     known = {one.source for one in custody.erasure_keys(app.ledger).values() if not one.destroyed}
     if source not in known:
         raise UnknownName(
             f"No source {source!r} has a key that could be destroyed.",
             next_step="`vault snapshot --erasable NAME` makes one.",
         )
-    return reach_of(app, alive)
+    return reach_of(app, tuple(sorted(nodes - dead_nodes(app, custody.mentions(app.ledger)))))
 
 
 def replaceability_of(app: App, nodes: tuple[str, ...]) -> Replaceability:

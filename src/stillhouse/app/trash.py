@@ -19,16 +19,16 @@ from stillhouse.ledger import custody
 from stillhouse.nouns import Plan
 from stillhouse.plans.plan import executing, make_plan
 from stillhouse.recorder import now
-from stillhouse.vault.manifests import PAGE_MAGIC, ROOT_MAGIC, SEALED_MAGIC
+from stillhouse.vault.erasable import CIPHER_MAGIC
+from stillhouse.vault.manifests import ENVELOPE_MAGIC, PAGE_MAGIC, ROOT_MAGIC
 from stillhouse.vault.packs import MAGIC
-from stillhouse.vault.sealed import CIPHER_MAGIC
 
 # A month to notice, and a fortnight of days on which somebody looked after the home: a clock that jumps gives neither.
 GRACE = timedelta(days=30)
 GRACE_DAYS = 14
 # What can be told to be ours by its first bytes. Everything else that nothing names is kept: it may be named by what this
 # version does not know.
-_KINDS = (ROOT_MAGIC, PAGE_MAGIC, SEALED_MAGIC, CIPHER_MAGIC, MAGIC)
+_KINDS = (ROOT_MAGIC, PAGE_MAGIC, ENVELOPE_MAGIC, CIPHER_MAGIC, MAGIC)
 _PER_ENTRY = 10_000
 COLLECT = "collect-garbage"
 

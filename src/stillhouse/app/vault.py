@@ -16,11 +16,11 @@ from stillhouse.errors import CorruptObject, UnknownName
 from stillhouse.ledger import custody, queries
 from stillhouse.ledger.custody import StoredSnapshot
 from stillhouse.recorder import now
+from stillhouse.vault.erasable import ErasableObjects, enclose_snapshot, key_digest, open_snapshot
 from stillhouse.vault.files import storage_errors
 from stillhouse.vault.manifests import escape
 from stillhouse.vault.reading import Reader
 from stillhouse.vault.restoring import Restored, Way, restore
-from stillhouse.vault.sealed import SealedObjects, key_digest, open_snapshot, seal_snapshot
 from stillhouse.vault.seen import Seen
 from stillhouse.vault.snapshots import Taken, known_packs, take
 from stillhouse.vault.walking import Walk
@@ -49,7 +49,7 @@ def snapshot(app: App, source: str, name: str, progress: Progress, erasable: str
     inode = app.settings.home.stat()
     progress.start(f"snapshot of {source}", 0)
     key = key_for(app, erasable) if erasable else b""
-    objects = SealedObjects(app.objects, key) if key else app.objects
+    objects = ErasableObjects(app.objects, key) if key else app.objects
     cache = cache_of(app, key_digest(key)) if key else app.cache
     seen = Seen(cache / "seen", place, time.time_ns())
     try:
@@ -59,13 +59,13 @@ def snapshot(app: App, source: str, name: str, progress: Progress, erasable: str
             seen,
             Walk(place, frozenset({(inode.st_dev, inode.st_ino)}) if not found.subject else frozenset()),
             lambda files, count: progress.update(files, f"{count:,} bytes"),
-            frozenset(digest for digest in custody.bad_objects(app.ledger) if not _is_whole(app, digest)),
+            frozenset(digest for digest in custody.bad_objects(app.ledger) if not app.objects.is_whole(digest)),
         )
     finally:
         seen.close()
     called = name or found.subject.partition(":")[2] or place.name
     if key:
-        taken = taken._replace(snapshot=seal_snapshot(app.objects, key, taken.snapshot))
+        taken = taken._replace(snapshot=enclose_snapshot(app.objects, key, taken.snapshot))
     keep(app, taken, escape(os.fsencode(called)), escape(os.fsencode(place)), found.subject, erasable)
     progress.finish(f"{taken.files} files, {taken.bytes:,} bytes, {taken.bytes_added:,} added")
     return taken
@@ -86,14 +86,6 @@ def _index_of(cache: Path) -> "ChunkIndex":
     from stillhouse.vault.index import ChunkIndex
 
     return ChunkIndex(cache / "chunks")
-
-
-def _is_whole(app: App, digest: str) -> bool:
-    try:
-        app.objects.get(digest)
-    except CorruptObject:
-        return False
-    return True
 
 
 def keep(app: App, taken: Taken, name: str, source: str, subject: str, erasable: str = "") -> None:
@@ -137,9 +129,8 @@ def restore_to(app: App, start: str, target: Path, below: str, progress: Progres
     """
     known = find(app, start)
     progress.start(f"restore of {known.name}", known.files)
-    if (
-        next(app.objects.discarded(), None) is not None
-    ):  # what a kill left there between naming it again and getting it back
+    # What a kill left in the trash, between naming it again and getting it back.
+    if next(app.objects.discarded(), None) is not None:
         deque(out_of_the_trash(app, Reader(app.objects), known.snapshot, set()), maxlen=0)
     reader, root = open_snapshot(app.objects, known.snapshot, lambda name: key_of(app, name))
     done = way(

@@ -1,12 +1,16 @@
 """delete plan, erase, list, undo."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from stillhouse.cli.identity import show_outcome
 from stillhouse.cli.options import Home, Json, PlanOnly, opened
 from stillhouse.cli.output import emit, note, table
+
+if TYPE_CHECKING:
+    from stillhouse.app import App
+    from stillhouse.nouns import Plan
 
 commands = typer.Typer(
     help="Delete, as a plan: what it reaches, a second yes, a trash with a grace, and a way back.", no_args_is_help=True
@@ -24,25 +28,10 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Ask for a deletion, and see all that it would reach; nothing is deleted. `plan execute` does it, after the approval."""
-    from stillhouse.app.acts import submit
     from stillhouse.app.deletion import plan_deletion
-    from stillhouse.app.people import standing
-    from stillhouse.app.protection import advisory
-    from stillhouse.cli.run import describe_plan
 
     with opened(home) as app:
-        made = plan_deletion(app, subject, reason)
-        text = describe_plan(made) + "".join(f"\n  {name}: {_shown(value)}" for name, value in made.impact.items())
-        if plan:
-            emit(made, as_json, text)
-            return
-        done = submit(app, made)
-        lines = (*standing(app).advisory, *advisory(app))
-    if not as_json:
-        emit(None, False, text)
-    show_outcome(done, as_json)
-    for line in lines:
-        note(f"ADVISORY: {line}")
+        _ask(app, plan_deletion(app, subject, reason), as_json, only_plan=plan)
 
 
 @commands.command()
@@ -54,20 +43,29 @@ def erase(
     as_json: Json = False,
 ) -> None:
     """Ask that a source be erased: its key destroyed, in every store, so that no copy can be read. There is no way back."""
-    from stillhouse.app.acts import submit
     from stillhouse.app.deletion import plan_erasure
-    from stillhouse.cli.run import describe_plan
 
     with opened(home) as app:
-        made = plan_erasure(app, source, reason)
-        text = describe_plan(made) + "".join(f"\n  {name}: {_shown(value)}" for name, value in made.impact.items())
-        if plan:
-            emit(made, as_json, text)
-            return
-        done = submit(app, made)
+        _ask(app, plan_erasure(app, source, reason), as_json, only_plan=plan)
+
+
+def _ask(app: "App", made: "Plan", as_json: bool, *, only_plan: bool) -> None:
+    """Show a plan, ask for its approval, and say what is not enforced here."""
+    from stillhouse.app.acts import submit
+    from stillhouse.app.people import standing
+    from stillhouse.app.protection import advisory
+    from stillhouse.cli.run import describe_plan
+
+    text = describe_plan(made) + "".join(f"\n  {name}: {_shown(value)}" for name, value in made.impact.items())
+    if only_plan:
+        emit(made, as_json, text)
+        return
+    done = submit(app, made)
     if not as_json:
         emit(None, False, text)
     show_outcome(done, as_json)
+    for line in (*standing(app).advisory, *advisory(app)):
+        note(f"ADVISORY: {line}")
 
 
 @commands.command("list")

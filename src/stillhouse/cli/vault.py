@@ -375,7 +375,7 @@ def protect(
 
     settings = read_settings(home)
     if not mechanism:
-        found = protecting.standings(settings)
+        found = protecting.available(settings)
         rows = [
             [one.mechanism, "up" if one.up else one.obstacle or "can be", one.resists, one.does_not_resist]
             for one in found

@@ -102,17 +102,31 @@ def _members(roster: Roster, content: Content, signed: Callable[[str], bool]) ->
         raise SignatureRefused(f"Only who answers for permission, or for this, may do it: {names}.")
     if isinstance(content, AccessChange) and content.kind == AccessKind.REVOKE:
         return ()
-    approvers = rosters.holders(roster, Role.APPROVER)
     for author in governors:
-        others = [known for known in approvers if known.name != author.name]
+        others = second_persons(roster, author)
         if not others or any(signed(known.key) for known in others):
             return ()
-    return tuple(known.name for known in approvers if known.name != governors[0].name)
+    return tuple(known.name for known in second_persons(roster, governors[0]))
+
+
+def second_persons(roster: Roster, author: Member) -> tuple[Member, ...]:
+    """Who can say yes to what somebody asks for. Where nobody else is there, nobody else is asked."""
+    return tuple(known for known in rosters.holders(roster, Role.APPROVER) if known.name != author.name)
 
 
 def authors(roster: Roster, content: Content) -> tuple[Member, ...]:
     """The members who may ask for something."""
-    roles = CUSTODY_ROLES if isinstance(content, Deletion | Erasure | HoldRelease) else (Role.GOVERNANCE,)
+    return _having(
+        roster, CUSTODY_ROLES if isinstance(content, Deletion | Erasure | HoldRelease) else (Role.GOVERNANCE,)
+    )
+
+
+def one_may_delete(roster: Roster | None) -> bool:
+    """Can somebody have things deleted to whom nobody else must say yes?"""
+    return roster is None or any(not second_persons(roster, author) for author in _having(roster, CUSTODY_ROLES))
+
+
+def _having(roster: Roster, roles: Sequence[Role]) -> tuple[Member, ...]:
     return tuple(known for known in roster.members if any(role in known.roles for role in roles))
 
 

@@ -25,7 +25,6 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from stillhouse.errors import CustodianAway, CustodianRefused, StillhouseError, StorageError
-from stillhouse.vault.backend import Backend
 from stillhouse.vault.files import storage_errors
 from stillhouse.vault.local import LocalBackend
 
@@ -179,51 +178,27 @@ class Custodian:
         return _Answer(_DONE)
 
 
-class CustodianBackend:
+class CustodianBackend(LocalBackend):
     """A vault's folder, read directly, and written by its custodian. Safe to use from several threads."""
 
     def __init__(self, folder: Path, at: Path) -> None:
         """``folder`` has the objects; ``at`` is the custodian's socket."""
-        self._local: Backend = LocalBackend(folder)
+        super().__init__(folder)
         self._at = at
 
     def put(self, key: str, data: bytes) -> None:
         """Store bytes under a key, durably."""
-        if not self._local.exists(key):
+        if not self.exists(key):
             self._ask("put", key, data)
-
-    def get(self, key: str) -> bytes:
-        """The bytes of a key."""
-        return self._local.get(key)
-
-    def read(self, key: str, start: int, length: int) -> bytes:
-        """Some bytes of a key."""
-        return self._local.read(key, start, length)
-
-    def size(self, key: str) -> int:
-        """How many bytes a key has."""
-        return self._local.size(key)
-
-    def exists(self, key: str) -> bool:
-        """Is there such a key?"""
-        return self._local.exists(key)
-
-    def list(self) -> Iterator[str]:
-        """All keys, in order."""
-        return self._local.list()
 
     def discard(self, key: str) -> None:
         """Ask that a key be hidden. Raises CustodianRefused."""
-        if self._local.exists(key):
+        if self.exists(key):
             self._ask("discard", key)
 
     def recover(self, key: str) -> bool:
         """Ask that a hidden key be shown again."""
         return bool(self._ask("recover", key))
-
-    def discarded(self) -> Iterator[str]:
-        """All hidden keys, in order."""
-        return self._local.discarded()
 
     def reclaim(self, key: str) -> None:
         """Ask that a hidden key be removed. Raises CustodianRefused."""

@@ -12,14 +12,14 @@ lost cannot be had from here. Not supported, and registered as the plain files t
 import os
 import urllib.parse
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import msgspec
 from blake3 import blake3
 
-from stillhouse.errors import SourceChanging, UsageError
-from stillhouse.vault.files import storage_errors
+from stillhouse.errors import UsageError
 from stillhouse.vault.manifests import (
     Entry,
     Kind,
@@ -35,10 +35,9 @@ from stillhouse.vault.objects import Objects
 from stillhouse.vault.s3 import S3Backend
 from stillhouse.vault.seen import Mark, Seen
 from stillhouse.vault.snapshots import FORMAT
-from stillhouse.vault.walking import Met, Walk
+from stillhouse.vault.walking import Met, Walk, read_still
 
 _PIECE = 1 << 23
-_TRIES = 3
 # So that a key of a bucket is one part of a path, whatever is in it.
 _KEY = "key="
 _ETAG = "etag"
@@ -83,7 +82,7 @@ class Folder:
     def found(self) -> Iterator[Found]:
         """Everything that is there now."""
         for met in self._walk:
-            yield Found(met.entry, lambda met=met: _digest_of(met)[0])  # type: ignore[misc]
+            yield Found(met.entry, partial(_digest_of, met))
 
     def registering(self) -> Iterator[Entry]:
         """The same, each file with the digest of its bytes."""
@@ -93,7 +92,7 @@ class Folder:
                 continue
             before = self._seen.unchanged(met.entry, met.inode)
             try:
-                digest, inode = (before.entry.digest, met.inode) if before else _digest_of(met)
+                digest, inode = (before.entry.digest, met.inode) if before else read_still(met, _hash)
             except FileNotFoundError:
                 continue  # it went away since it was met: as if it had gone before
             self._marks.append(Mark(inode.st_ino, inode.st_ctime_ns))
@@ -136,7 +135,7 @@ class Bucket:
                 path=_KEY + urllib.parse.quote(one.key, safe=""), kind=Kind.FILE, mode=0, modified=0, owner=0, group=0,
                 size=one.size, target=one.version, attributes={_ETAG: one.etag.encode()},
             )  # fmt: skip
-            yield Found(entry, lambda one=one: _digest(self._store.read_version(one.key, one.version)))  # type: ignore[misc]
+            yield Found(entry, partial(_digest_of_version, self._store, one.key, one.version))
 
     def registering(self) -> Iterator[Entry]:
         """The same, with digests where they were asked for."""
@@ -283,26 +282,20 @@ def open_folder(source: Path, seen: Seen, leave_out: frozenset[tuple[int, int]])
     return Folder(source, seen, Walk(source, leave_out))
 
 
-def _digest_of(met: Met) -> tuple[bytes, os.stat_result]:
-    """The digest of a file that holds still meanwhile. Raises SourceChanging, StorageError."""
-    for _ in range(_TRIES):
-        with storage_errors(f"{os.fsdecode(met.place)} could not be read"):
-            descriptor = os.open(met.place, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-            with open(descriptor, "rb", buffering=0) as file:
-                before = os.fstat(descriptor)
-                digest = _digest(iter(lambda: file.read(_PIECE), b""))
-                after = os.fstat(descriptor)
-        if (before.st_size, before.st_mtime_ns, before.st_ctime_ns) == (
-            after.st_size,
-            after.st_mtime_ns,
-            after.st_ctime_ns,
-        ):
-            return digest, after
-    raise SourceChanging(f"({os.fsdecode(met.place)})")
+def _digest_of(met: Met) -> bytes:
+    return read_still(met, _hash)[0]
 
 
-def _digest(pieces: Iterator[bytes]) -> bytes:
+def _hash(descriptor: int, inode: os.stat_result) -> tuple[bytes, int]:
+    hasher, length = blake3(), 0
+    while piece := os.read(descriptor, _PIECE):
+        hasher.update(piece)
+        length += len(piece)
+    return hasher.digest(), length
+
+
+def _digest_of_version(store: S3Backend, key: str, version: str) -> bytes:
     hasher = blake3()
-    for piece in pieces:
+    for piece in store.read_version(key, version):
         hasher.update(piece)
     return hasher.digest()

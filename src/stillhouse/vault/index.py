@@ -77,9 +77,8 @@ class ChunkIndex:
         if not digests or not self._runs:
             return found
         wanted = numpy.frombuffer(b"".join(digests), dtype=[("key", "<u8"), ("rest", "V24")])
-        order = numpy.argsort(
-            wanted["key"]
-        )  # in order, neighbours are found in the same lines of the processor's cache
+        # In order: neighbours are then found in the same lines of the processor's cache.
+        order = numpy.argsort(wanted["key"])
         keys = wanted["key"][order]
         for run in self._runs:
             places = numpy.searchsorted(run.keys, keys)

@@ -16,7 +16,7 @@ import zstandard
 from stillhouse.canon import canonical
 from stillhouse.errors import CorruptObject
 
-ROOT_MAGIC, PAGE_MAGIC, SEALED_MAGIC = b"SHROOT1\n", b"SHPAGE1\n", b"SHSEAL1\n"
+ROOT_MAGIC, PAGE_MAGIC, ENVELOPE_MAGIC = b"SHROOT1\n", b"SHPAGE1\n", b"SHSEAL1\n"
 # About one path in this many ends a page, by the path alone: a new file changes one page and not all that follow.
 _PATHS_PER_PAGE = 1024
 _MOST_PER_PAGE = 8 * _PATHS_PER_PAGE
@@ -177,9 +177,9 @@ def decode_root(data: bytes, name: str) -> Root:
 
 
 def decode_envelope(data: bytes, name: str) -> Envelope:
-    """The envelope of a sealed snapshot. Raises CorruptObject."""
+    """The envelope of an encrypted snapshot. Raises CorruptObject."""
     try:
-        return msgspec.json.decode(data.removeprefix(SEALED_MAGIC), type=Envelope)
+        return msgspec.json.decode(data.removeprefix(ENVELOPE_MAGIC), type=Envelope)
     except msgspec.MsgspecError as failure:
         raise CorruptObject(f"{name} cannot be read: {failure}.") from failure
 

@@ -11,8 +11,8 @@ from typing import Generic, TypeVar
 from stillhouse.canon import tagged_digest
 from stillhouse.errors import CorruptObject
 from stillhouse.vault.manifests import (
+    ENVELOPE_MAGIC,
     HOLE,
-    SEALED_MAGIC,
     Entry,
     Page,
     PageRef,
@@ -80,7 +80,7 @@ class Reader:
         """Every object that a snapshot needs, itself first; some more than once. Raises CorruptObject."""
         yield snapshot
         data = self._objects.get(snapshot)
-        if data.startswith(SEALED_MAGIC):
+        if data.startswith(ENVELOPE_MAGIC):
             yield from decode_envelope(data, snapshot).objects
             return
         root = decode_root(data, snapshot)

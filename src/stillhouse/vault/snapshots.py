@@ -11,16 +11,14 @@ snapshot a file system's own snapshot of it, where that matters.
 import errno
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import msgspec
 from blake3 import blake3
 
 from stillhouse.canon import digest_bytes, raw_digest
-from stillhouse.errors import SourceChanging
 from stillhouse.vault.chunks import LINE_BYTES, Cutter, cut_rolling, cutter_for
-from stillhouse.vault.files import storage_errors
 from stillhouse.vault.manifests import (
     HOLE,
     Entry,
@@ -37,7 +35,7 @@ from stillhouse.vault.objects import Objects
 from stillhouse.vault.packs import MAGIC
 from stillhouse.vault.seen import Mark, Seen
 from stillhouse.vault.storing import Storing
-from stillhouse.vault.walking import Met, Walk
+from stillhouse.vault.walking import Met, Walk, read_still
 
 if TYPE_CHECKING:
     from stillhouse.vault.index import ChunkIndex
@@ -46,7 +44,6 @@ if TYPE_CHECKING:
 _READ_BYTES = 1 << 23
 # A file of this size is one chunk.
 _SMALL_BYTES = 2 * LINE_BYTES
-_TRIES = 3
 FORMAT = 1
 _ZEROS = bytes(_READ_BYTES)
 
@@ -139,40 +136,22 @@ class _Snapshot:
         return self._read(met)
 
     def _read(self, met: Met) -> tuple[Entry, os.stat_result]:
-        for _ in range(_TRIES):
-            with storage_errors(f"{os.fsdecode(met.place)} could not be read"):
-                descriptor = os.open(met.place, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-                try:
-                    inode = os.fstat(descriptor)
-                    digest, extents, length = (
-                        self._small(descriptor) if _is_small(inode) else self._large(descriptor, inode)
-                    )
-                    after = os.fstat(descriptor)
-                finally:
-                    os.close(descriptor)
-            if (after.st_size, after.st_mtime_ns, after.st_ctime_ns, length) == (
-                inode.st_size,
-                inode.st_mtime_ns,
-                inode.st_ctime_ns,
-                inode.st_size,
-            ):
-                entry = msgspec.structs.replace(
-                    met.entry, size=inode.st_size, modified=inode.st_mtime_ns, digest=digest, extents=tuple(extents)
-                )
-                return entry, inode
-        raise SourceChanging(f"({os.fsdecode(met.place)})")
+        (digest, extents), inode = read_still(met, self._store)
+        entry = msgspec.structs.replace(
+            met.entry, size=inode.st_size, modified=inode.st_mtime_ns, digest=digest, extents=tuple(extents)
+        )
+        return entry, inode
 
-    def _small(self, descriptor: int) -> tuple[bytes, tuple[int, ...], int]:
-        """Store a file that is one chunk; returns its digest, extents and length."""
-        data = os.read(descriptor, _SMALL_BYTES)
-        digest = blake3(data).digest()
-        return digest, self._storing.put_one(data, digest) if data else (), len(data)
-
-    def _large(self, descriptor: int, inode: os.stat_result) -> tuple[bytes, list[int], int]:
+    def _store(self, descriptor: int, inode: os.stat_result) -> tuple[tuple[bytes, Sequence[int]], int]:
+        """Store what a file holds; returns its digest, its extents, and how many bytes those are."""
+        if inode.st_size <= _SMALL_BYTES and inode.st_blocks * 512 >= inode.st_size:  # and no hole: one chunk
+            data = os.read(descriptor, _SMALL_BYTES)
+            digest = blake3(data).digest()
+            return (digest, self._storing.put_one(data, digest) if data else ()), len(data)
+        hasher = blake3()
         with open(descriptor, "rb", buffering=0, closefd=False) as file:
-            hasher = blake3()
             extents = self._contents(file, inode, hasher)
-        return hasher.digest(), extents, sum(extents[2::3])
+        return (hasher.digest(), extents), sum(extents[2::3])
 
     def _contents(self, file: BinaryIO, inode: os.stat_result, hasher: blake3) -> list[int]:
         """Store what a file holds; returns its extents."""
@@ -227,10 +206,6 @@ class _Snapshot:
         digest = self._storing.store(data)
         self._added += 0 if before else len(data)
         return digest
-
-
-def _is_small(inode: os.stat_result) -> bool:
-    return inode.st_size <= _SMALL_BYTES and inode.st_blocks * 512 >= inode.st_size
 
 
 def _extend(extents: list[int], pack: int, start: int, length: int) -> None:

@@ -2,14 +2,16 @@
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-from stillhouse.errors import StorageError
+from stillhouse.errors import SourceChanging, StorageError
 from stillhouse.vault.files import storage_errors
 from stillhouse.vault.manifests import Entry, Kind, escape
 
+_Read = TypeVar("_Read")
+_TRIES = 3
 # Others belong to the machine (capabilities, labels) and cannot be set by whom they do not concern.
 _KEPT_ATTRIBUTES = ("user.", "system.posix_acl_")
 
@@ -94,6 +96,29 @@ class Walk:
             attributes={} if kind is Kind.LINK else _attributes(place),
             sparse=kind is Kind.FILE and inode.st_blocks * 512 < inode.st_size,
         )
+
+
+def read_still(met: Met, read: Callable[[int, os.stat_result], tuple[_Read, int]]) -> tuple[_Read, os.stat_result]:
+    """What ``read`` makes of a file (by its descriptor and inode) that is the same before and after, and its inode then.
+
+    ``read`` also says how many bytes it saw. Raises SourceChanging, StorageError; FileNotFoundError for one that went away.
+    """
+    for _ in range(_TRIES):
+        with storage_errors(f"{os.fsdecode(met.place)} could not be read"):
+            descriptor = os.open(met.place, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                before = os.fstat(descriptor)
+                found, length = read(descriptor, before)
+                after = os.fstat(descriptor)
+            finally:
+                os.close(descriptor)
+        if _still(before) == _still(after) and length == before.st_size:
+            return found, before
+    raise SourceChanging(f"({os.fsdecode(met.place)})")
+
+
+def _still(inode: os.stat_result) -> tuple[int, int, int]:
+    return inode.st_size, inode.st_mtime_ns, inode.st_ctime_ns
 
 
 def _attributes(place: bytes) -> dict[str, bytes]:

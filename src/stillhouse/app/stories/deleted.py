@@ -65,14 +65,7 @@ def _tell(app: App, progress: Progress, scratch: Path) -> Told:
             ),
         )
     ]
-    kept_away = _a_script(app)
-    steps.append(
-        StoryStep(
-            "A script tidies up",
-            "It runs `rm -rf` on the objects, under `guard run`: as this user, root included.",
-            (f"rm: {kept_away}", "every object is there, with its bytes"),
-        )
-    )
+    kept_away = _a_script(app, steps)
     plan, undone = _a_decision(app, node, f"snapshot:{taken.snapshot}", steps)
     seconds, restored, same = _a_wiped_machine(app, copy, taken.snapshot, scratch, before)
     steps.append(
@@ -103,9 +96,10 @@ def _tell(app: App, progress: Progress, scratch: Path) -> Told:
         edges=(*edges, (node, f"snapshot:{taken.snapshot[7:19]}", "kept in")),
         touched=(node,),
     )
+    page = write_story(story, app.reports / "story-deleted")
     value = {
         "story": "deleted",
-        "report": str(write_story(story, app.reports / "story-deleted")),
+        "report": str(page),
         "dataset": label,
         "kept_away": kept_away,
         "plan": plan,
@@ -115,7 +109,7 @@ def _tell(app: App, progress: Progress, scratch: Path) -> Told:
         "identical": same,
         "resists": resists,
     }
-    return Told(app.reports / "story-deleted" / "story.html", value)
+    return Told(page, value)
 
 
 def _collected(app: App, scratch: Path, progress: Progress) -> str:
@@ -127,11 +121,13 @@ def _collected(app: App, scratch: Path, progress: Progress) -> str:
     return execute_import(app, path, _NAME, Use.TRAIN, declared, planned, progress).label
 
 
-def _a_script(app: App) -> str:
-    """Run ``rm -rf`` on the objects in a guarded process; returns what it said."""
+def _a_script(app: App, steps: list[StoryStep]) -> str:
+    """Run ``rm -rf`` on the objects in a guarded process, where that can be had; returns what it said."""
     guard = plan_for(app.settings, ())
     if guard.problems:
-        return f"not run: {guard.problems[0]}"
+        why = f"not run: {guard.problems[0]}"
+        steps.append(StoryStep("A script tidies up", "Here no guard can keep it away, so it was not started.", (why,)))
+        return why
     words = [sys.executable, "-m", "stillhouse", "guard", "run", "--home", str(app.settings.home), "--"]
     done = subprocess.run(
         [*words, "rm", "-rf", str(app.settings.objects)], capture_output=True, text=True, cwd="/", check=False
@@ -140,7 +136,10 @@ def _a_script(app: App) -> str:
     if bad or not any(True for _ in app.objects.list()):
         raise IntegrityError("(the guard did not keep a script from the objects)")
     said = [line for line in done.stderr.splitlines() if line.startswith("rm: ")]
-    return said[0].removeprefix("rm: ") if said else "it said nothing"
+    line = said[0] if said else "rm said nothing"
+    text = "It runs `rm -rf` on the objects, under `guard run`: as this user, root included."
+    steps.append(StoryStep("A script tidies up", text, (line, "every object is there, with its bytes")))
+    return line
 
 
 def _a_decision(app: App, node: str, snapshot_node: str, steps: list[StoryStep]) -> tuple[str, int]:

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from stillhouse.canon import canonical, digest_bytes
 from stillhouse.errors import CorruptObject
-from stillhouse.vault.manifests import SEALED_MAGIC, decode_envelope
+from stillhouse.vault.manifests import ENVELOPE_MAGIC, decode_envelope
 from stillhouse.vault.objects import Objects
 from stillhouse.vault.packs import Pack
 from stillhouse.vault.reading import Reader
@@ -28,7 +28,7 @@ _NONCE_BYTES = 12
 _ENCRYPT, _NAME = "stillhouse 2026-11 erasable source: encryption", "stillhouse 2026-11 erasable source: nonces"
 
 
-class SealedObjects(Objects):
+class ErasableObjects(Objects):
     """The objects of one source among those of a vault."""
 
     def __init__(self, objects: Objects, key: bytes) -> None:
@@ -71,20 +71,20 @@ def key_digest(key: bytes) -> str:
     return digest_bytes(b"stillhouse erasure key" + key)
 
 
-def seal_snapshot(objects: Objects, key: bytes, root: str) -> str:
-    """Store what lists a sealed snapshot's objects for whoever has no key; returns its digest, which is the snapshot's name."""
-    needed: Iterator[str] = Reader(SealedObjects(objects, key)).needed(root)
+def enclose_snapshot(objects: Objects, key: bytes, root: str) -> str:
+    """Store what lists an encrypted snapshot's objects for whoever has no key; returns its digest, the snapshot's name."""
+    needed: Iterator[str] = Reader(ErasableObjects(objects, key)).needed(root)
     value = {"format": 1, "key": key_digest(key), "root": root, "objects": sorted(set(needed))}
-    return objects.put(SEALED_MAGIC + canonical(value))
+    return objects.put(ENVELOPE_MAGIC + canonical(value))
 
 
 def open_snapshot(objects: Objects, snapshot: str, key_of: Callable[[str], bytes]) -> tuple[Reader, str]:
-    """A reader for a snapshot, sealed or not, and the digest of its root. ``key_of`` finds a key by its digest.
+    """A reader for a snapshot, encrypted or not, and the digest of its root. ``key_of`` finds a key by its digest.
 
     Raises CorruptObject, and what ``key_of`` raises.
     """
     data = objects.get(snapshot)
-    if not data.startswith(SEALED_MAGIC):
+    if not data.startswith(ENVELOPE_MAGIC):
         return Reader(objects), snapshot
     envelope = decode_envelope(data, snapshot)
-    return Reader(SealedObjects(objects, key_of(envelope.key))), envelope.root
+    return Reader(ErasableObjects(objects, key_of(envelope.key))), envelope.root
