@@ -6,6 +6,7 @@ import os
 import random
 import struct
 
+import numpy
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -95,18 +96,68 @@ def test_pieces_are_cut_like_the_whole(name):
 
 
 def test_tensors_are_cut_where_they_begin():
-    header = {"a": {"dtype": "U8", "shape": [70], "data_offsets": [0, 70]}}
-    header |= {"b": {"dtype": "U8", "shape": [30], "data_offsets": [70, 100]}, "__metadata__": {"x": "y"}}
+    header = {"a": {"dtype": "U8", "shape": [7000], "data_offsets": [0, 7000]}}
+    header |= {"b": {"dtype": "U8", "shape": [3000], "data_offsets": [7000, 10000]}, "__metadata__": {"x": "y"}}
     text = json.dumps(header).encode()
-    data = struct.pack("<Q", len(text)) + text + os.urandom(100)
+    data = struct.pack("<Q", len(text)) + text + os.urandom(10000)
     cutter = chunks.cutter_for(io.BytesIO(data), len(data))
-    assert cutter(memoryview(data), True) == [8 + len(text), 8 + len(text) + 70, len(data)]
+    assert cutter(memoryview(data), True) == [8 + len(text), 8 + len(text) + 7000, len(data)]
+
+
+def written_gguf(path, alignment):
+    """A file as the format's own library writes it, and where its tensors lie by the library's own reader."""
+    gguf = pytest.importorskip("gguf")
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_custom_alignment(alignment)
+    writer.add_token_list(["a", "word", "\u00e9"])
+    writer.add_array("numbers", [1, 2, 3])
+    writer.add_array("nested", [[1, 2], [3]]) if alignment > 32 else writer.add_bool("flag", True)
+    for name in "abc":
+        writer.add_tensor(name, numpy.frombuffer(os.urandom(4 * 2500), dtype=numpy.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return [tensor.data_offset for tensor in gguf.GGUFReader(path).tensors]
+
+
+@pytest.mark.parametrize("alignment", [32, 256])
+def test_gguf_is_cut_at_its_tensors(tmp_path, alignment):
+    path = tmp_path / "model.gguf"
+    starts = written_gguf(path, alignment)
+    data = path.read_bytes()
+    with open(path, "rb", buffering=0) as file:
+        cutter = chunks.cutter_for(file, len(data))
+        assert file.tell() == 0 and not file.closed
+    cuts = cutter(memoryview(data), True)
+    assert [cut for cut in cuts if cut != len(data)] == starts and len(starts) == 3
+
+
+def test_millions_of_parts_cost_no_time_and_no_chunks():
+    """A file may say anything: that its parts are a byte each, too."""
+    count = 200_000
+    data = b"GGUF" + struct.pack("<IQQ", 3, count, 0)
+    data += b"".join(struct.pack("<QIIQ", 0, 0, 0, n) for n in range(count)) + os.urandom(count)
+    cuts = chunks.cutter_for(io.BytesIO(data), len(data))(memoryview(data), True)
+    assert cuts[-1] == len(data) and len(cuts) < len(data) / 4096
+
+
+@given(st.integers(0, 400), st.binary(max_size=30))
+def test_a_damaged_header_of_gguf_is_cut_somehow(place, damage):
+    strings = b"".join(struct.pack("<Q", 4) + b"name" for _ in range(5))
+    data = (
+        b"GGUF" + struct.pack("<IQQ", 3, 2, 1) + struct.pack("<Q", 4) + b"name" + struct.pack("<IIQ", 9, 8, 5) + strings
+    )
+    data += b"".join(struct.pack("<Q", 1) + b"t" + struct.pack("<IQIQ", 1, 8, 0, n) for n in (0, 32)) + os.urandom(100)
+    broken = data[:place] + damage + data[place + len(damage) :]
+    cuts = chunks.cutter_for(io.BytesIO(broken), len(broken))(memoryview(broken), True)
+    assert cuts[-1] == len(broken) and cuts == sorted(set(cuts))
 
 
 def test_parquet_is_cut_at_its_column_chunks():
-    table = pyarrow.table({"a": list(range(1000)), "b": [str(n) for n in range(1000)]})
+    table = pyarrow.table({"a": list(range(40_000)), "b": [str(n) for n in range(40_000)]})
     buffer = io.BytesIO()
-    pyarrow.parquet.write_table(table, buffer, row_group_size=250)
+    pyarrow.parquet.write_table(table, buffer, row_group_size=10_000)
     data = buffer.getvalue()
     file = io.BytesIO(data)
     cutter = chunks.cutter_for(file, len(data))

@@ -4,15 +4,18 @@ A cutter looks at a buffer and says where chunks end; what follows the last end 
 decides by the bytes near a cut alone, so that equal runs of two files are cut alike wherever they stand:
 
 - *lines* (JSONL, text): only behind a newline, behind long lines always and behind short ones now and then, by their content;
-- *bounds*: where the file itself says that a part begins: the tensors of safetensors, the column chunks of Parquet;
+- *bounds*: where the file itself says that a part begins: the tensors of safetensors and GGUF, the column chunks of Parquet;
 - *rolling*: anywhere, by a rolling hash (FastCDC, Xia et al., USENIX ATC 2016).
 """
 
 import functools
+import io
 import json
+import os
 import struct
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 # A record of training data is about 2 kB. Twice that would store the neighbours of every edited record again (2.6 % for 1 %
 # of edits, where this is 1.1 %); half of it doubles the digests that are kept per chunk.
@@ -23,9 +26,15 @@ LARGEST = 1 << 22
 ROLLING_BYTES = 1 << 16
 # Larger parts than this are cut further: a column chunk of Parquet holds many pages.
 _PART_BYTES = 1 << 20
+# Smaller ones (biases, scales) are kept with what follows.
+_SMALLEST_PART = 1 << 12
 _LOOK = 1 << 16
 # A header larger than this is not one that a tool wrote.
 _LARGEST_HEADER = 100_000_000
+# The kinds of values in a header of GGUF: how many bytes, where that is fixed.
+_GGUF_SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+_GGUF_VERSIONS = (2, 3)  # the first had shorter counts, and big-endian files read as none of these
+_GGUF_UINT32, _GGUF_STRING, _GGUF_ARRAY = 4, 8, 9
 _MULTIPLIER = 0x9E3779B97F4A7C15  # of Fibonacci hashing: the high bits depend on all bits
 
 Cutter = Callable[[memoryview, bool], list[int]]
@@ -64,12 +73,12 @@ def cut_at(bounds: Sequence[int]) -> Cutter:
     def cut(buffer: memoryview, last: bool) -> list[int]:
         nonlocal place
         end = place + len(buffer)
-        inner = [bound - place for bound in bounds if place < bound <= end]
+        inner = [bound - place for bound in bounds[bisect_right(bounds, place) : bisect_right(bounds, end)]]
         cuts: list[int] = []
         start = 0
         for stop in [*inner, len(buffer)]:
             part = buffer[start:stop]
-            whole = stop in inner or last
+            whole = last or bool(inner and stop <= inner[-1])
             if len(part) <= _PART_BYTES:
                 cuts += [stop] if whole and len(part) else []
             else:
@@ -86,12 +95,21 @@ def cutter_for(file: BinaryIO, size: int) -> Cutter:
     head = file.read(min(_LOOK, size))
     file.seek(0)
     if head[:4] == b"PAR1":
-        return cut_at(_parquet_bounds(file, size))
-    if bounds := _safetensors_bounds(head, file, size):
-        return cut_at(bounds)
+        return cut_at(_apart(_parquet_bounds(file, size)))
+    if bounds := _gguf_bounds(file, size) if head[:4] == b"GGUF" else _safetensors_bounds(head, file, size):
+        return cut_at(_apart(bounds))
     if b"\x00" not in head and b"\n" in head:
         return cut_lines
     return cut_rolling
+
+
+def _apart(bounds: Sequence[int]) -> list[int]:
+    """The bounds of parts that are worth a chunk: a file may say that it has millions of a byte each."""
+    kept: list[int] = []
+    for bound in bounds:
+        if not kept or bound - kept[-1] >= _SMALLEST_PART:
+            kept.append(bound)
+    return kept
 
 
 def _bounded(cuts: list[int], length: int, last: bool) -> list[int]:
@@ -126,6 +144,59 @@ def _safetensors_bounds(head: bytes, file: BinaryIO, size: int) -> list[int]:
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError):
         return []
     return sorted(8 + length + start for start in starts if 0 <= start < size)
+
+
+def _gguf_bounds(file: BinaryIO, size: int) -> list[int]:
+    """Where tensors begin; empty where the header cannot be read. The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+
+    Read here and not by ``gguf``: that is an extra, and where a file is cut must not depend on what is installed.
+    """
+    header = io.BufferedReader(cast("io.RawIOBase", file), _PART_BYTES)
+
+    def number(form: str) -> int:
+        if header.tell() > _LARGEST_HEADER:
+            raise ValueError("this is no header")
+        return int(struct.unpack(form, header.read(struct.calcsize(form)))[0])
+
+    def skip(kind: int) -> None:
+        if kind in _GGUF_SIZES:
+            header.seek(_GGUF_SIZES[kind], os.SEEK_CUR)
+        elif kind == _GGUF_STRING:
+            header.seek(number("<Q"), os.SEEK_CUR)
+        elif kind == _GGUF_ARRAY:
+            inner, count = number("<I"), number("<Q")
+            if inner in _GGUF_SIZES:
+                header.seek(_GGUF_SIZES[inner] * count, os.SEEK_CUR)
+            else:
+                for _ in range(count):
+                    skip(inner)
+        else:
+            raise ValueError(kind)
+
+    try:
+        header.seek(4)
+        if number("<I") not in _GGUF_VERSIONS:
+            return []
+        tensors, pairs = number("<Q"), number("<Q")
+        alignment = 32
+        for _ in range(pairs):
+            name, kind = header.read(min(number("<Q"), _LARGEST_HEADER)), number("<I")
+            if name == b"general.alignment" and kind == _GGUF_UINT32:
+                alignment = number("<I")
+            else:
+                skip(kind)
+        starts = []
+        for _ in range(tensors):
+            skip(_GGUF_STRING)
+            header.seek(8 * number("<I") + 4, os.SEEK_CUR)
+            starts.append(number("<Q"))
+        data = header.tell() + -header.tell() % alignment
+    except (struct.error, ValueError, OSError, OverflowError, RecursionError, MemoryError, ZeroDivisionError):
+        return []
+    finally:
+        header.detach()
+        file.seek(0)
+    return sorted({data + start for start in starts if data + start < size})
 
 
 def _parquet_bounds(file: BinaryIO, size: int) -> list[int]:
