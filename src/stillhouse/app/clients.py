@@ -14,10 +14,9 @@ from stillhouse.teachers.anthropic import AnthropicDialect
 from stillhouse.teachers.batch import Batches
 from stillhouse.teachers.client import Failure, Reply, TeacherClient
 from stillhouse.teachers.collect import Batched, Scribe
-from stillhouse.teachers.http import Dialect, HttpOptions, HttpTeacher
+from stillhouse.teachers.dialect import Dialect
 from stillhouse.teachers.local import LocalTeacher
 from stillhouse.teachers.openai import OpenAIDialect
-from stillhouse.teachers.providers import AnthropicBatches, OpenAIBatches
 from stillhouse.teachers.questions import Accept
 from stillhouse.teachers.register import key_of
 from stillhouse.teachers.replay import ReplayTeacher
@@ -37,6 +36,8 @@ def make_client(
         case TeacherKind.REPLAY:
             return ReplayTeacher(teacher)
         case TeacherKind.OPENAI | TeacherKind.ANTHROPIC:
+            from stillhouse.teachers.http import HttpOptions, HttpTeacher  # who asks this machine needs no HTTP
+
             options = HttpOptions(
                 key_of(teacher),
                 section.in_flight,
@@ -51,6 +52,8 @@ def batched(app: App, teacher: Teacher, run: str, progress: Progress) -> Batched
     """What collects this recipe in batches. Raises RecipeError where the teacher has none."""
     if teacher.kind not in (TeacherKind.OPENAI, TeacherKind.ANTHROPIC):
         raise RecipeError(f"{teacher.name} takes no batches.", next_step="Take `batch` out of [collect].")
+    from stillhouse.teachers.providers import AnthropicBatches, OpenAIBatches
+
     dialect = _dialect(teacher)
     headers = dialect.headers(key_of(teacher))
     base = teacher.base_url or dialect.default_base_url

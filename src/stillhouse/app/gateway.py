@@ -25,11 +25,11 @@ from stillhouse.ledger import queries
 from stillhouse.nouns import TeacherKind
 from stillhouse.recorder import now
 from stillhouse.teachers.anthropic import AnthropicDialect
+from stillhouse.teachers.dialect import Dialect
 from stillhouse.teachers.gateway.admission import Admission, Upstream
 from stillhouse.teachers.gateway.counters import Counters, create
 from stillhouse.teachers.gateway.keys import Keyring
 from stillhouse.teachers.gateway.server import Gateway, GatewayOptions
-from stillhouse.teachers.http import Dialect
 from stillhouse.teachers.openai import OpenAIDialect
 from stillhouse.teachers.register import account_fingerprint, key_of
 

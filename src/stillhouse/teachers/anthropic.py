@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from stillhouse.nouns import Ask, Teacher, Usage
-from stillhouse.teachers.http import Read
+from stillhouse.teachers.dialect import Read
 
 _VERSION = "2023-06-01"
 _FINISH = {"end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length", "refusal": "filtered"}

@@ -23,7 +23,7 @@ from stillhouse.plans.money import Purse
 from stillhouse.recorder import Recorder, now
 from stillhouse.teachers.client import Failure, Load, Reply
 from stillhouse.teachers.collect import Admission, Scribe
-from stillhouse.teachers.http import Dialect, read_answer
+from stillhouse.teachers.dialect import Dialect, read_answer
 
 # Well within both providers' limits (50,000 requests or 200 MB; 100,000 or 256 MB), and little to lose sight of at once.
 _CALLS, _BYTES = 10_000, 100 << 20

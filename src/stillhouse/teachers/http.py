@@ -10,15 +10,16 @@ import threading
 import time
 import zlib
 from collections.abc import Iterable, Mapping, Sequence, Set
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 import aiohttp
 import msgspec
 import uvloop
 
 from stillhouse.errors import BudgetReached, StillhouseError, TeacherRejected, TeacherUnreachable
-from stillhouse.nouns import Ask, Teacher, Usage
+from stillhouse.nouns import Ask, Teacher
 from stillhouse.teachers.client import Admit, Deliver, Failure, Load, More, Reply, nothing_more
+from stillhouse.teachers.dialect import Dialect, error_message, read_answer
 from stillhouse.teachers.pace import LONGEST_WAIT, Pace, PaceOptions, seconds_of
 from stillhouse.teachers.queue import Item, Round, backoff
 
@@ -34,7 +35,6 @@ _BUSY = frozenset({429, 503, 529})
 _HOPELESS, _HOPELESS_AT_FIRST = frozenset({401, 402}), frozenset({403, 404})
 _TRIES = 6
 _PATIENCE_SECONDS = 900.0
-_MOST_TOKENS = 2**40  # more is not a count of tokens
 _TRIES_TO_CONNECT = 3
 _CONNECT_SECONDS = 10.0
 _CALL_SECONDS = 3600.0
@@ -45,31 +45,6 @@ _ADMITTED_AT_ONCE = 64
 LARGEST_ANSWER = 40 << 20
 # A teacher may think for minutes, but then it sends something; silence for longer is a stall.
 STALL_SECONDS = 300.0
-
-
-class Read(NamedTuple):
-    """What a dialect reads from an answer."""
-
-    text: str
-    finish: str
-    usage: Usage
-
-
-class Dialect(Protocol):
-    """How one provider's requests are written and its answers read. No I/O."""
-
-    path: str
-    default_base_url: str
-    idempotency_header: str
-
-    def headers(self, key: str) -> dict[str, str]:
-        """Headers of every request."""
-
-    def body(self, teacher: Teacher, ask: Ask) -> dict[str, Any]:
-        """The JSON of a request."""
-
-    def read(self, answer: Any) -> Read:
-        """What an answer's JSON says; raises KeyError, TypeError or IndexError where it is malformed."""
 
 
 class HttpOptions(NamedTuple):
@@ -334,30 +309,3 @@ def unpack(raw: bytes, encoding: str) -> bytes | None:
 def unreachable(failure: Failure) -> bool:
     """Was nothing ever sent?"""
     return failure.status == 0 and not failure.charged
-
-
-def read_answer(dialect: Dialect, raw: bytes | str) -> Read:
-    """What an answer says; one that cannot be read is an answer all the same, and was paid for."""
-    try:
-        read = dialect.read(msgspec.json.decode(raw))
-        if isinstance(read.text, str):
-            usage = Usage(_count(read.usage.prompt_tokens), _count(read.usage.completion_tokens))
-            text = read.text.encode("utf-8", "replace").decode()  # half a surrogate is no text
-            return Read(text, str(read.finish), usage)
-    except (msgspec.MsgspecError, KeyError, TypeError, IndexError, AttributeError, ValueError, RecursionError):
-        pass
-    return Read("", "malformed", Usage())
-
-
-def _count(tokens: int) -> int:
-    """A teacher's count, where it can be one."""
-    return tokens if 0 <= tokens <= _MOST_TOKENS else -1
-
-
-def error_message(text: str) -> str:
-    """What an error's body says, in any dialect."""
-    try:
-        error = msgspec.json.decode(text)["error"]
-        return str(error["message"] if isinstance(error, dict) else error)
-    except (msgspec.MsgspecError, KeyError, TypeError, RecursionError):
-        return " ".join(text[:2000].split()) or "an empty answer"

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from stillhouse.nouns import Ask, Teacher, Usage
-from stillhouse.teachers.http import Read
+from stillhouse.teachers.dialect import Read
 
 _FINISH = {"stop": "stop", "length": "length", "content_filter": "filtered", "tool_calls": "tool calls"}
 

@@ -10,7 +10,8 @@ import msgspec
 
 from stillhouse.errors import TeacherRejected, TeacherUnreachable
 from stillhouse.teachers.batch import Found, Result
-from stillhouse.teachers.http import LARGEST_ANSWER, error_message
+from stillhouse.teachers.dialect import error_message
+from stillhouse.teachers.http import LARGEST_ANSWER
 
 _TRIES, _PAUSE_SECONDS = 4, 0.5
 _SECONDS = 300.0

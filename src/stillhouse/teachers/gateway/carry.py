@@ -17,6 +17,7 @@ from yarl import URL
 
 from stillhouse.errors import StillhouseError
 from stillhouse.nouns import GatewayKey, Outcome, TeacherKind
+from stillhouse.teachers.dialect import Dialect, read_answer
 from stillhouse.teachers.gateway.admission import Admission, Admitted, Refused
 from stillhouse.teachers.gateway.counters import Counters
 from stillhouse.teachers.gateway.dialects import Endpoint, Refusal, StreamReader, error_body
@@ -24,7 +25,7 @@ from stillhouse.teachers.gateway.journal import End, Journal
 from stillhouse.teachers.gateway.keys import Keyring
 from stillhouse.teachers.gateway.memory import Memory
 from stillhouse.teachers.gateway.redact import Redactor
-from stillhouse.teachers.http import LARGEST_ANSWER, UNPACKED, Dialect, read_answer, unpack
+from stillhouse.teachers.http import LARGEST_ANSWER, UNPACKED, unpack
 
 # A client that takes nothing for so long is gone.
 _WRITE_SECONDS = 60.0

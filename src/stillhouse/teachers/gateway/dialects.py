@@ -7,7 +7,7 @@ import msgspec
 
 from stillhouse.nouns import TeacherKind, Usage
 from stillhouse.teachers.anthropic import AnthropicDialect, prompt_tokens
-from stillhouse.teachers.http import Dialect, Read, read_answer
+from stillhouse.teachers.dialect import Dialect, Read, read_answer
 from stillhouse.teachers.openai import OpenAIDialect
 
 

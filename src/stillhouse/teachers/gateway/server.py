@@ -24,6 +24,7 @@ from stillhouse.errors import StillhouseError
 from stillhouse.ledger import queries
 from stillhouse.nouns import Durability, GatewayKey, Outcome, TeacherKind
 from stillhouse.recorder import Recorder
+from stillhouse.teachers.dialect import Dialect
 from stillhouse.teachers.gateway.admission import PURPOSE_HEADER, Admission, Refused
 from stillhouse.teachers.gateway.carry import Carried, Carrier, forwarded, refuse
 from stillhouse.teachers.gateway.counters import Counters
@@ -39,7 +40,6 @@ from stillhouse.teachers.gateway.dialects import (
 from stillhouse.teachers.gateway.journal import Journal, as_bytes, new_call
 from stillhouse.teachers.gateway.keys import Keyring
 from stillhouse.teachers.gateway.memory import Share
-from stillhouse.teachers.http import Dialect
 
 LARGEST_REQUEST = 32 << 20
 _BODY_SECONDS = 60.0
