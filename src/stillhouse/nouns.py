@@ -441,7 +441,8 @@ class FunnelStep(msgspec.Struct, frozen=True):
 
 class DatasetVersion(msgspec.Struct, frozen=True, kw_only=True):
     """An immutable dataset. ``files`` maps a name to the digest of its object; ``stamp_sets`` and ``tokens`` count the rows of
-    each stamp set, and the tokens of their answers where the teacher counted them.
+    each stamp set, and the tokens of their answers where the teacher counted them. ``erasable`` is the source with whose key
+    its files are encrypted, if any.
     """
 
     name: str
@@ -455,6 +456,7 @@ class DatasetVersion(msgspec.Struct, frozen=True, kw_only=True):
     stamp_sets: dict[str, int]
     made: str
     tokens: dict[str, int] = {}
+    erasable: str = ""
 
     @property
     def label(self) -> str:

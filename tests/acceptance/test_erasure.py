@@ -1,10 +1,18 @@
 """A source that can be erased: encrypted with a key of its own, and unreadable everywhere when that is gone."""
 
+import json
 import os
 import shutil
 
 import pytest
+from sqlalchemy import select
 
+from stillhouse import facts
+from stillhouse.app import open_app
+from stillhouse.canon import digest_bytes
+from stillhouse.ledger import queries, schema
+from stillhouse.settings.home import read_settings
+from tests.acceptance.test_student import RIGHT
 from tests.vaults import tree
 
 SECRET = "a very particular sentence that nobody else would write"
@@ -94,7 +102,7 @@ def test_an_erasure(home, data, people):
     home("vault", "backup")
     key = keys_of(home)[0].read_bytes()
     shown = home("delete", "erase", "s1", "--plan", "--json", STILLHOUSE_KEYS=str(home.folder / "keys-ada")).json
-    assert shown["impact"]["in every copy"] is True and len(shown["impact"]["snapshots of it"]) == 1
+    assert shown["impact"]["in every copy"] is True and len(shown["impact"]["encrypted with its key"]) == 1
     plan = erase(people)
     people("ada", "plan", "execute", plan)
     assert keys_of(home) == []
@@ -188,3 +196,138 @@ def test_names_that_could_not_be_kept(home, data):
     (home.folder / "stick").unlink()
     home("vault", "snapshot", data, "--erasable", "s1")
     assert len(keys_of(home)) >= 2
+
+
+def corpus(home, name="answers.jsonl", count=6):
+    """Rows whose words, ids, names and questions are nobody else's business."""
+    named = {
+        "model": "Mrs Hiddenword",
+        "via": "Hiddenword Ltd",
+        "provider": "Hiddenword",
+        "finish_reason": "hiddenword",
+    }
+    rows = [
+        {
+            "id": f"patient-zero-{n}",
+            **(named if n == 1 else {"model": "gpt-4o"}),
+            "messages": [
+                {"role": "user", "content": f"{SECRET}, asked {n}"},
+                {"role": "assistant", "content": f"{RIGHT} # {SECRET}, said {n}"},
+            ],
+        }
+        for n in [*range(count), 0]  # one twice
+    ]
+    return home.write(name, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def check_nothing_is_told(home):
+    """Nothing under the home, with what is compressed in the log read, has a word of those rows."""
+    for path in (one for one in home.home.rglob("*") if one.is_file()):
+        check_untold(path.read_bytes(), path)
+    with open_app(read_settings(home.home)) as app:
+        for writer in app.log.writers():
+            for entry in app.log.read(writer):
+                check_untold(entry.payload, writer)
+
+
+def check_untold(kept, where):
+    assert not [word for word in (SECRET, "patient-zero", "hiddenword") if word.encode() in kept.lower()], where
+
+
+def importing(home, path, name, source, *more, **options):
+    words = ["dataset", "import", path, "--name", name, "--erasable", source, "--channel", "official", "--json"]
+    return home(*words, *more, **options)
+
+
+def test_imported_rows_can_be_erased(home, people):
+    path = corpus(home)
+    plan = importing(home, path, "survey", "s1", "--plan").json
+    assert plan["does"]["erasable as"] == "s1" and keys_of(home) == [], "a plan makes no key"
+    assert "is no name of a source" in importing(home, path, "survey", "Jane Doe", "--plan", code=2).err
+    done = importing(home, path, "survey", "s1").json
+    assert (done["dataset"], done["rows"]) == ("survey@1", 6)
+    assert importing(home, path, "survey", "s1").json["dataset"] == "survey@1", "the same again is the same"
+    home("vault", "backup")
+    check_nothing_is_told(home)
+    home("dataset", "export", "survey", "out.jsonl", "--use", "store")
+    rows = [json.loads(line) for line in (home.folder / "out.jsonl").read_text().splitlines()]
+    assert sorted(row["messages"][0]["content"] for row in rows) == [f"{SECRET}, asked {n}" for n in range(6)]
+    home("dataset", "export", "survey", "second.jsonl", "--use", "store")
+    first, second = ((home.folder / name).read_bytes() for name in ("out.jsonl", "second.jsonl"))
+    assert digest_bytes(first) != digest_bytes(second), "its digest is in the log, and must prove no guess at its words"
+    assert "a second copy of its rows" in home("vault", "snapshot", "dataset:survey@1", code=2).err
+    shown = people("ada", "delete", "erase", "s1", "--plan", "--json").json
+    assert shown["impact"]["encrypted with its key"] == ["dataset:survey@1"]
+    assert len(shown["impact"]["exports"]) == 2, "what left before is named: no key reaches it"
+    people("ada", "plan", "execute", erase(people))
+    assert "was erased" in home("dataset", "export", "survey", "again.jsonl", "--use", "store", code=3).err
+    assert "was erased" in importing(home, path, "survey", "s1", code=3).err
+    assert home("dataset", "show", "survey", "--json").json["rows"] == 6, "that it was there stays known"
+    assert home("dataset", "inventory", "survey", "--json").json["rows"] == 6
+    home("vault", "gc")
+    assert home("vault", "verify", "--json").json["bad"] == []
+    home("doctor")
+
+
+def test_what_stands_in_the_log_cannot_be_guessed_at(home):
+    """Equal rows of two sources, and of none, have nothing in common that the log shows."""
+    path = corpus(home)
+    importing(home, path, "one", "s1")
+    importing(home, path, "two", "s2")
+    home("dataset", "import", path, "--name", "plain", "--channel", "official")
+    with open_app(read_settings(home.home)) as app:
+        sets = [queries.dataset(app.ledger, name) for name in ("one", "two", "plain")]
+        keys = [{row.key for row in queries.placements(app.ledger, dataset.label)} for dataset in sets]
+        prompts = [
+            {answer.prompt for answer in queries.answers_of_run(app.ledger, f"{run}").values()}
+            for run in sorted({row.run for row in queries.all_rows(app.ledger, select(schema.answers.c.run))})
+        ]
+        imported = [
+            fact.digest
+            for writer in app.log.writers()
+            for entry in app.log.read(writer)
+            if isinstance(fact := facts.decode(entry.payload), facts.CorpusImported)
+        ]
+    assert [len(one) for one in keys] == [6, 6, 6] and not keys[0] & keys[1] and not keys[0] & keys[2]
+    assert len(prompts) == 3 and not prompts[0] & prompts[1] | prompts[1] & prompts[2] | prompts[0] & prompts[2]
+    for values in (imported, [one.content_digest for one in sets], [one.files["rows.parquet"] for one in sets]):
+        assert len(set(values)) == 3
+
+
+def test_what_mixes_it_in_is_erased_with_it(home, people, sandboxed):
+    importing(home, corpus(home), "survey", "s1", "--terms", "licence/mit", "--lab", "rival", "--use", "train")
+    importing(home, corpus(home, "b.jsonl", 2), "other", "s2", "--terms", "licence/mit", "--lab", "rival")
+    home.prompts(2)
+    home.add_replay(home.recording([{"task": f"t{n}", "text": f"{RIGHT} # {n}"} for n in range(2)]))
+    recipe = mixing(home, "mixed", ["survey"])
+    assert home("run", recipe, "--json").json["rows"] == 5 + 2, (
+        "who wrote one of the six nobody knows, and that stays so"
+    )
+    check_nothing_is_told(home)
+    assert "what can be erased has one key" in home("run", mixing(home, "both", ["survey", "other"]), code=2).err
+    assert home("run", "--replay", recipe.stem, "--json").json["data_equal"]
+    people("ada", "plan", "execute", erase(people))
+    assert "was erased" in home("dataset", "export", "mixed", "out.jsonl", "--use", "store", code=3).err
+    assert "was erased" in home("run", mixing(home, "again", ["survey"]), code=3).err
+    assert "was erased" in home("run", "--replay", "mixed", code=3).err
+
+
+def mixing(home, name, mix):
+    path = home.recipe("recorded", name=f"{name}.toml", dataset=name)
+    path.write_text(path.read_text().replace(f'name = "{name}"', f'name = "{name}"\nmix = {json.dumps(mix)}'))
+    return path
+
+
+def test_two_that_begin_a_source_at_once_make_one_key(home):
+    """A second key would be one that an erasure does not know of."""
+    paths = [corpus(home, f"{n}.jsonl", n) for n in (2, 3)]
+    started = [
+        home.start("dataset", "import", path, "--name", f"d{n}", "--erasable", "s1") for n, path in enumerate(paths)
+    ]
+    said = [process.communicate(timeout=60) for process in started]
+    assert not [err for _, err in said if b"Traceback" in err]
+    assert len({path.name for path in keys_of(home)}) == 1
+    done = [number for number, process in enumerate(started) if process.returncode == 0]
+    assert done, "at least one got it"
+    for number in done:
+        home("dataset", "export", f"d{number}", f"{number}.out", "--use", "store")

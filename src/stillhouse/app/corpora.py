@@ -1,7 +1,7 @@
 """Import what others collected, and take stock of any corpus: a folder, a file, a dataset, or everything in the home."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
@@ -10,12 +10,13 @@ import msgspec
 from blake3 import blake3
 
 from stillhouse import facts
+from stillhouse.app.erasure import check_source, key_for
 from stillhouse.app.home import App
 from stillhouse.app.progress import Progress
 from stillhouse.canon import digest_value
 from stillhouse.datasets.corpora.files import files_of, rows_of
 from stillhouse.datasets.corpora.inventory import Inventory, take_inventory
-from stillhouse.datasets.corpora.origins import Declared, stamps_of
+from stillhouse.datasets.corpora.origins import Declared, stamps_of, withheld
 from stillhouse.datasets.corpora.shapes import Said, Skipped, read_row
 from stillhouse.datasets.form import ALLOWED, DISTINCT, Candidate, form, protect
 from stillhouse.datasets.store import write_version
@@ -24,6 +25,8 @@ from stillhouse.ledger import queries
 from stillhouse.nouns import Channel, DatasetVersion, Origin, Plan, StampSet, Task, Use, Verdict, VerdictStatus
 from stillhouse.plans.plan import executing, make_plan
 from stillhouse.recorder import now, prompt_digest
+from stillhouse.vault.erasable import ErasableObjects
+from stillhouse.vault.objects import Objects
 
 # Few enough to keep an entry of the log small, enough to make a write worth while.
 _ROWS_AT_ONCE = 200
@@ -45,16 +48,27 @@ class Import(NamedTuple):
     run: str
     inventory: Inventory
     rows_digest: str
+    erasable: str
 
 
-def read_corpus(paths: Sequence[Path], declared: Declared, skipped: Counter[str]) -> Iterator[Read]:
-    """The rows of some files; what is not understood is counted by reason. Raises PromptsError, TeacherContradiction."""
+def _as_said(said: Said) -> Said:
+    return said
+
+
+def read_corpus(
+    paths: Sequence[Path], declared: Declared, skipped: Counter[str], heard: Callable[[Said], Said] = _as_said
+) -> Iterator[Read]:
+    """The rows of some files; what is not understood is counted by reason. ``heard`` is what counts of what a row says.
+
+    Raises PromptsError, TeacherContradiction.
+    """
     for path in paths:
         for row in rows_of(path):
             said = read_row(row)
             if isinstance(said, Skipped):
                 skipped[said.reason] += 1
                 continue
+            said = heard(said)
             stamps = stamps_of(said, declared)
             _check(said, stamps, declared)
             yield Read(said, stamps, msgspec.json.encode(row, enc_hook=str).decode())
@@ -75,10 +89,17 @@ def inventory_of_home(app: App, label: str) -> Inventory:
     return take_inventory(counts, sets, app.recorder.policy, {})
 
 
-def plan_import(app: App, path: Path, name: str, use: Use, declared: Declared, progress: Progress) -> Import:
-    """What an import would bring. Raises PromptsError, TeacherContradiction, PolicyRefusal."""
+def plan_import(
+    app: App, path: Path, name: str, use: Use, declared: Declared, progress: Progress, erasable: str = ""
+) -> Import:
+    """What an import would bring; encrypted with the key of a source, where it is to be ``erasable`` as that.
+
+    Raises PromptsError, TeacherContradiction, PolicyRefusal.
+    """
+    if erasable:
+        check_source(app, erasable)
     files = files_of(path)
-    inventory, sets, shapes, rows_digest = _scan(app, files, declared, progress)
+    inventory, sets, shapes, rows_digest = _scan(app, files, declared, progress, withheld if erasable else _as_said)
     if not inventory.rows:
         reasons = ", ".join(f"{count} {reason}" for reason, count in inventory.skipped.items()) or "it is empty"
         raise PromptsError(
@@ -87,7 +108,10 @@ def plan_import(app: App, path: Path, name: str, use: Use, declared: Declared, p
     decisions = [app.recorder.policy.decide_set(stamps.stamps, use) for stamps in sets]
     for stamps in sets:
         app.recorder.decide(f"import {name}", stamps.stamps, (Use.STORE,))
-    digest = digest_value([name, use, rows_digest, [stamps.digest for stamps in sets]])
+    # The log is for ever: of what can be erased, no digest may stand in it by which a guess at the rows could be tried.
+    size = sum(file.stat().st_size for file in files)
+    known_by = [erasable, str(path), inventory.rows, size] if erasable else rows_digest
+    digest = digest_value([name, use, known_by, [stamps.digest for stamps in sets]])
     does = {
         "dataset": name,
         "from": str(path),
@@ -98,10 +122,11 @@ def plan_import(app: App, path: Path, name: str, use: Use, declared: Declared, p
         "labs": {share.what: share.rows for share in inventory.by_lab},
         "channels": {share.what: share.rows for share in inventory.by_channel},
         f"may be used to {use}": {share.what: share.rows for share in inventory.by_decision[str(use)]},
+        **({"erasable as": erasable} if erasable else {}),
     }
     run = f"import:{digest.partition(':')[2][:12]}"
     plan = make_plan("import", run, does, list(dict.fromkeys(decisions)), Decimal(0), digest)
-    return Import(plan, run, inventory, rows_digest)
+    return Import(plan, run, inventory, rows_digest, erasable)
 
 
 def execute_import(
@@ -109,8 +134,10 @@ def execute_import(
 ) -> DatasetVersion:
     """Write the rows down as answers of their declared origin, and form a dataset of them. Goes on where it was.
 
-    Raises PlanRefused where the rows are not those that the plan was made of; then no dataset is formed.
+    Raises PlanRefused where the rows are not those that the plan was made of (then no dataset is formed), and, for what is
+    to be erasable, what its key can be missing for.
     """
+    objects = ErasableObjects(app.objects, key_for(app, planned.erasable)) if planned.erasable else app.objects
     skipped: Counter[str] = Counter()
     rows = blake3()
     with executing(app.recorder, planned.plan, planned.plan.facts) as result:
@@ -118,32 +145,32 @@ def execute_import(
         progress.start(f"import {path}", planned.inventory.rows)
         group: list[Read] = []
         seen = 0
-        for read in read_corpus(files_of(path), declared, skipped):
+        for read in read_corpus(files_of(path), declared, skipped, withheld if planned.erasable else _as_said):
             group.append(read)
             rows.update(read.raw.encode())
             seen += 1
             if len(group) == _ROWS_AT_ONCE:
-                _write(app, planned.run, group, candidates)
+                _write(app, planned, objects, group, candidates)
                 progress.update(seen)
                 group = []
-        _write(app, planned.run, group, candidates)
+        _write(app, planned, objects, group, candidates)
         if rows.hexdigest() != planned.rows_digest:
             raise PlanRefused(f"{path} has changed since it was looked at.")
         imported = facts.CorpusImported(
-            at=now(), by=app.recorder.by, run=planned.run, source=str(path), digest=planned.rows_digest,
-            shape=", ".join(planned.plan.does["shapes"]), rows=seen, skipped=dict(skipped),
+            at=now(), by=app.recorder.by, run=planned.run, source=str(path), digest=objects.alias(planned.rows_digest),
+            shape=", ".join(planned.plan.does["shapes"]), rows=seen, skipped=dict(skipped), erasable=planned.erasable,
         )  # fmt: skip
         edge = {"parent": f"corpus:{path.name}", "child": f"run:{planned.run}", "kind": "imported in"}
         app.recorder.record(imported, facts.Derived(at=now(), by=app.recorder.by, **edge))
         app.recorder.refresh()
         progress.finish(f"{len(candidates)} different rows of {seen}")
-        dataset = _form(app, name, use, planned.run, list(candidates.values()))
+        dataset = _form(app, name, use, planned, objects, list(candidates.values()))
         result.update({"dataset": dataset.label, "rows": dataset.rows, "content_digest": dataset.content_digest})
     return dataset
 
 
 def _scan(
-    app: App, paths: Sequence[Path], declared: Declared, progress: Progress
+    app: App, paths: Sequence[Path], declared: Declared, progress: Progress, heard: Callable[[Said], Said] = _as_said
 ) -> tuple[Inventory, list[StampSet], Counter[str], str]:
     """One pass over the rows, keeping counts and the digest of all alone."""
     progress.start("look at the rows", 0)
@@ -152,7 +179,7 @@ def _scan(
     shapes: Counter[str] = Counter()
     skipped: Counter[str] = Counter()
     rows = blake3()
-    for number, read in enumerate(read_corpus(paths, declared, skipped), start=1):
+    for number, read in enumerate(read_corpus(paths, declared, skipped, heard), start=1):
         counts[read.stamps.id] += 1
         sets.setdefault(read.stamps.id, read.stamps)
         shapes[read.said.shape] += 1
@@ -184,38 +211,45 @@ def _check(said: Said, stamps: StampSet, declared: Declared) -> None:
         )
 
 
-def _write(app: App, run: str, group: list[Read], candidates: dict[str, Candidate]) -> None:
-    """Prompts, stamps and answers of some rows in a few writes; what the log has is not written again."""
+def _write(app: App, planned: Import, objects: Objects, group: list[Read], candidates: dict[str, Candidate]) -> None:
+    """Prompts, stamps and answers of some rows in a few writes; what the log has is not written again.
+
+    Of what can be erased, the log gets aliases and no words: those are in the dataset's files alone.
+    """
     keyed = {}
     for read in group:
         prompt = prompt_digest(read.said.messages)
-        keyed[digest_value(["import", prompt, read.said.text, read.stamps.digest])] = (prompt, read)
-    app.recorder.intern(
-        [read.stamps for _, read in keyed.values()], {p: read.said.messages for p, read in keyed.values()}
-    )
+        key = digest_value(["import", prompt, read.said.text, read.stamps.digest])
+        keyed[objects.alias(key)] = (objects.alias(prompt), read)
+    plain = not planned.erasable
+    prompts = {prompt: read.said.messages for prompt, read in keyed.values()} if plain else {}
+    app.recorder.intern([read.stamps for _, read in keyed.values()], prompts)
     known = queries.answered(app.ledger, keyed)
     entries = []
     for key, (prompt, read) in keyed.items():
         said = read.said
-        task = Task(id=said.id or prompt.partition(":")[2][:16], messages=said.messages)
+        task = Task(id=(plain and said.id) or prompt.partition(":")[2][:16], messages=said.messages)
         candidates.setdefault(key, Candidate(key, task, 0, said.text, "", said.finish, read.stamps.id, _UNJUDGED))
         if key not in known:
             entries.append(
                 facts.Answered(
-                    at=now(), by=app.recorder.by, run=run, teacher="", key=key, task=task.id, prompt=prompt, sample=0,
-                    stamps=read.stamps.id, text=said.text, finish=said.finish, usage=said.usage, cost_usd="0.000000",
-                    seconds=0.0, raw=read.raw,
+                    at=now(), by=app.recorder.by, run=planned.run, teacher="", key=key, task=task.id, prompt=prompt,
+                    sample=0, stamps=read.stamps.id, text=said.text if plain else "", finish=said.finish,
+                    usage=said.usage, cost_usd="0.000000", seconds=0.0, raw=read.raw if plain else "",
                 )
             )  # fmt: skip
     if entries:
         app.recorder.record(*entries)
 
 
-def _form(app: App, name: str, use: Use, run: str, candidates: list[Candidate]) -> DatasetVersion:
+def _form(
+    app: App, name: str, use: Use, planned: Import, objects: Objects, candidates: list[Candidate]
+) -> DatasetVersion:
     sets = queries.stamp_sets(app.ledger)
     used = {candidate.stamps for candidate in candidates}
     decisions = {id: app.recorder.policy.decide_keeping(sets[id].stamps, use) for id in used}
     formed = form(candidates, protect((), ()), decisions, (DISTINCT, ALLOWED))
     return write_version(
-        app.recorder, app.objects, name=name, run=run, recipe=digest_value([run, name, use]), formed=formed
-    )
+        app.recorder, objects, name=name, run=planned.run, recipe=digest_value([planned.run, name, use]), formed=formed,
+        erasable=planned.erasable,
+    )  # fmt: skip

@@ -50,7 +50,7 @@ def plan_erasure(app: App, source: str, reason: str) -> Plan:
     does = {"erasure": msgspec.to_builtins(Erasure(source=source, key=key, reason=reason))}
     impact = {
         **_impact(app, reach),
-        "snapshots of it": list(reach.subjects),
+        "encrypted with its key": list(reach.subjects),
         "in every copy": True,
         "can be undone": False,
     }

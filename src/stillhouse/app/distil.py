@@ -7,8 +7,8 @@ from typing import NamedTuple
 from stillhouse.app.evaluate import EvaluationOptions, evaluate, evaluate_nearness
 from stillhouse.app.home import App
 from stillhouse.app.progress import Progress
-from stillhouse.app.run import RunOutcome, form_dataset, prepare, run
-from stillhouse.app.train import UNVERIFIED, Trained, prepare_training_of, train_on
+from stillhouse.app.run import RunOutcome, erasable_as, form_dataset, prepare, run
+from stillhouse.app.train import UNVERIFIED, Trained, check_processes, prepare_training_of, train_on
 from stillhouse.datasets.form import VERIFIED
 from stillhouse.generation.probe import choose
 from stillhouse.ledger import queries
@@ -52,6 +52,7 @@ def distil(
     """
     for suite in recipe.eval.suites if recipe.eval and evaluated else ():
         load_suite(*_suite(recipe, suite))  # a suite that is not there is better known now than after the training
+    check_processes(erasable_as(app, recipe.dataset.mix), processes)
     outcome = run(app, recipe, progress, judged=True, source=source)
     stages = dict(outcome.stages)
     if recipe.train is None or outcome.budget_reached is not None:

@@ -19,43 +19,60 @@ from stillhouse.errors import CorruptObject, KeyMissing, SourceErased, StorageEr
 from stillhouse.identity.keys import write_private
 from stillhouse.ledger import custody
 from stillhouse.recorder import now
-from stillhouse.vault.erasable import KEY_BYTES, key_digest
+from stillhouse.vault.erasable import KEY_BYTES, ErasableObjects, key_digest
 from stillhouse.vault.files import storage_errors, sync_folder
+from stillhouse.vault.objects import Objects
 
 # The key is what all copies of the data hang on: one place for it is none.
 STORES = 2
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 
+def check_source(app: App, source: str) -> None:
+    """May something become erasable as this? Raises UsageError, SourceErased."""
+    if not _NAME.fullmatch(source):
+        raise UsageError(f"{source!r} is no name of a source: lower-case letters, digits, dot, dash and underscore.")
+    if source in _erased(app):
+        raise SourceErased(f"({source})")
+
+
 def key_for(app: App, source: str) -> bytes:
-    """The key of a source, made where it has none yet. Raises UsageError, SourceErased, KeyMissing, StorageError.
+    """The key of a source, made where it has none yet. Raises UsageError, SourceErased, KeyMissing, StorageError, HomeBusy.
 
     The name stays in the log for ever: it must say nothing that is to be erased.
     """
-    if not _NAME.fullmatch(source):
-        raise UsageError(f"{source!r} is no name of a source: lower-case letters, digits, dot, dash and underscore.")
-    known = [one for one in custody.erasure_keys(app.ledger).values() if one.source == source]
-    if known:
-        return key_of(app, known[0].key)
-    key = secrets.token_bytes(KEY_BYTES)
-    name = key_digest(key)
-    for store in app.settings.key_stores:  # in every one, or nothing is encrypted with it
-        write_private(_path(store, name), key.hex().encode())
-    app.recorder.record(facts.ErasureKeyMade(at=now(), by=app.recorder.by, source=source, key=name))
-    app.recorder.refresh()
-    return key
+    check_source(app, source)
+    known = _keys_of(app, source)
+    if not known:
+        with app.alone("erasure-keys"):  # two first ones at once would make two keys
+            app.recorder.refresh()
+            known = _keys_of(app, source) or [_make_key(app, source)]
+    return key_of(app, known[0])
 
 
 def key_of(app: App, name: str) -> bytes:
     """A key by its digest, from any store that has it. Raises SourceErased, KeyMissing."""
-    erased = _erased(app)
-    if name in erased:
-        raise SourceErased(f"({erased[name]})")
+    known = custody.erasure_keys(app.ledger).get(name)
+    if known is not None and known.source in _erased(app):
+        raise SourceErased(f"({known.source})")
     for store in app.settings.key_stores:
         key = _read(_path(store, name), name)
         if key is not None:
             return key
     raise KeyMissing(f"({name}; looked in {', '.join(map(str, app.settings.key_stores))})")
+
+
+def objects_of(app: App, source: str) -> Objects:
+    """Where the bytes of a source lie: encrypted with its key, if it is one that can be erased. Makes no key.
+
+    Raises SourceErased, KeyMissing.
+    """
+    if not source:
+        return app.objects
+    known = _keys_of(app, source)
+    if not known:
+        raise KeyMissing(f"(of {source}, which the log knows none of)")
+    return ErasableObjects(app.objects, key_of(app, known[0]))
 
 
 def cache_of(app: App, name: str) -> Path:
@@ -98,7 +115,7 @@ def finish(app: App) -> tuple[str, ...]:
 def unfinished(app: App) -> list[custody.ErasureKey]:
     """The keys of sources that are erased, and were not destroyed as far as the log says."""
     erased = _erased(app)
-    return [one for one in custody.erasure_keys(app.ledger).values() if one.key in erased and not one.destroyed]
+    return [one for one in custody.erasure_keys(app.ledger).values() if one.source in erased and not one.destroyed]
 
 
 def lacking(app: App) -> dict[str, int]:
@@ -130,14 +147,27 @@ def spread(app: App) -> int:
     return written
 
 
-def _erased(app: App) -> dict[str, str]:
-    """The sources that are erased, by their keys."""
-    return {erasure.key: erasure.source for erasure in load(app.ledger, app.settings).state.erasures}
+def _erased(app: App) -> set[str]:
+    return {erasure.source for erasure in load(app.ledger, app.settings).state.erasures}
+
+
+def _keys_of(app: App, source: str) -> list[str]:
+    return [one.key for one in custody.erasure_keys(app.ledger).values() if one.source == source]
+
+
+def _make_key(app: App, source: str) -> str:
+    key = secrets.token_bytes(KEY_BYTES)
+    name = key_digest(key)
+    for store in app.settings.key_stores:  # in every one, or nothing is encrypted with it
+        write_private(_path(store, name), key.hex().encode())
+    app.recorder.record(facts.ErasureKeyMade(at=now(), by=app.recorder.by, source=source, key=name))
+    app.recorder.refresh()
+    return name
 
 
 def _living(app: App) -> list[custody.ErasureKey]:
     erased = _erased(app)
-    return [one for one in custody.erasure_keys(app.ledger).values() if one.key not in erased]
+    return [one for one in custody.erasure_keys(app.ledger).values() if one.source not in erased]
 
 
 def _path(store: Path, name: str) -> Path:

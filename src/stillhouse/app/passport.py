@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from stillhouse import facts
+from stillhouse.app.erasure import objects_of
 from stillhouse.app.home import App
 from stillhouse.app.opening import machine
 from stillhouse.app.permission import KEYS, ROSTER_KEYS, own_signatory
@@ -59,6 +60,8 @@ def write_passport(app: App, label: str, target: Path | None = None) -> Path:
     folder = app.settings.home / model.folder
     files = {name: digests_of(folder / name) for name in model.files}
     dataset = queries.dataset(app.ledger, model.dataset) if model.dataset else None
+    if dataset:
+        objects_of(app, dataset.erasable)  # an erased dataset is said to be that, and not to be damaged
     for name, digest in (dataset.files if dataset else {}).items():
         data = app.objects.get(digest)
         files[f"{DATASET}/{name}"] = Digests(digest.partition(":")[2], hashlib.sha256(data).hexdigest())

@@ -7,7 +7,13 @@ from typing import Any, NamedTuple
 from sqlalchemy import Float, cast, func, select
 
 from stillhouse.app.home import App
-from stillhouse.app.references import Naming, active_holds, dead_nodes, surely_named_objects
+from stillhouse.app.references import (
+    Naming,
+    active_holds,
+    dead_nodes,
+    nodes_of_sources,
+    surely_named_objects,
+)
 from stillhouse.app.vault import DATASET, MODEL, SNAPSHOT, find
 from stillhouse.canon import digest_value
 from stillhouse.custody import replaceability
@@ -60,13 +66,13 @@ def reach_of(app: App, subjects: tuple[str, ...]) -> Reach:
 
 
 def reach_of_source(app: App, source: str) -> Reach:
-    """What erasing a source would reach: every snapshot of it. Raises UnknownName, CorruptObject."""
-    nodes = {f"{SNAPSHOT}{one.snapshot}" for one in custody.snapshots(app.ledger) if one.erasable == source}
+    """What erasing a source would reach: all that is encrypted with its key. Raises UnknownName, CorruptObject."""
+    nodes = nodes_of_sources(app, {source})
     known = {one.source for one in custody.erasure_keys(app.ledger).values() if not one.destroyed}
     if source not in known:
         raise UnknownName(
             f"No source {source!r} has a key that could be destroyed.",
-            next_step="`vault snapshot --erasable NAME` makes one.",
+            next_step="`vault snapshot --erasable NAME` and `dataset import --erasable NAME` make one.",
         )
     return reach_of(app, tuple(sorted(nodes - dead_nodes(app, custody.mentions(app.ledger)))))
 

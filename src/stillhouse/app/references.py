@@ -5,7 +5,7 @@ since is there again. What is held is never deleted, whoever said so.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from stillhouse import facts
@@ -13,7 +13,7 @@ from stillhouse.app.home import App
 from stillhouse.app.permission import load
 from stillhouse.custody.references import references
 from stillhouse.errors import CorruptObject
-from stillhouse.ledger import custody
+from stillhouse.ledger import custody, queries
 from stillhouse.ledger.custody import StoredHold
 from stillhouse.vault.reading import Reader
 
@@ -101,8 +101,7 @@ def dead_nodes(app: App, mentions: Mapping[str, int]) -> frozenset[str]:
     """The nodes that are deleted, where the log names each so often."""
     undone = custody.undone(app.ledger)
     held = held_nodes(app)
-    sources = {erasure.source for erasure in load(app.ledger, app.settings).state.erasures}
-    erased = {f"snapshot:{one.snapshot}" for one in custody.snapshots(app.ledger) if one.erasable in sources}
+    erased = nodes_of_sources(app, {erasure.source for erasure in load(app.ledger, app.settings).state.erasures})
     return frozenset(erased - held) | frozenset(
         node
         for deletion in load(app.ledger, app.settings).state.deletions
@@ -110,6 +109,12 @@ def dead_nodes(app: App, mentions: Mapping[str, int]) -> frozenset[str]:
         for node, count in deletion.mentions.items()
         if mentions.get(node, 0) <= count and node not in held
     )
+
+
+def nodes_of_sources(app: App, sources: Collection[str]) -> set[str]:
+    """What is encrypted with the keys of these sources."""
+    snapshots = {f"snapshot:{one.snapshot}" for one in custody.snapshots(app.ledger) if one.erasable in sources}
+    return snapshots | {f"dataset:{one.label}" for one in queries.datasets(app.ledger) if one.erasable in sources}
 
 
 def _as_far_as_possible(reader: Reader, snapshot: str) -> Iterator[str]:

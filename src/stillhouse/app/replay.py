@@ -13,6 +13,7 @@ import msgspec
 
 from stillhouse import facts
 from stillhouse.app.distil import distil
+from stillhouse.app.erasure import objects_of
 from stillhouse.app.home import App, create_home, open_app
 from stillhouse.app.opening import PROMPTS, recipe_of, same_environment, stored_run
 from stillhouse.app.permission import home_key, load, policy_of
@@ -125,7 +126,7 @@ def _scratch_home(app: App, stored: StoredRun, scratch: Path, recipe: Recipe, un
             place = home / name
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(app.objects.get(digest))
-    settings = msgspec.structs.replace(read_settings(home, {}), checkpoints=None)
+    settings = msgspec.structs.replace(read_settings(home, {}), checkpoints=None, key_stores=app.settings.key_stores)
     create_home(settings)
     again = open_app(settings)
     policy = _policy_then(app, settings, until)
@@ -136,7 +137,9 @@ def _scratch_home(app: App, stored: StoredRun, scratch: Path, recipe: Recipe, un
     keys |= set(queries.answers_of_run(app.ledger, stored.run))
     teacher = queries.teacher(app.ledger, recipe.teacher.use).name
     for label in mixed:
-        for digest in queries.dataset(app.ledger, label).files.values():
+        version = queries.dataset(app.ledger, label)
+        objects_of(app, version.erasable)  # what was erased stays so, whatever a key store still has
+        for digest in version.files.values():
             again.objects.put(app.objects.get(digest))
     for writer in app.log.writers():
         for entry in app.log.read(writer):
@@ -157,6 +160,8 @@ def _policy_then(app: App, settings: Settings, until: str) -> Policy:
 def _wanted(fact: facts.AnyFact, keys: set[str], teacher: str, mixed: set[str], until: str) -> bool:
     if isinstance(fact, facts.DatasetFormed):
         return fact.dataset.label in mixed
+    if isinstance(fact, facts.ErasureKeyMade):
+        return True
     if isinstance(fact, facts.Answered):
         # A recipe that adapts finds what it wants among all that its teacher gave.
         return fact.key in keys or fact.teacher == teacher

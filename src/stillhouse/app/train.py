@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from stillhouse.app.erasure import objects_of
 from stillhouse.app.home import App
 from stillhouse.app.progress import Progress
+from stillhouse.canon import digest_value
 from stillhouse.datasets.store import read_rows
 from stillhouse.errors import MissingExtra, ModelUnusable, PolicyRefusal, UnknownName, UsageError
 from stillhouse.generation.weights import weights_digest
 from stillhouse.ledger import queries
 from stillhouse.nouns import DatasetVersion, Message, Model, Signal, Teacher, TeacherKind
 from stillhouse.settings.recipe import Recipe, Target, TrainSection
+from stillhouse.vault.objects import Objects
 
 if TYPE_CHECKING:
     from stillhouse.students.documents import Record
@@ -75,6 +78,7 @@ def prepare_training_of(
             f"Training needs torch, transformers, accelerate and peft ({failure.name} is missing).",
             next_step="pip install 'stillhouse[train]'",
         ) from failure
+    check_processes(dataset.erasable, processes)
     section = recipe.train
     assert section is not None
     student, teacher = resolve_student(app, section.student, Path(recipe.folder)), _distribution(app, recipe, section)
@@ -88,11 +92,22 @@ def prepare_training_of(
         signal=section.signal,
         layers=section.layers,
         gradient_checkpointing=section.gradient_checkpointing,
-        processes=processes or _devices(),
+        processes=processes or (1 if dataset.erasable else _devices()),
         answer_tokens=like.answer_tokens if like else 0,
     )
-    records = tuple(_records(app, dataset, section.target))
-    return prepare_training(app.recorder, app.places, student, teacher, dataset, records, options)
+    objects = objects_of(app, dataset.erasable)
+    records = tuple(_records(objects, dataset, section.target))
+    contents = objects.alias(digest_value([[record.key, record.response] for record in records]))
+    return prepare_training(app.recorder, app.places, student, teacher, dataset, records, contents, options)
+
+
+def check_processes(erasable: str, processes: int) -> None:
+    """May so many train on what can be erased as this? Raises UsageError."""
+    if erasable and processes > 1:
+        raise UsageError(
+            f"Rows of {erasable} can be erased, and several processes would read them from an unencrypted file.",
+            next_step="Train in one process.",
+        )
 
 
 def resolve_student(app: App, name: str, folder: Path) -> Teacher:
@@ -152,10 +167,10 @@ def _distribution(app: App, recipe: Recipe, section: TrainSection) -> Teacher | 
     return resolve_student(app, section.teacher or recipe.teacher.use, Path(recipe.folder))
 
 
-def _records(app: App, dataset: DatasetVersion, target: Target) -> "Iterator[Record]":
+def _records(objects: Objects, dataset: DatasetVersion, target: Target) -> "Iterator[Record]":
     from stillhouse.students.documents import Record
 
-    for row in read_rows(app.objects, dataset):
+    for row in read_rows(objects, dataset):
         code = target is Target.CODE and row["code"]
         response = f"```python\n{row['code'].rstrip()}\n```" if code else row["response"]
         yield Record(row["key"], tuple(Message(**message) for message in row["messages"]), response, row["stamps"])

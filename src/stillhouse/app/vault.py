@@ -12,7 +12,7 @@ from stillhouse.app.home import App
 from stillhouse.app.progress import Progress
 from stillhouse.app.references import out_of_the_trash
 from stillhouse.canon import digest_bytes
-from stillhouse.errors import CorruptObject, UnknownName
+from stillhouse.errors import CorruptObject, UnknownName, UsageError
 from stillhouse.ledger import custody, queries
 from stillhouse.ledger.custody import StoredSnapshot
 from stillhouse.recorder import now
@@ -150,6 +150,11 @@ def _source(app: App, source: str) -> Source:
         return Source(app.settings.home / model.folder, f"{MODEL}{model.label}")
     if source.startswith(DATASET):
         dataset = queries.dataset(app.ledger, source.removeprefix(DATASET))
+        if dataset.erasable:
+            raise UsageError(
+                f"{source} can be erased as {dataset.erasable}, and a second copy of its rows would not be.",
+                next_step="It is in the vault, encrypted, and goes with it into every copy.",
+            )
         return Source(_laid_out(app, dataset.files, dataset.manifest_digest), f"{DATASET}{dataset.label}")
     return Source(Path(source))
 

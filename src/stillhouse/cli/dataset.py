@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stillhouse.cli.options import Home, Json, PlanOnly, ProgressAs, opened
+from stillhouse.cli.options import Erasable, Home, Json, PlanOnly, ProgressAs, opened
 from stillhouse.cli.output import Watch, emit, note, progress, table
 from stillhouse.nouns import Channel, Origin, Use
 
@@ -54,13 +54,14 @@ def export(
 ) -> None:
     """Write a version's rows as chat JSONL, with each row's origin beside it."""
     from stillhouse.app.access import check_export
+    from stillhouse.app.erasure import objects_of
     from stillhouse.datasets.store import export_jsonl
     from stillhouse.ledger import queries
 
     with opened(home) as app:
         dataset = queries.dataset(app.ledger, label)
         check_export(app, dataset, use)
-        rows = export_jsonl(app.recorder, app.objects, dataset, target)
+        rows = export_jsonl(app.recorder, objects_of(app, dataset.erasable), dataset, target)
     emit({"file": str(target), "rows": rows}, as_json, f"{rows} rows written to {target}")
 
 
@@ -91,6 +92,7 @@ def import_corpus(
     terms: TermsOption = None,
     prompt_terms: PromptTermsOption = None,
     day: DayOption = "",
+    erasable: Erasable = "",
     home: Home = None,
     as_json: Json = False,
     plan: PlanOnly = False,
@@ -103,7 +105,7 @@ def import_corpus(
     _check_name(name)
     declared = _declared(origin, lab, model, channel, terms, prompt_terms, day)
     with opened(home) as app:
-        planned = plan_import(app, path, name, use, declared, progress(watch))
+        planned = plan_import(app, path, name, use, declared, progress(watch), erasable)
         if plan:
             emit(planned.plan, as_json, describe_plan(planned.plan))
             return

@@ -36,7 +36,7 @@ def plan(
 
 @commands.command()
 def erase(
-    source: Annotated[str, typer.Argument(help="What `vault snapshot --erasable` called it.")],
+    source: Annotated[str, typer.Argument(help="What `--erasable` called it.")],
     reason: Annotated[str, typer.Option(help="Why; it stays in the log.")] = "",
     plan: PlanOnly = False,
     home: Home = None,

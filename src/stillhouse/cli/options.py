@@ -28,6 +28,13 @@ Safety = Annotated[
     ),
 ]
 PlanOnly = Annotated[bool, typer.Option("--plan", help="Print what would be done, and do nothing.")]
+Erasable = Annotated[
+    str,
+    typer.Option(
+        "--erasable",
+        help="Encrypt it with the key of this source, which `delete erase` destroys. The name is no secret.",
+    ),
+]
 ProgressAs = Annotated[
     Watch,
     typer.Option(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stillhouse.cli.identity import show_outcome
-from stillhouse.cli.options import Home, Json, PlanOnly, ProgressAs, opened
+from stillhouse.cli.options import Erasable, Home, Json, PlanOnly, ProgressAs, opened
 from stillhouse.cli.output import Watch, emit, note, progress, table
 
 if TYPE_CHECKING:
@@ -22,13 +22,7 @@ Snapshot = Annotated[
 def snapshot(
     source: Annotated[str, typer.Argument(help="A file, a folder, dataset:NAME@N or model:NAME@N.", metavar="PATH")],
     name: Annotated[str, typer.Option("--name", help="What to call it; else the name of the file or folder.")] = "",
-    erasable: Annotated[
-        str,
-        typer.Option(
-            "--erasable",
-            help="Encrypt it with the key of this source, which `delete erase` destroys. The name is no secret.",
-        ),
-    ] = "",
+    erasable: Erasable = "",
     home: Home = None,
     as_json: Json = False,
     watch: ProgressAs = Watch.AUTO,

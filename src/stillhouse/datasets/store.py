@@ -2,6 +2,7 @@
 
 import io
 import json
+import secrets
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -32,20 +33,23 @@ def write_version(
     recipe: str,
     formed: Formed,
     mixed: Sequence[str] = (),
+    erasable: str = "",
 ) -> DatasetVersion:
     """Store the files, then the facts; the version exists once its last fact is in the log. ``mixed`` are versions whose rows
-    were among the candidates.
+    were among the candidates; ``erasable`` is the source whose ``objects`` these are, if it is one that can be erased.
 
     The same content under the same name is the same version: nothing is written twice.
     """
     earlier = [known for known in queries.datasets(recorder.ledger) if known.name == name]
-    funnel_digest = digest_value(formed.funnel)
+    funnel_digest, content_digest = digest_value(formed.funnel), objects.alias(formed.content_digest)
     for known in earlier:
-        if known.content_digest == formed.content_digest and digest_value(known.funnel) == funnel_digest:
+        if known.content_digest == content_digest and digest_value(known.funnel) == funnel_digest:
             return known
     kept = [_row(candidate) for candidate in formed.rows]
     dropped = [{**_row(drop.candidate), "step": drop.step, "reason": drop.reason} for drop in formed.drops]
     placements = formed.placements
+    if erasable:  # the particulars of a reason quote the row, and the log is for ever; the encrypted file has them
+        placements = tuple(msgspec.structs.replace(one, reason=one.reason.partition(":")[0]) for one in placements)
     files = {ROWS: objects.put(_parquet(kept, dropped=False)), DROPPED: objects.put(_parquet(dropped, dropped=True))}
     made = now()
     stamp_sets = {str(id): count for id, count in sorted(Counter(row.stamps for row in formed.rows).items())}
@@ -53,12 +57,12 @@ def write_version(
     tokens: Counter[str] = Counter()
     for row in formed.rows:
         tokens[str(row.stamps)] += max(0, counted.get(row.key, 0))
-    manifest = [name, recipe, files, formed.content_digest, formed.funnel, stamp_sets, made]
+    manifest = [name, recipe, files, content_digest, formed.funnel, stamp_sets, made]
     dataset = DatasetVersion(
         name=name,
         version=1 + max((known.version for known in earlier), default=0),
         rows=len(formed.rows),
-        content_digest=formed.content_digest,
+        content_digest=content_digest,
         manifest_digest=digest_value(manifest),
         recipe=recipe,
         funnel=formed.funnel,
@@ -66,6 +70,7 @@ def write_version(
         stamp_sets=stamp_sets,
         made=made,
         tokens=dict(sorted(tokens.items())) if tokens.total() else {},
+        erasable=erasable,
     )
     entries: list[facts.AnyFact] = [
         facts.RecordsPlaced(
@@ -122,6 +127,8 @@ def export_jsonl(recorder: Recorder, objects: Objects, dataset: DatasetVersion, 
             for row in read_rows(objects, dataset):
                 answer = {"role": "assistant", "content": row["response"]}
                 origin = {"key": row["key"], "task": row["task"], "stamps": row["stamps"], "dataset": dataset.label}
+                if dataset.erasable and not count:  # or the file's digest, which stays in the log, would prove a guess
+                    origin["nonce"] = secrets.token_hex(16)
                 file.write(
                     json.dumps({"messages": [*row["messages"], answer], "stillhouse": origin}, ensure_ascii=False)
                     + "\n"

@@ -295,7 +295,10 @@ class CallReturned(Fact, frozen=True, tag="call-returned"):
 
 
 class CorpusImported(Fact, frozen=True, tag="corpus-imported"):
-    """What somebody else collected was read in: as which dataset's run, from which file, and of which shape."""
+    """What somebody else collected was read in: as which dataset's run, from which file, and of which shape.
+
+    Where it is ``erasable`` as a source, its answers are in the log without their words, and known by aliases.
+    """
 
     run: str
     source: str
@@ -303,6 +306,7 @@ class CorpusImported(Fact, frozen=True, tag="corpus-imported"):
     shape: str
     rows: int
     skipped: dict[str, int]
+    erasable: str = ""
 
 
 class Judged(Fact, frozen=True, tag="judged"):

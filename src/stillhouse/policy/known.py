@@ -81,6 +81,12 @@ def lab_of_model(model: str) -> str:
     return owner
 
 
+def is_known_model(model: str) -> bool:
+    """Is it called like a model of a lab that is known, and nothing else besides?"""
+    plain = all(letter.isascii() and (letter.isalnum() or letter in "-._:/@") for letter in model)
+    return plain and lab_of_model(model) in {lab.name for lab in _known().lab}
+
+
 def fold(name: str) -> str:
     """A lab's or a model's name, however it is written."""
     return name.strip().casefold()

@@ -89,16 +89,18 @@ def prepare_training(
     teacher: Teacher | None,
     dataset: DatasetVersion,
     records: Sequence[Record],
+    contents: str,
     options: TrainingOptions,
 ) -> Prepared:
-    """Ask policy, read the student, and decide every step. ``teacher`` is the one whose distribution is to be learned.
+    """Ask policy, read the student, and decide every step. ``teacher`` is the one whose distribution is to be learned;
+    ``contents`` stands for all that the records say.
 
     Raises PolicyRefusal, NothingToLearn, ModelUnusable, TrainingError.
     """
     if not records:
         raise NothingToLearn(f"{dataset.label} has no row.")
     decisions, stamps = _at_the_door(recorder, student, teacher, dataset)
-    job = make_job(places, student, teacher, dataset, records, options)
+    job = make_job(places, student, teacher, dataset, records, contents, options)
     job = msgspec.structs.replace(job, logged=_contiguous(queries.steps(recorder.ledger, job.training)))
     known = queries.model_of_training(recorder.ledger, job.training)
     ready = None if known is not None and (places.home / known.folder).exists() else make_ready(job)
@@ -125,6 +127,7 @@ def make_job(
     teacher: Teacher | None,
     dataset: DatasetVersion,
     records: Sequence[Record],
+    contents: str,
     options: TrainingOptions,
 ) -> Job:
     """The job, and the name of the training: the same for everything that would give the same model."""
@@ -136,7 +139,7 @@ def make_job(
         teacher.weights_digest if teacher else "",
         dataset.label,
         dataset.manifest_digest,
-        digest_value([[record.key, record.response] for record in records]),
+        contents,
         settings,
     ]
     training = digest_value(identity).partition(":")[2][:12]

@@ -4,8 +4,9 @@ An object is encrypted as a whole (AES-256-GCM), and named by the digest of what
 like any other, by whoever has no key. The nonce is a keyed digest of the bytes, so that equal bytes of one source are one object,
 and of two sources are two.
 
-Covers: reading what was erased, wherever copies of it are. Does not cover: copies of the key (a file system's snapshots, a backup
-of the key store), what was restored before, how many objects a source had and how large, and a source's name in the log.
+Covers: reading what was erased, wherever copies of it are, and trying guesses at it. Does not cover: copies of the key (a file
+system's snapshots, a backup of the key store), what was restored or exported before, what a model learned from it, how many
+objects a source had and how large, and a source's name in the log.
 """
 
 import functools
@@ -15,7 +16,7 @@ from blake3 import blake3
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from stillhouse.canon import canonical, digest_bytes
+from stillhouse.canon import canonical, digest_bytes, tagged_digest
 from stillhouse.errors import CorruptObject
 from stillhouse.vault.manifests import ENVELOPE_MAGIC, decode_envelope
 from stillhouse.vault.objects import Objects
@@ -26,6 +27,7 @@ CIPHER_MAGIC = b"SHCRYP1\n"
 KEY_BYTES = 32
 _NONCE_BYTES = 12
 _ENCRYPT, _NAME = "stillhouse 2026-11 erasable source: encryption", "stillhouse 2026-11 erasable source: nonces"
+_ALIAS = "stillhouse 2026-11 erasable source: aliases"
 
 
 class ErasableObjects(Objects):
@@ -35,6 +37,7 @@ class ErasableObjects(Objects):
         super().__init__(objects.backend)
         self._cipher = AESGCM(blake3(key, derive_key_context=_ENCRYPT).digest())
         self._nonces = blake3(key, derive_key_context=_NAME).digest()
+        self._aliases = blake3(key, derive_key_context=_ALIAS).digest()
         # Ranges of a pack are asked for one after the other; two, since a file can lie in two.
         self._plain = functools.lru_cache(maxsize=2)(self.get)
 
@@ -42,6 +45,10 @@ class ErasableObjects(Objects):
         """Store bytes encrypted; returns the digest of what is stored."""
         nonce = blake3(data, key=self._nonces).digest()[:_NONCE_BYTES]
         return super().put(CIPHER_MAGIC + nonce + self._cipher.encrypt(nonce, data, CIPHER_MAGIC))
+
+    def alias(self, digest: str) -> str:
+        """What the log calls contents by their digest: nobody without the key can try what contents it might be of."""
+        return tagged_digest(blake3(digest.encode(), key=self._aliases).digest())
 
     def get(self, digest: str) -> bytes:
         """The bytes that were stored. Raises CorruptObject, also for what is of another source."""

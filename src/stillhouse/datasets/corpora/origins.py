@@ -5,8 +5,24 @@ from typing import NamedTuple
 
 from stillhouse.datasets.corpora.shapes import Said
 from stillhouse.nouns import Channel, Grade, Origin, Stamp, StampSet
-from stillhouse.policy.known import documents_of, known_provider, lab_of_model
+from stillhouse.policy.known import documents_of, is_known_model, known_provider, lab_of_model
 from stillhouse.recorder import stamp_set
+
+_OTHER = "other"
+# Why an answer ended, in the words of OpenAI's and Anthropic's APIs.
+_FINISHES = frozenset(
+    (
+        "stop",
+        "length",
+        "tool_calls",
+        "function_call",
+        "content_filter",
+        "end_turn",
+        "max_tokens",
+        "stop_sequence",
+        "tool_use",
+    )
+)
 
 
 class Declared(NamedTuple):
@@ -19,6 +35,16 @@ class Declared(NamedTuple):
     terms: tuple[str, ...] = ()
     day: str = ""
     prompt_terms: tuple[str, ...] = ()
+
+
+def withheld(said: Said) -> Said:
+    """A row without words of its own: names that nobody knows might be anybody's. What it called somehow stays unknown."""
+    return said._replace(
+        model=said.model if not said.model or is_known_model(said.model) else _OTHER,
+        via=said.via if not said.via or known_provider(said.via) else _OTHER,
+        provider=said.provider if not said.provider or known_provider(said.provider) else _OTHER,
+        finish=said.finish if said.finish in _FINISHES else _OTHER,
+    )
 
 
 def stamp_of(said: Said, declared: Declared) -> Stamp:
