@@ -9,12 +9,14 @@ import argparse
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -195,46 +197,58 @@ def same(left: Path, right: Path) -> None:
     call(["diff", "-r", left, right])
 
 
-def measure(tools: list[object], data: Path, small: Path) -> dict[str, dict[str, float]]:
-    found: dict[str, dict[str, float]] = {tool.name: {} for tool in tools}  # type: ignore[attr-defined]
+def measure(
+    open_tools: Callable[[Path], list[Any]], work: Path, data: Path, small: Path, rounds: int
+) -> dict[str, dict[str, float]]:
+    """The median of each figure over some rounds, each with repositories of its own and another tool first."""
+    seen: dict[str, dict[str, list[float]]] = {}
 
-    def note(tool: object, what: str, value: float) -> None:
-        found[tool.name][what] = value  # type: ignore[attr-defined]
-        print(f"{tool.name:12} {what:34} {value:10.2f}", flush=True)  # type: ignore[attr-defined]
+    def note(tool: Any, what: str, value: float) -> None:
+        seen.setdefault(tool.name, {}).setdefault(what, []).append(value)
+        print(f"{tool.name:12} {what:34} {value:10.2f}", flush=True)
 
-    for tool in tools:
-        ready(tool, data)
-        note(tool, "snapshot, s", timed(lambda tool=tool: tool.snapshot(data)))
-        first = tool.stored()
-        note(tool, "stored, MiB", first / 2**20)
-        note(tool, "unchanged, s", timed(lambda tool=tool: tool.snapshot(data)))
-        note(tool, "restore, s", timed(lambda tool=tool: tool.restore(data)))
-        same(tool.out / data.relative_to("/") if tool.name in ("restic", "borg") else getattr(tool, "out", data), data)
-        shutil.rmtree(getattr(tool, "out", data.parent / "nothing"), ignore_errors=True)
-        note(tool, "(first snapshot, bytes)", first)
-    edit(data)
-    for tool in tools:
-        if isinstance(tool, Dvc):
-            tool.refresh(data)
-        before = tool.stored()
-        note(tool, "1 % edited, s", timed(lambda tool=tool: tool.snapshot(data)))
-        added = tool.stored() - before
-        note(tool, "1 % edited, added, % of the first", 100 * added / found[tool.name]["(first snapshot, bytes)"])
-    for tool in tools:
-        ready(tool, small)
-        note(tool, "50,000 small files, snapshot, s", timed(lambda tool=tool: tool.snapshot(small)))
-        note(tool, "50,000 small files, restore, s", timed(lambda tool=tool: tool.restore(small)))
-        shutil.rmtree(getattr(tool, "out", data.parent / "nothing"), ignore_errors=True)
-    return found
+    for number in range(rounds):
+        place = work / f"round-{number}"
+        place.mkdir()
+        tools = open_tools(place)
+        first = number % len(tools)
+        for tool in tools[first:] + tools[:first]:
+            ready(tool, data)
+            note(tool, "snapshot, s", timed(lambda tool=tool: tool.snapshot(data)))
+            note(tool, "stored, MiB", tool.stored() / 2**20)
+            note(tool, "unchanged, s", timed(lambda tool=tool: tool.snapshot(data)))
+            note(tool, "restore, s", restored(tool, data))
+            ready(tool, small)
+            note(tool, "50,000 small files, snapshot, s", timed(lambda tool=tool: tool.snapshot(small)))
+            note(tool, "50,000 small files, restore, s", restored(tool, small))
+        if number == rounds - 1:
+            edit(data)
+            for tool in tools:
+                ready(tool, data)
+                before = tool.stored()
+                note(tool, "1 % edited, s", timed(lambda tool=tool: tool.snapshot(data)))
+                stored = statistics.median(seen[tool.name]["stored, MiB"]) * 2**20
+                note(tool, "1 % edited, added, % of the first", 100 * (tool.stored() - before) / stored)
+        shutil.rmtree(place)
+    return {name: {what: statistics.median(values) for what, values in found.items()} for name, found in seen.items()}
 
 
-def ready(tool: object, data: Path) -> None:
+def restored(tool: Any, data: Path) -> float:
+    """How long it takes to get the data back; that it is the same is looked at afterwards."""
+    found: list[Path] = []
+    seconds = timed(lambda: found.append(tool.restore(data)))
+    same(found[0], data)
+    shutil.rmtree(getattr(tool, "out", found[0]))
+    return seconds
+
+
+def ready(tool: Any, data: Path) -> None:
     """What is no part of a snapshot: DVC's copy of the data into its repository."""
     if isinstance(tool, Dvc):
         tool.refresh(data)
 
 
-def memory(work: Path, files: int, open_tools: Callable[[Path], list[object]]) -> None:
+def memory(work: Path, files: int, open_tools: Callable[[Path], list[Any]]) -> None:
     """The most memory that a snapshot held, of one part and of ten times that: folders with other records each."""
     many = work / "many"
     for number in range(10):
@@ -248,17 +262,18 @@ def memory(work: Path, files: int, open_tools: Callable[[Path], list[object]]) -
     print(f"             {size_of(many / '0') / 2**30:.2f} GiB, and {size_of(many) / 2**30:.1f} GiB in all", flush=True)
     for tool in open_tools(work):
         for data, what in ((many / "0", "one part"), (many, "all ten")):
-            tool.snapshot(data)  # type: ignore[attr-defined]
-            print(f"{tool.name:12} peak memory, snapshot of {what:10} {PEAK['MiB']:8.0f} MiB", flush=True)  # type: ignore[attr-defined]
-            out = tool.restore(data)  # type: ignore[attr-defined]
-            print(f"{tool.name:12} peak memory, restore of {what:11} {PEAK['MiB']:8.0f} MiB", flush=True)  # type: ignore[attr-defined]
+            tool.snapshot(data)
+            print(f"{tool.name:12} peak memory, snapshot of {what:10} {PEAK['MiB']:8.0f} MiB", flush=True)
+            out = tool.restore(data)
+            print(f"{tool.name:12} peak memory, restore of {what:11} {PEAK['MiB']:8.0f} MiB", flush=True)
             same(out, data)
-            shutil.rmtree(tool.out)  # type: ignore[attr-defined]
+            shutil.rmtree(tool.out)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--files", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--small", type=int, default=50_000)
     parser.add_argument("--restic", default=shutil.which("restic"))
     parser.add_argument("--borg", default=shutil.which("borg"))
@@ -268,11 +283,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_FOLDER")) as name:
         work = Path(name)
 
-        def open_tools(work: Path) -> list[object]:
+        def open_tools(place: Path) -> list[Any]:
             return [
-                Ours(work),
-                *([Restic(options.restic, work)] if options.restic else []),
-                *([Borg(options.borg, work)] if options.borg else []),
+                Ours(place),
+                *([Restic(options.restic, place)] if options.restic else []),
+                *([Borg(options.borg, place)] if options.borg else []),
+                *([Dvc(options.dvc, place)] if options.dvc and not options.memory else []),
             ]
 
         if options.memory:
@@ -282,14 +298,11 @@ def main() -> None:
         make_records(data, options.files)
         make_small(small, options.small)
         time.sleep(61)  # what was written within a minute of a snapshot is read again by the next
-        tools = open_tools(work)
-        tools += [Dvc(options.dvc, work)] if options.dvc else []
-        found = measure(tools, data, small)
+        found = measure(open_tools, work, data, small, options.rounds)
     ours = found.pop("stillhouse")
     for name, theirs in found.items():
         for what, value in theirs.items():
-            if not what.startswith("("):
-                print(f"ratio to {name:8} {what:34} {ours[what] / value:10.3f}")
+            print(f"ratio to {name:8} {what:34} {ours[what]:10.2f} to {value:10.2f} {ours[what] / value:10.3f}")
 
 
 if __name__ == "__main__":
