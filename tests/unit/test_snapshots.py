@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from stillhouse.canon import raw_digest, tagged_digest
 from stillhouse.errors import CorruptObject, SourceChanging, StorageError, TargetExists, UnknownName
 from stillhouse.vault import snapshots
-from stillhouse.vault.index import ChunkIndex
+from stillhouse.vault.index import ChunkIndex, Found
 from stillhouse.vault.memory import MemoryBackend
 from stillhouse.vault.packs import MAGIC
 from stillhouse.vault.reading import Reader
@@ -270,6 +270,24 @@ def test_many_packs(tmp_path, monkeypatch):
     index = ChunkIndex(vault.folder / "chunks")
     assert len(list((vault.folder / "chunks").glob("*.packs"))) < 15  # runs are merged
     assert len(index.packs) > 15
+
+
+def test_an_index_is_merged_piece_by_piece(tmp_path, monkeypatch):
+    """Every chunk of many runs is found where it is, before, while and after they are merged, by who had it open and who not."""
+    monkeypatch.setattr("stillhouse.vault.index._MERGED_AT_ONCE", 50)
+    draw = random.Random(0)
+    packs = {draw.randbytes(32): {draw.randbytes(32): place for place in range(draw.randint(1, 90))} for _ in range(40)}
+    index, other = ChunkIndex(tmp_path), ChunkIndex(tmp_path)
+    assert other.packs == set()
+    for number, (pack, chunks) in enumerate(packs.items()):
+        (other if number % 7 == 6 else index).add(pack, chunks)
+    again = ChunkIndex(tmp_path)
+    assert again.packs == set(packs)
+    for pack, chunks in packs.items():
+        for digest, place in chunks.items():
+            assert again.find_one(digest) == Found(pack, place) == again.find([draw.randbytes(32), digest])[1]
+    assert index.packs | other.packs == set(packs)
+    assert again.find_one(draw.randbytes(32)) is None
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)

@@ -6,9 +6,10 @@ a look-up is a binary search in files that the operating system maps. A chunk th
 
 import bisect
 import contextlib
+import mmap
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,8 +20,10 @@ from stillhouse.vault.files import storage_errors
 
 # A look-up searches each run; merging is linear, so runs of very different sizes are not merged.
 _RUNS_BEFORE_MERGE = 12
-# Merging holds two integers per chunk in memory: 64 MB at most.
+# Of 10 GiB of records: a look-up searches one run per so much, and a merge writes as much again.
 _LARGEST_RUN = 1 << 22
+# Merging holds so many chunks in memory, of 40 bytes each.
+_MERGED_AT_ONCE = 1 << 17
 _ROW = numpy.dtype([("rest", "V24"), ("pack", "<u4"), ("start", "<u4")])
 _Array = Any  # numpy's arrays, of the kinds named above
 
@@ -104,13 +107,16 @@ class ChunkIndex:
     def _save(self, keys: _Array, rows: _Array, packs: tuple[bytes, ...]) -> _Run:
         stem = self._folder / secrets.token_hex(8)
         with storage_errors(f"{self._folder} could not be written"):
-            numpy.save(stem.with_suffix(".rows.npy"), rows)
-            numpy.save(stem.with_suffix(".keys.npy"), keys)
-            # A run exists once its packs have their name. A flipped bit in it would be a wrong place: hence the checksum.
-            half = stem.with_suffix(".half")
-            half.write_bytes(_checksum(stem) + b"".join(packs))
-            os.replace(half, stem.with_suffix(".packs"))
+            numpy.save(_rows(stem), rows)
+            numpy.save(_keys(stem), keys)
+            self._name(stem, packs)
         return _Run(keys, rows, packs, stem, memoryview(keys))
+
+    def _name(self, stem: Path, packs: Sequence[bytes]) -> None:
+        """A run exists once its packs have their name. A flipped bit in it would be a wrong place: hence the checksum."""
+        half = stem.with_suffix(".half")
+        half.write_bytes(_checksum(stem) + b"".join(packs))
+        os.replace(half, stem.with_suffix(".packs"))
 
     def _merge(self, at_least: int = _RUNS_BEFORE_MERGE) -> None:
         small = sorted((run for run in self._runs if len(run.keys) < _LARGEST_RUN // 2), key=lambda run: len(run.keys))
@@ -119,22 +125,58 @@ class ChunkIndex:
         together: list[_Run] = []
         while small and sum(len(run.keys) for run in (*together, small[0])) <= _LARGEST_RUN:
             together.append(small.pop(0))
-        keys = numpy.concatenate([run.keys for run in together])
-        order = numpy.argsort(keys, kind="stable")
-        packs: list[bytes] = []
-        rows = []
-        for run in together:
-            part = numpy.array(run.rows)
-            part["pack"] += len(packs)
-            packs += run.packs
-            rows.append(part)
-        merged = self._save(keys[order], numpy.concatenate(rows)[order], tuple(packs))
-        del keys, order, rows
-        reopened = _load(merged.stem.with_suffix(".packs"))
+        stem = self._folder / secrets.token_hex(8)
+        with storage_errors(f"{self._folder} could not be written"):
+            _write_merged(together, stem)
+            self._name(stem, [pack for run in together for pack in run.packs])
+        merged = _load(stem.with_suffix(".packs"))
+        if merged is None:
+            return  # somebody else put it together with more, and removed it; what it was made of is still there
         ids = set(map(id, together))  # arrays have no equality that says one thing
-        self._loaded = [run for run in self._runs if id(run) not in ids] + [reopened or merged]
+        self._loaded = [run for run in self._runs if id(run) not in ids] + [merged]
         for run in together:
             _remove(run)
+
+
+def _write_merged(runs: Sequence[_Run], stem: Path) -> None:
+    """Write the chunks of some runs as one: a range of keys at a time, which all are about as full, since keys are digests."""
+    total = sum(len(run.keys) for run in runs)
+    parts = -(-total // _MERGED_AT_ONCE)
+    edges = [(number << 64) // parts for number in range(1, parts)]
+    cuts = [[0, *(bisect.bisect_left(run.searched, edge) for edge in edges), len(run.keys)] for run in runs]
+    with _keys(stem).open("wb") as keys_file, _rows(stem).open("wb") as rows_file:
+        for file, kind in ((keys_file, numpy.dtype("<u8")), (rows_file, _ROW)):
+            header = {"descr": numpy.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": (total,)}
+            numpy.lib.format.write_array_header_1_0(file, header)
+        for number in range(parts):
+            keys, rows, before = [], [], 0
+            for run, places in zip(runs, cuts, strict=True):
+                start, stop = places[number], places[number + 1]
+                keys.append(numpy.array(run.keys[start:stop]))
+                rows.append(numpy.array(run.rows[start:stop]))
+                rows[-1]["pack"] += before
+                before += len(run.packs)
+            together = numpy.concatenate(keys)
+            order = numpy.argsort(together, kind="stable")
+            keys_file.write(together[order].tobytes())
+            rows_file.write(numpy.concatenate(rows)[order].tobytes())
+            for run in runs:
+                _let_go(run.keys)
+                _let_go(run.rows)
+
+
+def _let_go(array: _Array) -> None:
+    """Of what is mapped, pages that were touched stay in memory until somebody says that they need not."""
+    if isinstance(array, numpy.memmap) and isinstance(array.base, mmap.mmap):
+        array.base.madvise(mmap.MADV_DONTNEED)
+
+
+def _keys(stem: Path) -> Path:
+    return stem.with_suffix(".keys.npy")
+
+
+def _rows(stem: Path) -> Path:
+    return stem.with_suffix(".rows.npy")
 
 
 def _load(named: Path) -> _Run | None:
@@ -144,8 +186,8 @@ def _load(named: Path) -> _Run | None:
         head = named.read_bytes()
         if head[:32] != _checksum(stem):
             return None
-        keys = numpy.load(stem.with_suffix(".keys.npy"), mmap_mode="r")
-        rows = numpy.load(stem.with_suffix(".rows.npy"), mmap_mode="r")
+        keys = numpy.load(_keys(stem), mmap_mode="r")
+        rows = numpy.load(_rows(stem), mmap_mode="r")
     except (OSError, ValueError):
         return None
     packs = tuple(head[start : start + 32] for start in range(32, len(head), 32))
@@ -153,8 +195,7 @@ def _load(named: Path) -> _Run | None:
 
 
 def _checksum(stem: Path) -> bytes:
-    digests = [digest_file(stem.with_suffix(suffix)) for suffix in (".keys.npy", ".rows.npy")]
-    return raw_digest(digest_value(digests))
+    return raw_digest(digest_value([digest_file(_keys(stem)), digest_file(_rows(stem))]))
 
 
 def _remove(run: _Run) -> None:
