@@ -305,6 +305,10 @@ def test_what_mixes_it_in_is_erased_with_it(home, people, sandboxed):
     )
     check_nothing_is_told(home)
     assert "what can be erased has one key" in home("run", mixing(home, "both", ["survey", "other"]), code=2).err
+    taught = mixing(home, "taught", ["survey"])
+    taught.write_text(taught.read_text() + '[train]\nstudent = "tiny"\n')
+    refused = home("train", taught, "--processes", "2", code=2).err
+    assert "unencrypted file" in refused and "Train in one process" in refused
     assert home("run", "--replay", recipe.stem, "--json").json["data_equal"]
     people("ada", "plan", "execute", erase(people))
     assert "was erased" in home("dataset", "export", "mixed", "out.jsonl", "--use", "store", code=3).err

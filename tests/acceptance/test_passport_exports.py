@@ -1,11 +1,13 @@
 """A passport in other people's formats, held against their own validators; the weights, by their own tool."""
 
+import base64
 import json
 import subprocess
 import sys
 
 import pytest
 
+from stillhouse.passport.exports.croissant import to_croissant
 from tests.acceptance.test_access import import_rival, mixed_recipe, revoke, rows
 from tests.acceptance.test_student import RIGHT, add_local
 
@@ -87,6 +89,17 @@ def test_the_cards_have_a_head_that_the_hub_reads(model_home):
     data = hub.DatasetCard(exported(model_home, "dataset-card").read_text())
     assert data.data.size_categories == ["n<1K"]
     assert "rival" in data.text
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:rdflib.*")
+def test_croissant_calls_no_encrypted_file_a_table(model_home):
+    mlcroissant = pytest.importorskip("mlcroissant")
+    envelope = json.loads((model_home.home / "models" / "mixed-1" / "passport.json").read_text())
+    statement = json.loads(base64.b64decode(envelope["payload"]))
+    statement["predicate"]["dataset"]["erasable"] = "survey-17"
+    document = json.loads(to_croissant(statement))
+    mlcroissant.Dataset(jsonld=document)
+    assert document["distribution"][0]["encodingFormat"] == "application/octet-stream" and document["recordSet"] == []
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:rdflib.*")

@@ -10,7 +10,7 @@ import msgspec
 from blake3 import blake3
 
 from stillhouse import facts
-from stillhouse.app.erasure import check_source, key_for
+from stillhouse.app.erasure import check_source, key_for, objects_of
 from stillhouse.app.home import App
 from stillhouse.app.progress import Progress
 from stillhouse.canon import digest_value
@@ -25,7 +25,6 @@ from stillhouse.ledger import queries
 from stillhouse.nouns import Channel, DatasetVersion, Origin, Plan, StampSet, Task, Use, Verdict, VerdictStatus
 from stillhouse.plans.plan import executing, make_plan
 from stillhouse.recorder import now, prompt_digest
-from stillhouse.vault.erasable import ErasableObjects
 from stillhouse.vault.objects import Objects
 
 # Few enough to keep an entry of the log small, enough to make a write worth while.
@@ -137,7 +136,9 @@ def execute_import(
     Raises PlanRefused where the rows are not those that the plan was made of (then no dataset is formed), and, for what is
     to be erasable, what its key can be missing for.
     """
-    objects = ErasableObjects(app.objects, key_for(app, planned.erasable)) if planned.erasable else app.objects
+    if planned.erasable:
+        key_for(app, planned.erasable)
+    objects = objects_of(app, planned.erasable)
     skipped: Counter[str] = Counter()
     rows = blake3()
     with executing(app.recorder, planned.plan, planned.plan.facts) as result:

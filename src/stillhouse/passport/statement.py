@@ -194,6 +194,7 @@ def _dataset(dataset: DatasetVersion) -> dict[str, Any]:
         "manifest_digest": dataset.manifest_digest,
         "funnel": msgspec.to_builtins(dataset.funnel),
         "made": dataset.made,
+        **({"erasable": dataset.erasable} if dataset.erasable else {}),
     }
 
 

@@ -50,6 +50,7 @@ def to_croissant(statement: Mapping[str, Any]) -> str:
     predicate = statement["predicate"]
     dataset = predicate["dataset"]
     name, _, version = dataset["label"].partition("@")
+    encrypted = "erasable" in dataset  # then the file is no table to whoever has not its source's key
     rows = next(subject for subject in statement["subject"] if subject["name"] == "dataset/rows.parquet")
     labs = ", ".join(f"{share['lab']} ({share['rows']} rows)" for share in predicate["shares"])
     terms = [entry["id"] for entry in predicate["terms_versions"]]
@@ -72,11 +73,13 @@ def to_croissant(statement: Mapping[str, Any]) -> str:
                 "@id": "rows.parquet",
                 "name": "rows.parquet",
                 "contentUrl": "rows.parquet",
-                "encodingFormat": "application/x-parquet",
+                "encodingFormat": "application/octet-stream" if encrypted else "application/x-parquet",
                 "sha256": rows["digest"]["sha256"],
             }
         ],
-        "recordSet": [
+        "recordSet": []
+        if encrypted
+        else [
             {
                 "@type": "cr:RecordSet",
                 "@id": "rows",
