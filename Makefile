@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo demo-quick setup test check format docs bench clean
+.PHONY: demo demo-quick setup test test-fast test-slow check format docs bench clean
 
 demo: setup
 	$(BIN)/stillhouse demo
@@ -22,7 +22,15 @@ setup: .venv/ready
 	touch $@
 
 test: setup
-	$(BIN)/pytest
+	$(BIN)/pytest -m "not slow"
+
+# Parts on their own, and every implementation of each interface.
+test-fast: setup
+	$(BIN)/pytest -m "not slow" tests/unit tests/conformance
+
+# What is long by nature: whole trainings of the embedded model, every architecture. Run before a release.
+test-slow: setup
+	$(BIN)/pytest -m slow --timeout 1800
 
 check: setup
 	$(BIN)/ruff format --check .

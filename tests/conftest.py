@@ -1,10 +1,13 @@
 """Fixtures: a home, the command line as a user types it, a server, and what this machine can do."""
 
+import contextlib
+import io
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,10 +15,14 @@ import hypothesis
 import pytest
 
 from stillhouse.app.home import embedded_weights
+from stillhouse.cli.main import main
 from stillhouse.errors import SandboxUnavailable
 from stillhouse.sandbox.pool import best_rung
 from tests.gateways import MANAGED, provider
 from tests.server import Server
+
+# Tests share the cores: threads that wait for each other must not spin. Read when torch is loaded, so it is set here.
+os.environ["OMP_WAIT_POLICY"] = "passive"
 
 # No timing decides a test: how long an example takes says more about what else runs than about the code.
 hypothesis.settings.register_profile("stillhouse", deadline=None, print_blob=True)
@@ -37,8 +44,35 @@ class Ran(NamedTuple):
         return json.loads(self.out)
 
 
+@contextlib.contextmanager
+def _terminal(folder: Path, environment: Mapping[str, str]) -> Iterator[tuple[io.TextIOWrapper, io.TextIOWrapper]]:
+    """This process as a new one would find itself: folder, environment, streams, signals. Puts everything back."""
+    was = Path.cwd(), dict(os.environ), (sys.stdin, sys.stdout, sys.stderr)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    err = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="backslashreplace")
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    try:
+        with open(os.devnull, encoding="utf-8") as nothing:
+            sys.stdin, sys.stdout, sys.stderr = nothing, out, err
+            yield out, err
+    finally:
+        sys.stdin, sys.stdout, sys.stderr = was[2]
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        os.environ.clear()
+        os.environ.update(was[1])
+        os.chdir(was[0])
+
+
 class Cli:
-    """Runs ``stillhouse`` in a process of its own, in a folder and a home of the test's own."""
+    """Runs ``stillhouse`` by its own entry point, in a folder, a home and an environment of the test's own.
+
+    Within this process, which takes a tenth of the time of a new one. ``process`` and ``start`` run it in one of its own,
+    where a kill, a signal, a new interpreter or another user is the point.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.home = folder, folder / "home"
@@ -46,13 +80,20 @@ class Cli:
             name: value for name, value in os.environ.items() if not name.startswith(("STILLHOUSE", "COV"))
         }
         self.environment |= {"STILLHOUSE_HOME": str(self.home), "NO_COLOR": "1"}
-        # Tests share the cores: threads that wait for each other must not spin.
-        self.environment |= {"OMP_WAIT_POLICY": "passive"}
 
     def command(self, *words: str) -> list[str]:
         return [sys.executable, "-m", "stillhouse", *words]
 
     def __call__(self, *words: object, code: int | None = 0, **environment: str) -> Ran:
+        with _terminal(self.folder, {**self.environment, **environment}) as (out, err):
+            ended = main(list(map(str, words)))
+            for stream in (out, err):
+                stream.flush()
+        said = [stream.buffer.getvalue().decode("utf-8", "replace") for stream in (out, err)]  # type: ignore[attr-defined]
+        return self._checked(words, Ran(ended, *said), code)
+
+    def process(self, *words: object, code: int | None = 0, **environment: str) -> Ran:
+        """The same in a process of its own."""
         done = subprocess.run(
             self.command(*map(str, words)),
             capture_output=True,
@@ -62,7 +103,9 @@ class Cli:
             timeout=800,
             errors="replace",
         )
-        ran = Ran(done.returncode, done.stdout, done.stderr)
+        return self._checked(words, Ran(done.returncode, done.stdout, done.stderr), code)
+
+    def _checked(self, words: tuple[object, ...], ran: Ran, code: int | None) -> Ran:
         assert "Traceback" not in ran.err, ran.err
         if code is not None:
             assert ran.code == code, f"{words}: exit {ran.code}\n{ran.out}\n{ran.err}"
@@ -87,11 +130,17 @@ class Cli:
         return self.write(name, "".join(json.dumps(row) + "\n" for row in rows))
 
     def recipe(
-        self, teacher: str = "mock", name: str = "recipe.toml", dataset: str = "example", **collect: Any
+        self,
+        teacher: str = "mock",
+        name: str = "recipe.toml",
+        dataset: str = "example",
+        keep: tuple[str, ...] = (),
+        **collect: Any,
     ) -> Path:
         lines = [f"{key} = {json.dumps(value)}" for key, value in {"in_flight": 8, **collect}.items()]
         text = f'[teacher]\nuse = "{teacher}"\n[prompts]\nfile = "prompts.jsonl"\n[collect]\n' + "\n".join(lines)
-        return self.write(name, f'{text}\n[dataset]\nname = "{dataset}"\n')
+        kept = f"keep = {json.dumps(keep)}\n" if keep else ""
+        return self.write(name, f'{text}\n[dataset]\nname = "{dataset}"\n{kept}')
 
     def add_mock(self, url: str, name: str = "mock", *more: str) -> None:
         words = ["teacher", "add", name, "--kind", "openai", "--model", "m", "--lab", "testlab", "--channel"]

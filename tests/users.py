@@ -51,7 +51,7 @@ class CliAs(Cli):
         return [*rights, *super().command(*words)]
 
     def __call__(self, *words: object, code: int | None = 0, **environment: str) -> Ran:
-        return super().__call__(*words, code=code, **environment)
+        return self.process(*words, code=code, **environment)
 
 
 @pytest.fixture

@@ -42,7 +42,9 @@
     |-- TeacherError                   1  the teacher failed
     |   |-- TeacherUnreachable            no connection, or a stalled one
     |   |-- TeacherRejected               it answered with an error that retrying will not cure
+    |   |   `-- FieldRejected             it takes requests without some field
     |   `-- ModelUnusable                 a model folder that cannot be loaded
+    |       `-- TemplateRefused           a chat template that raises for a conversation
     |-- TrainingError                  1  the student could not be trained
     |   |-- NothingToLearn                no record is left to learn from
     |   |-- LossNotFinite                 the loss became infinite or no number at all
@@ -309,10 +311,27 @@ class TeacherRejected(TeacherError):
     next_step = "Correct what its message names (model, key, prompt), then run the command again."
 
 
+class FieldRejected(TeacherRejected):
+    """The teacher refused a field of the request."""
+
+    next_step = "`stillhouse teacher probe NAME` finds out which fields its server takes, and writes them down."
+
+    def __init__(self, detail: str = "", *, field: str = "", next_step: str = "") -> None:
+        """``field`` is the one that it named."""
+        super().__init__(detail, next_step=next_step)
+        self.field = field
+
+
 class ModelUnusable(TeacherError):
     """The model cannot be loaded."""
 
     next_step = "Point --weights at a folder with config, tokenizer and safetensors, or at a .gguf file."
+
+
+class TemplateRefused(ModelUnusable):
+    """The model's chat template refuses a conversation."""
+
+    next_step = "Leave the roles out that its message names, or use a model whose template takes them."
 
 
 class TrainingError(StillhouseError):

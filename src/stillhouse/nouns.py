@@ -217,6 +217,8 @@ class Teacher(msgspec.Struct, frozen=True, kw_only=True):
     ``weights_digest`` is of everything that makes its answers, ``tensors`` of the files that hold its weights alone.
     ``hidden_tokens`` is the most that it bills for thinking beyond ``max_tokens``; ``prices_of`` says where prices are from,
     ``batch_share`` which part of them it takes for calls in a batch (empty: all).
+    ``limit_field`` is what its server calls the most tokens of an answer (empty: max_tokens); ``rejects`` are the optional
+    fields of a request that it refuses.
     """
 
     name: str
@@ -235,6 +237,8 @@ class Teacher(msgspec.Struct, frozen=True, kw_only=True):
     hidden_tokens: int = 0
     prices_of: str = ""
     batch_share: str = ""
+    limit_field: str = ""
+    rejects: tuple[str, ...] = ()
     grade: Grade = Grade.DECLARED
 
 
@@ -313,6 +317,7 @@ class GatewayKey(msgspec.Struct, frozen=True, kw_only=True):
 
     ``uses`` are what its calls may be for, the first being meant where a call does not say; ``teachers`` those it may ask,
     none meaning all; ``budget`` is in USD, empty meaning that it may ask unmetered teachers only. ``expires`` is a day.
+    ``max_tokens`` limits the answers of calls to metered teachers that set no limit themselves; 0: such calls are refused.
     """
 
     id: str
@@ -323,6 +328,7 @@ class GatewayKey(msgspec.Struct, frozen=True, kw_only=True):
     teachers: tuple[str, ...] = ()
     budget: str = ""
     expires: str = ""
+    max_tokens: int = 0
 
 
 class Outcome(StrEnum):

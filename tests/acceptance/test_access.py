@@ -67,7 +67,9 @@ def test_the_story_of_a_revocation(story, serve):
     mixed = home("run", mixed_recipe(home, "mixed", ["january", "february"]), "--json").json
     assert (before["model"], mixed["model"]) == ("before@1", "mixed@1")
     # A student of the mixed model: it never saw the rival, and learned from what did.
-    taught = home.recipe("mixed@1", name="taught.toml", dataset="taught", max_tokens=8, temperature=0.5)
+    taught = home.recipe(
+        "mixed@1", name="taught.toml", dataset="taught", max_tokens=8, temperature=0.5, keep=("truncated",)
+    )
     taught.write_text(taught.read_text() + "verified = false\n" + TRAIN)
     assert home("run", taught, "--json").json["model"] == "taught@1"
     home("dataset", "export", "mixed", "out.jsonl")

@@ -189,3 +189,38 @@ def test_a_copy_in_s3_with_locks(home, data):
         server.kill()
         server.communicate()
     assert "could not be reached" in home("vault", "pull", "s3://vault/a", "--endpoint", url, code=1, **keys).err
+
+
+def test_what_is_no_copy_is_not_counted_as_one(home, data):
+    """The home itself, a folder in it, one above it, and another copy's folder: refused before anything is written there."""
+    (home.folder / "by-link").symlink_to(home.home)
+    places = [home.home, home.home / "objects", home.home / "sub", home.folder, home.folder / "by-link"]
+    for number, place in enumerate(places):
+        configure(home, f'[copies.c{number}]\nplace = "{place}"\n')
+        before = sorted(path for path in home.home.rglob("*") if "heads" in path.parts)
+        assert "is no copy" in home("vault", "backup", "--copy", f"c{number}", code=None).err, place
+        assert sorted(path for path in home.home.rglob("*") if "heads" in path.parts) == before
+
+
+def test_a_copy_whose_bytes_are_gone_is_found_out(copied, data):
+    """Every object there is as long as it was, and zero: it is not read back, and not called a copy."""
+    for path in (copied.folder / "far" / "objects").rglob("blake3-*"):
+        path.chmod(0o644)
+        path.write_bytes(bytes(path.stat().st_size))
+    assert copied("vault", "backup", "--json").json["added"] > 1, "what was there is written again"
+    bad = {one["object"] for one in copied("vault", "scrub", "--copy", "far", "--json", code=None).json["bad"]}
+    mine = {path.name.replace("-", ":", 1) for path in (copied.home / "objects").rglob("blake3-*")}
+    assert not bad & mine, "all that this home has is whole there again"
+    shutil.rmtree(copied.home)
+    assert "1 objects were not copied" in copied("vault", "pull", copied.folder / "far", code=4).err, (
+        "an older end of the log"
+    )
+    copied("vault", "restore", "data", "again")
+    assert tree(copied.folder / "again") == tree(data)
+
+
+def test_a_snapshot_is_listed_without_being_restored(home, data):
+    listed = home("vault", "list", "data", "--json").json
+    assert {row["path"] for row in listed if row["kind"] == "f"} == {f"{n}.jsonl" for n in range(5)}
+    assert "3.jsonl" in home("vault", "list", "data", "3.jsonl").out
+    assert home("vault", "list", "data", "no-such-path", code=2).out == ""

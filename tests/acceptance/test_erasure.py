@@ -235,7 +235,20 @@ def check_untold(kept, where):
 
 
 def importing(home, path, name, source, *more, **options):
-    words = ["dataset", "import", path, "--name", name, "--erasable", source, "--channel", "official", "--json"]
+    words = [
+        "dataset",
+        "import",
+        path,
+        "--name",
+        name,
+        "--erasable",
+        source,
+        "--channel",
+        "official",
+        "--keep",
+        "unknown",
+        "--json",
+    ]
     return home(*words, *more, **options)
 
 
@@ -335,3 +348,46 @@ def test_two_that_begin_a_source_at_once_make_one_key(home):
     assert done, "at least one got it"
     for number in done:
         home("dataset", "export", f"d{number}", f"{number}.out", "--use", "store")
+
+
+@pytest.mark.parametrize("claimed", ["s1", "never used"])
+def test_an_unsigned_claim_makes_nothing_removable(home, data, people, claimed):
+    """Whether something can be erased is read from its own bytes: who writes one more entry of a snapshot gains nothing."""
+    home("vault", "snapshot", data, "--erasable", "s1")
+    mine = home("vault", "snapshot", data, "--name", "mine", "--json").json["snapshot"]
+    people("ada", "plan", "execute", erase(people))
+    with open_app(read_settings(home.home, {})) as app:
+        said = facts.SnapshotTaken(
+            at="2026-11-20T00:00:00Z",
+            by=app.recorder.by,
+            snapshot=mine,
+            name="mine",
+            source="x",
+            subject="",
+            files=0,
+            bytes=0,
+            added=0,
+            erasable=claimed,
+        )
+        app.recorder.record(said)
+        app.recorder.refresh()
+    before = {path.name for path in (home.home / "objects").rglob("blake3-*")}
+    home("vault", "gc", code=None)
+    home("vault", "restore", mine, "out")
+    assert tree(home.folder / "out") == tree(data)
+    gone = before - {path.name for path in (home.home / "objects").rglob("blake3-*")}
+    assert mine.replace(":", "-") not in gone
+
+
+def test_no_key_goes_into_a_snapshot(home, data, people):
+    """Not with the folder that holds the store, nor by a link, nor alone: an erased key would come back out of it."""
+    home("vault", "snapshot", data, "--erasable", "s1")
+    (home.folder / "here").symlink_to(home.folder / "stick")
+    os.link(next((home.folder / "stick").glob("*.key")), home.folder / "copy-of-a-key")
+    secrets = {path.read_bytes() for path in keys_of(home)}
+    for source in (home.folder / "stick", home.folder / "here", home.folder / "copy-of-a-key", home.home / "keys"):
+        home("vault", "snapshot", source, "--name", "keys", code=None)
+    taken = home("vault", "snapshot", home.folder, "--name", "everything", "--json").json
+    home("vault", "restore", taken["snapshot"], "out")
+    restored = {path.read_bytes() for path in (home.folder / "out").rglob("*") if path.is_file()}
+    assert not secrets & restored

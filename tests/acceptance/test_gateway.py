@@ -251,6 +251,9 @@ def test_one_purchase_over_several_workers(gateway, home, upstream):
     assert (answers, len(upstream.requests)) == (["Hello"] * 12, 1)
 
 
+SKIPPED = {"a row cannot hold calls of tools and their results yet": 1, "the answer is empty": 1}
+
+
 def test_a_dataset_of_what_was_asked(client, claude, running, home):
     client.chat.completions.create(**ASK)
     client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Again"}])
@@ -260,7 +263,7 @@ def test_a_dataset_of_what_was_asked(client, claude, running, home):
     plan = home("dataset", "gather", "p", "--name", "asked", "--plan", "--json").json
     assert (plan["does"]["answers"], plan["does"]["usable"]) == (5, 3)
     done = home("dataset", "gather", "p", "--name", "asked", "--json").json
-    assert (done["dataset"], done["rows"], done["skipped"]) == ("asked@1", 3, {"the answer has no text": 2})
+    assert (done["dataset"], done["rows"], done["skipped"]) == ("asked@1", 3, SKIPPED)
     home("dataset", "export", "asked", "rows.jsonl")
     rows = [json.loads(line)["messages"] for line in (home.folder / "rows.jsonl").read_text().splitlines()]
     assert [
@@ -338,8 +341,8 @@ def test_money_is_held_before_the_call(gateway, home, upstream):
     client = openai.OpenAI(base_url=f"{running.url}/v1", api_key=key, max_retries=2)
     with pytest.raises(openai.BadRequestError, match="max_completion_tokens is required"):
         client.chat.completions.create(**ASK)
-    with pytest.raises(openai.BadRequestError, match="image_url has no price"):
-        parts = [{"type": "image_url", "image_url": {"url": "https://x/y.png"}}]
+    with pytest.raises(openai.BadRequestError, match="input_audio has no price"):
+        parts = [{"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}]
         client.chat.completions.create(model="m", messages=[{"role": "user", "content": parts}], max_tokens=5)
     for _ in range(8):  # each 20 tokens at worst, 2 in truth
         client.chat.completions.create(**ASK, max_tokens=5)

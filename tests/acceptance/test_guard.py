@@ -49,7 +49,7 @@ def guarded(tmp_path_factory, cli):
 def test_nothing_under_custody_is_changed(guarded, name):
     before = tree(guarded.home / "objects"), tree(guarded.home / "log")
     script = guarded.write("script.sh", DELETERS[name])
-    guarded("guard", "run", "--", "sh", script, guarded.home, guarded.folder / "work", code=None)
+    guarded.process("guard", "run", "--", "sh", script, guarded.home, guarded.folder / "work", code=None)
     after = tree(guarded.home / "objects"), tree(guarded.home / "log")
     assert [{path: what[2] for path, what in one.items()} for one in after] == [
         {path: what[2] for path, what in one.items()} for one in before
@@ -75,7 +75,7 @@ def test_another_user_is_kept_from_it_too(guarded):
         if str(path) not in ("/", "/tmp") and path.stat().st_uid == 0:
             path.chmod(path.stat().st_mode | 0o055)
     program = f"import os,shutil; os.setgid(65534); os.setuid(65534); shutil.rmtree({str(guarded.home / 'objects')!r})"
-    ran = guarded("guard", "run", "--", sys.executable, "-S", "-c", program.replace(";", "\n"), code=None)
+    ran = guarded.process("guard", "run", "--", sys.executable, "-S", "-c", program.replace(";", "\n"), code=None)
     del ran
     guarded("vault", "verify")
     done = subprocess.run([sys.executable, "-S", "-c", program], check=False, capture_output=True)
@@ -85,14 +85,14 @@ def test_another_user_is_kept_from_it_too(guarded):
 def test_elsewhere_everything_works_and_the_exit_code_is_the_commands(guarded):
     work = guarded.folder / "work"
     script = "cd work && mkdir a && echo x > a/b && mv a/b c && rm -r a && ln c d && exit 7"
-    guarded("guard", "run", "--", "sh", "-c", script, code=7)
+    guarded.process("guard", "run", "--", "sh", "-c", script, code=7)
     assert (work / "d").read_text() == "x\n"
-    assert guarded("guard", "run", "--", "cat", work / "data").out == "data"
-    assert guarded("guard", "run", "--", "ls", guarded.home).out, "it can be read"
+    assert guarded.process("guard", "run", "--", "cat", work / "data").out == "data"
+    assert guarded.process("guard", "run", "--", "ls", guarded.home).out, "it can be read"
 
 
 def test_a_plan_says_what_is_closed(guarded):
-    made = guarded("guard", "run", "--plan", "--json", "--", "true").json
+    made = guarded.process("guard", "run", "--plan", "--json", "--", "true").json
     assert made["protected"] == [str(guarded.home)]
     assert str(guarded.home.parent) in made["closed"] and "/" in made["closed"]
     assert str(guarded.folder / "work") in made["changeable"]
@@ -102,7 +102,7 @@ def test_a_plan_says_what_is_closed(guarded):
 def test_it_does_not_start_where_a_hard_link_leads_in(guarded):
     inner = next((guarded.home / "objects").rglob("blake3-*"))
     os.link(inner, guarded.folder / "work" / "backdoor")
-    refused = guarded("guard", "run", "--", "touch", guarded.folder / "work" / "started", code=3)
+    refused = guarded.process("guard", "run", "--", "touch", guarded.folder / "work" / "started", code=3)
     assert "hard links" in refused.err
     assert not (guarded.folder / "work" / "started").exists()
 
@@ -128,9 +128,12 @@ def test_it_does_not_start_where_another_mount_leads_in(guarded):
 
 def test_further_folders_and_what_is_not_there(guarded):
     work = guarded.folder / "work"
-    guarded("guard", "run", "--protect", work, "--", "rm", "-f", work / "data", code=1)
+    guarded.process("guard", "run", "--protect", work, "--", "rm", "-f", work / "data", code=1)
     assert (work / "data").exists()
-    assert "does not exist" in guarded("guard", "run", "--protect", guarded.folder / "no", "--", "true", code=3).err
-    assert "no-such-program" in guarded("guard", "run", "--", "no-such-program", code=3).err
+    assert (
+        "does not exist"
+        in guarded.process("guard", "run", "--protect", guarded.folder / "no", "--", "true", code=3).err
+    )
+    assert "no-such-program" in guarded.process("guard", "run", "--", "no-such-program", code=3).err
     shutil.rmtree(guarded.home)
-    assert "no Stillhouse home" in guarded("guard", "run", "--", "true", code=1).err
+    assert "no Stillhouse home" in guarded.process("guard", "run", "--", "true", code=1).err

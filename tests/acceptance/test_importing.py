@@ -70,7 +70,7 @@ def test_what_a_model_wrote_cannot_be_declared_human(home):
 def test_nothing_to_import(home):
     path = home.write("odd.jsonl", '{"text": "x"}\n')
     ran = home("dataset", "import", path, "--name", "odd", code=2)
-    assert "1 of no known shape" in ran.err
+    assert "1 rows left out: of no known shape (odd.jsonl, line 1)" in ran.err
     assert "docs/importing.md" in ran.err
 
 
@@ -99,8 +99,13 @@ def test_raw_responses_of_an_intermediary(home, shared_data):
     assert providers["openrouter > Anthropic"] == 102
     assert sum(entry["rows"] for entry in found["triage"]) <= 2676
     assert found["triage"][0]["missing"]
-    home("dataset", "import", path, "--name", "speech")
+    kept = [word for kind in ("truncated", "filtered", "failed") for word in ("--keep", kind)]
+    done = home("dataset", "import", path, "--name", "speech", *kept, "--json").json
+    assert done["left_out"] == {}
     assert home("dataset", "inventory", "speech", "--json").json["by_channel"] == found["by_channel"]
+    whole = home("dataset", "import", path, "--name", "whole", "--json").json
+    assert whole["left_out"].keys() == {"filtered", "failed"}
+    assert sum(whole["left_out"].values()) == done["rows"] - whole["rows"]
 
 
 def test_a_corpus_that_changes_while_it_is_imported_makes_no_dataset(home):

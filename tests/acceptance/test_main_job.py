@@ -28,7 +28,14 @@ def test_from_nothing_to_an_explained_dataset(recorded, sandboxed):
     assert (done["dataset"], done["answers"], done["verified"], done["rows"]) == ("example@1", 24, 16, 8)
     assert (done["model"], done["passport"], done["eval"]) == (None, None, None)
     report = json.loads((Path(done["report"]).parent / "report.json").read_text())
-    assert [step["step"] for step in report["funnel"]] == ["answers", "verified", "distinct", "not held out", "allowed"]
+    assert [step["step"] for step in report["funnel"]] == [
+        "answers",
+        "complete",
+        "verified",
+        "distinct",
+        "not held out",
+        "allowed",
+    ]
     assert report["isolation"] == f"{sandboxed}+seccomp"
     assert {edge["child"] for edge in report["lineage"]} >= {"dataset:example@1"}
     assert [decision["use"] for decision in report["decisions"] if decision["allowed"]]
@@ -110,7 +117,7 @@ def test_a_model_on_this_machine_is_a_teacher_like_any_other(home, tiny_model, s
     given = ["--kind", "local", "--model", "tiny", "--lab", "l", "--channel", "open-weights", "--terms", "licence/mit"]
     home("teacher", "add", "tiny", *given, "--weights", tiny_model)
     home.prompts(5)
-    recipe = home.recipe("tiny", samples=3, max_tokens=40, seed=4)
+    recipe = home.recipe("tiny", samples=3, max_tokens=40, seed=4, keep=("truncated",))
     process = home.start("run", recipe)
     time.sleep(4)
     process.kill()
@@ -124,10 +131,14 @@ def test_a_model_on_this_machine_is_a_teacher_like_any_other(home, tiny_model, s
     other.prompts(5)
     (other.home / "cache").rmdir()
     (home.home / "cache").rename(other.home / "cache")  # the probe's choice, which a cold start may make otherwise
-    again = other("run", other.recipe("tiny", samples=3, max_tokens=40, seed=4), "--json").json
+    again = other("run", other.recipe("tiny", samples=3, max_tokens=40, seed=4, keep=("truncated",)), "--json").json
     assert again["content_digest"] == done["content_digest"]
     answers = [
-        cli("collect", cli.recipe("tiny", samples=3, max_tokens=40, seed=4, dataset="all"), "--json").json
+        cli(
+            "collect",
+            cli.recipe("tiny", samples=3, max_tokens=40, seed=4, dataset="all", keep=("truncated",)),
+            "--json",
+        ).json
         for cli in (home, other)
     ]
     assert [one["paid"] for one in answers] == [0, 0]
@@ -146,6 +157,7 @@ def test_the_quick_demo(cli, embedded, sandboxed):
     assert (again["reused"], again["content_digest"]) == (160, done["content_digest"])
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_the_story_of_a_revocation_is_told_on_the_real_model(cli, embedded, sandboxed):
     """A minute or two: four small trainings of the embedded model."""

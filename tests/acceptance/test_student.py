@@ -121,7 +121,14 @@ def test_what_a_model_learned_from_comes_with_its_answers(ready):
         config.write(" ")
     add_local(ready, ready.folder / "edited", "washed")
     for teacher in ("example@1", "innocent", "washed"):
-        path = ready.recipe(teacher, name=f"{teacher[:4]}.toml", dataset=f"from-{teacher[:4]}", samples=1, max_tokens=8)
+        path = ready.recipe(
+            teacher,
+            name=f"{teacher[:4]}.toml",
+            dataset=f"from-{teacher[:4]}",
+            samples=1,
+            max_tokens=8,
+            keep=("truncated",),
+        )
         ready("run", path)
         stamps = ready("policy", "check", f"from-{teacher[:4]}", "--use", "train", "--json").json
         assert stamps["denied"] == 0
@@ -141,7 +148,7 @@ def test_a_home_that_has_moved(ready):
     ready("train", recipe(ready, TRAIN))
     moved = ready.home.rename(ready.folder / "moved")
     ready("train", recipe(ready, TRAIN), "--home", moved)
-    path = ready.recipe("example", name="second.toml", dataset="second", max_tokens=4)
+    path = ready.recipe("example", name="second.toml", dataset="second", max_tokens=4, keep=("truncated",))
     assert ready("collect", path, "--home", moved, "--json").json["answers"] == 24
 
 

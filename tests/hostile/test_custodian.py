@@ -157,7 +157,7 @@ def test_nobody_else_stops_it(owner, kept, data):  # noqa: F811
             python_as(OWNER, ASK, kept.folder, act, key)
     assert files_of(kept.folder / "objects") == before
     owner("vault", "verify")
-    assert "another custodian" in Cli(owner.folder)("vault", "custodian", kept.folder, code=1).err
+    assert "another custodian" in Cli(owner.folder).process("vault", "custodian", kept.folder, code=1).err
     owner("vault", "snapshot", data, "--name", "again")
 
 

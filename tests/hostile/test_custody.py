@@ -33,8 +33,8 @@ needs_landlock = pytest.mark.skipif(
 @pytest.mark.parametrize("nested", ["objects", "log"])
 def test_a_folder_protected_within_a_protected_one_opens_nothing(copied, nested):  # noqa: F811
     words = ["guard", "run", "--protect", copied.home / nested, "--", "touch"]
-    copied(*words, copied.home / "log" / "evil", code=1)
-    copied(*words, copied.home / "objects" / "evil", code=1)
+    copied.process(*words, copied.home / "log" / "evil", code=1)
+    copied.process(*words, copied.home / "objects" / "evil", code=1)
 
 
 @needs_landlock
@@ -43,7 +43,7 @@ def test_objects_behind_a_link_are_protected_where_they_are(copied):  # noqa: F8
     shutil.move(copied.home / "objects", big)
     (copied.home / "objects").symlink_to(big)
     victim = next(big.rglob("blake3-*"))
-    copied("guard", "run", "--", "rm", "-f", victim, code=1)
+    copied.process("guard", "run", "--", "rm", "-f", victim, code=1)
     assert victim.exists()
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from stillhouse import facts
-from stillhouse.errors import SandboxUnavailable
+from stillhouse.errors import RecipeError, SandboxUnavailable
 from stillhouse.nouns import Example, Message, Task
 from stillhouse.sandbox import pool
 from stillhouse.sandbox.inner import seccomp
+from stillhouse.sandbox.packages import packages_of
 from stillhouse.sandbox.pool import Sandbox
 from stillhouse.sandbox.programs import Limits, Program
 from stillhouse.sandbox.worker import RUNGS, Worker
@@ -71,8 +72,6 @@ def alive_and_well(sandbox: Sandbox) -> None:
         "os.posix_spawn('/bin/true', ['true'], {})",
         "os.execv('/bin/true', ['true'])",
         "import subprocess; subprocess.run(['true'])",
-        "import socket; socket.socket()",
-        "import socket; socket.socket(socket.AF_UNIX)",
         "import socket; socket.create_connection(('127.0.0.1', 80), 1)",
         "open('/etc/passwd').read()",
         "open('/etc/hostname').read()",
@@ -88,17 +87,23 @@ def alive_and_well(sandbox: Sandbox) -> None:
         "import ctypes; assert ctypes.CDLL(None).mount(b'none', b'/tmp', b'tmpfs', 0, 0) == 0",
         "import ctypes; assert ctypes.CDLL(None).syscall(425, 1, 0) > 0",  # io_uring_setup
         "import ctypes; assert ctypes.CDLL(None).syscall(101, 0, 0, 0, 0) == 0",  # ptrace by number
-        "os.symlink('/etc/passwd', 'x')",
         "os.mknod('x')",
         "os.nice(-5)",
         "import fcntl; fcntl.fcntl(0, fcntl.F_SETOWN, 1)",
         "import fcntl; fcntl.fcntl(0, 10, 9)",  # F_SETSIG
         "import fcntl; fcntl.ioctl(0, 0x5412, b'x')",  # TIOCSTI
-        "os.chmod('.', 0o777)",
-        "os.utime('.', (1, 1))",
         "os.truncate('/etc/passwd', 0)",
+        "os.chmod('/usr', 0o777)",
+        "os.utime('/usr', (1, 1))",
+        "open('/usr/share/zoneinfo/x', 'w')",
+        "os.symlink('/etc/passwd', 'x'); open('x').read()",
+        "os.link('/etc/ld.so.cache', 'x')",
+        "import socket; socket.socket(socket.AF_PACKET, socket.SOCK_RAW)",
+        "import socket; socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)",
+        "import socket; socket.socket(socket.AF_INET, socket.SOCK_RAW)",
+        "import socket; s = socket.socket(); s.settimeout(1); s.connect(('8.8.8.8', 53))",
+        "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.sendto(b'x', ('10.0.0.1', 53))",
         "open('../x', 'w')",
-        "os.listdir('/usr/share')",
         "os.listdir('/usr/src')",
         "os.listdir('/usr/local')",
         "open('/usr/share/common-licenses/BSD').read()",
@@ -114,7 +119,7 @@ def test_out_of_reach(sandbox, body):
     alive_and_well(sandbox)
 
 
-@pytest.mark.parametrize("place", ["/usr/x", "/x", "/lib/x", "/dev/x", "/var/tmp/x", "/home/x", "/dev/shm/x"])
+@pytest.mark.parametrize("place", ["/usr/x", "/x", "/lib/x", "/dev/x", "/var/tmp/x", "/home/x"])
 def test_no_writing_outside_its_own_folder(sandbox, place):
     assert error(run(sandbox, f"open({place!r}, 'w').write('x')"))
     assert not Path(place).exists()
@@ -131,7 +136,7 @@ def test_the_host_cannot_be_seen(sandbox, tmp_path):
 def test_no_environment_no_arguments_no_descriptors(sandbox, monkeypatch):
     monkeypatch.setenv("SECRET_KEY", "sk-secret")
     with Sandbox(LIMITS, workers=1, rung=sandbox.rung) as fresh:
-        assert set(value(run(fresh, "return dict(os.environ)"))) <= {"HOME", "TMPDIR", "LC_CTYPE"}
+        assert {key for key, _ in value(run(fresh, "return dict(os.environ)")).items} <= {"HOME", "TMPDIR", "LC_CTYPE"}
         found = run(fresh, "import gc\nreturn [repr(o) for o in gc.get_objects() if isinstance(o, dict)]")
         assert "sk-secret" not in repr(found)
         opened = "n = []\nfor d in range(64):\n    try: os.fstat(d); n.append(d)\n    except OSError: pass\nreturn n"
@@ -235,6 +240,107 @@ def test_memory_bomb(sandbox):
     assert run(sandbox, "a = []\nwhile True: a.append(bytearray(1 << 20))").status == "memory"
     assert run(sandbox, "return len(bytes(300 << 20))").status == "memory"
     alive_and_well(sandbox)
+
+
+# --- what another program said or was
+
+SCAN = """
+import ctypes, os
+def f(x):
+    libc = ctypes.CDLL(None)
+    r, w = os.pipe()
+    base = ctypes.addressof(ctypes.create_string_buffer(4096)) & ~0xfff
+    found = 0
+    for p in range(base - (24 << 20), base + (24 << 20), 4096):
+        page = os.read(r, 4096) if libc.write(w, ctypes.c_void_p(p), 4096) == 4096 else b""
+        found += page.count(b"canary" + b"-of-the-job-before")
+    return found
+"""
+
+
+@pytest.mark.parametrize("where", ["code", "inputs", "check", "said"])
+def test_nothing_of_another_job_is_in_a_programs_memory(sandbox, where):
+    canary = "canary-of-the-job" + "-before"
+    program = Program(
+        f"# {canary if where == 'code' else ''}\ndef f(x): return {canary + 'x' if where == 'said' else ''!r}",
+        "f",
+        ([canary if where == "inputs" else 1],),
+        f"# {canary}\ndef check(f): f(1)" if where == "check" else "",
+    )
+    for _ in range(3):
+        assert sandbox.run(program).status == "finished"
+    generous = Limits(cpu_seconds=5, wall_seconds=20.0)
+    with Sandbox(generous, workers=1, rung=sandbox.rung) as fresh:
+        for _ in range(3):
+            assert fresh.run(program).status == "finished"
+        assert value(fresh.run(Program(SCAN, "f", ([1],)))) == 0
+        own = fresh.run(Program(f"# {canary}\n{SCAN}", "f", ([1],)))
+        assert value(own) > 0, "and the scan finds what is there"
+
+
+def test_threads_have_a_limit_and_enough_of_them_run(sandbox):
+    body = "import threading, time\nn = 0\ntry:\n    while n < {most}:\n"
+    body += "        threading.Thread(target=time.sleep, args=(9,), daemon=True).start()\n        n += 1\n"
+    body += (
+        'except RuntimeError: pass\nos.write(3, (\'{{"value": %d}}\\n{{"done": true}}\\n\' % n).encode())\nos._exit(0)'
+    )
+    if sandbox.rung == "namespaces" or os.geteuid() != 0:  # root's threads are counted in its own namespace alone
+        with Sandbox(Limits(tasks=20), workers=1, rung=sandbox.rung) as few:
+            assert value(run(few, body.format(most=500))) < 60
+    with Sandbox(Limits(), workers=1, rung=sandbox.rung) as usual:
+        assert value(run(usual, body.format(most=64))) == 64
+
+
+def test_no_program_holds_a_worker_longer_than_its_wall():
+    """It computes just enough never to be taken for one that waits."""
+    body = "import time\nwhile True:\n    t = time.process_time()\n    while time.process_time() - t < 0.06: pass\n    time.sleep(0.4)"
+    with Sandbox(Limits(cpu_seconds=1, wall_seconds=0.5), workers=1) as sandbox:
+        started = time.monotonic()
+        assert sandbox._once(
+            Program("import os, sys\ndef f(*a):\n    " + body.replace("\n", "\n    "), "f", ([],))
+        ).status
+        assert time.monotonic() - started < 9
+
+
+def test_values_that_collide_cost_the_judge_nothing(sandbox):
+    said = "import os\nM = 2**61 - 1\ndef f(x):\n    s = '{\"value\": [\"KIND\", [' + ','.join(ITEM for k in range(1, 30000)) + ']]}\\n'\n"
+    said += "    b = s.encode()\n    while b: b = b[os.write(3, b):]\n    os._exit(0)"
+    task = Task(id="t", messages=(), entry_point="f", tests=(Example((1,), {1, 2, 3}), Example((1,), {1: 2})))
+    with Sandbox(Limits(output_bytes=8 << 20), workers=1, rung=sandbox.rung) as large:
+        for kind, item in (("set", "str(k * M)"), ("dict", "'[%d,1]' % (k * M)")):
+            started = time.process_time()
+            found = next(judge(large, [(task, f"```python\n{said.replace('KIND', kind).replace('ITEM', item)}\n```")]))
+            assert found.status != "passed"
+            assert time.process_time() - started < 2
+
+
+WORKS = {
+    "asyncio": "import asyncio\nasync def g():\n    await asyncio.sleep(0)\n    return 7\nreturn asyncio.run(g())",
+    "copy": "import shutil\nopen('a', 'w').write('x')\nshutil.copy2('a', 'b')\nreturn open('b').read()",
+    "sqlite": "import sqlite3\nd = sqlite3.connect('d.db')\nd.execute('create table t(a)')\nd.execute('insert into t values (7)')\nd.commit()\nreturn d.execute('select a from t').fetchone()[0]",
+    "shelve": "import shelve\nwith shelve.open('s') as s: s['a'] = 7\nwith shelve.open('s') as s: return s['a']",
+    "links": "open('a', 'w').write('x'); os.link('a', 'b'); os.symlink('a', 'c'); return open('c').read() + open('b').read()",
+    "lock": "import fcntl\nwith open('l', 'w') as f: fcntl.flock(f, fcntl.LOCK_EX)\nreturn 7",
+    "semaphore": "import multiprocessing\ns = multiprocessing.Semaphore(2)\nreturn s.acquire()",
+    "loopback": "import socket, threading\ns = socket.create_server(('127.0.0.1', 0))\nc = socket.create_connection(s.getsockname())\na, _ = s.accept()\nc.sendall(b'hi')\nreturn a.recv(9).decode()",
+    "pool": "from concurrent.futures import ThreadPoolExecutor\nwith ThreadPoolExecutor(32) as p: return sum(p.map(abs, range(100)))",
+    "zone": "import zoneinfo, datetime\nreturn str(datetime.datetime(2026, 7, 1, tzinfo=zoneinfo.ZoneInfo('Europe/Berlin')).utcoffset())",
+    "source": "import inspect\nreturn inspect.getsource(f).startswith('def f')",
+    "file": "return os.path.basename(__file__)",
+    "exit": "try: exit(3)\nexcept SystemExit as e: return e.code",
+}
+
+
+@pytest.mark.parametrize("name", WORKS)
+def test_what_stays_inside_its_own_namespaces_works(name):
+    try:
+        sandbox = Sandbox(Limits(), workers=1, rung="namespaces")
+    except SandboxUnavailable as failure:
+        pytest.skip(str(failure))
+    if name == "zone" and not Path("/usr/share/zoneinfo/Europe/Berlin").exists():
+        pytest.skip("this machine has no time zones")
+    with sandbox:
+        assert value(run(sandbox, WORKS[name]))
 
 
 def test_thread_bomb(sandbox):
@@ -414,5 +520,28 @@ def test_the_allow_list_leaves_out_what_gets_out():
         "unshare": 272, "setns": 308, "bpf": 321, "execveat": 322, "io_uring_setup": 425, "clone": 56, "clone3": 435,
     }  # fmt: skip
     assert not set(numbers.values()) & set(seccomp.ALLOWED.values())
+    assert not (set(numbers.values()) - {numbers["connect"]}) & set(seccomp._WITHIN.values())
     assert len(set(seccomp.ALLOWED.values())) == len(seccomp.ALLOWED)
-    assert len(seccomp.filter_for(1)) % 8 == 0
+    assert all(len(seccomp.filter_for(1, isolated=isolated)) % 8 == 0 for isolated in (True, False))
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+def test_a_program_sees_the_packages_that_were_named_and_no_others(rung, tmp_path):
+    numpy = packages_of(["numpy"], tmp_path)
+    assert [version.partition("==")[0] for version in numpy.versions] == ["numpy"]
+    assert packages_of(["NumPy"], tmp_path) == numpy
+    with Sandbox(Limits(cpu_seconds=5), workers=1, rung=rung, packages=numpy.folders) as sandbox:
+        summed = Program("import numpy\ndef f(x):\n    return float(numpy.array(x).sum())", "f", (([1, 2],),))
+        assert sandbox.run(summed).calls[0].value == 3.0
+        for name in ("stillhouse", "msgspec", "pytest"):
+            assert name in sandbox.run(Program(f"import {name}\ndef f():\n    return 1", "f", ((),))).error
+        writes = "import numpy\ndef f():\n    open(numpy.__file__, 'a').write('x')"
+        assert "Error" in sandbox.run(Program(writes, "f", ((),))).calls[0].error
+    with Sandbox(workers=1, rung=rung) as bare:
+        assert "numpy" in bare.run(summed).error
+
+
+def test_a_package_that_is_not_installed_is_refused_by_name(tmp_path):
+    for name in ("no-such-package", "", "../numpy"):
+        with pytest.raises(RecipeError, match="is not installed here"):
+            packages_of([name], tmp_path)

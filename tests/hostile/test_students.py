@@ -216,9 +216,9 @@ def test_a_hub_name_without_a_network_and_one_that_was_fetched(ready, tiny_model
     (hub / "models--somebody--tiny" / "refs" / "main").write_text("0123")
     named = TRAIN.format(epochs=1).replace("tiny", "somebody/tiny")
     offline = {"HF_HUB_CACHE": str(hub), "HF_HUB_OFFLINE": "1"}
-    assert ready("train", recipe(ready, named), "--json", **offline).json["model"] == "example@1"
+    assert ready.process("train", recipe(ready, named), "--json", **offline).json["model"] == "example@1"
     absent = recipe(ready, named.replace("somebody", "nobody"))
-    ran = ready("train", absent, code=1, **offline)
+    ran = ready.process("train", absent, code=1, **offline)
     assert "nobody/tiny is no path here, and the hub does not give it" in ran.err
 
 

@@ -204,6 +204,7 @@ def test_one_cap_over_several_processes_and_kills(home, serve):
         process.communicate(timeout=100)
     assert sum(billed) <= Decimal("1.5")
     assert sum(billed) > Decimal("0.5"), "and the cap was worth having"
-    again = home("collect", recipes[0], "--json", code=None)
-    assert again.code == 5
+    codes = [home("collect", recipe, "--json", code=None).code for recipe in recipes]
+    assert 5 in codes, "not all of them fit under the cap"
+    assert set(codes) <= {0, 5}
     assert sum(billed) <= Decimal("1.5")

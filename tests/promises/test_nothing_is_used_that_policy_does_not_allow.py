@@ -197,7 +197,7 @@ def test_what_is_refused_to_its_rows_is_refused_to_a_model_s_answers(stored, tin
         "open-weights",
     ]
     home(*words, "--terms", "licence/mit", "--weights", done["folder"])
-    use = home.recipe("laundered", name="use.toml", dataset="second", max_tokens=4)
+    use = home.recipe("laundered", name="use.toml", dataset="second", max_tokens=4, keep=("truncated",))
     assert home("collect", use, "--plan", "--json").json["decisions"][1]["allowed"]
     (home.home / "config.toml").write_text('[organisation]\ncompetes_with = ["openai"]\n')
     refused = home("collect", use, code=3)

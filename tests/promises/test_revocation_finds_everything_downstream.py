@@ -25,7 +25,7 @@ def chain(home, tiny_model, sandboxed):
     home("run", mixed_recipe(home, "one", ["february"]))
     train = '[train]\nstudent = "tiny"\nlearning_rate = 0.01\nepochs = 1\n'
     for name, teacher in (("two", "one@1"), ("three", "two@1")):
-        recipe = home.recipe(teacher, name=f"{name}.toml", dataset=name, max_tokens=8)
+        recipe = home.recipe(teacher, name=f"{name}.toml", dataset=name, max_tokens=8, keep=("truncated",))
         recipe.write_text(recipe.read_text() + "verified = false\n" + train)
         home("run", recipe)
     home("dataset", "export", "three", "three-out.jsonl")
@@ -47,7 +47,7 @@ def test_it_reaches_students_of_students_and_what_they_gave(chain):
         chain("access", "gate", name, code=3)
         chain("policy", "check", name, "--use", "release-weights", code=3)
     for name in ("one@1", "two@1", "three@1"):
-        use = chain.recipe(name, name="again.toml", dataset="again", max_tokens=4, seed=5)
+        use = chain.recipe(name, name="again.toml", dataset="again", max_tokens=4, seed=5, keep=("truncated",))
         assert "revoked access" in chain("collect", use, code=3).err
 
 

@@ -1,14 +1,17 @@
 """Rows of every shape that others leave: what they say, and what they say of where they are from."""
 
+import bz2
 import gzip
 import json
+import lzma
+import os
 
 import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillhouse.datasets.corpora.files import files_of, rows_of
+from stillhouse.datasets.corpora.files import files_of, lines_of
 from stillhouse.datasets.corpora.inventory import take_inventory, what_is_missing
 from stillhouse.datasets.corpora.origins import Declared, stamp_of, stamps_of
 from stillhouse.datasets.corpora.shapes import Said, Skipped, read_row
@@ -196,18 +199,19 @@ def test_files_of_every_kind(tmp_path):
         with (tmp_path / name).open("wb") as sink, opener(sink, table.schema) as writer:
             writer.write_table(table)
     for file in sorted(tmp_path.iterdir()):
-        assert list(rows_of(file)) == rows, file
+        assert [line.row for line in lines_of(file)] == rows, file
 
 
 def test_folders_as_others_leave_them(tmp_path):
     datasets = pytest.importorskip("datasets")
     saved = tmp_path / "saved"
     datasets.Dataset.from_list([{"prompt": "q", "response": "a"}]).save_to_disk(saved)
-    assert [list(rows_of(file)) for file in files_of(saved)] == [[{"prompt": "q", "response": "a"}]]
+    (saved / "beside.jsonl").write_text('{"prompt": "q", "response": "b"}\n')
+    assert sorted(row["response"] for row in _read(saved)) == ["a", "b"]
     splits = {split: [{"prompt": split, "response": "a"}] for split in ("train", "test")}
     both = datasets.DatasetDict({split: datasets.Dataset.from_list(rows) for split, rows in splits.items()})
     both.save_to_disk(tmp_path / "both")
-    found = sorted(row["prompt"] for file in files_of(tmp_path / "both") for row in rows_of(file))
+    found = sorted(row["prompt"] for row in _read(tmp_path / "both"))
     assert found == ["test", "train"]
     curator = tmp_path / "curator"
     curator.mkdir()
@@ -219,32 +223,99 @@ def test_folders_as_others_leave_them(tmp_path):
         "metadata_0.json",
     ):
         (curator / name).write_text(json.dumps(CURATOR) + "\n")
-    assert [file.name for file in files_of(curator)] == ["responses_0.jsonl", "responses_1.jsonl"]
+    read = [file.path.name for file in files_of(curator) if not file.left_out]
+    assert read == ["responses_0.jsonl", "responses_1.jsonl"]
+
+
+def _read(folder):
+    return [line.row for file in files_of(folder) if not file.left_out for line in lines_of(file.path)]
 
 
 @pytest.mark.parametrize(
-    ("name", "data", "says"),
+    ("name", "data", "read", "says"),
     [
-        ("a.jsonl", b'{"a": 1}\n{"b', "line 2: this is not JSON"),
-        ("a.jsonl", b"[1]\n", "line 1: a row is a JSON object"),
-        ("a.jsonl", b'{"a": "\xff"}\n', "line 1"),
-        ("a.json", b"{", "cannot be read"),
-        ("a.json", b"[1, 2]", "item 1"),
-        ("a.jsonl.gz", b"not gzip", "cannot be read"),
-        ("a.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 100)[:-20], "cannot be read"),
-        ("a.jsonl.zst", b"not zstd", "cannot be read"),
-        ("a.parquet", b"PAR1 but not really", "cannot be read"),
-        ("a.arrow", b"no arrow", "cannot be read"),
+        ("a.jsonl", b'{"a": 1}\n{"b', 1, "not JSON"),
+        ("a.jsonl", b'{"a": 1}\n{"b\n{"a": 2}\n', 2, "not JSON"),
+        ("a.jsonl", b'[1]\n{"a": 1}\n', 0, "not JSON"),
+        ("a.jsonl", b'{"a": "\xff"}\n{"a": 1}\n', 1, "not UTF-8"),
+        ("a.json", b"{", 0, "not JSON"),
+        ("a.json", b'[1, {"a": 2}]', 1, "not a JSON object"),
+        ("a.jsonl.gz", b"not gzip", 0, "not JSON"),
+        ("a.jsonl.zst", b"\x28\xb5\x2f\xfd but not zstd", 0, "cannot be read any further"),
+        ("a.parquet", b"PAR1 but not really", 0, "cannot be read any further"),
+        ("a.arrow", b"ARROW1 but not really", 0, "cannot be read any further"),
+        ("a.csv", b"a,b\n1,2\n1,2,3\n3,4\n", 2, "another number of columns"),
+        ("a.jsonl", b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b'}\n{"a": 1}\n', 1, "not JSON"),
     ],
 )
-def test_broken_files_are_named(tmp_path, name, data, says):
+def test_what_is_broken_costs_itself_alone_and_is_named(tmp_path, name, data, read, says):
     (tmp_path / name).write_bytes(data)
-    with pytest.raises(PromptsError, match=says):
-        list(rows_of(tmp_path / name))
+    lines = list(lines_of(tmp_path / name))
+    assert sum(line.row is not None for line in lines) == read
+    assert says in next(line.problem for line in lines if line.row is None)
+
+
+def test_a_packed_file_that_is_cut_off_gives_what_it_has(tmp_path):
+    rows = b"".join(b'{"a": "%s"}\n' % os.urandom(200).hex().encode() for _ in range(2000))
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(rows)[:-9000])
+    *read, last = lines_of(tmp_path / "a.jsonl.gz")
+    assert 1000 < sum(line.row is not None for line in read) < 2000
+    assert "cannot be read any further" in last.problem
+
+
+@pytest.mark.parametrize("pack", [None, gzip.compress, bz2.compress, lzma.compress, zstandard.compress])
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "ROWS.JSONL.GZ", "rows.json.zst", "rows"])
+def test_a_file_is_what_its_bytes_say(tmp_path, name, pack):
+    lines = b'{"a": 1}\n{"a": 2}\n'
+    (tmp_path / name).write_bytes(pack(lines) if pack else lines)
+    assert [line.row for line in lines_of(tmp_path / name)] == [{"a": 1}, {"a": 2}]
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ('{"data": [{"a": 1}]}', [{"a": 1}]),
+        ('{"messages": [{"role": "user"}]}', [{"messages": [{"role": "user"}]}]),
+        ('{\n  "version": 1,\n  "rows": [{"a": 1}, {"a": 2}]\n}\n', [{"a": 1}, {"a": 2}]),
+        ('{\n "a": 1\n}', [{"a": 1}]),
+        ("  [\n{}\n]", [{}]),
+    ],
+)
+def test_one_object_and_what_it_holds(tmp_path, text, rows):
+    (tmp_path / "a.json").write_text(text)
+    assert [line.row for line in lines_of(tmp_path / "a.json")] == rows
+
+
+def test_several_frames_and_a_long_window(tmp_path):
+    row = b'{"a": "' + os.urandom(8 << 20).hex().encode() + b'"}\n'
+    parameters = zstandard.ZstdCompressionParameters.from_level(1, window_log=30, enable_ldm=True)
+    packed = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    long = packed.compress(row) + packed.flush()
+    (tmp_path / "a.jsonl.zst").write_bytes(long + zstandard.compress(b'{"a": 1}\n'))
+    assert len(list(lines_of(tmp_path / "a.jsonl.zst"))) == 2
+
+
+def test_every_file_of_a_folder_is_read_or_named(tmp_path):
+    row = b'{"prompt": "q", "response": "a"}\n'
+    for name in ("pipeline_a", "state_a", "failed_a", "metadata_a", "requests_a", "stages_a", "dataset_info_a", "b"):
+        (tmp_path / f"{name}.jsonl").write_bytes(row)
+    (tmp_path / "c.json.gz").write_bytes(gzip.compress(row))
+    (tmp_path / "d.csv").write_text("prompt,response\nq,a\n")
+    (tmp_path / "README.md").write_text("# about\n")
+    (tmp_path / "empty.jsonl").write_bytes(b"")
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / ".cache" / "old.jsonl").write_bytes(row)
+    found = {file.path.name: file.left_out for file in files_of(tmp_path)}
+    assert {name for name, why in found.items() if not why} == {
+        "pipeline_a.jsonl", "state_a.jsonl", "failed_a.jsonl", "metadata_a.jsonl", "requests_a.jsonl", "stages_a.jsonl",
+        "dataset_info_a.jsonl", "b.jsonl", "c.json.gz", "d.csv",
+    }  # fmt: skip
+    assert "no format" in found["README.md"]
+    assert (found["empty.jsonl"], found["old.jsonl"]) == ("it is empty", "hidden")
 
 
 def test_nothing_there(tmp_path):
     with pytest.raises(PromptsError, match="does not exist"):
         files_of(tmp_path / "nowhere")
-    with pytest.raises(PromptsError, match="holds none of"):
+    with pytest.raises(PromptsError, match="holds no file with rows"):
         files_of(tmp_path)

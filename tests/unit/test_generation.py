@@ -145,7 +145,7 @@ def test_finish_reasons(loaded):
         ("```python\nx", False),
         ("```python\nx\n```", True),
         ("``` x ```", False),
-        ("a ```\nb\n``` c", True),
+        ("a ```\nb\n``` c", False),
         ("\n```", False),
     ],
 )

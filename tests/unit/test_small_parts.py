@@ -202,7 +202,7 @@ def test_what_is_exported_is_what_is_checked():
     system = msgspec.structs.replace(clean.task, messages=(Message("system", hidden), *clean.task.messages))
     assert form([clean], protected, YES).rows
     for sneaky in (prose, clean._replace(task=system)):
-        assert list(form([sneaky], protected, YES).funnel[3].dropped) == ["shares words with the held-out"]
+        assert list(form([sneaky], protected, YES).funnel[4].dropped) == ["shares words with the held-out"]
 
 
 YES, NO = {7: Decision(Use.TRAIN, True, "yes")}, {7: Decision(Use.TRAIN, False, "no")}
@@ -222,9 +222,9 @@ def test_the_funnel_drops_in_order_with_reasons():
     ]
     made = form(rows, protect([SECRET], []), YES)
     assert [(step.step, step.kept) for step in made.funnel] == [
-        ("answers", 6), ("verified", 5), ("distinct", 4), ("not held out", 1), ("allowed", 1),
+        ("answers", 6), ("complete", 6), ("verified", 5), ("distinct", 4), ("not held out", 1), ("allowed", 1),
     ]  # fmt: skip
-    assert made.funnel[3].dropped == {
+    assert made.funnel[4].dropped == {
         "held-out family": 1, "same code as the held-out": 1, "shares words with the held-out": 1,
     }  # fmt: skip
     assert form(rows, protect([SECRET], []), NO).rows == ()

@@ -3,14 +3,16 @@
 import json
 import time
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stillhouse.conversations.code_blocks import blocks
 from stillhouse.errors import PromptsError
 from stillhouse.nouns import Example, Message, Task, VerdictStatus
 from stillhouse.sandbox.programs import Call, Outcome
-from stillhouse.tasks.extract import blocks, code_of
+from stillhouse.tasks.extract import code_of
 from stillhouse.tasks.judge import equal, judge, judge_digest, verdict
 from stillhouse.tasks.suites import load_suite, load_tasks, parse_tasks
 
@@ -69,13 +71,103 @@ def test_human_eval_is_loaded_and_its_own_solutions_pass(sandboxed):
     ],
 )
 def test_code_is_found(text, code):
-    assert code_of(text, "f") == code
+    assert code_of(text, "f").rstrip() == code.rstrip()
+
+
+FENCED = "```python\ndef f(a):\n    return sorted(a)\n```"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        FENCED.replace("```", "~~~"),
+        "- Solution:\n\n    " + FENCED.replace("\n", "\n    "),
+        "1. Solution:\n   " + FENCED.replace("\n", "\n   "),
+        "> " + FENCED.replace("\n", "\n> "),
+        "```markdown\nHere:\n" + FENCED + "\n```",
+        "def f(a):\n    return sorted(a)\n\nThis sorts the list.",
+        "Sure:\n\nimport math\n\ndef key(x):\n    return x\n\ndef f(a):\n    return sorted(a, key=key)\n\nDone.",
+        f"<think>\n```python\ndef f(a):\n    return a\n```\n</think>\n{FENCED}",
+        f"```python\ndef f(a):\n    return a\n```\nno, wrong\n</think>\n\n{FENCED}",
+        f"```python\ndef f(a):\n    return a\n```\nCorrected:\n{FENCED}",
+        f"```python\ndef f(a):\n    return a\n```\n{FENCED}\n```python\nprint(f([2, 1]))\n```",
+        f"{FENCED}\n```bash\npython def f(a)\n```",
+        "```python\nimport heapq\n```\nthen\n```python\ndef f(a): return heapq.nsmallest(len(a), a)\n```",
+        f"{FENCED}\nAnd cut off:\n```python\ndef f(a):\n    return a",
+        '```python\ndef f(a):\n    """Sort.\n\n    ```\n    f([2, 1])\n    ```\n    """\n    return sorted(a)\n```',
+        "```pycon\n>>> def f(a):\n...     return sorted(a)\n```",
+        "```python\nclass Solution:\n    def f(self, a): return sorted(a)\n```",
+        "[PYTHON]\ndef f(a):\n    return sorted(a)\n[/PYTHON]",
+        FENCED.replace("    return", "\u00a0\u00a0\u00a0\u00a0return"),
+        FENCED.replace("def f", "\ufeffdef f"),
+        json.dumps({"code": "def f(a):\n    return sorted(a)\n"}),
+        FENCED.replace("\n", "\r\n"),
+        "```python\nfrom __future__ import annotations\ndef f(a): return sorted(a)\n```",
+        "```python\nf = sorted\n```",
+    ],
+)
+def test_the_final_answers_code_is_found_in_every_form(answer):
+    scope: dict = {}
+    exec(code_of(answer, "f"), scope)
+    assert scope["f"]([3, 1, 2]) == [1, 2, 3]
+
+
+def test_a_body_goes_on_from_the_prompts_signature():
+    prompt = 'def f(a):\n    """Sort."""\n'
+    scope: dict = {}
+    exec(code_of("```python\n    return sorted(a)\n```", "f", prompt), scope)
+    assert scope["f"]([2, 1]) == [1, 2]
+
+
+def test_reasoning_is_never_the_answer():
+    assert code_of(f"<think>{FENCED}", "f") == "", "it never ended"
+    assert code_of(f"<think>{FENCED}</think> I do not know.", "f") == ""
+
+
+def test_future_imports_stand_before_a_prefix(sandboxed):
+    from stillhouse.sandbox.pool import Sandbox
+
+    task = msgspec.structs.replace(TASK, prefix="import math\n")
+    answer = "```python\nfrom __future__ import annotations\ndef f(x: int) -> int: return x + 1\n```"
+    with Sandbox(workers=1) as sandbox:
+        assert next(judge(sandbox, [(task, answer)])).status == "passed"
+
+
+@pytest.mark.parametrize(
+    ("literal", "code"),
+    [
+        ("(1, {2: 'a'})", "return (1, {2: 'a'})"),
+        ("{1, 2}", "return {2, 1}"),
+        ("{(1, 2): [3]}", "return {(1, 2): [3]}"),
+        ("b'a'", "return b'a'"),
+        ("{'a': 2}", "import collections; return collections.Counter('aa')"),
+        ("{1: [2]}", "import collections; d = collections.defaultdict(list); d[1].append(2); return d"),
+        ("(1, 2)", "import collections; return collections.namedtuple('P', 'x y')(1, 2)"),
+        ("3", "import enum; return enum.IntEnum('E', 'a b c').c"),
+        ("1+2j", "return complex(1, 2)"),
+        (str(7**900), "return 7 ** 900"),
+    ],
+)
+def test_expected_values_are_any_literal_and_answers_what_they_equal(sandboxed, literal, code):
+    from stillhouse.sandbox.pool import Sandbox
+
+    row = {
+        "id": "t",
+        "prompt": "q",
+        "entry_point": "f",
+        "tests": [{"arguments": [{"$python": literal}], "returns": {"$python": literal}}],
+    }
+    (task,) = parse_tasks(json.dumps(row).encode(), "a file")
+    with Sandbox(workers=1) as sandbox:
+        answers = [f"```python\ndef f(x):\n    {code}\n```", "```python\ndef f(x): return x\n```"]
+        assert [found.status for found in judge(sandbox, [(task, text) for text in answers])] == ["passed", "passed"]
+    assert judge_digest(task)
 
 
 @given(st.text("`\nd ef(x):", max_size=80))
 def test_extraction_never_fails(text):
     assert isinstance(code_of(text, "f"), str)
-    assert all(isinstance(block, str) for block in blocks(text))
+    assert all(isinstance(block.code, str) for block in blocks(text))
 
 
 def test_a_huge_answer_costs_milliseconds():
@@ -93,7 +185,18 @@ def test_a_value_equals_itself(value):
 @pytest.mark.parametrize(
     ("expected", "actual", "same"),
     [
-        (1, 1.0, True),
+        (1, 1.0, False),
+        (1000000007, 1000000007.9, False),
+        (1000000007.0, 1000000007, True),
+        ({1, 2}, {2, 1}, True),
+        ({1, 2}, {1, 3}, False),
+        ({(1, "a"): [2]}, {(1, "a"): [2]}, True),
+        ({1: 2}, {1: 2, 3: 4}, False),
+        (frozenset({1}), {1}, True),
+        (1 + 2j, 1 + 2j, True),
+        (b"a", b"a", True),
+        (range(3), range(3), True),
+        ([0, 1, 2], range(3), False),
         (2.0, 2, True),
         (0.3, 0.1 + 0.2, True),
         (1, True, False),
@@ -105,7 +208,8 @@ def test_a_value_equals_itself(value):
         ("1", 1, False),
         (None, False, False),
         ({"a": 1}, {"a": 1, "b": 2}, False),
-        ({"a": 1}, {"a": 1.0}, True),
+        ({"a": 1}, {"a": 1.0}, False),
+        ({"a": 1.0}, {"a": 1}, True),
         (10**400, 1.5, False),
         (10**400, 10**400, True),
     ],

@@ -32,7 +32,7 @@ from stillhouse.identity.chain import CUSTODY_ROLES, KIND, Content, Entry, State
 from stillhouse.identity.keys import public_key
 from stillhouse.identity.roster import holders, member
 from stillhouse.identity.signatures import Signatory, is_signed
-from stillhouse.ledger import permission, queries
+from stillhouse.ledger import custody, permission, queries
 from stillhouse.ledger.queries import StoredPlan
 from stillhouse.nouns import AccessChange, Deletion, Erasure, HoldRelease, Plan, Role, Roster, Signature, Waiver
 from stillhouse.plans.plan import executing, make_plan, plan_digest
@@ -107,6 +107,37 @@ def _write_down(app: App, plan: Plan, authors: Sequence[Signatory]) -> tuple[Pro
     return Proposed(plan, name, False, waits_for), state, signed
 
 
+def differences(app: App, plan: Plan) -> list[str]:
+    """Where what a plan says is not what it would do, as it is found out now: the author's numbers are nobody's evidence.
+
+    Raises UnknownName, CorruptObject.
+    """
+    content = _content(plan)
+    if isinstance(content, Erasure):
+        keys = {one.key for one in custody.erasure_keys(app.ledger).values() if one.source == content.source}
+        return [] if content.key in keys else [f"key: it names {content.key}, which is not the key of {content.source}"]
+    if not isinstance(content, Deletion):
+        return []
+    reach = reach_of(app, tuple(content.mentions))
+    said = {
+        "subject": (plan.subject, ", ".join(reach.subjects)),
+        "mentions": (dict(content.mentions), reach.mentions),
+        "objects": (content.objects, len(reach.objects)),
+        "bytes": (content.bytes, reach.bytes),
+        "usd": (content.usd, reach.replaceability.usd),
+    }
+    return [f"{name}: it says {says}, and it is {found}" for name, (says, found) in said.items() if says != found]
+
+
+def _check_says(app: App, plan: Plan) -> None:
+    wrong = differences(app, plan)
+    if wrong:
+        raise PlanRefused(
+            f"It does not say what it would do ({'; '.join(wrong)}).",
+            next_step="`stillhouse plan show` has what was recomputed; make the plan anew with `stillhouse delete`.",
+        )
+
+
 def approve(app: App, start: str) -> Proposed:
     """Say yes to a plan, as whoever signs now. Raises SignatureRefused, PlanRefused, UnknownName."""
     stored = find(app, start)
@@ -114,6 +145,7 @@ def approve(app: App, start: str) -> Proposed:
     state = load(app.ledger, app.settings).state
     if stored.plan.facts != _rests_on(app, state, stored.plan.kind, stored.plan.does):
         raise PlanRefused("What it rests on has changed since it was made.")
+    _check_says(app, stored.plan)
     content = _content(stored.plan)
     signatory = own_signatory(app.ledger, app.settings)
     who = member(state.roster, signatory.name) if state.roster else None
@@ -137,6 +169,7 @@ def execute(app: App, start: str) -> Proposed:
         state = load(app.ledger, app.settings).state
         if stored.plan.facts != _rests_on(app, state, stored.plan.kind, stored.plan.does):
             raise PlanRefused("What it rests on has changed since it was made.")
+        _check_says(app, stored.plan)
         waits_for = _waits_for(app, stored, state)
         if waits_for:
             raise ApprovalMissing(f"(one of {', '.join(waits_for)})")

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from stillhouse.app.home import App
 from stillhouse.app.progress import Progress
+from stillhouse.conversations.finishes import is_usable
 from stillhouse.datasets.verify import Judge
 from stillhouse.errors import RecipeError
 from stillhouse.nouns import Ask, Task, Teacher, TeacherKind, VerdictStatus
@@ -73,12 +74,14 @@ def _dialect(teacher: Teacher) -> Dialect:
     return OpenAIDialect() if teacher.kind is TeacherKind.OPENAI else AnthropicDialect()
 
 
-def accepting(judge: Judge | None) -> Accept:
-    """Which answers count where so many are wanted: those that passed, or, without tests, those that say something."""
+def accepting(judge: Judge | None, keep: Sequence[str] = ()) -> Accept:
+    """Which answers count where so many are wanted: whole ones, or of the kinds to ``keep``, that passed their tests."""
 
     def accept(task: Task, key: str, text: str, finish: str) -> bool:
+        if not is_usable(text, finish, keep):
+            return False
         if judge is not None and is_judged(task):
             return judge.verdict(task, key, text).status is VerdictStatus.PASSED
-        return bool(text.strip()) and finish not in ("malformed", "filtered")
+        return True
 
     return accept

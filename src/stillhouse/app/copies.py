@@ -14,7 +14,7 @@ from stillhouse.errors import CorruptObject, StorageError, UnknownName
 from stillhouse.recorder import now
 from stillhouse.settings.home import CONFIG, Copy, Settings
 from stillhouse.vault.backend import Backend
-from stillhouse.vault.copying import Copied, End, Headed, copy_objects, newest_head, write_head
+from stillhouse.vault.copying import Copied, End, Headed, copy_objects, newest_head, newest_name, write_head
 from stillhouse.vault.files import storage_errors
 from stillhouse.vault.local import LocalBackend
 from stillhouse.vault.log import Log
@@ -47,6 +47,50 @@ def open_place(copy: Copy) -> Place:
     return Place(Objects(local), LocalBackend(Path(copy.place) / "heads"), local)
 
 
+def root_of(copy: Copy) -> object:
+    """What two names of one place have in common: device and inode of a folder, or the bucket."""
+    if copy.place.startswith(S3):
+        return copy.endpoint, copy.place.removeprefix(S3).partition("/")[0]
+    return _identity(Path(copy.place)) or str(Path(copy.place).absolute())
+
+
+def device_of(place: str) -> int | None:
+    """The device that a folder is on; None for a bucket, or what is not there."""
+    found = None if place.startswith(S3) else _identity(Path(place))
+    return found[0] if found else None
+
+
+def overlap(settings: Settings, copy: Copy) -> str:
+    """Why a place cannot hold a copy: it is this home, its vault, or another copy, or lies in one, or one lies in it; else ""."""
+    if copy.place.startswith(S3):
+        return ""
+    others = {"this home": settings.home, "its vault": settings.objects}
+    others |= {"its custodian's folder": settings.custodian} if settings.custodian else {}
+    others |= {f"the copy {one.name}": Path(one.place) for one in settings.copies if one.name != copy.name
+               and not one.place.startswith(S3)}  # fmt: skip
+    place = Path(copy.place).absolute()
+    above = {found for parent in (place, *place.parents) if (found := _identity(parent))}
+    for name, other in others.items():
+        identity = _identity(other)
+        if identity is None:
+            continue
+        if identity == _identity(place) and name.startswith("the copy "):
+            continue  # two names of one place, which count as one
+        if identity in above:
+            return f"is {name}, or lies in it"
+        if _identity(place) in {found for parent in other.absolute().parents if (found := _identity(parent))}:
+            return f"holds {name}"
+    return ""
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        inode = path.stat()
+    except OSError:
+        return None
+    return inode.st_dev, inode.st_ino
+
+
 def find_copy(settings: Settings, name: str) -> Copy:
     """A copy by its name in config.toml; the only one where none is named. Raises UnknownName."""
     found = [copy for copy in settings.copies if copy.name == name or not name]
@@ -63,14 +107,21 @@ def backup(app: App, copy: Copy, progress: Progress) -> Copied:
 
     Where the log stands is read first and written last: whatever it names was there before the objects were listed.
     """
+    problem = overlap(app.settings, copy)
+    if problem:
+        raise StorageError(
+            f"{copy.place} {problem}, so what is stored there is no copy.",
+            next_step="Name a folder elsewhere in config.toml.",
+        )
     began, place = now(), open_place(copy)
     app.recorder.refresh()
     progress.start(f"backup to {copy.name}", 0)
-    entries = sum(head.count for head in app.log.heads())
+    heads = {head.writer: head.count for head in app.log.heads()}
+    entries = sum(heads.values())
     ends = tuple(_ends(app.log, place.objects))
     copied = copy_objects(app.objects, place.objects, lambda done, size: progress.update(done, f"{size:,} bytes"))
     files = {name: data for name in settings_files(app.settings.home) if (data := text_of(app.settings.home / name))}
-    write_head(place.heads, Headed(began, entries, ends, files))
+    write_head(place.heads, Headed(began, entries, ends, files, newest_name(place.heads)))
     copied.check()
     there = set(place.objects.list())
     lacking = [digest for digest in named_objects(app).objects if digest not in there]
@@ -82,12 +133,14 @@ def backup(app: App, copy: Copy, progress: Progress) -> Copied:
     app.recorder.record(
         facts.CopyMade(
             at=began, by=app.recorder.by, copy=copy.name, place=copy.place, domain=copy.domain, objects=copied.objects,
-            added=copied.added, bytes=copied.bytes, entries=entries,
+            added=copied.added, bytes=copied.bytes, entries=entries, sampled=copied.sampled, heads=heads,
         )
     )  # fmt: skip
     app.recorder.refresh()
     renew_locks(app, copy)
-    progress.finish(f"{copied.added} objects, {copied.bytes:,} bytes, each read back there")
+    progress.finish(
+        f"{copied.added} objects, {copied.bytes:,} bytes, each read back there; {copied.sampled} of the others read again"
+    )
     return copied
 
 

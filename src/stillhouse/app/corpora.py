@@ -1,10 +1,10 @@
 """Import what others collected, and take stock of any corpus: a folder, a file, a dataset, or everything in the home."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from blake3 import blake3
@@ -14,11 +14,11 @@ from stillhouse.app.erasure import check_source, key_for, objects_of
 from stillhouse.app.home import App
 from stillhouse.app.progress import Progress
 from stillhouse.canon import digest_value
-from stillhouse.datasets.corpora.files import files_of, rows_of
+from stillhouse.datasets.corpora.files import Found, files_of, lines_of
 from stillhouse.datasets.corpora.inventory import Inventory, take_inventory
 from stillhouse.datasets.corpora.origins import Declared, stamps_of, withheld
 from stillhouse.datasets.corpora.shapes import Said, Skipped, read_row
-from stillhouse.datasets.form import ALLOWED, DISTINCT, Candidate, form, protect
+from stillhouse.datasets.form import ALLOWED, COMPLETE, DISTINCT, Candidate, form, protect
 from stillhouse.datasets.store import write_version
 from stillhouse.errors import PlanRefused, PromptsError, TeacherContradiction
 from stillhouse.ledger import queries
@@ -40,6 +40,32 @@ class Read(NamedTuple):
     raw: str
 
 
+class LeftOut:
+    """What of a corpus is not read: rows by reason, the first of each by file and line, and files."""
+
+    _EXAMPLES = 3
+
+    def __init__(self) -> None:
+        self.rows: Counter[str] = Counter()
+        self.examples: dict[str, list[str]] = {}
+        self.files: dict[str, str] = {}
+
+    def row(self, path: Path, number: int, reason: str) -> None:
+        """A row is left out."""
+        kind = reason.partition(" (")[0]
+        self.rows[kind] += 1
+        named = self.examples.setdefault(kind, [])
+        if len(named) < self._EXAMPLES:
+            named.append(f"{path.name}, line {number}" if number else path.name)
+
+    def told(self) -> str:
+        """All of it for a reader; empty where everything was read."""
+        lines = [f"{count} rows left out: {reason} ({', '.join(self.examples[reason])}{' ...' * (count > self._EXAMPLES)})"
+                 for reason, count in self.rows.items()]  # fmt: skip
+        lines += [f"{name} {what}" for name, what in self.files.items() if what != "read"]
+        return "\n".join(lines)
+
+
 class Import(NamedTuple):
     """A plan to import, and what was seen while it was made."""
 
@@ -48,6 +74,8 @@ class Import(NamedTuple):
     inventory: Inventory
     rows_digest: str
     erasable: str
+    keep: tuple[str, ...]
+    left_out: "LeftOut"
 
 
 def _as_said(said: Said) -> Said:
@@ -55,27 +83,47 @@ def _as_said(said: Said) -> Said:
 
 
 def read_corpus(
-    paths: Sequence[Path], declared: Declared, skipped: Counter[str], heard: Callable[[Said], Said] = _as_said
+    files: Sequence[Found], declared: Declared, left_out: LeftOut, heard: Callable[[Said], Said] = _as_said
 ) -> Iterator[Read]:
     """The rows of some files; what is not understood is counted by reason. ``heard`` is what counts of what a row says.
 
     Raises PromptsError, TeacherContradiction.
     """
-    for path in paths:
-        for row in rows_of(path):
-            said = read_row(row)
-            if isinstance(said, Skipped):
-                skipped[said.reason] += 1
-                continue
-            said = heard(said)
-            stamps = stamps_of(said, declared)
-            _check(said, stamps, declared)
-            yield Read(said, stamps, msgspec.json.encode(row, enc_hook=str).decode())
+    for file, why in files:
+        left_out.files[_named(file, left_out.files)] = f"left out: {why}" if why else "read"
+        for line in lines_of(file) if not why else ():
+            read = _read(line.row, declared, heard) if line.row is not None else line.problem
+            if isinstance(read, str):
+                left_out.row(file, line.number, read)
+            else:
+                yield read
 
 
-def inventory_of_files(app: App, paths: Sequence[Path], declared: Declared, progress: Progress) -> Inventory:
-    """Take stock of a corpus that is not in the home; nothing is written."""
-    return _scan(app, paths, declared, progress)[0]
+def _named(file: Path, taken: Mapping[str, str]) -> str:
+    """The file's name, or, where another has it, its path."""
+    return str(file) if file.name in taken else file.name
+
+
+def _read(row: dict[str, Any], declared: Declared, heard: Callable[[Said], Said]) -> Read | str:
+    """A row as it is understood, or why it is left out."""
+    said = read_row(row)
+    if isinstance(said, Skipped):
+        return said.reason
+    try:
+        raw = msgspec.json.encode(row, enc_hook=str).decode()
+    except (UnicodeEncodeError, OverflowError, RecursionError, TypeError, ValueError):
+        return "it cannot be written down (half of a surrogate pair, or too deep)"
+    said = heard(said)
+    stamps = stamps_of(said, declared)
+    _check(said, stamps, declared)
+    return Read(said, stamps, raw)
+
+
+def inventory_of_files(
+    app: App, files: Sequence[Found], declared: Declared, progress: Progress, left_out: LeftOut
+) -> Inventory:
+    """Take stock of a corpus that is not in the home; nothing is written. ``left_out`` gets what is not read."""
+    return _scan(app, files, declared, progress, _as_said, left_out)[0]
 
 
 def inventory_of_home(app: App, label: str) -> Inventory:
@@ -89,7 +137,14 @@ def inventory_of_home(app: App, label: str) -> Inventory:
 
 
 def plan_import(
-    app: App, path: Path, name: str, use: Use, declared: Declared, progress: Progress, erasable: str = ""
+    app: App,
+    path: Path,
+    name: str,
+    use: Use,
+    declared: Declared,
+    progress: Progress,
+    erasable: str = "",
+    keep: tuple[str, ...] = (),
 ) -> Import:
     """What an import would bring; encrypted with the key of a source, where it is to be ``erasable`` as that.
 
@@ -98,9 +153,12 @@ def plan_import(
     if erasable:
         check_source(app, erasable)
     files = files_of(path)
-    inventory, sets, shapes, rows_digest = _scan(app, files, declared, progress, withheld if erasable else _as_said)
+    left_out = LeftOut()
+    inventory, sets, shapes, rows_digest = _scan(
+        app, files, declared, progress, withheld if erasable else _as_said, left_out
+    )
     if not inventory.rows:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in inventory.skipped.items()) or "it is empty"
+        reasons = "; ".join(left_out.told().splitlines()[:9]) or "it is empty"
         raise PromptsError(
             f"{path} holds nothing to import: {reasons}.", next_step="docs/importing.md lists the shapes."
         )
@@ -108,7 +166,7 @@ def plan_import(
     for stamps in sets:
         app.recorder.decide(f"import {name}", stamps.stamps, (Use.STORE,))
     # The log is for ever: of what can be erased, no digest may stand in it by which a guess at the rows could be tried.
-    size = sum(file.stat().st_size for file in files)
+    size = sum(file.path.stat().st_size for file in files)
     known_by = [erasable, str(path), inventory.rows, size] if erasable else rows_digest
     digest = digest_value([name, use, known_by, [stamps.digest for stamps in sets]])
     does = {
@@ -125,7 +183,7 @@ def plan_import(
     }
     run = f"import:{digest.partition(':')[2][:12]}"
     plan = make_plan("import", run, does, list(dict.fromkeys(decisions)), Decimal(0), digest)
-    return Import(plan, run, inventory, rows_digest, erasable)
+    return Import(plan, run, inventory, rows_digest, erasable, keep, left_out)
 
 
 def execute_import(
@@ -139,14 +197,14 @@ def execute_import(
     if planned.erasable:
         key_for(app, planned.erasable)
     objects = objects_of(app, planned.erasable)
-    skipped: Counter[str] = Counter()
+    left_out = LeftOut()
     rows = blake3()
     with executing(app.recorder, planned.plan, planned.plan.facts) as result:
         candidates: dict[str, Candidate] = {}
         progress.start(f"import {path}", planned.inventory.rows)
         group: list[Read] = []
         seen = 0
-        for read in read_corpus(files_of(path), declared, skipped, withheld if planned.erasable else _as_said):
+        for read in read_corpus(files_of(path), declared, left_out, withheld if planned.erasable else _as_said):
             group.append(read)
             rows.update(read.raw.encode())
             seen += 1
@@ -159,7 +217,7 @@ def execute_import(
             raise PlanRefused(f"{path} has changed since it was looked at.")
         imported = facts.CorpusImported(
             at=now(), by=app.recorder.by, run=planned.run, source=str(path), digest=objects.alias(planned.rows_digest),
-            shape=", ".join(planned.plan.does["shapes"]), rows=seen, skipped=dict(skipped), erasable=planned.erasable,
+            shape=", ".join(planned.plan.does["shapes"]), rows=seen, skipped=dict(left_out.rows), erasable=planned.erasable,
         )  # fmt: skip
         edge = {"parent": f"corpus:{path.name}", "child": f"run:{planned.run}", "kind": "imported in"}
         app.recorder.record(imported, facts.Derived(at=now(), by=app.recorder.by, **edge))
@@ -171,16 +229,20 @@ def execute_import(
 
 
 def _scan(
-    app: App, paths: Sequence[Path], declared: Declared, progress: Progress, heard: Callable[[Said], Said] = _as_said
+    app: App,
+    files: Sequence[Found],
+    declared: Declared,
+    progress: Progress,
+    heard: Callable[[Said], Said],
+    left_out: LeftOut,
 ) -> tuple[Inventory, list[StampSet], Counter[str], str]:
     """One pass over the rows, keeping counts and the digest of all alone."""
     progress.start("look at the rows", 0)
     counts: Counter[int] = Counter()
     sets: dict[int, StampSet] = {}
     shapes: Counter[str] = Counter()
-    skipped: Counter[str] = Counter()
     rows = blake3()
-    for number, read in enumerate(read_corpus(paths, declared, skipped, heard), start=1):
+    for number, read in enumerate(read_corpus(files, declared, left_out, heard), start=1):
         counts[read.stamps.id] += 1
         sets.setdefault(read.stamps.id, read.stamps)
         shapes[read.said.shape] += 1
@@ -188,7 +250,7 @@ def _scan(
         if number % _ROWS_AT_ONCE == 0:
             progress.update(number)
     progress.finish(f"{counts.total()} rows")
-    inventory = take_inventory(counts, sets, app.recorder.policy, skipped)
+    inventory = take_inventory(counts, sets, app.recorder.policy, left_out.rows)
     return inventory, sorted(sets.values(), key=lambda stamps: stamps.digest), shapes, rows.hexdigest()
 
 
@@ -220,7 +282,8 @@ def _write(app: App, planned: Import, objects: Objects, group: list[Read], candi
     keyed = {}
     for read in group:
         prompt = prompt_digest(read.said.messages)
-        key = digest_value(["import", prompt, read.said.text, read.stamps.digest])
+        reasoning = [read.said.reasoning] if read.said.reasoning else []
+        key = digest_value(["import", prompt, read.said.text, read.stamps.digest, *reasoning])
         keyed[objects.alias(key)] = (objects.alias(prompt), read)
     plain = not planned.erasable
     prompts = {prompt: read.said.messages for prompt, read in keyed.values()} if plain else {}
@@ -230,7 +293,9 @@ def _write(app: App, planned: Import, objects: Objects, group: list[Read], candi
     for key, (prompt, read) in keyed.items():
         said = read.said
         task = Task(id=(plain and said.id) or prompt.partition(":")[2][:16], messages=said.messages)
-        candidates.setdefault(key, Candidate(key, task, 0, said.text, "", said.finish, read.stamps.id, _UNJUDGED))
+        candidates.setdefault(
+            key, Candidate(key, task, 0, said.text, "", said.finish, read.stamps.id, _UNJUDGED, said.reasoning)
+        )
         if key not in known:
             entries.append(
                 facts.Answered(
@@ -249,7 +314,7 @@ def _form(
     sets = queries.stamp_sets(app.ledger)
     used = {candidate.stamps for candidate in candidates}
     decisions = {id: app.recorder.policy.decide_keeping(sets[id].stamps, use) for id in used}
-    formed = form(candidates, protect((), ()), decisions, (DISTINCT, ALLOWED))
+    formed = form(candidates, protect((), ()), decisions, (COMPLETE, DISTINCT, ALLOWED), keep=planned.keep)
     return write_version(
         app.recorder, objects, name=name, run=planned.run, recipe=digest_value([planned.run, name, use]), formed=formed,
         erasable=planned.erasable,

@@ -10,6 +10,7 @@ the log said, nor make a deletion count that lacks a signature. Does not cover: 
 keys of two; entries of the log of a command that still runs (half a minute of them at most); filling the disk.
 """
 
+import contextlib
 import os
 import pwd
 import re
@@ -26,7 +27,7 @@ from stillhouse.app.home import App, check_home
 from stillhouse.app.permission import home_key, keep_head, load
 from stillhouse.app.pulling import follow
 from stillhouse.app.references import surely_named_objects
-from stillhouse.app.trash import GRACE, GRACE_DAYS, may_go
+from stillhouse.app.trash import GRACE, GRACE_DAYS, lived_through, may_go
 from stillhouse.canon import digest_bytes
 from stillhouse.errors import CorruptObject, HomeError
 from stillhouse.settings.home import read_settings
@@ -38,7 +39,7 @@ from stillhouse.vault.objects import digest_of, key_of
 
 CHARGE = "charge.json"
 _KEY = re.compile(r"blake3-[0-9a-f]{64}")
-_DAYS = "days"
+_DAYS, _DISCARDS = "days", "discards"
 # What was decided counts for the objects that are asked for next; whoever names one meanwhile gets it back from the trash.
 _FRESH_SECONDS = 1.0
 # As long as the log can run ahead of the custodian's copy of it.
@@ -77,7 +78,10 @@ class HomeWarden:
                 return f"There is no object {key!r}."
             if not self._app.objects.is_whole(digest):
                 return ""
-            return self._why_it_stays(digest) or self._beyond_the_day(digest)
+            refusal = self._why_it_stays(digest) or self._beyond_the_day(digest)
+            if not refusal:
+                self._note_discard(key)
+            return refusal
 
     def may_reclaim(self, key: str) -> str:
         """What nothing names still, and lay in the trash for long enough."""
@@ -87,8 +91,7 @@ class HomeWarden:
             except (KeyError, ValueError):
                 return f"There is no {key!r} in the trash."
             digest = digest_of(key)
-            days = sum(day >= since.date().isoformat() for day in self._days())
-            if datetime.now(UTC) - since <= GRACE or days < GRACE_DAYS:
+            if datetime.now(UTC) - since <= GRACE or not lived_through(self._days()[self._place_of(key, since) :]):
                 left = f"it stays for {GRACE.days} days, and until {GRACE_DAYS} were lived through"
                 return f"{digest} is in the trash since {since:%Y-%m-%d}: {left}."
             if self._app.objects.exists(digest):
@@ -147,6 +150,21 @@ class HomeWarden:
             return f"With {digest} this day's deletions would be {gone:,} bytes, and {most:,} are allowed."
         self._gone = (today, gone)
         return ""
+
+    def _note_discard(self, key: str) -> None:
+        """Write down how many days were lived through when this went into the trash: no clock says that later."""
+        path = self._app.settings.home / _DISCARDS
+        with storage_errors(f"{path} could not be written"), path.open("a", encoding="ascii") as file:
+            file.write(f"{key} {len(self._days())}\n")
+
+    def _place_of(self, key: str, since: datetime) -> int:
+        """From which line of the days on it lies in the trash. What earlier versions put there goes by its file's time."""
+        with contextlib.suppress(FileNotFoundError):
+            lines = (self._app.settings.home / _DISCARDS).read_text(encoding="ascii").splitlines()
+            noted = [int(place) for name, _, place in (line.partition(" ") for line in lines) if name == key]
+            if noted:
+                return noted[-1]
+        return sum(day < since.date().isoformat() for day in self._days())
 
     def _days(self) -> list[str]:
         try:

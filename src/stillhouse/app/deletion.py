@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from stillhouse import facts
-from stillhouse.app.acts import DELETE, ERASE, RELEASE, Proposed, plan_act, submit
+from stillhouse.app.acts import DELETE, ERASE, RELEASE, Proposed, differences, plan_act, submit
 from stillhouse.app.home import App
 from stillhouse.app.permission import load
 from stillhouse.app.protection import kept_since, whole_copies
@@ -57,10 +57,29 @@ def plan_erasure(app: App, source: str, reason: str) -> Plan:
     return plan_act(app, ERASE, source, does, impact)
 
 
+def recompute(app: App, plan: Plan) -> dict[str, Any]:
+    """What a plan to delete or erase would do as it is found now, and where that is not what its author wrote.
+
+    Empty for other plans. Raises UnknownName, CorruptObject.
+    """
+    if plan.kind == DELETE:
+        reach = reach_of(app, tuple(plan.does["deletion"]["mentions"]))
+    elif plan.kind == ERASE:
+        reach = reach_of_source(app, str(plan.does["erasure"]["source"]))
+    else:
+        return {}
+    return {
+        "subjects": list(reach.subjects),
+        **_impact(app, reach),
+        "differs from what it says": differences(app, plan),
+    }
+
+
 def _impact(app: App, reach: Reach) -> dict[str, object]:
     kinds = ("dataset", "run", "model", "snapshot", "export")
-    since = max((at for node, at in kept_since(app).items() if node in reach.subjects), default=now())
-    copies = [copy.copy for copy in whole_copies(app) if copy.at > since]
+    where = custody.positions(app.ledger)
+    subjects = [where[node] for node in kept_since(app) if node in reach.subjects]
+    copies = [copy.copy for copy in whole_copies(app) if subjects and all(map(copy.has, subjects))]
     return {
         "objects": len(reach.objects),
         "bytes": reach.bytes,

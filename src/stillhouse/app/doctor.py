@@ -71,7 +71,12 @@ def _ledger(app: App) -> list[Check]:
     different = app.ledger.differences(app.log)
     if different:
         return [Check("ledger", BAD, f"{text} (run `stillhouse doctor --rebuild`)") for text in different]
-    return [Check("ledger", OK, f"equal to the log, row for row ({app.ledger.engine.dialect.name})")]
+    found = [Check("ledger", OK, f"equal to the log, row for row ({app.ledger.engine.dialect.name})")]
+    refused = queries.unviewed(app.ledger)
+    if refused:
+        named = "; ".join(f"{one.kind}, entry {one.number} of {one.writer}: {one.reason}" for one in refused[:5])
+        found.append(Check("ledger", NOTE, f"{len(refused)} entries are in the log and in no table ({named})"))
+    return found
 
 
 def _models(app: App) -> list[Check]:

@@ -28,6 +28,8 @@ from stillhouse.vault.log import Log
 from stillhouse.vault.objects import Objects
 
 HOME_VERSION = 1
+# Made by `vault pull`: the number of the first chain that is this home's own.
+FOLLOWS = "follows"
 EMBEDDED_TEACHER = "smollm2-135m-instruct"
 
 
@@ -42,7 +44,7 @@ class App:
         check_home(settings.home)
         self.settings = settings
         self.objects = open_objects(settings)
-        self.log = Log(settings.home / "log", self.objects)
+        self.log = Log(settings.home / "log", self.objects, first_writer=first_writer(settings.home))
         self.ledger = Ledger(settings.ledger_url)
         self.recorder = Recorder(
             self.log,
@@ -146,6 +148,14 @@ class App:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def first_writer(home: Path) -> int:
+    """From which chain on a home writes its own entries: one that follows another leaves that one's chains alone."""
+    try:
+        return int((home / FOLLOWS).read_text(encoding="ascii"))
+    except (FileNotFoundError, ValueError):
+        return 0
 
 
 def open_objects(settings: Settings) -> Objects:

@@ -14,7 +14,14 @@ _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def issue_key(
-    app: App, name: str, project: str, uses: tuple[Use, ...], teachers: tuple[str, ...], budget: str, expires: str
+    app: App,
+    name: str,
+    project: str,
+    uses: tuple[Use, ...],
+    teachers: tuple[str, ...],
+    budget: str,
+    expires: str,
+    max_tokens: int = 0,
 ) -> tuple[GatewayKey, str]:
     """A new key and its secret. Raises UsageError, UnknownName."""
     for what, word in (("name", name), ("project", project)):
@@ -32,8 +39,9 @@ def issue_key(
             f"A key for {name!r} is in force already ({taken[0].id}).", next_step="Revoke it, or take another name."
         )
     scopes = GatewayKey(
-        id="", name=name, digest="", project=project, uses=uses, teachers=teachers, budget=budget, expires=expires
-    )
+        id="", name=name, digest="", project=project, uses=uses, teachers=teachers, budget=budget, expires=expires,
+        max_tokens=max_tokens,
+    )  # fmt: skip
     return issue(app.recorder, app.bell, scopes)
 
 

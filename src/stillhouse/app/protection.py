@@ -1,10 +1,10 @@
 """What protects this home, said without a word too much: what stands below its minimum, what is overdue, what is resisted."""
 
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from stillhouse.app.copies import S3, open_place
+from stillhouse.app.copies import S3, device_of, open_place, overlap, root_of
 from stillhouse.app.erasure import STORES, unfinished
 from stillhouse.app.erasure import lacking as keys_lacking
 from stillhouse.app.home import App, custodian_of
@@ -18,7 +18,7 @@ from stillhouse.custody.probe import Line, probe_bucket, probe_folder
 from stillhouse.custody.replaceability import Class
 from stillhouse.errors import StorageError
 from stillhouse.identity.chain import one_may_delete
-from stillhouse.ledger import custody, queries
+from stillhouse.ledger import custody, queries, schema
 from stillhouse.ledger.custody import StoredCopy, StoredScrub
 from stillhouse.settings.home import Copy
 from stillhouse.vault.local import LocalBackend
@@ -28,6 +28,8 @@ DRILL, SCRUB, EXAMINE = "drill", "scrub", "examine"
 # Days between. A drill a day costs seconds; a sample a week finds a copy that went bad before the next backup relies on it.
 _EVERY = {DRILL: 1.0, SCRUB: 7.0, EXAMINE: 7.0}
 _SHOWN = 8
+# By less, the clocks of two machines may differ.
+_CLOCKS_DIFFER = timedelta(minutes=5)
 
 
 class Due(NamedTuple):
@@ -51,16 +53,16 @@ class Protection(NamedTuple):
 
 def standings(app: App) -> list[Standing]:
     """How every dataset version and every snapshot stands, by what was last seen of the copies."""
-    places = whole_copies(app)
+    places, where = whole_copies(app), custody.positions(app.ledger)
     drilled = {one.subject: one.at for one in custody.drills(app.ledger) if not one.problem}
     for one in custody.snapshots(app.ledger):  # what was tried with a copy of a thing was tried with the thing
         node = f"{SNAPSHOT}{one.snapshot}"
         if one.subject and node in drilled:
             drilled[one.subject] = drilled[node]
     found = []
-    for node, at in kept_since(app).items():
-        holding = [copy for copy in places if copy.at > at]
-        domains = {copy.domain for copy in holding if copy.domain}
+    for node in kept_since(app):
+        holding = [copy for copy in places if copy.has(where[node])]
+        domains = other_domains(app, holding)
         last = drilled.get(node)
         kind = replaceability_of(app, (node,)).kind
         found.append(Standing(node, kind, 1 + len(holding), len(domains), days_since(last) if last else None))
@@ -68,12 +70,33 @@ def standings(app: App) -> list[Standing]:
 
 
 def whole_copies(app: App) -> list[StoredCopy]:
-    """The newest backup to each place that is whole as far as anybody knows: two names of one place are one copy, and one whose
-    newest scrub found damage is none until it is mended.
+    """The newest backup to each place that is whole as far as anybody knows.
+
+    Two names of one place are one copy; a place within this home, or within another copy, is none; one of which nothing was
+    read again since is none, nor one whose newest scrub found damage, until it is mended.
     """
     scrubbed = {one.copy: one for one in custody.scrubs(app.ledger)}
-    found = {one.place: one for one in custody.copies(app.ledger).values() if is_clean(scrubbed.get(one.copy))}
+    settings = {copy.name: copy for copy in app.settings.copies}
+    found: dict[object, StoredCopy] = {}
+    for one in custody.copies(app.ledger).values():
+        known = settings.get(one.copy) or Copy(one.copy, one.place)
+        scrub = scrubbed.get(one.copy)
+        looked_at = one.added + one.sampled > 0 or scrub is not None
+        if looked_at and is_clean(scrub) and not overlap(app.settings, known):
+            found[root_of(known)] = one
     return list(found.values())
+
+
+def other_domains(app: App, holding: Sequence[StoredCopy]) -> set[str]:
+    """The administrators of copies besides this home's. Copies on one device are one domain, whoever is said to have them; what
+    is on this home's own device is in none.
+    """
+    by_device: dict[object, str] = {}
+    for copy in holding:
+        device = device_of(copy.place)
+        if copy.domain and device != device_of(str(app.settings.home)):
+            by_device.setdefault(device, copy.domain)
+    return set(by_device.values())
 
 
 def is_clean(scrub: StoredScrub | None) -> bool:
@@ -89,7 +112,7 @@ def due(app: App) -> list[Due]:
     in_place = [
         Due(EXAMINE, one.name)
         for one in registered(app)
-        if days_since(examined[one.manifest].at if one.manifest in examined else one.at) >= _EVERY[EXAMINE]
+        if _is_due(examined[one.manifest].at if one.manifest in examined else one.at, 0, _EVERY[EXAMINE])
     ]
     if not kept_since(app):
         return in_place
@@ -98,8 +121,23 @@ def due(app: App) -> list[Due]:
         SCRUB: {one.copy: one.at for one in custody.scrubs(app.ledger) if is_clean(one)},
     }
     names = ["", *custody.copies(app.ledger)]
-    overdue = [Due(act, name) for act in done for name in names if days_since(done[act].get(name)) >= _EVERY[act]]
+    marked = {
+        DRILL: custody.days_after(app.ledger, schema.drills, "copy"),
+        SCRUB: custody.days_after(app.ledger, schema.scrubs, "copy"),
+    }
+    overdue = [
+        Due(act, name)
+        for act in done
+        for name in names
+        if _is_due(done[act].get(name), len(marked[act].get(name, ())), _EVERY[act])
+    ]
     return overdue + in_place
+
+
+def _is_due(at: str | None, marked: int, every: float) -> bool:
+    """By the clock, or by the days that were marked since: a clock that was ahead once puts nothing off."""
+    ahead = at is not None and datetime.fromisoformat(at) > datetime.now(UTC) + _CLOCKS_DIFFER
+    return ahead or days_since(at) >= every or marked > every
 
 
 def kept_since(app: App) -> dict[str, str]:
@@ -164,9 +202,26 @@ def _in_place(app: App) -> list[str]:
     return lines
 
 
-def _same_disk(app: App, copy: Copy) -> bool:
-    place = Path(copy.place)
-    return not copy.place.startswith(S3) and place.exists() and place.stat().st_dev == app.settings.home.stat().st_dev
+def _not_counted(app: App, copy: Copy) -> str:
+    """Why a copy is none, or is not one of another domain; empty where it is both."""
+    problem = overlap(app.settings, copy)
+    if problem:
+        return f"NO COPY      {copy.name} {problem}: it does not count"
+    for other in app.settings.copies:
+        if other.name < copy.name and root_of(other) == root_of(copy):
+            return f"NO COPY      {copy.name} is the same place as {other.name}: they count as one"
+        if (
+            other.name < copy.name
+            and device_of(copy.place) is not None
+            and device_of(other.place) == device_of(copy.place)
+        ):
+            return f"SAME DISK    {copy.name} is on the disk of {other.name}: they are one domain"
+    if not copy.place.startswith(S3) and device_of(copy.place) == device_of(str(app.settings.home)):
+        return f"SAME DISK    {copy.name} is on the disk of this home"
+    known = custody.copies(app.ledger).get(copy.name)
+    if known is not None and known.copy not in {one.copy for one in whole_copies(app)}:
+        return f"NOT COUNTED  {copy.name}: nothing in it was read again since its backup (`vault scrub --copy {copy.name}`)"
+    return ""
 
 
 def protection_of(app: App) -> Protection:
@@ -177,7 +232,7 @@ def protection_of(app: App) -> Protection:
     ]
     lacking, overdue = [*keys, *below(standings(app))], due(app)
     copies = [one._asdict() for one in custody.copies(app.ledger).values()]
-    others = {one["domain"] for one in copies if one["domain"]}
+    others = other_domains(app, whole_copies(app))
     named = [f"{one['copy']} ({one['domain'] or 'administered here'}; {one['at']})" for one in copies]
     lines = [f"copies       {', '.join(named) or 'none'}"]
     if not copies:
@@ -200,9 +255,7 @@ def protection_of(app: App) -> Protection:
         f"UNERASED     {one.source}: its key is not known to be destroyed; `stillhouse tick` does it"
         for one in unfinished(app)
     ]
-    lines += [
-        f"SAME DISK    {copy.name} is on the disk of this home" for copy in app.settings.copies if _same_disk(app, copy)
-    ]
+    lines += [line for copy in app.settings.copies if (line := _not_counted(app, copy))]
     lines += [f"BELOW        {one.subject[:40]} ({one.kind}): {'; '.join(one.lacks)}" for one in lacking[:_SHOWN]]
     if len(lacking) > _SHOWN:
         lines.append(f"BELOW        and {len(lacking) - _SHOWN} more")

@@ -13,7 +13,7 @@ import tomlkit.exceptions
 
 from stillhouse import facts
 from stillhouse.app.copies import FILES, S3, open_place, settings_files, text_of
-from stillhouse.app.home import HOME_VERSION, open_objects
+from stillhouse.app.home import FOLLOWS, HOME_VERSION, first_writer, open_objects
 from stillhouse.app.permission import KEYS
 from stillhouse.app.progress import Progress
 from stillhouse.errors import CorruptLog, CorruptObject, HomeError
@@ -30,6 +30,8 @@ from stillhouse.vault.objects import Objects
 from stillhouse.vault.writer import segments
 
 _MORE_FILES = re.compile(r"(keys|keys/roster|terms)/[A-Za-z0-9_][A-Za-z0-9_.@-]*\.(pub|toml)")
+# A home that follows another writes its own receipts into chains from here on: far above any that the other one has.
+_OWN_CHAINS = 9000
 _SEGMENT = re.compile(r"w[0-9]{4}/[0-9]{12}\.segment")
 
 
@@ -51,7 +53,7 @@ def pull(settings: Settings, source: str, endpoint: str, progress: Progress) -> 
             held.enter_context(
                 locked(settings.home / "log" / end.writer / "lock", f"{end.writer} of the log is being written")
             )
-        _check_continues(Log(settings.home / "log", local), bytes_of)
+        _check_continues(_log_of(settings, local), bytes_of)
         for name, text in origin.files.items():
             if not (settings.home / name).exists():
                 write_whole(
@@ -59,10 +61,14 @@ def pull(settings: Settings, source: str, endpoint: str, progress: Progress) -> 
                 )
         for end in origin.ends:
             _take_over(settings.home / "log" / end.writer, end.segment, bytes_of[end.writer])
+    if not (settings.home / FOLLOWS).exists():
+        taken = [int(end.writer[1:]) for end in origin.ends]
+        own = max([_OWN_CHAINS, *(number + 1 for number in taken)])
+        write_whole(settings.home / FOLLOWS, f"{own}\n".encode())
     write_whole(settings.home / "VERSION", f"{HOME_VERSION}\n".encode())
     ledger = Ledger(settings.ledger_url)
     try:
-        ledger.catch_up(Log(settings.home / "log", local))
+        ledger.catch_up(_log_of(settings, local))
     finally:
         ledger.close()
     copied.check()
@@ -76,7 +82,7 @@ def _check_head(origin: "_Origin", settings: Settings, bytes_of: dict[str, bytes
     Raises CorruptLog, ForgedEntry.
     """
     local, acts = open_objects(settings), []
-    here = Log(settings.home / "log", local)
+    here = _log_of(settings, local)
     if (settings.home / "VERSION").exists():
         ledger = Ledger(settings.ledger_url)
         try:
@@ -176,6 +182,10 @@ def _take_over(folder: Path, name: str, data: bytes) -> None:
         (folder / older).unlink()
 
 
+def _log_of(settings: Settings, objects: Objects) -> Log:
+    return Log(settings.home / "log", objects, first_writer=first_writer(settings.home))
+
+
 def _without_custodian(text: str) -> str:
     """Settings for this home: whoever keeps the source's vault does not keep this one. Raises CorruptObject."""
     try:
@@ -237,6 +247,8 @@ def _origin(source: str, endpoint: str) -> _Origin:
 def _check_continues(log: Log, bytes_of: dict[str, bytes]) -> None:
     """Is everything that this log has in the other one, in its place? Raises CorruptLog."""
     for head in log.heads():
+        if log.is_own(head.writer):  # what this home found out itself, in a chain that the source has not
+            continue
         data = bytes_of.get(head.writer)
         if data is None:
             raise CorruptLog(f"the source has no writer {head.writer}, and this home has {head.count} entries of it.")

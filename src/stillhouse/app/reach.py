@@ -11,7 +11,7 @@ from stillhouse.app.references import (
     Naming,
     active_holds,
     dead_nodes,
-    nodes_of_sources,
+    nodes_of_keys,
     surely_named_objects,
 )
 from stillhouse.app.vault import DATASET, MODEL, SNAPSHOT, find
@@ -67,9 +67,9 @@ def reach_of(app: App, subjects: tuple[str, ...]) -> Reach:
 
 def reach_of_source(app: App, source: str) -> Reach:
     """What erasing a source would reach: all that is encrypted with its key. Raises UnknownName, CorruptObject."""
-    nodes = nodes_of_sources(app, {source})
-    known = {one.source for one in custody.erasure_keys(app.ledger).values() if not one.destroyed}
-    if source not in known:
+    keys = {one.key for one in custody.erasure_keys(app.ledger).values() if one.source == source and not one.destroyed}
+    nodes = nodes_of_keys(app, keys)
+    if not keys:
         raise UnknownName(
             f"No source {source!r} has a key that could be destroyed.",
             next_step="`vault snapshot --erasable NAME` and `dataset import --erasable NAME` make one.",

@@ -8,8 +8,9 @@ import msgspec
 from stillhouse import facts
 from stillhouse.app.home import App
 from stillhouse.canon import digest_value
+from stillhouse.conversations.finishes import Kind, incomplete, is_usable
 from stillhouse.datasets.corpora.shapes import Skipped, read_request
-from stillhouse.datasets.form import ALLOWED, DISTINCT, NOT_HELD_OUT, Candidate, form, protect
+from stillhouse.datasets.form import ALLOWED, COMPLETE, DISTINCT, NOT_HELD_OUT, Candidate, form, protect
 from stillhouse.datasets.store import write_version
 from stillhouse.errors import UnknownName
 from stillhouse.ledger import queries
@@ -22,7 +23,9 @@ _UNJUDGED = Verdict(VerdictStatus.NOT_JUDGED, "it was asked through the gateway"
 _RECEIVED = b'{"fact":"call-received"'
 
 
-def gather_project(app: App, project: str, name: str, use: Use) -> tuple[Plan, list[Candidate], Counter[str]]:
+def gather_project(
+    app: App, project: str, name: str, use: Use, keep: tuple[str, ...] = ()
+) -> tuple[Plan, list[Candidate], Counter[str]]:
     """What a dataset of a project's calls would be made of, and why calls are left out. Raises UnknownName."""
     run = run_of(project)
     answers = queries.answers_of_run(app.ledger, run)
@@ -37,8 +40,8 @@ def gather_project(app: App, project: str, name: str, use: Use) -> tuple[Plan, l
         said = asked.get(answer.task, Skipped("its request is not in the log"))
         if isinstance(said, Skipped):
             skipped[said.reason] += 1
-        elif not answer.text or answer.finish in ("malformed", "embedding"):
-            skipped["the answer has no text"] += 1
+        elif not is_usable(answer.text, answer.finish, keep):
+            skipped[_why(incomplete(answer.text, answer.finish))] += 1
         else:
             task = Task(id=answer.task, messages=said)
             candidates.append(Candidate(key, task, 0, answer.text, "", answer.finish, answer.stamps, _UNJUDGED))
@@ -56,18 +59,32 @@ def gather_project(app: App, project: str, name: str, use: Use) -> tuple[Plan, l
 
 
 def execute_gather(
-    app: App, name: str, use: Use, plan: Plan, candidates: list[Candidate], held_out: tuple[Task, ...]
+    app: App,
+    name: str,
+    use: Use,
+    plan: Plan,
+    candidates: list[Candidate],
+    held_out: tuple[Task, ...],
+    keep: tuple[str, ...] = (),
 ) -> DatasetVersion:
-    """Form the dataset: distinct, not held out, allowed for the use."""
+    """Form the dataset: whole (or of the kinds to ``keep``), distinct, not held out, allowed for the use."""
     sets = queries.stamp_sets(app.ledger)
     decisions = {id: app.recorder.policy.decide_keeping(sets[id].stamps, use) for id in {c.stamps for c in candidates}}
     prompts = [task.messages[-1].content for task in load_suite(BUILT_IN[0])]
-    formed = form(candidates, protect(held_out, prompts), decisions, (DISTINCT, NOT_HELD_OUT, ALLOWED))
+    formed = form(
+        candidates, protect(held_out, prompts), decisions, (COMPLETE, DISTINCT, NOT_HELD_OUT, ALLOWED), keep=keep
+    )
     with executing(app.recorder, plan, plan.facts) as result:
         recipe = digest_value([plan.subject, name, use])
         dataset = write_version(app.recorder, app.objects, name=name, run=plan.subject, recipe=recipe, formed=formed)
         result.update({"dataset": dataset.label, "rows": dataset.rows, "content_digest": dataset.content_digest})
     return dataset
+
+
+def _why(kind: Kind | None) -> str:
+    return (
+        "a row cannot hold calls of tools and their results yet" if kind is Kind.TOOL_CALLS else f"the answer is {kind}"
+    )
 
 
 def _conversations(app: App, calls: set[str]) -> dict[str, tuple[Message, ...] | Skipped]:

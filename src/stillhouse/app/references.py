@@ -4,6 +4,7 @@ What is deleted names nothing any more. A deletion is of what the log said when 
 since is there again. What is held is never deleted, whoever said so.
 """
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import NamedTuple
@@ -15,9 +16,12 @@ from stillhouse.custody.references import references
 from stillhouse.errors import CorruptObject
 from stillhouse.ledger import custody, queries
 from stillhouse.ledger.custody import StoredHold
+from stillhouse.vault.erasable import key_named_by, key_of_snapshot
+from stillhouse.vault.manifests import ENVELOPE_MAGIC
 from stillhouse.vault.reading import Reader
 
-LOG = "log"
+# By these names the log's own packs are kept, and what tells of an erased snapshot.
+LOG, ERASED = "log", "erased"
 
 
 class Naming(NamedTuple):
@@ -86,14 +90,19 @@ def _naming(app: App, below: Callable[[Reader, str], Iterator[str]]) -> Naming:
                 named.setdefault(one.digest, set()).add(one.node)
                 if one.is_snapshot:
                     snapshots[one.digest] = one.node
-    dead = dead_nodes(app, mentions)
+    dead, erased = dead_nodes(app, mentions), erased_nodes(app)
     reader = Reader(app.objects)
     for digest, node in snapshots.items():
         if node not in dead:
             for needed in below(reader, digest):
                 named.setdefault(needed, set()).add(node)
     alive = {digest: nodes - dead for digest, nodes in named.items()}
-    forgotten = frozenset(digest for digest, nodes in alive.items() if not nodes)
+    for digest, node in snapshots.items():
+        # What says that an erased snapshot was one stays: without it, nobody could tell it from one that was lost.
+        if node in dead and node in erased and app.objects.begins(digest, ENVELOPE_MAGIC):
+            alive[digest].add(ERASED)
+    deleted = dead - erased
+    forgotten = frozenset(digest for digest, nodes in alive.items() if not nodes and named[digest] & deleted)
     return Naming({digest: nodes for digest, nodes in alive.items() if nodes}, dict(mentions), dead, forgotten)
 
 
@@ -101,8 +110,7 @@ def dead_nodes(app: App, mentions: Mapping[str, int]) -> frozenset[str]:
     """The nodes that are deleted, where the log names each so often."""
     undone = custody.undone(app.ledger)
     held = held_nodes(app)
-    erased = nodes_of_sources(app, {erasure.source for erasure in load(app.ledger, app.settings).state.erasures})
-    return frozenset(erased - held) | frozenset(
+    return frozenset(erased_nodes(app) - held) | frozenset(
         node
         for deletion in load(app.ledger, app.settings).state.deletions
         if deletion.id not in undone
@@ -111,10 +119,33 @@ def dead_nodes(app: App, mentions: Mapping[str, int]) -> frozenset[str]:
     )
 
 
-def nodes_of_sources(app: App, sources: Collection[str]) -> set[str]:
-    """What is encrypted with the keys of these sources."""
-    snapshots = {f"snapshot:{one.snapshot}" for one in custody.snapshots(app.ledger) if one.erasable in sources}
-    return snapshots | {f"dataset:{one.label}" for one in queries.datasets(app.ledger) if one.erasable in sources}
+def erased_nodes(app: App) -> set[str]:
+    """What nobody can read any more: it says itself that it is encrypted with a key that a signed erasure names."""
+    return nodes_of_keys(app, {erasure.key for erasure in load(app.ledger, app.settings).state.erasures})
+
+
+def nodes_of_keys(app: App, keys: Collection[str]) -> set[str]:
+    """What is encrypted with these keys, by its own bytes.
+
+    That a fact calls something erasable only says where to look. A dataset whose files do not say which key they need (format
+    1), or do not all say one of these, is not among them; nor is a snapshot that is missing, since nobody knows what it was.
+    """
+    if not keys:
+        return set()
+    nodes = set()
+    for one in custody.snapshots(app.ledger):
+        with contextlib.suppress(CorruptObject):
+            if one.erasable and key_of_snapshot(app.objects, one.snapshot) in keys:
+                nodes.add(f"snapshot:{one.snapshot}")
+    for dataset in queries.datasets(app.ledger):
+        named = {key_named_by(app.objects, digest) for digest in dataset.files.values() if _is_anywhere(app, digest)}
+        if dataset.erasable and named <= set(keys):  # of files that are gone already, nothing can be removed
+            nodes.add(f"dataset:{dataset.label}")
+    return nodes
+
+
+def _is_anywhere(app: App, digest: str) -> bool:
+    return bool(app.objects.head(digest, 1))
 
 
 def _as_far_as_possible(reader: Reader, snapshot: str) -> Iterator[str]:

@@ -16,10 +16,11 @@ from stillhouse.app.live import LiveView
 from stillhouse.app.opening import open_run
 from stillhouse.app.progress import Progress
 from stillhouse.canon import digest_value
+from stillhouse.conversations.finishes import is_usable
 from stillhouse.datasets.form import STEPS, VERIFIED, Candidate, Formed, form, protect
 from stillhouse.datasets.store import candidate_of, read_rows, write_version
 from stillhouse.datasets.verify import Judge, verify
-from stillhouse.errors import BudgetReached, RecipeError, TeacherError, UsageError
+from stillhouse.errors import BudgetReached, RecipeError, TeacherError, TeacherRejected, UsageError
 from stillhouse.ledger import queries
 from stillhouse.ledger.queries import StoredAnswer
 from stillhouse.nouns import (
@@ -34,8 +35,10 @@ from stillhouse.nouns import (
 )
 from stillhouse.plans.plan import executing, make_plan
 from stillhouse.policy.decide import OWN_TERMS
-from stillhouse.settings.recipe import Recipe
+from stillhouse.sandbox.packages import packages_of
+from stillhouse.settings.recipe import Recipe, recipe_digest
 from stillhouse.tasks.extract import code_of
+from stillhouse.tasks.judge import Conditions
 from stillhouse.tasks.suites import BUILT_IN, load_suite
 from stillhouse.teachers.client import Nobody, TeacherClient
 from stillhouse.teachers.collect import (
@@ -103,7 +106,7 @@ def prepare(app: App, recipe: Recipe, rows: int = 0, source: Source = Source.TEA
 
     Raises RecipeError, PromptsError, UnknownName, PolicyRefusal.
     """
-    teacher = queries.teacher(app.ledger, recipe.teacher.use)
+    teacher = _as_asked(queries.teacher(app.ledger, recipe.teacher.use), recipe)
     objects_of(app, erasable_as(app, recipe.dataset.mix))  # before anybody is paid: can what it mixes in be read?
     tasks = spread(load_suite(recipe.suite, recipe.prompts.split), recipe.prompts.limit)
     section = recipe.collect
@@ -125,6 +128,16 @@ def prepare(app: App, recipe: Recipe, rows: int = 0, source: Source = Source.TEA
         source=source,
     )
     return Prepared(recipe, teacher, tasks, options, plan_collection(app.recorder, teacher, tasks, options))
+
+
+def _as_asked(teacher: Teacher, recipe: Recipe) -> Teacher:
+    """A teacher with the fields that its recipe says its server takes."""
+    said = recipe.teacher
+    return msgspec.structs.replace(
+        teacher,
+        limit_field=said.limit_field or teacher.limit_field,
+        rejects=tuple(sorted({*teacher.rejects, *said.rejects})),
+    )
 
 
 def _account(teacher: Teacher) -> str:
@@ -174,7 +187,12 @@ def _gather_rows(
         got = gather(app, prepared, progress, judged=judged)
         # Fewer that count than were asked for: there are no more candidates.
         from_log_alone = source is Source.LOG
-        if from_log_alone or not recipe.dataset.rows or got.budget_reached is not None or _that_count(got) < rows:
+        if (
+            from_log_alone
+            or not recipe.dataset.rows
+            or got.budget_reached is not None
+            or _that_count(recipe, got) < rows
+        ):
             return prepared, got
         lacking = recipe.dataset.rows - len(_form(app, prepared, got, "", _mixed(app, recipe)).rows)
         if lacking <= 0:
@@ -182,12 +200,12 @@ def _gather_rows(
         rows += lacking
 
 
-def _that_count(got: Gathered) -> int:
-    """Answers that passed, or that have no tests and say something."""
+def _that_count(recipe: Recipe, got: Gathered) -> int:
+    """Answers that passed, or that have no tests and are whole."""
     good = (VerdictStatus.PASSED, VerdictStatus.NOT_JUDGED)
     failed = {key for (_, key), verdict in got.verdicts.items() if verdict.status not in good}
     return sum(
-        answer.key not in failed and bool(answer.text.strip()) and answer.finish not in ("malformed", "filtered")
+        answer.key not in failed and is_usable(answer.text, answer.finish, recipe.dataset.keep)
         for answer in got.answers
     )
 
@@ -231,7 +249,7 @@ def _collect(
     asking = prepared.collection.missing or section.until_verified or prepared.recipe.dataset.rows
     if asking:
         client = make_client(app, prepared.teacher, prepared.recipe.collect, view.tokens, progress.say)
-    judge = Judge(app.recorder, prepared.options.run)
+    judge = Judge(app.recorder, prepared.options.run, _conditions(app, prepared))
     in_batches = batched(app, prepared.teacher, prepared.options.run, progress) if section.batch and asking else None
     last = Collected(wanted=())
     reached = None
@@ -244,7 +262,7 @@ def _collect(
     try:
         collected = collect(
             app.recorder, client, prepared.teacher, prepared.collection, prepared.options, app.locks, on_progress,
-            accepting(judge if judged else None), in_batches,
+            accepting(judge if judged else None, prepared.recipe.dataset.keep), in_batches,
         )  # fmt: skip
     except BudgetReached as failure:
         reached = failure
@@ -261,6 +279,8 @@ def _collect(
     if collected.answers == 0 and reached is None:
         reason = max(collected.reasons, key=lambda key: collected.reasons[key], default="nothing was asked")
         advice = "Lower max_tokens, or use shorter prompts." if reason.startswith(NO_ROOM) else ""
+        if collected.failed and collected.rejected == collected.failed:
+            raise TeacherRejected(f"{prepared.teacher.name} gave no answer at all: {reason}.")
         if collected.unsettled and section.batch:
             reason = f"{collected.unsettled} calls are in batches whose fate is not known yet"
         raise TeacherError(f"{prepared.teacher.name} gave no answer at all: {reason}.", next_step=advice)
@@ -270,9 +290,9 @@ def _collect(
 
 def _taken_from_log(app: App, prepared: Prepared, progress: Progress, *, judged: bool) -> Collected:
     progress.start(f"take the answers of {prepared.teacher.name} from the log", 0)
-    judge = Judge(app.recorder, prepared.options.run)
+    judge = Judge(app.recorder, prepared.options.run, _conditions(app, prepared))
     try:
-        accept = accepting(judge if judged else None)
+        accept = accepting(judge if judged else None, prepared.recipe.dataset.keep)
         found = from_log(app.recorder, prepared.teacher, prepared.collection, prepared.options, accept)
     finally:
         judge.close()
@@ -280,12 +300,24 @@ def _taken_from_log(app: App, prepared: Prepared, progress: Progress, *, judged:
     return found
 
 
+def _conditions(app: App, prepared: Prepared) -> Conditions:
+    section = prepared.recipe.sandbox
+    return Conditions(section.cpu_seconds, packages_of(section.packages, app.cache))
+
+
 def _verify(
     app: App, prepared: Prepared, answers: Sequence[StoredAnswer], progress: Progress
 ) -> dict[tuple[str, str], Verdict]:
     progress.start("run their code in the sandbox", len(answers))
     tasks = {task.id: task for task in prepared.tasks}
-    verdicts = verify(app.recorder, prepared.options.run, tasks, answers, lambda done, total: progress.update(done))
+    verdicts = verify(
+        app.recorder,
+        prepared.options.run,
+        tasks,
+        answers,
+        _conditions(app, prepared),
+        lambda done, total: progress.update(done),
+    )
     passed = sum(verdict.status is VerdictStatus.PASSED for verdict in verdicts.values())
     progress.finish(f"{passed} of {len(verdicts)} passed")
     return verdicts
@@ -339,7 +371,7 @@ def _form(app: App, prepared: Prepared, got: Gathered, variant: str, mixed: Mapp
     }
     prompts = [task.messages[-1].content for suite in BUILT_IN[:1] for task in load_suite(suite)]
     most = 0 if variant else recipe.dataset.rows
-    return form(found, protect(held_out_tasks(), prompts), decisions, wanted, most)
+    return form(found, protect(held_out_tasks(), prompts), decisions, wanted, most, recipe.dataset.keep)
 
 
 def _mixed(app: App, recipe: Recipe) -> dict[str, list[Candidate]]:
@@ -385,7 +417,7 @@ def form_dataset(app: App, prepared: Prepared, got: Gathered, variant: str = "")
             objects,
             name=name,
             run=prepared.options.run,
-            recipe=digest_value(recipe),
+            recipe=recipe_digest(recipe),
             formed=formed,
             mixed=[label for label, rows in mixed.items() if any(row.key in kept for row in rows)],
             erasable=erasable,

@@ -5,8 +5,8 @@ leave for good is written down, then they do. A sweep looks again at what is nam
 meanwhile gets it back.
 """
 
-from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Sequence
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -15,20 +15,34 @@ from stillhouse.app.home import App
 from stillhouse.app.references import Naming, surely_named_objects
 from stillhouse.canon import digest_value
 from stillhouse.errors import CorruptObject
-from stillhouse.ledger import custody
+from stillhouse.ledger import custody, schema
 from stillhouse.nouns import Plan
 from stillhouse.plans.plan import executing, make_plan
 from stillhouse.recorder import now
-from stillhouse.vault.erasable import CIPHER_MAGIC
+from stillhouse.vault.erasable import CIPHER_MAGIC, CIPHER_MAGIC_1
+from stillhouse.vault.local import LocalBackend
 from stillhouse.vault.manifests import ENVELOPE_MAGIC, PAGE_MAGIC, ROOT_MAGIC
+from stillhouse.vault.objects import key_of
 from stillhouse.vault.packs import MAGIC
 
 # A month to notice, and a fortnight of days on which somebody looked after the home: a clock that jumps gives neither.
 GRACE = timedelta(days=30)
 GRACE_DAYS = 14
+
+
+def lived_through(days: Sequence[str]) -> bool:
+    """Is the grace over, by the days that were marked since? The first and the last of them do not count: a clock that was wrong
+    once is wrong on one of those.
+    """
+    distinct = sorted(set(days))
+    if len(distinct) < GRACE_DAYS:
+        return False
+    return date.fromisoformat(distinct[-2]) - date.fromisoformat(distinct[1]) >= GRACE - timedelta(days=2)
+
+
 # What can be told to be ours by its first bytes. Everything else that nothing names is kept: it may be named by what this
 # version does not know.
-_KINDS = (ROOT_MAGIC, PAGE_MAGIC, ENVELOPE_MAGIC, CIPHER_MAGIC, MAGIC)
+_KINDS = (ROOT_MAGIC, PAGE_MAGIC, ENVELOPE_MAGIC, CIPHER_MAGIC, CIPHER_MAGIC_1, MAGIC)
 _PER_ENTRY = 10_000
 COLLECT = "collect-garbage"
 
@@ -55,9 +69,11 @@ def find_garbage(app: App) -> Garbage:
     ours = [digest for digest in unnamed if may_go(app, naming, digest)]
     there, discarded = set(present), list(app.objects.discarded())
     recover = [digest for digest in discarded if digest in named and digest not in there]
-    since = custody.trash(app.ledger)
+    since, days = custody.trash(app.ledger), custody.days_after(app.ledger, schema.trash, "object")
     # What the log does not say is in the trash is not ours to empty.
-    reclaim = [one for one in discarded if one in since and one not in recover and _is_over(app, since[one].at)]
+    reclaim = [
+        one for one in discarded if one in since and one not in recover and _is_over(app, one, since[one].at, days[one])
+    ]
     return Garbage(
         tuple(ours),
         sum(map(app.objects.size, ours)),
@@ -154,13 +170,16 @@ def may_go(app: App, naming: Naming, digest: str) -> bool:
     """Is an object named by nothing, and known to be ours, or of what was deleted?"""
     if digest in naming.objects:
         return False
-    return digest in naming.forgotten or any(app.objects.begins(digest, kind) for kind in _KINDS)
+    return digest in naming.forgotten or any(app.objects.head(digest, len(kind)) == kind for kind in _KINDS)
 
 
-def _is_over(app: App, since: str) -> bool:
-    """Is the grace of what was discarded then over: by the clock, and by the days that were lived through?"""
-    elapsed = datetime.now(UTC) - datetime.fromisoformat(since)
-    return elapsed > GRACE and custody.days_since(app.ledger, since) >= GRACE_DAYS
+def _is_over(app: App, digest: str, since: str, days: Sequence[str]) -> bool:
+    """Is the grace of what was discarded then over: by the clock, by the file itself, and by the days that were lived through?"""
+    store = app.objects.backend
+    moments = [datetime.fromisoformat(since)]
+    if isinstance(store, LocalBackend):  # an entry that says it lay there for long does not make it so
+        moments.append(datetime.fromtimestamp(store.discarded_as(key_of(digest)).st_ctime, UTC))
+    return all(datetime.now(UTC) - moment > GRACE for moment in moments) and lived_through(days)
 
 
 def _facts(found: Garbage) -> str:

@@ -3,6 +3,7 @@
 import os
 import time
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,10 +17,11 @@ from stillhouse.errors import CorruptObject, UnknownName, UsageError
 from stillhouse.ledger import custody, queries
 from stillhouse.ledger.custody import StoredSnapshot
 from stillhouse.recorder import now
+from stillhouse.settings.home import Settings
 from stillhouse.vault.erasable import ErasableObjects, enclose_snapshot, key_digest, open_snapshot
 from stillhouse.vault.files import storage_errors
-from stillhouse.vault.manifests import escape
-from stillhouse.vault.reading import Reader
+from stillhouse.vault.manifests import Entry, escape
+from stillhouse.vault.reading import Reader, is_below
 from stillhouse.vault.restoring import Restored, Way, restore
 from stillhouse.vault.seen import Seen
 from stillhouse.vault.snapshots import Taken, known_packs, take
@@ -39,14 +41,24 @@ class Source(NamedTuple):
     subject: str = ""
 
 
-def snapshot(app: App, source: str, name: str, progress: Progress, erasable: str = "") -> Taken:
+def snapshot(
+    app: App, source: str, name: str, progress: Progress, erasable: str = "", *, skip_unreadable: bool = False
+) -> Taken:
     """Put a file, a folder or a model into the vault; encrypted with the key of a source, where it is to be erasable as that.
 
-    Raises StorageError, SourceChanging, UnknownName, SourceErased.
+    Keys are never taken: a copy of one would read what was erased. Raises StorageError, SourceChanging, UnknownName,
+    SourceErased, UsageError where there is nothing but keys.
     """
     found = _source(app, source)
     place = found.place.absolute()
-    inode = app.settings.home.stat()
+    keys = keys_of(app.settings)
+    own = set() if found.subject else {_identity(app.settings.home)}
+    if place.exists() and keys & {_identity(place), *map(_identity, place.parents)}:
+        raise UsageError(
+            f"{place} is a key store, and keys are kept in no snapshot.", next_step="Copy it to another key store."
+        )
+    walk = Walk(place, frozenset(own | keys))
+    walk.skip_unreadable = skip_unreadable
     progress.start(f"snapshot of {source}", 0)
     key = key_for(app, erasable) if erasable else b""
     objects = ErasableObjects(app.objects, key) if key else app.objects
@@ -57,7 +69,7 @@ def snapshot(app: App, source: str, name: str, progress: Progress, erasable: str
             objects,
             (lambda: _index_of(cache)) if key else (lambda: open_index(app)),
             seen,
-            Walk(place, frozenset({(inode.st_dev, inode.st_ino)}) if not found.subject else frozenset()),
+            walk,
             lambda files, count: progress.update(files, f"{count:,} bytes"),
             frozenset(digest for digest in custody.bad_objects(app.ledger) if not app.objects.is_whole(digest)),
         )
@@ -69,6 +81,22 @@ def snapshot(app: App, source: str, name: str, progress: Progress, erasable: str
     keep(app, taken, escape(os.fsencode(called)), escape(os.fsencode(place)), found.subject, erasable)
     progress.finish(f"{taken.files} files, {taken.bytes:,} bytes, {taken.bytes_added:,} added")
     return taken
+
+
+def keys_of(settings: Settings) -> set[tuple[int, int]]:
+    """The folders and files of keys, by device and inode: the stores of erasure keys, private keys, and every name of a key."""
+    folders = [*settings.key_stores, *([settings.keys] if settings.keys else [])]
+    found = {_identity(folder) for folder in folders if folder.exists()}
+    for folder in folders:
+        for file in folder.glob("*") if folder.is_dir() else ():
+            if file.is_file():
+                found.add(_identity(file))
+    return found
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    inode = path.stat()
+    return inode.st_dev, inode.st_ino
 
 
 def open_index(app: App) -> "ChunkIndex":
@@ -137,11 +165,29 @@ def restore_to(app: App, start: str, target: Path, below: str, progress: Progres
         reader,
         root,
         target.absolute(),
-        below.strip("/"),
+        path_within(below),
         lambda files, count: progress.update(files, f"{count:,} bytes"),
     )
     progress.finish(f"{done.files} files, {done.bytes:,} bytes, every one compared with its digest")
     return done
+
+
+def listed(app: App, start: str, below: str) -> Iterator[Entry]:
+    """What a snapshot holds at a path and below, in order. Raises CorruptObject, UnknownName."""
+    reader, root = open_snapshot(app.objects, find(app, start).snapshot, lambda name: key_of(app, name))
+    wanted = path_within(below)
+    for page in reader.pages(reader.root(root), wanted):
+        yield from (entry for entry in page.entries if is_below(entry.path, wanted))
+
+
+def path_within(typed: str) -> str:
+    """A path of a snapshot as somebody types it: its bytes, or as a listing shows them."""
+    text = typed.strip("/")
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # bytes that are not UTF-8
+        return escape(os.fsencode(text))
+    return text
 
 
 def _source(app: App, source: str) -> Source:

@@ -7,6 +7,7 @@ import typer
 
 from stillhouse.cli.options import Erasable, Home, Json, PlanOnly, ProgressAs, opened
 from stillhouse.cli.output import Watch, emit, note, progress, table
+from stillhouse.conversations.finishes import KEPT
 from stillhouse.nouns import Channel, Origin, Use
 
 if TYPE_CHECKING:
@@ -75,6 +76,10 @@ TermsOption = Annotated[
     list[str] | None, typer.Option("--terms", help="Terms that bind the answers; repeat for several.")
 ]
 PromptTermsOption = Annotated[list[str] | None, typer.Option("--prompt-terms", help="Terms that bind the prompts.")]
+KeepOption = Annotated[
+    list[str] | None,
+    typer.Option("--keep", help=f"A kind of incomplete answer to keep as rows: {', '.join(KEPT)}; repeat for several."),
+]
 DayOption = Annotated[str, typer.Option("--day", help="When it was collected, where rows do not say (YYYY-MM-DD).")]
 
 
@@ -92,6 +97,7 @@ def import_corpus(
     terms: TermsOption = None,
     prompt_terms: PromptTermsOption = None,
     day: DayOption = "",
+    keep: KeepOption = None,
     erasable: Erasable = "",
     home: Home = None,
     as_json: Json = False,
@@ -105,24 +111,30 @@ def import_corpus(
     _check_name(name)
     declared = _declared(origin, lab, model, channel, terms, prompt_terms, day)
     with opened(home) as app:
-        planned = plan_import(app, path, name, use, declared, progress(watch), erasable)
+        planned = plan_import(app, path, name, use, declared, progress(watch), erasable, kept(keep))
         if plan:
             emit(planned.plan, as_json, describe_plan(planned.plan))
             return
         dataset = execute_import(app, path, name, use, declared, planned, progress(watch))
     found = planned.inventory
+    dropped = {why: rows for step in dataset.funnel for why, rows in step.dropped.items()}
     value = {
         "dataset": dataset.label,
         "rows": dataset.rows,
         "read": found.rows,
         "skipped": found.skipped,
         "unknown": found.unknown.rows,
-        "left_out": {why: rows for step in dataset.funnel for why, rows in step.dropped.items()},
+        "left_out": dict(found.skipped) | dropped,
+        "files": planned.left_out.files,
         "content_digest": dataset.content_digest,
     }
-    emit(value, as_json, "\n".join(f"{key:15} {content}" for key, content in value.items()))
-    if value["left_out"]:
-        note(f"Left out of {dataset.label}: {value['left_out']}. They are kept; `stillhouse access list` says why.")
+    emit(value, as_json, "\n".join(f"{key:15} {content}" for key, content in value.items() if key != "files"))
+    if planned.left_out.told():
+        note(planned.left_out.told())
+    if dropped:
+        note(
+            f"Left out of {dataset.label}: {dropped}. They are kept; `stillhouse dataset show {dataset.label}` says why."
+        )
 
 
 @commands.command()
@@ -130,6 +142,7 @@ def gather(
     project: Annotated[str, typer.Argument(help="The project of the gateway keys that asked.")],
     name: Annotated[str, typer.Option(help="The dataset's name.")],
     use: Annotated[Use, typer.Option(help="What every row must be allowed for.")] = Use.TRAIN,
+    keep: KeepOption = None,
     home: Home = None,
     as_json: Json = False,
     plan: PlanOnly = False,
@@ -141,16 +154,16 @@ def gather(
 
     _check_name(name)
     with opened(home) as app:
-        made, candidates, skipped = gather_project(app, project, name, use)
+        made, candidates, skipped = gather_project(app, project, name, use, kept(keep))
         if plan:
             emit(made, as_json, describe_plan(made))
             return
-        dataset = execute_gather(app, name, use, made, candidates, held_out_tasks())
+        dataset = execute_gather(app, name, use, made, candidates, held_out_tasks(), kept(keep))
     value = {
         "dataset": dataset.label,
         "rows": dataset.rows,
         "answers": len(candidates) + skipped.total(),
-        "skipped": dict(skipped),
+        "skipped": dict(skipped) | {why: rows for step in dataset.funnel for why, rows in step.dropped.items()},
         "content_digest": dataset.content_digest,
     }
     emit(value, as_json, "\n".join(f"{key:15} {content}" for key, content in value.items()))
@@ -176,16 +189,28 @@ def inventory(
     watch: ProgressAs = Watch.AUTO,
 ) -> None:
     """What is in a corpus, by origin, channel and decision; the unknown part; and what to find out first. Writes nothing."""
-    from stillhouse.app.corpora import inventory_of_files, inventory_of_home
+    from stillhouse.app.corpora import LeftOut, inventory_of_files, inventory_of_home
     from stillhouse.datasets.corpora.files import files_of
 
     with opened(home) as app:
         if what and Path(what).exists():
             declared = _declared(origin, lab, model, channel, terms, prompt_terms, day)
-            found = inventory_of_files(app, files_of(Path(what)), declared, progress(watch))
+            left_out = LeftOut()
+            found = inventory_of_files(app, files_of(Path(what)), declared, progress(watch), left_out)
+            if left_out.told():
+                note(left_out.told())
         else:
             found = inventory_of_home(app, what)
     emit(found, as_json, _inventory_text(found))
+
+
+def kept(given: list[str] | None) -> tuple[str, ...]:
+    """The kinds that are to be kept. Raises UsageError."""
+    from stillhouse.errors import UsageError
+
+    if unknown := set(given or ()) - set(KEPT):
+        raise UsageError(f"--keep takes {', '.join(KEPT)}, not {', '.join(sorted(unknown))}.")
+    return tuple(sorted(set(given or ())))
 
 
 def _check_name(name: str) -> None:

@@ -83,6 +83,12 @@ def add(
     teacher: Annotated[list[str] | None, typer.Option(help="A teacher that it may ask; repeat; none: all.")] = None,
     budget: Annotated[str, typer.Option(help="USD; without it, only unmetered teachers can be asked.")] = "",
     expires: Annotated[str, typer.Option(help="The last day on which it opens anything (YYYY-MM-DD).")] = "",
+    max_tokens: Annotated[
+        int,
+        typer.Option(
+            help="The limit of an answer where a call to a metered teacher sets none; 0: such calls are refused.", min=0
+        ),
+    ] = 0,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
@@ -90,7 +96,7 @@ def add(
     from stillhouse.app.keys import issue_key
 
     with opened(home) as app:
-        key, secret = issue_key(app, name, project, tuple(use), tuple(teacher or ()), budget, expires)
+        key, secret = issue_key(app, name, project, tuple(use), tuple(teacher or ()), budget, expires, max_tokens)
     value = {"id": key.id, "name": key.name, "secret": secret}
     emit(value, as_json, f"{secret}\nkey {key.id} for {name}: keep the line above, it is not shown again.")
 
@@ -108,7 +114,7 @@ def list_keys(home: Home = None, as_json: Json = False) -> None:
     ]
     value = [
         {"id": k.id, "name": k.name, "project": k.project, "uses": list(k.uses), "teachers": list(k.teachers),
-         "budget": k.budget, "expires": k.expires, "revoked": gone}
+         "budget": k.budget, "max_tokens": k.max_tokens, "expires": k.expires, "revoked": gone}
         for k, gone in found.items()
     ]  # fmt: skip
     emit(value, as_json, table(["key", "name", "project", "uses", "teachers", "USD", "expires", "revoked"], rows))

@@ -64,6 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
+    cause: BaseException | None = None
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupts.handle)  # a polite kill is an interruption, too
     try:
@@ -77,19 +78,19 @@ def main(arguments: list[str] | None = None) -> int:
         if text.startswith("Usage:"):  # a noun without a verb: its help is the answer
             sys.stderr.write(text + "\n")
             return UsageError.exit_code
-        error = UsageError(text)
-    except (KeyboardInterrupt, typer.Abort):
-        error = Interrupted()
+        error, cause = UsageError(text), failure
+    except (KeyboardInterrupt, typer.Abort) as failure:
+        error, cause = Interrupted(), failure
     except StillhouseError as failure:
-        error = failure
+        error = cause = failure
     except BrokenPipeError:
         return 1
     except OSError as failure:
-        error = StorageError(f"{failure.filename or ''} {failure.strerror or failure}.".strip())
+        error, cause = StorageError(f"{failure.filename or ''} {failure.strerror or failure}.".strip()), failure
     except Exception as failure:
-        error = StillhouseError(f"({type(failure).__name__}: {failure})")
-    if debug:
-        traceback.print_exc()
+        error, cause = StillhouseError(f"({type(failure).__name__}: {failure})"), failure
+    if debug and cause is not None:
+        traceback.print_exception(cause)
     return _explain(error, as_json="--json" in words)
 
 

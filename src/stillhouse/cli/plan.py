@@ -39,10 +39,16 @@ def list_plans(home: Home = None, as_json: Json = False) -> None:
 def show(digest: Start, home: Home = None, as_json: Json = False) -> None:
     """One plan, who approved it, and its receipts with their signatures."""
     from stillhouse.app.acts import find
+    from stillhouse.app.deletion import recompute
+    from stillhouse.errors import StillhouseError
     from stillhouse.ledger import permission
 
     with opened(home) as app:
         stored = find(app, digest)
+        try:  # whoever is asked to agree sees what is found now, not what the author wrote
+            found = {} if stored.receipts else recompute(app, stored.plan)
+        except StillhouseError as failure:
+            found = {"cannot be recomputed": str(failure)}
         approvals = permission.approvals(app.ledger, stored.digest)
     receipts = "".join(
         f"\n  receipt {r.made}: {r.outcome} {r.result}, signed by {r.signature.by if r.signature else 'nobody'}"
@@ -55,8 +61,10 @@ def show(digest: Start, home: Home = None, as_json: Json = False) -> None:
         "plan": stored.plan,
         "approvals": [signature for _, signature in approvals],
         "receipts": stored.receipts,
+        "recomputed": found,
     }
-    emit(value, as_json, describe_plan(stored.plan) + said + receipts)
+    now_found = "".join(f"\n  recomputed: {name}: {what}" for name, what in found.items())
+    emit(value, as_json, describe_plan(stored.plan) + now_found + said + receipts)
 
 
 @commands.command()

@@ -42,6 +42,14 @@ def add(
     batch_share: Annotated[
         str, typer.Option(help="The part of its prices that calls in a batch cost, such as 0.5; all where not given.")
     ] = "",
+    limit_field: Annotated[
+        str,
+        typer.Option(help="What its server calls the most tokens of an answer: max_tokens or max_completion_tokens."),
+    ] = "",
+    rejects: Annotated[
+        list[str] | None,
+        typer.Option(help="An optional field that its server refuses: temperature or seed; repeat for both."),
+    ] = None,
     unmetered: Annotated[bool, typer.Option("--unmetered", help="Calls cost nothing.")] = False,
     home: Home = None,
     as_json: Json = False,
@@ -65,6 +73,8 @@ def add(
         price_out="" if unmetered else price_out,
         hidden_tokens=hidden_tokens,
         batch_share=batch_share,
+        limit_field=limit_field,
+        rejects=tuple(sorted(set(rejects or ()))),
     )
     with opened(home) as app:
         price = None if unmetered or price_in or price_out else price_of(lab, model, app.today, app.prices)
@@ -90,12 +100,18 @@ def add(
 def probe(
     name: Annotated[str, typer.Argument(help="A registered teacher.")], home: Home = None, as_json: Json = False
 ) -> None:
-    """Ask a teacher for one word, and say what came. Costs what such a call costs; nothing is recorded as an answer."""
+    """Ask a teacher for one word: is it there, and which fields of a request does its server take? Those are written down.
+
+    Costs what such a call costs; nothing is recorded as an answer.
+    """
     from stillhouse.app.probe import probe_teacher
 
     with opened(home) as app:
         reply = probe_teacher(app, name)
-    emit(reply, as_json, f"{name} answered in {reply['seconds']} s: {reply['text']!r} ({reply['finish']})")
+    lines = [f"{name} answered in {reply['seconds']} s: {reply['text']!r} ({reply['finish']})"]
+    lines += [f"Its server refuses {', '.join(reply['rejects'])}."] if reply["rejects"] else []
+    lines += [f"The most tokens of an answer are called {reply['limit_field']}."] if reply["limit_field"] else []
+    emit(reply, as_json, "\n".join(lines))
 
 
 def _price(teacher: Teacher) -> str:

@@ -10,6 +10,7 @@ from stillhouse.cli.options import Erasable, Home, Json, PlanOnly, ProgressAs, o
 from stillhouse.cli.output import Watch, emit, note, progress, table
 
 if TYPE_CHECKING:
+    from stillhouse.app import App
     from stillhouse.app.scrub import Scrub
 
 commands = typer.Typer(help="The vault: snapshots of files, kept as objects by digest.", no_args_is_help=True)
@@ -23,6 +24,9 @@ def snapshot(
     source: Annotated[str, typer.Argument(help="A file, a folder, dataset:NAME@N or model:NAME@N.", metavar="PATH")],
     name: Annotated[str, typer.Option("--name", help="What to call it; else the name of the file or folder.")] = "",
     erasable: Erasable = "",
+    skip_unreadable: Annotated[
+        bool, typer.Option("--skip-unreadable", help="Take the rest of what cannot be read, name it, and exit with 1.")
+    ] = False,
     home: Home = None,
     as_json: Json = False,
     watch: ProgressAs = Watch.AUTO,
@@ -34,7 +38,7 @@ def snapshot(
 
     began = time.monotonic()
     with opened(home) as app:
-        taken = vault.snapshot(app, source, name, progress(watch), erasable)
+        taken = vault.snapshot(app, source, name, progress(watch), erasable, skip_unreadable=skip_unreadable)
     value = {
         "snapshot": taken.snapshot,
         "files": taken.files,
@@ -43,23 +47,34 @@ def snapshot(
         "seconds": round(time.monotonic() - began, 3),
         "unchanged": taken.unchanged,
         "skipped": list(taken.skipped),
+        "unreadable": list(taken.unreadable),
     }
     skipped = "".join(
-        f"\n  not kept (no file, folder, link or pipe; or this home): {path or '.'}" for path in taken.skipped
+        f"\n  not kept (no file, folder, link or pipe; or this home; or a key): {path or '.'}" for path in taken.skipped
     )
+    skipped += "".join(f"\n  MISSING, it could not be read: {path or '.'}" for path in taken.unreadable)
     emit(value, as_json, f"{taken.snapshot}\n  {taken.files} files, {taken.bytes_added:,} bytes added{skipped}")
+    if taken.unreadable:
+        raise typer.Exit(1)
 
 
 @commands.command("list")
 def list_snapshots(
+    snapshot: Annotated[
+        str, typer.Argument(help="A snapshot, to list what it holds.", metavar="[SNAPSHOT]", show_default=False)
+    ] = "",
+    path: Annotated[str, typer.Argument(help="Only what it holds at this path and below.", show_default=False)] = "",
     objects: Annotated[bool, typer.Option("--objects", help="The digests of all objects instead.")] = False,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """All snapshots, oldest first."""
+    """All snapshots, oldest first; or what one of them holds."""
     from stillhouse.ledger import custody
 
     with opened(home) as app:
+        if snapshot:
+            _list_entries(app, snapshot, path, as_json)
+            return
         if objects:
             digests = list(app.objects.list())
             emit(digests, as_json, "\n".join(digests) or "(none)")
@@ -68,6 +83,31 @@ def list_snapshots(
     rows = [[one.snapshot[7:19], one.at, one.name, one.files, f"{one.bytes:,}", f"{one.added:,}"] for one in found]
     heads = ["snapshot", "at", "name", "files", "bytes", "added"]
     emit([one._asdict() for one in found], as_json, table(heads, rows))
+
+
+def _list_entries(app: "App", snapshot: str, path: str, as_json: bool) -> None:
+    """One line each, as they come: a snapshot can hold millions."""
+    import json
+    import sys
+
+    from stillhouse.app.vault import listed
+    from stillhouse.errors import UnknownName
+
+    count = 0
+    for count, entry in enumerate(listed(app, snapshot, path), 1):
+        row = {"path": entry.path, "kind": str(entry.kind), "size": entry.size, "mode": f"{entry.mode:04o}"}
+        row |= {"target": entry.target} if entry.target else {}
+        if as_json:
+            sys.stdout.write(("[" if count == 1 else ",\n") + json.dumps(row, ensure_ascii=False))
+        else:
+            link = f" -> {entry.target}" if entry.target else ""
+            sys.stdout.write(f"{entry.kind} {entry.mode:04o} {entry.size:>15,} {entry.path or '.'}{link}\n")
+    if not count:
+        raise UnknownName(
+            f"{snapshot} holds nothing at {path!r}.", next_step="`vault list SNAPSHOT` names what it holds."
+        )
+    if as_json:
+        sys.stdout.write("]\n")
 
 
 @commands.command()

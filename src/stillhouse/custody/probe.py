@@ -92,11 +92,13 @@ def probe_bucket(where: str, store: S3Backend) -> list[Line]:
     except StorageError:
         rules = ("unknown: this credential may not read them",)
     unlocked = sum(not lock.until for lock in locks)
+    covered = [key for key in store.covered() if not key.startswith("canary-")]
     mechanisms = (
         "versions: what is deleted is hidden, and comes back",
         *((f"COMPLIANCE lock on each of {len(sample)} sampled objects, the first ends {first}",) if locked else ()),
         *((f"legal hold on {sum(lock.held for lock in locks)} of {len(sample)} sampled objects",) if locks else ()),
         *((f"NONE: {unlocked} of {len(sample)} sampled objects are not locked",) if not locked else ()),
+        *((f"WARNING: {len(covered)} objects have other versions above or below theirs",) if covered else ()),
         *((f"WARNING: the bucket itself removes objects (lifecycle rules {', '.join(rules)})",) if rules else ()),
     )
     stood = tuple(act for act, came in tried.items() if came == _REFUSED)
@@ -259,11 +261,22 @@ def _try_bucket(store: S3Backend) -> tuple[dict[str, str], str]:
     locked = store.has_lock()
     if locked:
         store.lock_until(key, until)
+    covered = _tried(lambda: _covers(store, key, data))
     shortened = _tried(lambda: store.shorten(key)) if locked else _WORKED
     removed = _tried(lambda: store.remove_version(key))
     if removed != _WORKED:
         store.discard(key)
-    return {"shorten the lock": shortened, "remove a version": removed}, until.isoformat() if locked else ""
+    return {
+        "put a version over it": covered,
+        "shorten the lock": shortened,
+        "remove a version": removed,
+    }, until.isoformat() if locked else ""
+
+
+def _covers(store: S3Backend, key: str, data: bytes) -> bool:
+    """Put another version over an object: is it then lost to whoever reads it by its digest?"""
+    store.put_over(key, b"something else")
+    return store.get(key) != data
 
 
 def _tried(act: Callable[[], bool]) -> str:

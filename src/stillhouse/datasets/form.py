@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from stillhouse.canon import digest_value
+from stillhouse.conversations.finishes import incomplete, is_usable
 from stillhouse.facts import Placed
 from stillhouse.fingerprint import code_digest, common_ngrams, ngrams, shared_ngram
 from stillhouse.nouns import Decision, FunnelStep, Ground, Task, Verdict, VerdictStatus
@@ -26,6 +27,7 @@ class Candidate(NamedTuple):
     finish: str
     stamps: int
     verdict: Verdict
+    reasoning: str = ""
 
 
 class Protected(NamedTuple):
@@ -77,10 +79,10 @@ def protect(tasks: Sequence[Task], own_prompts: Sequence[str]) -> Protected:
 
 
 # The steps of a funnel, in order, by name.
-VERIFIED, DISTINCT, NOT_HELD_OUT, ALLOWED = "verified", "distinct", "not held out", "allowed"
+COMPLETE, VERIFIED, DISTINCT, NOT_HELD_OUT, ALLOWED = "complete", "verified", "distinct", "not held out", "allowed"
 # Comes after them where a number of rows was asked for.
 WANTED = "wanted"
-STEPS = (VERIFIED, DISTINCT, NOT_HELD_OUT, ALLOWED)
+STEPS = (COMPLETE, VERIFIED, DISTINCT, NOT_HELD_OUT, ALLOWED)
 
 
 def form(
@@ -89,13 +91,15 @@ def form(
     decisions: Mapping[int, Decision],
     wanted: Collection[str] = STEPS,
     most: int = 0,
+    keep: Collection[str] = (),
 ) -> Formed:
-    """Passed, distinct, not held out, allowed: in that order, each drop with its reason; only the ``wanted`` steps.
+    """Whole, passed, distinct, not held out, allowed: in that order, each drop with its reason; only the ``wanted`` steps.
 
     ``decisions`` are those of the stamp sets for the dataset's use; a set without one is denied. ``most`` above 0 keeps no
     more rows than that, the first in order.
     """
     steps: tuple[tuple[str, Callable[[Candidate], str]], ...] = (
+        (COMPLETE, lambda candidate: _incomplete(candidate, keep)),
         (VERIFIED, _verified),
         (DISTINCT, _Distinct()),
         (NOT_HELD_OUT, lambda candidate: _held_out(candidate, protected)),
@@ -128,12 +132,18 @@ def content_digest(rows: Sequence[Candidate]) -> str:
     content = [
         [
             [[message.role, message.content] for message in row.task.messages],
-            row.text,
+            *([row.text, row.reasoning] if row.reasoning else [row.text]),
             [str(row.verdict.status), row.verdict.check, row.verdict.checks, row.verdict.checks_passed],
         ]
         for row in rows
     ]
     return digest_value(sorted(content, key=repr))
+
+
+def _incomplete(candidate: Candidate, keep: Collection[str]) -> str:
+    if is_usable(candidate.text, candidate.finish, keep):
+        return ""
+    return f"{incomplete(candidate.text, candidate.finish)}: it ended with {candidate.finish!r}"
 
 
 def _verified(candidate: Candidate) -> str:
@@ -163,7 +173,12 @@ def _held_out(candidate: Candidate, protected: Protected) -> str:
     same = protected.codes.get(code_digest(candidate.code)) if candidate.code else None
     if same:
         return f"same code as the held-out: {same}"
-    for text in (*(message.content for message in candidate.task.messages), candidate.text, candidate.code):
+    for text in (
+        *(message.content for message in candidate.task.messages),
+        candidate.text,
+        candidate.reasoning,
+        candidate.code,
+    ):
         gram = shared_ngram(text, protected.ngrams, protected.starts, NGRAM)
         if gram is not None:
             return f"shares words with the held-out: {protected.ngrams[gram]} ({' '.join(gram)})"

@@ -110,8 +110,9 @@ def candidate_of(row: Mapping[str, Any]) -> Candidate:
     task = Task(id=row["task"], messages=messages, family=row["family"])
     verdict = Verdict(VerdictStatus(row["verdict"]), row["verdict_reason"], trust=row["trust"])
     return Candidate(
-        row["key"], task, row["sample"], row["response"], row["code"], row["finish"], row["stamps"], verdict
-    )
+        row["key"], task, row["sample"], row["response"], row["code"], row["finish"], row["stamps"], verdict,
+        row.get("reasoning") or "",
+    )  # fmt: skip
 
 
 def export_jsonl(recorder: Recorder, objects: Objects, dataset: DatasetVersion, target: Path) -> int:
@@ -126,6 +127,8 @@ def export_jsonl(recorder: Recorder, objects: Objects, dataset: DatasetVersion, 
         with target.open("x", encoding="utf-8") as file:
             for row in read_rows(objects, dataset):
                 answer = {"role": "assistant", "content": row["response"]}
+                if row.get("reasoning"):
+                    answer["reasoning_content"] = row["reasoning"]
                 origin = {"key": row["key"], "task": row["task"], "stamps": row["stamps"], "dataset": dataset.label}
                 if dataset.erasable and not count:  # or the file's digest, which stays in the log, would prove a guess
                     origin["nonce"] = secrets.token_hex(16)
@@ -154,6 +157,7 @@ def _row(candidate: Candidate) -> dict[str, Any]:
         "sample": candidate.sample,
         "messages": [msgspec.structs.asdict(message) for message in candidate.task.messages],
         "response": candidate.text,
+        "reasoning": candidate.reasoning,
         "code": candidate.code,
         "finish": candidate.finish,
         "verdict": str(candidate.verdict.status),
@@ -170,7 +174,9 @@ def _parquet(rows: list[dict[str, Any]], *, dropped: bool) -> bytes:
     text, message = pyarrow.string(), pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())])
     fields = [(name, text) for name in ("key", "task", "family")]
     fields += [("sample", pyarrow.int32()), ("messages", pyarrow.list_(message))]
-    fields += [(name, text) for name in ("response", "code", "finish", "verdict", "verdict_reason", "trust")]
+    fields += [
+        (name, text) for name in ("response", "reasoning", "code", "finish", "verdict", "verdict_reason", "trust")
+    ]
     fields += [("stamps", pyarrow.int64())]
     fields += [("step", text), ("reason", text)] if dropped else []
     buffer = io.BytesIO()

@@ -9,7 +9,7 @@ from stillhouse.ledger.queries import StoredAnswer
 from stillhouse.nouns import Task, Verdict
 from stillhouse.recorder import Recorder, now
 from stillhouse.sandbox.pool import Sandbox
-from stillhouse.tasks.judge import judge, judge_digest
+from stillhouse.tasks.judge import USUAL, Conditions, judge, judge_digest
 
 # Verdicts are written in groups, since one can always be had again; a kill costs at most this many.
 _GROUP = 64
@@ -20,13 +20,14 @@ def verify(
     run: str,
     tasks: Mapping[str, Task],
     answers: Sequence[StoredAnswer],
+    conditions: Conditions = USUAL,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[tuple[str, str], Verdict]:
     """Verdicts by (task, key); only answers without one of the same judge are run. Raises SandboxUnavailable.
 
     Tasks with the same question share answers, and judge them each by its own tests.
     """
-    judges = {task.id: judge_digest(task) for task in tasks.values()}
+    judges = {task.id: judge_digest(task, conditions) for task in tasks.values()}
     known = queries.verdicts(recorder.ledger, [answer.key for answer in answers])
     found = {
         (answer.task, answer.key): known[answer.key, judges[answer.task]]
@@ -37,7 +38,7 @@ def verify(
     if not todo:
         return found
     pending: list[facts.AnyFact] = []
-    with Sandbox() as sandbox:
+    with conditions.sandbox() as sandbox:
         verdicts = judge(sandbox, ((tasks[answer.task], answer.text) for answer in todo))
         for number, (answer, verdict) in enumerate(zip(todo, verdicts, strict=True), start=1):
             found[answer.task, answer.key] = verdict
@@ -63,20 +64,20 @@ def verify(
 class Judge:
     """Verdicts one at a time, as answers come. Safe to use from several threads; close it when all is judged."""
 
-    def __init__(self, recorder: Recorder, run: str) -> None:
-        self._recorder, self._run = recorder, run
+    def __init__(self, recorder: Recorder, run: str, conditions: Conditions = USUAL) -> None:
+        self._recorder, self._run, self._conditions = recorder, run, conditions
         self._sandbox: Sandbox | None = None
         self._mutex = threading.Lock()
 
     def verdict(self, task: Task, key: str, text: str) -> Verdict:
         """The verdict that the log has, or that running the code gives. Raises SandboxUnavailable."""
-        digest = judge_digest(task)
+        digest = judge_digest(task, self._conditions)
         known = queries.verdicts(self._recorder.ledger, [key]).get((key, digest))
         if known is not None:
             return known
         with self._mutex:
             if self._sandbox is None:
-                self._sandbox = Sandbox()
+                self._sandbox = self._conditions.sandbox()
         found = next(judge(self._sandbox, [(task, text)]))
         at, by = now(), self._recorder.by
         self._recorder.record(

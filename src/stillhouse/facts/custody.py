@@ -1,5 +1,7 @@
 """Entries about what is kept, held, deleted, copied and watched."""
 
+import msgspec
+
 from stillhouse.facts.base import Fact
 from stillhouse.nouns import Deletion, Erasure, HoldRelease, Signature
 
@@ -48,7 +50,8 @@ class Examined(Fact, frozen=True, tag="examined"):
 class CopyMade(Fact, frozen=True, tag="copy-made"):
     """Every object that the vault had stands in another place, too, and was read back there; so does the log up to ``entries``.
 
-    ``added`` objects were new there.
+    ``added`` objects were new there, ``sampled`` of the others were read there again. ``heads`` says how many entries of each
+    writer of the log it has: what was written down after them is not in this copy, whatever the clock says.
     """
 
     copy: str
@@ -58,6 +61,8 @@ class CopyMade(Fact, frozen=True, tag="copy-made"):
     added: int
     bytes: int
     entries: int
+    sampled: int = 0
+    heads: dict[str, int] = msgspec.field(default_factory=dict)
 
 
 class Scrubbed(Fact, frozen=True, tag="scrubbed"):

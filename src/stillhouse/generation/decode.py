@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-import msgspec
 import numpy
 import torch
 
+from stillhouse.conversations.code_blocks import PYTHON, blocks, without_reasoning
 from stillhouse.generation.batches import Batch
 from stillhouse.generation.cache import in_place_cache, take_rows
-from stillhouse.generation.sampling import draw
+from stillhouse.generation.own_cache import decode_with_own_cache
+from stillhouse.generation.sampling import Generated, Sampling, draw, uniforms_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,30 +22,12 @@ COMPACT_BELOW = 0.75
 IDLE = -1
 
 
-class Generated(msgspec.Struct, frozen=True):
-    """One answer. ``finish`` is ``stop`` (end of turn or closing fence) or ``length`` (cut at ``max_tokens``)."""
-
-    key: str
-    text: str
-    finish: str
-    prompt_tokens: int
-    completion_tokens: int
-
-
-class Sampling(msgspec.Struct, frozen=True):
-    """How tokens are drawn; everything here changes the answers."""
-
-    temperature: float = 0.8
-    max_tokens: int = 512
-
-
 def closed_code_block(text: str) -> bool:
-    """Has a fenced code block been opened and closed? What follows it is talk, and costs as much as code."""
-    opening = text.find("```")
-    if opening < 0:
-        return False
-    closing = text.find("\n```", opening + 3)
-    return closing >= 0
+    """Has a fenced block of Python been opened and closed, in the answer itself? What follows it is talk, and costs as much as
+    code. A draft within reasoning, or a block of another language, is not what was asked for.
+    """
+    found = blocks(without_reasoning(text))
+    return any(block.closed and block.language in PYTHON and block.code.strip() for block in found)
 
 
 def never(text: str) -> bool:
@@ -65,7 +48,10 @@ def decode(
     looks for; ``on_step`` hears how many tokens each step made.
     """
     with torch.inference_mode():
-        yield from _Rows(loaded, batch, sampling, until).run(on_step)
+        if loaded.own_cache:
+            yield from decode_with_own_cache(loaded, batch, sampling, until, on_step)
+        else:
+            yield from _Rows(loaded, batch, sampling, until).run(on_step)
 
 
 class _Rows:
@@ -87,7 +73,7 @@ class _Rows:
         self.mask[:, self.width :] = 1
         self.alive = list(range(len(batch.requests)))
         self.tokens: list[list[int]] = [[] for _ in batch.requests]
-        draws = [_uniforms(request.seed, sampling.max_tokens) for request in batch.requests]
+        draws = [uniforms_of(request.seed, sampling.max_tokens) for request in batch.requests]
         self.uniforms = torch.from_numpy(numpy.stack(draws)).to(loaded.device)
 
     def run(self, on_step: Callable[[int], None]) -> Iterator[Generated]:
@@ -159,8 +145,3 @@ class _Rows:
             prompt_tokens=self.prompt_lengths[request.prompt],
             completion_tokens=len(self.tokens[row]),
         )
-
-
-def _uniforms(seed: int, count: int) -> "numpy.ndarray[tuple[int], numpy.dtype[numpy.float64]]":
-    """The row's own stream: counter-based, so it does not matter which rows run beside it."""
-    return numpy.random.Generator(numpy.random.Philox(key=seed)).random(count)

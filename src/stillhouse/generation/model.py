@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stillhouse.errors import ModelUnusable, StorageError
+from stillhouse.errors import ModelUnusable, StorageError, TemplateRefused
 from stillhouse.generation.weights import weights_digest
 
 if TYPE_CHECKING:
@@ -23,14 +23,35 @@ class LoadedModel:
     def __init__(self, model: Any, tokenizer: Any, digest: str) -> None:
         self.model, self.tokenizer, self.digest = model, tokenizer, digest
         self.device = next(model.parameters()).device
-        self.layers = int(model.config.num_hidden_layers)
-        self.context = int(getattr(model.config, "max_position_embeddings", 1 << 30))
+        config = model.config.get_text_config()
+        self.layers = int(getattr(config, "num_hidden_layers", 0))
+        self.context = int(getattr(config, "max_position_embeddings", None) or 1 << 30)
         self.end_tokens = _end_tokens(model, tokenizer)
         self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(self.end_tokens, default=0)
+        self.folds = False
+        self.own_cache = False  # decode with the model's own cache: ``probe`` finds out which need it
         self.back_ticks = frozenset(token for text, token in tokenizer.get_vocab().items() if "`" in text)
 
     def render(self, messages: Sequence[dict[str, str]]) -> str:
-        """The prompt as the model's own chat template writes it."""
+        """The prompt as the model's own chat template writes it.
+
+        A template without a system role gets the system text at the head of the first user turn; ``folds`` then says so.
+        Raises TemplateRefused.
+        """
+        try:
+            return self._rendered(messages)
+        except Exception as failure:  # whatever a template raises, in a language of its own
+            folded = fold_system(messages)
+            if folded is None:
+                raise TemplateRefused(f"({_first_line(failure)})") from failure
+            try:
+                text = self._rendered(folded)
+            except Exception as again:
+                raise TemplateRefused(f"({_first_line(again)})") from again
+            self.folds = True
+            return text
+
+    def _rendered(self, messages: Sequence[dict[str, str]]) -> str:
         return str(self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True))
 
     def encode(self, prompt: str) -> list[int]:
@@ -53,6 +74,17 @@ class LoadedModel:
         )
         logits: Tensor = out.logits[:, -1]
         return logits
+
+
+def fold_system(messages: Sequence[dict[str, str]]) -> list[dict[str, str]] | None:
+    """A conversation whose system text stands at the head of its first user turn; None where there is none to move."""
+    system = [message["content"] for message in messages if message["role"] in ("system", "developer")]
+    others = [dict(message) for message in messages if message["role"] not in ("system", "developer")]
+    place = next((place for place, message in enumerate(others) if message["role"] == "user"), None)
+    if not system or place is None:
+        return None
+    others[place]["content"] = "\n\n".join([*system, others[place]["content"]])
+    return others
 
 
 def load(path: Path, *, dtype: str, cache: Path) -> LoadedModel:

@@ -24,16 +24,22 @@ DTYPES = ("bfloat16", "float32")
 BATCH_SIZES_CPU, BATCH_SIZES_CUDA = (32, 128), (128, 512)
 _STEPS = 8
 _PROMPT_TOKENS = 32
+# Of a trial whether the cache works: so many tokens, behind so much padding; rounding in float32 is a thousandth of this.
+_TRIED_TOKENS, _PADDING, _SAME = 24, 5, 1e-3
 # A larger batch must be worth its memory and its longer tail.
 _WORTH_IT = 1.15
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """What to run with, and why: tokens per second of everything that was tried."""
+    """What to run with, and why: tokens per second of everything that was tried.
+
+    ``own_cache``: the model needs the cache that it brings itself.
+    """
 
     dtype: str
     batch_size: int
     tokens_per_second: dict[str, float]
+    own_cache: bool = False
 
 
 def choose(weights: Path, cache: Path) -> Choice:
@@ -105,6 +111,10 @@ def _measure(weights: Path, cache: Path) -> Choice:
     from stillhouse.generation.model import load
 
     models = {dtype: load(weights, dtype=dtype, cache=cache / "models") for dtype in DTYPES}
+    if not works_in_place(models["float32"]):
+        # Rows of one prompt run together, and a batch seldom has many of those: what is tried here would not tell.
+        dtype = training_dtype()
+        return Choice(dtype, BATCH_SIZES_CPU[0], {}, own_cache=True)
     small, large = BATCH_SIZES_CUDA if models[DTYPES[0]].device.type == "cuda" else BATCH_SIZES_CPU
     at_large = {dtype: _tokens_per_second(loaded, large) for dtype, loaded in models.items()}
     dtype = max(at_large, key=lambda name: at_large[name])
@@ -112,6 +122,37 @@ def _measure(weights: Path, cache: Path) -> Choice:
     speeds = {f"{name} x {large}": round(speed, 1) for name, speed in at_large.items()}
     speeds[f"{dtype} x {small}"] = round(at_small, 1)
     return Choice(dtype, large if at_large[dtype] > at_small * _WORTH_IT else small, speeds)
+
+
+def works_in_place(loaded: "LoadedModel") -> bool:
+    """Does a model, with the cache that is written in place and a padded row, say what it says without any cache?
+
+    Tried on the model at hand: a recurrent or hybrid one keeps a state besides, or none of this at all.
+    """
+    import torch
+
+    from stillhouse.generation.cache import in_place_cache
+
+    vocabulary = int(loaded.model.get_input_embeddings().weight.shape[0])
+    ids = torch.arange(7, 7 + _TRIED_TOKENS, device=loaded.device).unsqueeze(0) % vocabulary
+    padded = torch.cat([torch.full((1, _PADDING), loaded.pad, device=loaded.device), ids], dim=1)
+    mask = torch.ones_like(padded)
+    mask[:, :_PADDING] = 0
+    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    try:
+        with torch.inference_mode():
+            plain = loaded.model(input_ids=ids, use_cache=False).logits[:, -1].float()
+            cache = in_place_cache(loaded.layers, padded.shape[1])
+            cut = padded.shape[1] - 3
+            loaded.next_logits(ids=padded[:, :cut], mask=mask[:, :cut], positions=positions[:, :cut], cache=cache)
+            for place in range(cut, padded.shape[1]):
+                found = loaded.next_logits(
+                    ids=padded[:, place : place + 1], mask=mask[:, : place + 1],
+                    positions=positions[:, place : place + 1], cache=cache,
+                )  # fmt: skip
+        return bool(torch.linalg.norm(found.float() - plain) <= _SAME * torch.linalg.norm(plain))
+    except Exception:  # whatever an architecture makes of a cache that is not its own
+        return False
 
 
 def _tokens_per_second(loaded: "LoadedModel", size: int) -> float:

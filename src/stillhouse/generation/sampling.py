@@ -7,12 +7,37 @@ falls beyond their mass (rare) sorts its own row. The distribution is exactly th
 
 from typing import TYPE_CHECKING
 
+import msgspec
+import numpy
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 # Below temperature 1 the first 64 of 49k tokens held all but 1e-3 of the mass in the runs that were looked at;
 # a larger sorted part costs every row, a smaller one sends more rows to the full sort.
 TOP = 64
+
+
+class Generated(msgspec.Struct, frozen=True):
+    """One answer. ``finish`` is ``stop`` (end of turn or closing fence) or ``length`` (cut at ``max_tokens``)."""
+
+    key: str
+    text: str
+    finish: str
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class Sampling(msgspec.Struct, frozen=True):
+    """How tokens are drawn; everything here changes the answers."""
+
+    temperature: float = 0.8
+    max_tokens: int = 512
+
+
+def uniforms_of(seed: int, count: int) -> "numpy.ndarray[tuple[int], numpy.dtype[numpy.float64]]":
+    """The row's own stream: counter-based, so it does not matter which rows run beside it."""
+    return numpy.random.Generator(numpy.random.Philox(key=seed)).random(count)
 
 
 def draw(logits: "Tensor", uniforms: "Tensor", temperature: float) -> "Tensor":

@@ -1,9 +1,11 @@
 """The questions of custody: what is in the vault, what holds it, what became of it."""
 
-from typing import NamedTuple
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import func, select
+from sqlalchemy import Row, Table, func, select
 
 from stillhouse.ledger import schema
 from stillhouse.ledger.queries import all_rows, ordered
@@ -31,7 +33,7 @@ def snapshots(ledger: Ledger) -> list[StoredSnapshot]:
         StoredSnapshot(
             row.at, row.snapshot, row.name, row.source, row.subject, row.files, row.bytes, row.added, row.erasable
         )
-        for row in all_rows(ledger, ordered(schema.snapshots))
+        for row in _as_written(all_rows(ledger, ordered(schema.snapshots)))
     ]
 
 
@@ -87,7 +89,7 @@ def examinations(ledger: Ledger) -> dict[str, StoredExamination]:
     """The newest comparison with each manifest."""
     return {
         row.manifest: StoredExamination(row.at, row.manifest, row.files, row.read, row.changes, row.new)
-        for row in all_rows(ledger, ordered(schema.examinations))
+        for row in _as_written(all_rows(ledger, ordered(schema.examinations)))
     }
 
 
@@ -121,7 +123,7 @@ def undone(ledger: Ledger) -> frozenset[str]:
 def trash(ledger: Ledger) -> dict[str, Trashed]:
     """What the log says is in the trash: discarded, and neither recovered nor reclaimed since."""
     found: dict[str, Trashed] = {}
-    for row in all_rows(ledger, ordered(schema.trash)):
+    for row in _as_written(all_rows(ledger, ordered(schema.trash))):
         if row.what == "discarded":
             found[row.object] = Trashed(row.at, row.object, row.reason)
         else:
@@ -129,9 +131,52 @@ def trash(ledger: Ledger) -> dict[str, Trashed]:
     return found
 
 
-def days_since(ledger: Ledger, moment: str) -> int:
-    """On how many days after a moment's own the home was looked after."""
-    return len({row.day for row in all_rows(ledger, ordered(schema.days)) if row.day > moment[:10] and row.at > moment})
+def days_after(ledger: Ledger, table: Table, column: str) -> dict[str, tuple[str, ...]]:
+    """For each value of a column the days that were marked since its newest row, by their places in the log."""
+    rows = [*all_rows(ledger, ordered(table)), *all_rows(ledger, ordered(schema.days))]
+    days: list[str] = []
+    since: dict[str, int] = {}
+    for row in _as_written(sorted(rows, key=lambda row: (row.at, row.writer, row.number, row.place))):
+        if hasattr(row, "day"):
+            days.append(row.day)
+        else:
+            since[getattr(row, column)] = len(days)
+    return {value: tuple(dict.fromkeys(days[place:])) for value, place in since.items()}
+
+
+class Position(NamedTuple):
+    """Where an entry stands in the log, and what the clock said then."""
+
+    writer: str
+    number: int
+    at: str
+
+
+def positions(ledger: Ledger) -> dict[str, Position]:
+    """The newest entry that names each dataset version and each snapshot."""
+    found: dict[str, Position] = {}
+    for row in _as_written(all_rows(ledger, ordered(schema.datasets))):
+        found[f"dataset:{row.name}@{row.version}"] = Position(row.writer, row.number, row.at)
+    for row in _as_written(all_rows(ledger, ordered(schema.snapshots))):
+        found[f"snapshot:{row.snapshot}"] = Position(row.writer, row.number, row.at)
+    return found
+
+
+def _as_written(rows: Iterable[Row[Any]]) -> Iterator[Row[Any]]:
+    """Rows in the order in which they were written down: each writer's by their numbers, whatever a clock said; between writers
+    by the clock, since there is nothing else.
+    """
+    by_writer: dict[str, list[Row[Any]]] = {}
+    for row in rows:
+        by_writer.setdefault(row.writer, []).append(row)
+    waiting = [
+        (deque(sorted(found, key=lambda row: (row.number, row.place))), writer) for writer, found in by_writer.items()
+    ]
+    while waiting:
+        queue, writer = min(waiting, key=lambda one: (one[0][0].at, one[1]))
+        yield queue.popleft()
+        if not queue:
+            waiting.remove((queue, writer))
 
 
 def deleted_since(ledger: Ledger, moment: str) -> list[tuple[str, Deletion]]:
@@ -159,6 +204,14 @@ class StoredCopy(NamedTuple):
     added: int
     bytes: int
     entries: int
+    sampled: int
+    heads: Mapping[str, int]
+
+    def has(self, position: "Position") -> bool:
+        """Was this entry of the log written down before the backup began? By its place, and by the clock only in what earlier
+        versions wrote.
+        """
+        return self.heads.get(position.writer, 0) > position.number if self.heads else self.at > position.at
 
 
 class StoredScrub(NamedTuple):
@@ -175,8 +228,19 @@ class StoredScrub(NamedTuple):
 def copies(ledger: Ledger) -> dict[str, StoredCopy]:
     """The newest backup to each copy."""
     return {
-        row.copy: StoredCopy(row.at, row.copy, row.store, row.domain, row.objects, row.added, row.bytes, row.entries)
-        for row in all_rows(ledger, ordered(schema.copies))
+        row.copy: StoredCopy(
+            row.at,
+            row.copy,
+            row.store,
+            row.domain,
+            row.objects,
+            row.added,
+            row.bytes,
+            row.entries,
+            row.sampled,
+            msgspec.json.decode(row.heads, type=dict[str, int]),
+        )
+        for row in _as_written(all_rows(ledger, ordered(schema.copies)))
     }
 
 
@@ -192,7 +256,7 @@ def scrubs(ledger: Ledger) -> list[StoredScrub]:
             msgspec.json.decode(row.bad, type=texts),
             msgspec.json.decode(row.repaired, type=texts),
         )
-        for row in all_rows(ledger, ordered(schema.scrubs))
+        for row in _as_written(all_rows(ledger, ordered(schema.scrubs)))
     ]
 
 
@@ -226,7 +290,7 @@ def drills(ledger: Ledger) -> list[StoredDrill]:
             row.problem,
             msgspec.json.decode(row.signature, type=Signature),
         )
-        for row in all_rows(ledger, ordered(schema.drills))
+        for row in _as_written(all_rows(ledger, ordered(schema.drills)))
     ]
 
 

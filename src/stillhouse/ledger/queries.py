@@ -3,7 +3,7 @@ teacher's registration, where the last does.
 """
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -262,6 +262,34 @@ def returned_of_lease(ledger: Ledger, lease: str) -> Decimal:
     return sum((Decimal(row.used_usd) for row in all_rows(ledger, query)), Decimal(0))
 
 
+class Bill(NamedTuple):
+    """A call that cost more than was held for it, in USD."""
+
+    held: Decimal
+    paid: Decimal
+
+
+def bill_above_its_bound(ledger: Ledger, scope: str, checked: Mapping[str, int]) -> tuple[Bill | None, dict[str, int]]:
+    """The first call under a cap that cost more than was held for it, after the entries of each writer that were checked
+    before; and what is checked now.
+    """
+    answers, asked = schema.answers.c, schema.asked.c
+    under = select(schema.leases.c.lease).where(schema.leases.c.scope == scope)
+    now_checked = {row.writer: row.number for row in all_rows(ledger, select(schema.cursors))}
+    for writer, number in now_checked.items():
+        query = select(answers.cost_usd, asked.worst_case_usd).where(
+            and_(
+                answers.writer == writer, answers.number >= checked.get(writer, 0), answers.number < number,
+                answers.lease.in_(under), asked.key == answers.key, asked.lease == answers.lease,
+            )
+        )  # fmt: skip
+        for row in all_rows(ledger, query):
+            bill = Bill(Decimal(row.worst_case_usd), Decimal(row.cost_usd))
+            if bill.paid > bill.held:
+                return bill, now_checked
+    return None, now_checked
+
+
 class OpenBatch(NamedTuple):
     """A batch that is not settled. ``remote`` is empty where nobody knows whether the provider took it."""
 
@@ -290,6 +318,21 @@ def open_batches(ledger: Ledger, teacher: str) -> list[OpenBatch]:
 def lease_of(ledger: Ledger, keys: Iterable[str]) -> dict[str, str]:
     """Under which lease keys were last asked for."""
     return {row.key: row.lease for row in _by_keys(ledger, schema.asked, schema.asked.c.key, keys)}
+
+
+class Unviewed(NamedTuple):
+    """An entry of the log whose rows this database refused."""
+
+    writer: str
+    number: int
+    kind: str
+    reason: str
+
+
+def unviewed(ledger: Ledger) -> list[Unviewed]:
+    """The entries that stand in no table."""
+    table = schema.unviewed
+    return [Unviewed(row.writer, row.number, row.kind, row.reason) for row in all_rows(ledger, ordered(table))]
 
 
 def gateway_keys(ledger: Ledger) -> dict[GatewayKey, str]:

@@ -35,6 +35,11 @@ def _whole(name: str) -> Column[int]:
     return Column(name, BigInteger, nullable=False)
 
 
+def _stamp_set(name: str, *, index: bool = False) -> Column[int]:
+    """The id of a stamp set: all 64 bits of it count, so it is no number that could be bounded."""
+    return Column(name, BigInteger, nullable=False, index=index, info={"identity": True})
+
+
 def _real(name: str) -> Column[float]:
     return Column(name, Float(53), nullable=False)
 
@@ -50,10 +55,10 @@ cursors = Table(
     Column("number", BigInteger, nullable=False),
     Column("chain", String(64), nullable=False),
 )
+# Entries whose rows this database refused: kept in the log, counted here, and in no other table.
+unviewed = _table("unviewed", _text("kind"), _text("reason"))
 teachers = _table("teachers", _indexed("name"), _text("registered_by"), _text("teacher"))
-stamp_sets = _table(
-    "stamp_sets", Column("id", BigInteger, nullable=False, index=True), _text("digest"), _text("stamps")
-)
+stamp_sets = _table("stamp_sets", _stamp_set("id", index=True), _text("digest"), _text("stamps"))
 prompts = _table("prompts", _indexed("prompt"), _text("messages"))
 plans = _table("plans", _indexed("digest"), _text("kind"), _text("subject"), _text("plan"), _text("made_by"))
 receipts = _table(
@@ -66,7 +71,9 @@ receipts = _table(
 leases = _table("leases", _indexed("lease"), _indexed("scope"), _text("holder"), _text("usd"))
 lease_returns = _table("lease_returns", _indexed("lease"), _text("used_usd"))
 asked = _table("asked", _indexed("key"), _text("run"), _indexed("teacher"), _text("worst_case_usd"), _lease())
-batches = _table("batches", _indexed("batch"), _indexed("run"), _indexed("teacher"), _whole("stamps"), _text("calls"))
+batches = _table(
+    "batches", _indexed("batch"), _indexed("run"), _indexed("teacher"), _stamp_set("stamps"), _text("calls")
+)
 submissions = _table("submissions", _indexed("batch"), _text("remote"))
 batch_ends = _table("batch_ends", _indexed("batch"), _text("reason"))
 answers = _table(
@@ -77,7 +84,7 @@ answers = _table(
     _text("task"),
     _text("prompt"),
     _whole("sample"),
-    _whole("stamps"),
+    _stamp_set("stamps"),
     _text("text"),
     _text("finish"),
     _whole("prompt_tokens"),
@@ -105,7 +112,7 @@ calls = _table(
     _text("teacher"),
     _text("path"),
     _text("purpose"),
-    _whole("stamps"),
+    _stamp_set("stamps"),
     _indexed("idempotency"),
     _text("request"),
 )
@@ -137,7 +144,7 @@ verdicts = _table(
 )
 datasets = _table("datasets", _indexed("name"), _whole("version"), _text("run"), _text("dataset"))
 placements = _table(
-    "placements", _indexed("dataset"), _indexed("key"), _whole("stamps"), _text("step"), _text("reason")
+    "placements", _indexed("dataset"), _indexed("key"), _stamp_set("stamps"), _text("step"), _text("reason")
 )
 edges = _table("edges", _indexed("parent"), _indexed("child"), _text("kind"))
 steps = _table(
@@ -216,6 +223,8 @@ copies = _table(
     _whole("added"),
     _whole("bytes"),
     _whole("entries"),
+    Column("sampled", BigInteger, nullable=False, server_default="0"),
+    Column("heads", Text, nullable=False, server_default="{}"),
 )
 scrubs = _table("scrubs", _indexed("copy"), _whole("objects"), _whole("read"), _text("bad"), _text("repaired"))
 drills = _table(

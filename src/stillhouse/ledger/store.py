@@ -1,22 +1,23 @@
 """The ledger: opens the database, brings the view up to date with the log, rebuilds it, compares it."""
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Engine, Table, create_engine, event, func, inspect, select, text
 from sqlalchemy.dialects import sqlite
-from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 
 from stillhouse import facts
 from stillhouse.errors import CorruptLog, HomeNewer, LedgerUnavailable
 from stillhouse.ledger import schema
+from stillhouse.ledger.clean import clean
 from stillhouse.ledger.view import rows_of
 from stillhouse.vault.log import Entry, Log
 
 # The revision that this code's schema is; a test compares it with the migrations.
-REVISION = "0006"
+REVISION = "0007"
 # Enough rows to make a transaction worth its commit, few enough to keep progress visible.
 _ENTRIES_PER_TRANSACTION = 2000
 # And not much in memory at once, where entries are long.
@@ -69,23 +70,47 @@ class Ledger:
         """Apply entries of one writer in one transaction, together with how far that brings us."""
         if not entries:
             return 0
-        with self.engine.begin() as connection:
-            for table, rows in _group(entries).items():
-                connection.execute(_insert_new(connection, table), rows)
-            (writer, last), chain = entries[-1].position, entries[-1].chain.hex()
-            number = last + 1
-            at = connection.execute(
-                select(schema.cursors.c.number).where(schema.cursors.c.writer == writer)
-            ).scalar_one_or_none()
-            if at is None:
-                connection.execute(
-                    _insert_new(connection, schema.cursors), [{"writer": writer, "number": number, "chain": chain}]
-                )
-            elif at < number:
-                connection.execute(
-                    schema.cursors.update().where(schema.cursors.c.writer == writer).values(number=number, chain=chain)
-                )
+        grouped = _group(entries)
+        try:
+            with self.engine.begin() as connection:
+                for table, rows in grouped.items():
+                    connection.execute(_insert_new(connection, table), rows)
+                self._moved(connection, entries)
+        except (SQLAlchemyError, ValueError, OverflowError, TypeError) as failure:
+            if not _is_refusal(failure):
+                raise
+            self._apply_one_by_one(entries)
         return len(entries)
+
+    def _apply_one_by_one(self, entries: list[Entry]) -> None:
+        """Apply what can be applied; what this database refuses is counted and named, and holds up nothing else."""
+        with self.engine.begin() as connection:
+            for entry in entries:
+                try:
+                    with connection.begin_nested():
+                        for table, rows in _group([entry]).items():
+                            connection.execute(_insert_new(connection, table), rows)
+                except (SQLAlchemyError, ValueError, OverflowError, TypeError) as failure:
+                    if not _is_refusal(failure):
+                        raise
+                    connection.execute(_insert_new(connection, schema.unviewed), [_unviewed(entry, failure)])
+            self._moved(connection, entries)
+
+    def _moved(self, connection: Connection, entries: list[Entry]) -> None:
+        """Write down how far the view is."""
+        (writer, last), chain = entries[-1].position, entries[-1].chain.hex()
+        number = last + 1
+        at = connection.execute(
+            select(schema.cursors.c.number).where(schema.cursors.c.writer == writer)
+        ).scalar_one_or_none()
+        if at is None:
+            connection.execute(
+                _insert_new(connection, schema.cursors), [{"writer": writer, "number": number, "chain": chain}]
+            )
+        elif at < number:
+            connection.execute(
+                schema.cursors.update().where(schema.cursors.c.writer == writer).values(number=number, chain=chain)
+            )
 
     def rebuild(self, log: Log) -> int:
         """Forget everything and read the log from its start."""
@@ -95,15 +120,20 @@ class Ledger:
         return self.catch_up(log)
 
     def differences(self, log: Log) -> list[str]:
-        """Compare with a view built from the log alone, in memory; says which tables differ."""
+        """Compare with a view built from the log alone, in memory; says which tables differ.
+
+        An entry that either database refused is compared with nothing.
+        """
         fresh = Ledger("sqlite://")
         fresh.catch_up(log)
         with database_errors():
+            refused = {row[:2] for engine in (self.engine, fresh.engine) for row in _rows(engine, schema.unviewed)}
             found = [
                 f"{table.name}: {len(here)} rows here, {len(there)} in the log's view"
                 + ("" if len(here) != len(there) else ", but not the same ones")
                 for table in schema.metadata.sorted_tables
-                if (here := _rows(self.engine, table)) != (there := _rows(fresh.engine, table))
+                if table is not schema.unviewed
+                and (here := _rows(self.engine, table, refused)) != (there := _rows(fresh.engine, table, refused))
             ]
         fresh.close()
         return found
@@ -180,10 +210,40 @@ def _group(entries: Iterable[Entry]) -> dict[Table, list[dict[str, Any]]]:
             ) from (failure)
         where = {"writer": entry.position.writer, "number": entry.position.number, "at": fact.at}
         for place, row in enumerate(rows_of(fact)):
-            grouped.setdefault(row.table, []).append({**where, "place": place, **row.values})
+            values = {**where, "place": place, **row.values}
+            grouped.setdefault(row.table, []).append(clean(row.table, values))
     return grouped
 
 
-def _rows(engine: Engine, table: Table) -> list[tuple[Any, ...]]:
+# PostgreSQL's classes of errors that are about a value: data exceptions, constraints, limits (its appendix A).
+_VALUES = ("22", "23", "54")
+
+
+def _is_refusal(failure: Exception) -> bool:
+    """Is it the value that the database refuses, and not the database that is in trouble?"""
+    if not isinstance(failure, DBAPIError):
+        return not isinstance(failure, SQLAlchemyError)
+    state = getattr(failure.orig, "sqlstate", None)
+    if state is not None:
+        return str(state).startswith(_VALUES)
+    return not isinstance(failure, OperationalError | InterfaceError)
+
+
+def _unviewed(entry: Entry, failure: Exception) -> dict[str, Any]:
+    fact = facts.decode(entry.payload)
+    values = {
+        "writer": entry.position.writer,
+        "number": entry.position.number,
+        "place": 0,
+        "at": fact.at,
+        "kind": type(fact).__name__,
+        "reason": _reason(failure)[:500],
+    }
+    return clean(schema.unviewed, values)
+
+
+def _rows(engine: Engine, table: Table, without: Set[tuple[Any, ...]] = frozenset()) -> list[tuple[Any, ...]]:
+    """All rows of a table in order, but for those of some entries."""
     with engine.connect() as connection:
-        return [tuple(row) for row in connection.execute(select(table).order_by(*table.primary_key.columns))]
+        found = connection.execute(select(table).order_by(*table.primary_key.columns))
+        return [tuple(row) for row in found if not without or tuple(row)[:2] not in without]

@@ -1,4 +1,7 @@
-"""From an entry of the log to rows. Pure, so that a rebuilt view equals the old one row for row."""
+"""From an entry of the log to rows. Pure, so that a rebuilt view equals the old one row for row.
+
+Values stand here as the log has them; ``clean`` makes of each what a database can hold.
+"""
 
 from functools import singledispatch
 from typing import Any, NamedTuple
@@ -15,10 +18,6 @@ class Row(NamedTuple):
 
     table: Table
     values: dict[str, Any]
-
-
-# What a column can hold: a count that somebody else wrote must not make the log unreadable.
-_LARGEST = 2**53
 
 
 def _json(value: Any) -> str:
@@ -86,10 +85,10 @@ def _(fact: facts.Answered) -> list[Row]:
         "prompt": fact.prompt,
         "sample": fact.sample,
         "stamps": fact.stamps,
-        "text": fact.text.replace("\x00", "\ufffd"),  # PostgreSQL stores no NUL; the log keeps the text as it was
+        "text": fact.text,
         "finish": fact.finish,
-        "prompt_tokens": min(fact.usage.prompt_tokens, _LARGEST),
-        "completion_tokens": min(fact.usage.completion_tokens, _LARGEST),
+        "prompt_tokens": fact.usage.prompt_tokens,
+        "completion_tokens": fact.usage.completion_tokens,
         "cost_usd": fact.cost_usd,
         "seconds": fact.seconds,
         "lease": fact.lease,
@@ -103,7 +102,7 @@ def _(fact: facts.CallFailed) -> list[Row]:
         "key": fact.key,
         "run": fact.run,
         "teacher": fact.teacher,
-        "reason": fact.reason.replace("\x00", "\ufffd"),
+        "reason": fact.reason,
         "status": fact.status,
         "charged": int(fact.charged),
         "lease": fact.lease,
@@ -182,7 +181,7 @@ def _(fact: facts.CallReturned) -> list[Row]:
         "call": fact.call,
         "status": fact.status,
         "outcome": str(fact.outcome),
-        "reason": fact.reason.replace("\x00", "\ufffd"),
+        "reason": fact.reason,
         "kind": fact.kind,
         "redacted": fact.redacted,
         # Needed again only where the same call may come twice; the log keeps all of them.
@@ -206,7 +205,7 @@ def _(fact: facts.Judged) -> list[Row]:
         "task": fact.task,
         "judge": fact.judge,
         "status": str(verdict.status),
-        "reason": verdict.reason.replace("\x00", "\ufffd"),
+        "reason": verdict.reason,
         "check_failed": verdict.check,
         "trust": verdict.trust,
         "isolation": verdict.isolation,
@@ -375,6 +374,8 @@ def _(fact: facts.CopyMade) -> list[Row]:
         "added": fact.added,
         "bytes": fact.bytes,
         "entries": fact.entries,
+        "sampled": fact.sampled,
+        "heads": _json(fact.heads),
     }
     return [Row(schema.copies, values)]
 

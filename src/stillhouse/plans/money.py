@@ -34,6 +34,15 @@ _CALLS_AHEAD = 64
 _PART_OF_THE_REST = 4
 
 
+_AFTER_A_BROKEN_BOUND = (
+    "Register the teacher anew with the --hidden-tokens that it bills, and ask it under a new run or key."
+)
+
+
+def _broken(held: Decimal, paid: Decimal) -> str:
+    return f"A call that could cost ${usd(held)} at most was billed at ${usd(paid)}: nothing more is bought under this cap."
+
+
 class Purse:
     """What this process may spend under some caps: reserve before a call, settle after it. Safe to use from threads."""
 
@@ -49,6 +58,7 @@ class Purse:
         self._held: dict[str, list[Decimal]] = {}
         self._leased = self._used = self.spent = Decimal(0)
         self._broken = ""
+        self._checked: dict[str, int] = {}
         self.lease = ""
         self._holder: int | None = None
         self._holder_path = Path()
@@ -66,9 +76,7 @@ class Purse:
         amount = sum((price for _, price in calls), Decimal(0))
         with self._mutex:
             if self._broken:
-                raise TeacherContradiction(
-                    self._broken, next_step="Register it with the --hidden-tokens that it bills."
-                )
+                raise TeacherContradiction(self._broken, next_step=_AFTER_A_BROKEN_BOUND)
             if self._caps and amount:
                 if self._used + amount > self._leased:
                     self._take(self._used + amount - self._leased, amount / len(calls))
@@ -78,13 +86,20 @@ class Purse:
             return self.lease if amount else ""
 
     def settle(self, key: str, actual: Decimal) -> None:
-        """A call's cost is known; what was held for it beyond that is free again."""
+        """A call's cost is known; what was held for it beyond that is free again.
+
+        A bill above what was held is charged whole, and ends this cap: what else could be bought under it has no bound. The
+        log says so to every other process, and to every later one.
+        """
         with self._mutex:
             held = self._release(key)
             self._used += actual - held
             self.spent += actual
-            if actual > held:
-                self._broken = f"A call that could cost ${usd(held)} was billed at ${usd(actual)}."
+            if self._caps and actual > held:
+                self._broken = _broken(held, actual)
+                if self._used > self._leased:  # others must find it taken
+                    with self._alone():
+                        self._lease(self._used - self._leased)
 
     def keep(self, key: str) -> None:
         """Nobody knows whether a call was charged: it stays charged at its worst case."""
@@ -127,22 +142,34 @@ class Purse:
         """A slice that covers what is missing, with something ahead where there is plenty."""
         with self._alone():
             self._recorder.refresh()
+            self._look_for_broken_bounds()
             free = min(self._free(scope, cap, missing) for scope, cap in self._caps.items())
             ahead = min(one * _CALLS_AHEAD, (free - missing) / _PART_OF_THE_REST)
             amount = missing + max(ahead, Decimal(0)).quantize(Decimal("0.000001"))
             if self._holder is None:
                 self._hold()
-            self._recorder.record(
-                facts.BudgetLeased(
-                    at=now(),
-                    by=self._recorder.by,
-                    lease=self.lease,
-                    holder=self._holder_path.name,
-                    scopes=tuple(self._caps),
-                    usd=usd(amount),
-                )
+            self._lease(amount)
+
+    def _lease(self, amount: Decimal) -> None:
+        self._recorder.record(
+            facts.BudgetLeased(
+                at=now(),
+                by=self._recorder.by,
+                lease=self.lease,
+                holder=self._holder_path.name,
+                scopes=tuple(self._caps),
+                usd=usd(amount),
             )
-            self._leased += amount
+        )
+        self._leased += amount
+
+    def _look_for_broken_bounds(self) -> None:
+        """Has a call under the first cap cost more than was held for it, in whatever process? Raises TeacherContradiction."""
+        scope = next(iter(self._caps))
+        bill, self._checked = queries.bill_above_its_bound(self._recorder.ledger, scope, self._checked)
+        if bill is not None:
+            self._broken = _broken(bill.held, bill.paid)
+            raise TeacherContradiction(self._broken, next_step=_AFTER_A_BROKEN_BOUND)
 
     def _free(self, scope: str, cap: Decimal, wanted: Decimal) -> Decimal:
         """What a cap has left. The dead return theirs first, if it would not do otherwise. Raises BudgetReached."""

@@ -2,25 +2,20 @@
 
 import functools
 import tomllib
-from collections.abc import Mapping
 from decimal import ROUND_UP, Decimal, InvalidOperation
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from stillhouse.errors import RecipeError
 from stillhouse.nouns import Ask, Teacher, Usage
+from stillhouse.plans.bounds import bound_of
 
 _MICRO = Decimal("0.000001")
 _MILLION = Decimal(1_000_000)
 # Tokens that a provider adds around a message: roles, separators. Generous, since a bound must not be passed.
 _PER_MESSAGE = 16
-# What a request can ask for that is not billed by the token, or not at the token's price.
-UNPRICED = frozenset(
-    {"audio", "modalities", "web_search_options", "service_tier", "prediction", "plugins", "container", "mcp_servers"}
-)
 
 
 class Price(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -101,18 +96,21 @@ def worst_case(teacher: Teacher, ask: Ask) -> Decimal:
     if not is_metered(teacher):
         return Decimal(0)
     prompt = sum(len(message.content.encode()) + _PER_MESSAGE for message in ask.messages)
-    prompt += len(msgspec.json.encode(ask.parameters.more)) if ask.parameters.more else 0
+    if ask.parameters.more:
+        prompt += len(msgspec.json.encode(ask.parameters.more)) + bound_of(ask.parameters.more).tokens
     return cost(teacher, Usage(prompt, ask.parameters.max_tokens + teacher.hidden_tokens))
 
 
-def worst_case_of_request(teacher: Teacher, size: int, answer_tokens: int, answers: int = 1) -> Decimal:
-    """The most that a request of so many bytes can cost.
+def worst_case_of_request(
+    teacher: Teacher, size: int, answer_tokens: int, answers: int = 1, beside: int = 0
+) -> Decimal:
+    """The most that a request of so many bytes can cost; ``beside`` are tokens of what its bytes do not bound.
 
     Twice the bytes: a provider may bill a cached prompt's first reading at up to twice its price.
     """
     if not is_metered(teacher):
         return Decimal(0)
-    return cost(teacher, Usage(2 * (size + _PER_MESSAGE), answers * (answer_tokens + teacher.hidden_tokens)))
+    return cost(teacher, Usage(2 * (size + beside + _PER_MESSAGE), answers * (answer_tokens + teacher.hidden_tokens)))
 
 
 def cost(teacher: Teacher, usage: Usage) -> Decimal:
@@ -123,51 +121,3 @@ def cost(teacher: Teacher, usage: Usage) -> Decimal:
         Decimal(teacher.price_in or 0) * usage.prompt_tokens + Decimal(teacher.price_out or 0) * usage.completion_tokens
     )
     return (parts / _MILLION).quantize(_MICRO, rounding=ROUND_UP)
-
-
-def unpriced(request: Mapping[str, Any]) -> str:
-    """What in a request has no price here; empty where everything is billed by the token."""
-    for name in sorted(UNPRICED & request.keys()):
-        if request[name] not in (None, ["text"], "auto", "default", "standard_only"):
-            return name
-    if isinstance(request.get("prompt"), dict):
-        return "a stored prompt"
-    items = request.get("input")
-    if isinstance(items, list) and any(isinstance(item, dict) and not item.keys() & {"role", "type"} for item in items):
-        return "a reference to what the provider has stored"
-    for tool in request.get("tools") or ():
-        kind = tool.get("type", "custom") if isinstance(tool, dict) else "?"
-        if kind not in ("function", "custom"):
-            return f"tool {kind}"
-    return next((f"content of type {kind}" for kind in _content_types(request) if kind not in _TEXT), "")
-
-
-# Parts of a message that are text and nothing else: their bytes bound their tokens.
-_TEXT = frozenset(
-    {
-        "text",
-        "input_text",
-        "output_text",
-        "refusal",
-        "tool_use",
-        "tool_result",
-        "thinking",
-        "redacted_thinking",
-        "message",
-    }
-    | {"function_call", "function_call_output", "reasoning", "summary_text"}
-)
-
-
-def _content_types(request: Mapping[str, Any]) -> list[str]:
-    found: list[str] = []
-    stack: list[Any] = [request.get("messages"), request.get("input"), request.get("system")]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, list):
-            stack.extend(item)
-        elif isinstance(item, dict):
-            if isinstance(item.get("type"), str):
-                found.append(item["type"])
-            stack.append(item.get("content"))
-    return found

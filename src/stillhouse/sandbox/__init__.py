@@ -15,14 +15,15 @@ Rungs, best first; the one in use is named in every outcome:
                         and no folder at all to write to.
 otherwise               refused: SandboxUnavailable.
 
-Covered, on both rungs: network (no socket can be made), writes outside its own temporary folder, changing modes or times
-of files, reading anything but the standard library and shared libraries (installed packages, Stillhouse and its tasks
-among them, are hidden), the environment, memory (address space), CPU time (also inside C code),
-new processes and programs (no fork, no exec; threads only as far as memory reaches), signals to others, endless output,
-files left behind, pretending to have passed.
+Covered, on both rungs: network (with namespaces a loopback of its own, else no socket at all), writes outside its own temporary
+folder, changing modes or times of files that are not its own, reading anything but the standard library and shared libraries
+(installed packages, Stillhouse and its tasks among them, are hidden), the environment, memory (address space), CPU time (also
+inside C code), new processes and programs (no fork, no exec; so many threads and no more), signals to others, endless output,
+files left behind, pretending to have passed, what other programs said or were (no process that a program is forked from ever
+reads a job).
 
 Not covered: bugs in the kernel; side channels between programs and host (caches, timing); CPU time of its own up to the
 limit; and, for suites whose tests run inside the program ("trusting"), a program that finds the tests and cheats.
-On ``landlock+seccomp`` also: whether a path exists can be seen, though not what it holds, and the programs of one worker
-share an IPC namespace.
+On ``landlock+seccomp`` also: threads of a program that runs as root are bounded by its memory alone; whether a path exists can
+be seen, though not what it holds; the programs of one worker share an IPC namespace.
 """

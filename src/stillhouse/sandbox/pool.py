@@ -5,8 +5,9 @@ import platform
 import queue
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from types import TracebackType
 
 from stillhouse.errors import SandboxUnavailable
@@ -20,13 +21,21 @@ _AHEAD = 4
 class Sandbox:
     """Runs untrusted programs, several at a time; close it, or use it as a context manager."""
 
-    def __init__(self, limits: Limits = Limits(), workers: int = 0, rung: str = "") -> None:  # noqa: B008
-        """``workers`` 0 means one per core; ``rung`` "" the best available. Raises SandboxUnavailable."""
-        self.limits = limits
+    def __init__(
+        self,
+        limits: Limits = Limits(),  # noqa: B008
+        workers: int = 0,
+        rung: str = "",
+        packages: Sequence[Path] = (),
+    ) -> None:
+        """``workers`` 0 means one per core; ``rung`` "" the best available; ``packages`` are folders of installed packages that
+        programs may import. Raises SandboxUnavailable.
+        """
+        self.limits, self._packages = limits, tuple(packages)
         self.rung = rung or best_rung()
         count = workers or len(os.sched_getaffinity(0))
         self._idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
-        self._all = [Worker(self.rung) for _ in range(count)]
+        self._all = [Worker(self.rung, self._packages) for _ in range(count)]
         for worker in self._all:
             self._idle.put(worker)
 
@@ -58,7 +67,7 @@ class Sandbox:
         except (BrokenPipeError, ValueError):
             worker.close()
             self._all.remove(worker)
-            worker = Worker(self.rung)
+            worker = Worker(self.rung, self._packages)
             self._all.append(worker)
             return Outcome(status="crash", isolation=self.isolation, error="the sandbox had to be restarted")
         finally:

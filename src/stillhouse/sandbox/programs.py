@@ -9,17 +9,19 @@ class Limits(msgspec.Struct, frozen=True):
     """Bounds on one program.
 
     CPU seconds are the measure, since they do not depend on what else the machine does; wall seconds only catch a
-    program that sleeps or waits.
+    program that sleeps or waits: it ends after so many without using a twentieth of its CPU time, and in any case after so
+    many and six times its CPU seconds. ``tasks`` are its threads.
     """
 
     cpu_seconds: int = 2
     wall_seconds: float = 10.0
     memory_bytes: int = 512 << 20
     output_bytes: int = 1 << 20
+    tasks: int = 128
 
 
 class Program(msgspec.Struct, frozen=True):
-    """Source text, the function to call, and the argument lists to call it with.
+    """Source text, the function to call, and the argument lists to call it with, plain values of Python.
 
     ``check`` is source that defines ``check(candidate)`` and runs inside the program's own process (HumanEval's shape);
     a pass is then only as trustworthy as the program.

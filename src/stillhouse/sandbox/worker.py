@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
 import msgspec
 
 from stillhouse.errors import SandboxUnavailable
+from stillhouse.sandbox.inner.values import encode, outline
 from stillhouse.sandbox.programs import Call, Limits, Outcome, Program
 
 ZYGOTE = Path(__file__).parent / "inner" / "zygote.py"
@@ -23,18 +25,21 @@ RUNGS = ("namespaces", "landlock")
 class Worker:
     """Runs one program at a time in children of one zygote."""
 
-    def __init__(self, rung: str) -> None:
-        """Start the zygote. Raises SandboxUnavailable where the machine refuses this rung."""
+    def __init__(self, rung: str, packages: Sequence[Path] = ()) -> None:
+        """Start the zygote; ``packages`` are folders of installed packages that its programs may import.
+
+        Raises SandboxUnavailable where the machine refuses this rung.
+        """
         self.rung = rung
         self._scratch = tempfile.TemporaryDirectory(prefix="stillhouse-sandbox-")
         # The base interpreter: a virtual environment's own would have to be made visible inside.
         python = getattr(sys, "_base_executable", sys.executable)
         self._process = subprocess.Popen(
-            [python, "-I", "-S", "-X", "utf8", str(ZYGOTE), rung, self._scratch.name],
+            [python, "-I", "-S", "-X", "utf8", str(ZYGOTE), rung, self._scratch.name, *map(str, packages)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={},
+            env={"MALLOC_ARENA_MAX": "1"},  # each arena of glibc takes 64 MiB of a program's address space
             cwd="/",
             start_new_session=True,
         )
@@ -46,9 +51,9 @@ class Worker:
 
     def run(self, program: Program, limits: Limits) -> Outcome:
         """Run one program and say what happened to it. Raises BrokenPipeError where the zygote is gone."""
-        job = {**msgspec.structs.asdict(program), **msgspec.structs.asdict(limits)}
-        data = json.dumps(job).encode()
-        self._in.write(len(data).to_bytes(4, "big") + data)
+        job = {**msgspec.structs.asdict(program), "inputs": encode(list(program.inputs))}
+        # The zygote sees that there is a job, its fork the limits, and only the program's own process the job.
+        self._in.write(b"J" + _frame(msgspec.structs.asdict(limits)) + _frame(job))
         self._in.flush()
         header, said = self._read_frame(), self._read_frame()
         if header is None or said is None:
@@ -72,6 +77,11 @@ class Worker:
         return self._out.read(int.from_bytes(length, "big"))
 
 
+def _frame(value: dict[str, Any]) -> bytes:
+    data = json.dumps(value).encode()
+    return len(data).to_bytes(4, "big") + data
+
+
 def _outcome(header: dict[str, Any], said: bytes, isolation: str, limits: Limits) -> Outcome:
     """Read what an untrusted program said, believing only its shape."""
     calls: list[Call] = []
@@ -80,7 +90,7 @@ def _outcome(header: dict[str, Any], said: bytes, isolation: str, limits: Limits
         try:
             message = json.loads(line) if line else {}
             if "value" in message:
-                calls.append(Call(value=decode(message["value"])))
+                calls.append(Call(value=outline(message["value"])))
             elif "error" in message:
                 calls.append(Call(error=_text(message["error"])))
             elif "load" in message:
@@ -117,27 +127,3 @@ def _status(header: dict[str, Any], done: bool, limits: Limits) -> str:
     if header["ending"] in ("stalled", "output"):
         return str(header["ending"])
     return "finished" if done else "crash"
-
-
-def decode(value: Any) -> Any:
-    """The plain value of a JSON form that ``inner/runner.py`` wrote; raises ValueError for any other shape."""
-    if value is None or type(value) in (bool, int, float, str):
-        return value
-    tag, items = value
-    if tag == "float":
-        return float(items)
-    if tag == "dict":
-        return {_hashable(decode(key)): decode(item) for key, item in items}
-    parts = [decode(item) for item in items]
-    if tag == "list":
-        return parts
-    if tag == "tuple":
-        return tuple(parts)
-    if tag in ("set", "frozenset"):
-        return {_hashable(part) for part in parts}
-    raise ValueError(f"unknown tag {tag!r}")
-
-
-def _hashable(value: Any) -> Any:
-    hash(value)
-    return value

@@ -10,9 +10,11 @@ from typing import Any
 import msgspec
 
 from stillhouse.canon import digest_value
+from stillhouse.conversations.finishes import KEPT
 from stillhouse.errors import RecipeError
 from stillhouse.nouns import Method, Signal, Use
 from stillhouse.plans.prices import parse_usd
+from stillhouse.teachers.dialect import LIMITS, OPTIONAL
 
 
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -20,9 +22,13 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 class TeacherSection(_Section, frozen=True):
-    """``use``: the name of a registered teacher."""
+    """``use``: the name of a registered teacher; ``limit_field`` and ``rejects`` say which fields its server takes, where its
+    registration does not.
+    """
 
     use: str
+    limit_field: str = ""
+    rejects: tuple[str, ...] = ()
 
 
 class PromptsSection(_Section, frozen=True):
@@ -60,7 +66,8 @@ class CollectSection(_Section, frozen=True):
 
 class DatasetSection(_Section, frozen=True):
     """``name`` of the dataset; ``use`` is what it must be allowed for; ``verified`` false keeps what failed, too; ``rows``
-    above 0 asks until the dataset has exactly so many; ``mix`` are other dataset versions whose rows join it.
+    above 0 asks until the dataset has exactly so many; ``mix`` are other dataset versions whose rows join it; ``keep`` names
+    the kinds of incomplete answers that become rows all the same.
     """
 
     name: str
@@ -68,6 +75,7 @@ class DatasetSection(_Section, frozen=True):
     verified: bool = True
     rows: int = 0
     mix: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
 
 
 class Target(StrEnum):
@@ -96,6 +104,15 @@ class TrainSection(_Section, frozen=True):
     gradient_checkpointing: bool = False
 
 
+class SandboxSection(_Section, frozen=True):
+    """Where the code of answers is run: ``cpu_seconds`` for each program, and ``packages``, names of installed distributions
+    that programs may import (HumanEval+ wants numpy).
+    """
+
+    cpu_seconds: int = 2
+    packages: tuple[str, ...] = ()
+
+
 class EvalSection(_Section, frozen=True):
     """On which suites to evaluate, and how many minutes that may take: tasks and samples are scaled to it."""
 
@@ -106,6 +123,8 @@ class EvalSection(_Section, frozen=True):
     seed: int = 1
 
 
+# An hour for one program of one answer: beyond it, a mistyped number.
+_LONGEST = 3600
 # What of [collect] tells one run from another; the rest says how it is asked, and may change on the way.
 _NAMING = ("samples", "max_tokens", "temperature", "seed", "purpose", "stop_at_code")
 # What the engine itself puts into a request, or keeps out of it.
@@ -123,6 +142,7 @@ class Recipe(_Section, frozen=True):
     collect: CollectSection = CollectSection()
     train: TrainSection | None = None
     eval: EvalSection | None = None
+    sandbox: SandboxSection = SandboxSection()
     folder: str = ""
 
     @property
@@ -146,8 +166,24 @@ class Recipe(_Section, frozen=True):
         known = msgspec.to_builtins(self.collect)
         collect = {name: known[name] for name in _NAMING} | {"budget": "", "in_flight": 0, "stall_seconds": 0}
         collect |= {"parameters": self.collect.parameters} if self.collect.parameters else {}
-        parts = [self.teacher, self.prompts, self.dataset.name, collect]
+        parts = [{"use": self.teacher.use}, self.prompts, self.dataset.name, collect]
         return digest_value(msgspec.to_builtins(parts)).partition(":")[2][:12]
+
+
+# Keys that came after recipes were first written down: where they are not used, a recipe is the one that it was.
+_LATER = (("teacher", ("limit_field", "rejects")), ("dataset", ("keep",)))
+
+
+def recipe_digest(recipe: Recipe) -> str:
+    """The identity of a whole recipe."""
+    content = msgspec.to_builtins(recipe)
+    for section, names in _LATER:
+        for name in names:
+            if not content[section][name]:
+                del content[section][name]
+    if recipe.sandbox == SandboxSection():
+        del content["sandbox"]
+    return digest_value(content)
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -188,6 +224,17 @@ def _check(recipe: Recipe, where: str) -> None:
             raise RecipeError(f"{where}: [collect] {key} may not be negative.")
     if recipe.dataset.mix and recipe.dataset.rows:
         raise RecipeError(f"{where}: [dataset] rows counts what is asked for, and mix adds to it: one of them.")
+    if unknown := set(recipe.dataset.keep) - set(KEPT):
+        raise RecipeError(
+            f"{where}: [dataset] keep takes {', '.join(KEPT)}, not {', '.join(sorted(unknown))}.",
+            next_step="A row cannot hold calls of tools; every other kind can be kept on purpose.",
+        )
+    if recipe.teacher.limit_field not in ("", *LIMITS) or set(recipe.teacher.rejects) - set(OPTIONAL):
+        raise RecipeError(
+            f"{where}: [teacher] limit_field is one of {', '.join(LIMITS)}; rejects takes {', '.join(OPTIONAL)}."
+        )
+    if not 1 <= recipe.sandbox.cpu_seconds <= _LONGEST:
+        raise RecipeError(f"{where}: [sandbox] cpu_seconds must lie between 1 and {_LONGEST}.")
     if recipe.dataset.rows < 0:
         raise RecipeError(f"{where}: [dataset] rows may not be negative.")
     if reserved := _RESERVED & recipe.collect.parameters.keys():

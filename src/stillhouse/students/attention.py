@@ -20,8 +20,15 @@ NAME = "stillhouse-documents"
 # Below this a product of matrices is faster than the fused kernel on a CPU, whose backward pass is slow (three times at 120
 # tokens in bf16, even at 700); above, its quadratic memory costs more than it brings.
 _BY_HAND = 512
-# Rounding of bf16 through a deep network; documents that see each other differ by a hundred times that.
+# Rounding of bf16 through a deep network, between two ways to compute the same attention.
 _TOLERANCE = 0.05
+# What another document may change of a token: nothing, but for the rounding of products whose sizes it decides (experts).
+_LEAK = {torch.float32: 1e-3}
+_LEAK_OF_HALVES = 2e-2
+# Lengths of the document that is looked at: what a convolution or a state carries over is largest at its first token.
+_TRIED_LENGTHS = (4, 16, 48)
+# Layers that look at the row by more than attention, or by one with borders of its own, which no mask from outside keeps apart.
+_ATTENTION = frozenset({"full_attention", "sliding_attention"})
 # What transformers hands to every attention and what changes nothing here: positions are in the states already.
 _WITHOUT_EFFECT = {
     "is_causal",
@@ -137,21 +144,42 @@ def why_not_apart(model: Any, tokens: Sequence[int]) -> str:
     own = model.config._attn_implementation
     if own == NAME:
         return ""
+    others = sorted(set(getattr(model.config.get_text_config(), "layer_types", None) or ()) - _ATTENTION)
+    if others or _has_convolutions(model):
+        return f"its layers look at a row by more than attention ({', '.join(others) or 'convolutions'})"
     halves = [list(tokens[: len(tokens) // 2]), list(tokens[len(tokens) // 2 :])]
     reason = ""
     with torch.no_grad():
-        alone = torch.cat([_logits(model, [half]) for half in halves])
         try:
+            alone = torch.cat([_logits(model, [half]) for half in halves])
             model.set_attn_implementation(NAME)
             row = _logits(model, halves, documents=layout([len(half) for half in halves], model.device))
             difference = float((alone - row).norm() / row.norm())
             if not difference < _TOLERANCE:
                 reason = f"in one row its logits differ by {100 * difference:.1f} % from those of each document alone"
+            leak = 0.0 if reason else max(_leak(model, tokens, length) for length in _TRIED_LENGTHS)
+            if leak > _LEAK.get(model.dtype, _LEAK_OF_HALVES):
+                reason = f"another document in its row changes its logits by {100 * leak:.2f} %"
         except (TypeError, ValueError, RuntimeError, NotImplementedError) as failure:  # wired in another way
             reason = f"its architecture takes no attention from outside ({failure})"
     if reason:
         model.set_attn_implementation(own)
     return reason
+
+
+def _has_convolutions(model: Any) -> bool:
+    return any(isinstance(module, torch.nn.Conv1d) for module in model.modules())
+
+
+def _leak(model: Any, tokens: Sequence[int], length: int) -> float:
+    """By how much, at most, the logits of a token of this document change when the one before it says something else."""
+    before = list(tokens[: len(tokens) // 2])
+    document = list(tokens[-length:])
+    documents = layout([len(before), len(document)], model.device)
+    one, other = (
+        _logits(model, [first, document], documents=documents)[len(before) :] for first in (before, before[::-1])
+    )
+    return float(((one - other).norm(dim=-1) / one.norm(dim=-1).clamp(min=1e-9)).max())
 
 
 def _logits(model: Any, row: Sequence[Sequence[int]], **more: Any) -> "Tensor":

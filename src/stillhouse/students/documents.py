@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+from stillhouse.errors import TemplateRefused
 from stillhouse.nouns import Message
 
 # Long enough that a step's fixed costs vanish, short enough that logits of a large vocabulary fit beside the model.
@@ -96,7 +97,11 @@ def documents(records: Sequence[Record], language: Language) -> tuple[list[Docum
     """
     found, left_out = [], []
     for record in records:
-        prompt = list(language.encode(language.render(record.messages)))
+        try:
+            prompt = list(language.encode(language.render(record.messages)))
+        except TemplateRefused as failure:
+            left_out.append(LeftOut(record.key, f"the chat template refuses it {failure.detail}"))
+            continue
         answer = [*language.encode(record.response), language.end]
         tokens = (*prompt, *answer)
         if len(tokens) > language.context:

@@ -5,6 +5,7 @@ one signal, a live teacher's distribution another; stored sparse logits, the stu
 teacher with another tokenizer are further ones: each a class here that reads ``pack`` as it needs.
 """
 
+import inspect
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -27,15 +28,21 @@ class Row:
 
     def logits(self, model: Any) -> "Tensor":
         """A model's logits ``[answer tokens, vocabulary]``: only there where the loss looks."""
-        more = {"documents": self.documents} if self.together else {}
-        logits: Tensor = model(
-            input_ids=self.ids,
-            position_ids=self.documents.positions.unsqueeze(0),
-            use_cache=False,
-            logits_to_keep=self.keep,
-            **more,
-        ).logits[0]
-        return logits
+        wanted = {
+            "position_ids": self.documents.positions.unsqueeze(0),
+            "use_cache": False,
+            "logits_to_keep": self.keep,
+        }
+        taken = {name: value for name, value in wanted.items() if name in _arguments(model)}
+        taken |= {"documents": self.documents} if self.together else {}
+        logits: Tensor = model(input_ids=self.ids, **taken).logits[0]
+        return logits if "logits_to_keep" in taken else logits[self.keep]
+
+
+def _arguments(model: Any) -> frozenset[str]:
+    """What a model's forward pass takes by name: recurrent ones know no positions, some give all logits or none."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return frozenset(inspect.signature(type(base).forward).parameters)
 
 
 class TeacherSignal(Protocol):
@@ -64,7 +71,7 @@ class ForwardKL:
 
     def loss(self, row: Row, logits: "Tensor") -> "Tensor":
         """The divergence at each token."""
-        wanted, have = _log_probabilities(self._teacher, row), log_softmax(logits.float(), dim=-1)
+        wanted, have = _both(self._teacher, row, logits)
         return (wanted.exp() * (wanted - have)).sum(dim=-1)
 
 
@@ -76,13 +83,19 @@ class ReverseKL:
 
     def loss(self, row: Row, logits: "Tensor") -> "Tensor":
         """The divergence at each token."""
-        wanted, have = _log_probabilities(self._teacher, row), log_softmax(logits.float(), dim=-1)
+        wanted, have = _both(self._teacher, row, logits)
         return (have.exp() * (have - wanted)).sum(dim=-1)
 
 
-def _log_probabilities(teacher: Any, row: Row) -> "Tensor":
+def _both(teacher: Any, row: Row, logits: "Tensor") -> "tuple[Tensor, Tensor]":
+    """Log-probabilities ``[answer tokens, vocabulary]`` of the teacher and of the student, over the same tokens.
+
+    Output layers are padded to round sizes, and not all to the same: rows that only one has are no tokens, and are cut.
+    """
     with torch.no_grad():
-        return log_softmax(row.logits(teacher).float(), dim=-1)
+        theirs = row.logits(teacher).float()
+    size = min(theirs.shape[-1], logits.shape[-1])
+    return log_softmax(theirs[..., :size], dim=-1), log_softmax(logits[..., :size].float(), dim=-1)
 
 
 def make_signal(kind: Signal, teacher: Any) -> TeacherSignal:
@@ -99,8 +112,8 @@ def make_signal(kind: Signal, teacher: Any) -> TeacherSignal:
 def check_same_tokenizer(teacher: Any, student: Any) -> None:
     """A distribution can be compared only over the same tokens. Raises TokenizersDiffer, naming the first difference.
 
-    ``teacher`` and ``student`` are LoadedModels. Rows of the output layer beyond the tokenizer's vocabulary (padding to a
-    round size) must agree too, since the distribution runs over them.
+    ``teacher`` and ``student`` are LoadedModels. Rows of an output layer beyond the tokenizer's vocabulary (padding to a round
+    size) need not agree: those that only one has are cut.
     """
     theirs, ours = teacher.tokenizer.get_vocab(), student.tokenizer.get_vocab()
     for token in sorted(theirs.keys() | ours.keys()):
@@ -109,8 +122,11 @@ def check_same_tokenizer(teacher: Any, student: Any) -> None:
                 f"{token!r} is {_place(theirs, token)} of the teacher's vocabulary and {_place(ours, token)} of the student's."
             )
     sizes = [int(loaded.model.get_output_embeddings().weight.shape[0]) for loaded in (teacher, student)]
-    if sizes[0] != sizes[1]:
-        raise TokenizersDiffer(f"The teacher's output layer has {sizes[0]} rows and the student's {sizes[1]}.")
+    last = max(theirs.values(), default=0)
+    if min(sizes) <= last:
+        raise TokenizersDiffer(
+            f"Token number {last} has no row in an output layer: the teacher's has {sizes[0]} rows and the student's {sizes[1]}."
+        )
     probe = "def f(x):\n    return {'a': [x, 0.5, \"é\"]}  # \t1234567\n"
     if teacher.encode(probe) != student.encode(probe):
         raise TokenizersDiffer("They have the same vocabulary and cut text into different tokens of it.")

@@ -98,10 +98,50 @@ def make_trainable(loaded: LoadedModel, method: Method, rank: int, *, checkpoint
     if method is Method.FULL:
         return model.requires_grad_(True)
     # Scaled by twice the rank, the customary ratio: the learning rate then means the same at every rank.
-    config = peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers for a name that is on its way out
-        return peft.get_peft_model(model, config, adapter_name=ADAPTER, autocast_adapter_dtype=False)
+    config = peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=linear_layers(model), task_type="CAUSAL_LM")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers for a name that is on its way out
+            return peft.get_peft_model(model, config, adapter_name=ADAPTER, autocast_adapter_dtype=False)
+    except (ValueError, NotImplementedError) as failure:
+        raise ModelUnusable(
+            f"Adapters cannot be put beside the layers of a {type(model).__name__} ({failure}).",
+            next_step='Set [train] method = "full".',
+        ) from failure
+
+
+def linear_layers(model: Any) -> list[str]:
+    """The full names of all linear layers but the one that gives the logits. Raises ModelUnusable where there is none."""
+    import torch
+
+    output = model.get_output_embeddings()
+    found = [
+        name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear) and module is not output
+    ]
+    if not found:
+        raise ModelUnusable(
+            f"A {type(model).__name__} has no linear layer that adapters could stand beside.",
+            next_step='Set [train] method = "full".',
+        )
+    return found
+
+
+def beside_no_adapter(model: Any) -> dict[str, int]:
+    """The matrices that adapters do not reach, by the class that holds them, with how many numbers they have: experts that are
+    kept as one block, convolutions, states. What stands there is not trained by adapters.
+    """
+    import torch
+
+    embeddings = {id(model.get_input_embeddings()), id(model.get_output_embeddings())}
+    found: dict[str, int] = {}
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear) or id(module) in embeddings:
+            continue
+        size = sum(own.numel() for own in module.parameters(recurse=False) if own.dim() >= 2)
+        if size:
+            name = type(module).__name__
+            found[name] = found.get(name, 0) + size
+    return found
 
 
 def trained_model(loaded: LoadedModel, method: Method, rank: int, parameters: "Mapping[str, Tensor]") -> LoadedModel:

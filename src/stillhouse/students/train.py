@@ -35,13 +35,15 @@ from stillhouse.students.documents import (
 )
 from stillhouse.students.optimizer import MasterAdam, learning_rate_at
 from stillhouse.students.signals import Row, check_same_tokenizer, make_signal
-from stillhouse.students.student import language_of, load_as_registered, load_student, make_trainable
+from stillhouse.students.student import beside_no_adapter, language_of, load_as_registered, load_student, make_trainable
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 # A kill loses at most so much work, unless writing a checkpoint takes more than a twentieth of it.
 CHECKPOINT_SECONDS, CHECKPOINT_SHARE = 10.0, 0.05
+# Weights that adapters do not reach are told of from this share on: a norm or a bias is nobody's concern.
+SAID_ABOVE = 0.01
 # The customary bound of a gradient's norm: one odd record must not undo the others.
 LARGEST_GRADIENT = 1.0
 # Whole tensors, whoever holds which part of them: a checkpoint of two processes goes on in one, or in four.
@@ -163,6 +165,8 @@ def train(job: Job, ready: Ready, hear: Hear) -> None:
     done = _resume(job, ready, model, masters)
     if done:
         hear(Resumed(done))
+    for line in _notes(job, ready):
+        hear(Said(line))
     last_saved, cost = time.monotonic(), 0.0
     for step in ready.steps[done:]:
         started = time.monotonic()
@@ -192,6 +196,22 @@ def train(job: Job, ready: Ready, hear: Hear) -> None:
             hear(Saved(step.number))
             cost = time.monotonic() - last_saved
             last_saved += cost
+
+
+def _notes(job: Job, ready: Ready) -> list[str]:
+    """What whoever trains this should know of it before its first step."""
+    notes = []
+    if ready.loaded.folds:
+        notes.append("its template has no system role: the system text stands at the head of the first user turn")
+    if job.method is Method.LORA:
+        missed = beside_no_adapter(ready.loaded.model)
+        every = sum(parameter.numel() for parameter in ready.loaded.model.parameters())
+        if sum(missed.values()) > SAID_ABOVE * every:
+            parts = ", ".join(f"{count / every:.0%} in {name}" for name, count in missed.items())
+            notes.append(
+                f"adapters do not reach {sum(missed.values()) / every:.0%} of the weights ({parts}): full does"
+            )
+    return notes
 
 
 def _nobody(event: Event) -> None:

@@ -262,7 +262,10 @@ def _finish(recorder: Recorder, places: Places, prepared: Prepared, ready: Ready
         )
     ready.loaded.model = None
     gc.collect()
-    loaded = load_student(Path(job.weights), job.weights_digest, places.cache, job.dtype, job.layers)
+    # Half of a bf16 number's last place swallows most of what an adapter adds: merged, and kept, in float32.
+    merged = prepared.model.method.get("merged", job.dtype) if prepared.model else "float32"
+    dtype = str(merged) if job.method is Method.LORA else job.dtype
+    loaded = load_student(Path(job.weights), job.weights_digest, places.cache, dtype, job.layers)
     loaded = trained_model(loaded, job.method, job.rank, last.parameters)
     named = [known.version for known in queries.models(recorder.ledger) if known.name == options.name]
     version = prepared.model.version if prepared.model else 1 + max(named, default=0)
@@ -283,7 +286,12 @@ def _finish(recorder: Recorder, places: Places, prepared: Prepared, ready: Ready
         dataset=dataset.label,
         dataset_digest=dataset.manifest_digest,
         training=job.training,
-        method={**_method(job), "dtype": job.dtype, "teacher": prepared.teacher.name if prepared.teacher else ""},
+        method={
+            **_method(job),
+            "dtype": job.dtype,
+            "merged": dtype,
+            "teacher": prepared.teacher.name if prepared.teacher else "",
+        },
         stamps=prepared.stamps.id,
         rows=len(ready.documents),
         left_out=_count(left.reason for left in ready.left_out),
@@ -292,11 +300,11 @@ def _finish(recorder: Recorder, places: Places, prepared: Prepared, ready: Ready
         loss=taken[-1].loss,
         made=now(),
     )
-    if not job.layers:
-        probe.inherit(Path(job.weights), folder, places.cache)
     recorder.intern([prepared.stamps], {})
     recorder.record(*_facts(recorder, places, prepared, model))
     recorder.refresh()
+    if not job.layers:  # only once the model is one: nothing that fails here may cost what was learned
+        probe.inherit(Path(job.weights), folder, places.cache)
     shutil.rmtree(job.folder, ignore_errors=True)
     return model
 

@@ -1,33 +1,216 @@
-"""Get the code out of an answer. Plain searches, no backtracking: an answer of 10 MB takes milliseconds."""
+"""Get the code out of an answer: what its author meant as the final one.
 
-_FENCE = "```"
+Reasoning is cut off first. Then every fenced block, tagged part, and stretch of the text that parses as Python is a candidate;
+the last one that defines the function wins, with the helpers that stand in blocks before it. Searches are plain or linear, so
+that an answer of 10 MB takes milliseconds; parsing is bounded.
+"""
+
+import ast
+import json
+import re
+import textwrap
+from collections.abc import Iterator
+
+from stillhouse.conversations.code_blocks import PYTHON, Block, blocks, parsed, without_reasoning
+
+_TAGGED = (("[PYTHON]", "[/PYTHON]"), ("[BEGIN]", "[DONE]"), ("<code>", "</code>"), ("<answer>", "</answer>"))
+# Longer text is not looked at as JSON.
+_LONGEST_JSON = 200_000
+# A line at the left margin that can begin a statement above a function.
+_STATEMENT = re.compile(
+    r"(?:import|from|def|class|async|if|for|while|try|except|finally|else|elif|with)\b|[A-Za-z_][\w.]{0,80}\s*(?::[^=]{0,80})?=[^=]"
+    r"|[)\]}]"
+)
+# So far above a function its helpers are looked for, and so often where they begin.
+_LINES_ABOVE, _TOPS_TRIED = 2_000, 32
 
 
-def blocks(text: str) -> list[str]:
-    """The contents of all fenced blocks; one that was never closed runs to the end."""
-    found, position = [], 0
-    while (opening := text.find(_FENCE, position)) >= 0:
-        start = text.find("\n", opening)
-        if start < 0:
+def code_of(text: str, entry_point: str, prompt: str = "") -> str:
+    """The code of an answer; "" where there is none. ``prompt`` is code that the answer may go on from, such as a signature."""
+    answer = without_reasoning(text).replace("\ufeff", "").replace("\xa0", " ")
+    answer = _out_of_json(answer)
+    return _usable(_found(answer, entry_point, prompt), entry_point)
+
+
+def _found(answer: str, entry_point: str, prompt: str) -> str:
+    fenced = [block for block in blocks(answer) if block.language in PYTHON]
+    found = _last_that_defines(fenced, entry_point)
+    if found:
+        return found
+    for start, end in _TAGGED:
+        inside = answer.rpartition(start)[2].partition(end)[0] if start in answer else ""
+        if _defines(inside, entry_point):
+            return textwrap.dedent(inside).strip("\n") + "\n"
+    found = _without_fence(answer, entry_point)
+    if found:
+        return found
+    body = next((block.code for block in reversed(fenced) if block.code.strip()), "")
+    return _with_signature(body or ("" if fenced else answer), entry_point, prompt) or body
+
+
+def _out_of_json(answer: str) -> str:
+    """The code of an answer that is a JSON object with one."""
+    if not answer.lstrip().startswith("{") or len(answer) > _LONGEST_JSON:
+        return answer
+    try:
+        value = json.loads(answer)
+    except (ValueError, RecursionError):
+        return answer
+    named = (value.get(name) for name in ("code", "solution", "answer", "completion", "response", "program"))
+    return next((text for text in named if isinstance(text, str)), answer)
+
+
+def _usable(code: str, entry_point: str) -> str:
+    """Code whose function can be called: a method of a class by its own name, and nothing that waits for input when it loads."""
+    tree = parsed(code)
+    if tree is None:
+        return _up_to_prose(code) if code else code
+    lines = code.split("\n")
+    for node in tree.body:
+        asks = isinstance(node, ast.Expr | ast.Assign) and any(
+            isinstance(inner, ast.Call) and isinstance(inner.func, ast.Name) and inner.func.id == "input"
+            for inner in ast.walk(node)
+        )
+        if asks:
+            lines[node.lineno - 1 : node.end_lineno] = [""] * ((node.end_lineno or node.lineno) - node.lineno + 1)
+    made = {name for node in tree.body for name in _names(node)}
+    for node in tree.body:
+        methods = {one.name for one in getattr(node, "body", ()) if isinstance(one, ast.FunctionDef)}
+        if isinstance(node, ast.ClassDef) and entry_point in methods and entry_point not in made:
+            lines.append(f"{entry_point} = {node.name}().{entry_point}\n")
             break
-        closing = text.find(_FENCE, start)
-        found.append(text[start + 1 : closing if closing >= 0 else len(text)])
-        if closing < 0:
+    return "\n".join(lines)
+
+
+def _up_to_prose(code: str) -> str:
+    """Code without the prose behind it, where a fence was never closed."""
+    cut = code[: _end_of_code(code, 0)]
+    return f"{cut}\n" if parsed(cut) is not None else code
+
+
+def _last_that_defines(fenced: list[Block], entry_point: str) -> str:
+    """The last whole block that defines the function; where only one that was cut off does, that one."""
+    for whole in (True, False):
+        for place in range(len(fenced) - 1, -1, -1):
+            block = fenced[place]
+            if block.closed is whole and _defines(block.code, entry_point):
+                return _with_helpers(fenced[:place], block.code)
+    return ""
+
+
+def _with_helpers(before: list[Block], code: str) -> str:
+    """A block behind what it needs of the blocks before it: imports and definitions that it uses and does not make itself."""
+    tree = parsed(code)
+    if tree is None or not before:
+        return code
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    used -= {name for node in tree.body for name in _names(node)}
+    parts: list[str] = []
+    for block in reversed(before):
+        other = parsed(block.code)
+        needed = [node for node in other.body if used & set(_names(node))] if other is not None else []
+        if needed:
+            parts = [*(ast.unparse(node) for node in needed), *parts]
+            made = {name for node in needed for name in _names(node)}
+            used = (used - made) | {
+                inner.id for node in needed for inner in ast.walk(node) if isinstance(inner, ast.Name)
+            } - made
+    return "\n".join([*parts, code]) if parts else code
+
+
+def _names(node: ast.stmt) -> Iterator[str]:
+    """What a statement at the top of a module makes."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        yield node.name
+    elif isinstance(node, ast.Import | ast.ImportFrom):
+        yield from ((alias.asname or alias.name).partition(".")[0] for alias in node.names)
+    elif isinstance(node, ast.Assign):
+        yield from (target.id for target in node.targets if isinstance(target, ast.Name))
+
+
+def _defines(code: str, entry_point: str) -> bool:
+    """Does code define the function: as a function, a class, or by assignment?"""
+    tree = parsed(code)
+    if tree is None:
+        return re.search(rf"^[ \t]*(?:async[ \t]+)?def[ \t]+{re.escape(entry_point)}\b", code, re.MULTILINE) is not None
+    return any(entry_point in (*_names(node), *_methods(node)) for node in tree.body)
+
+
+def _methods(node: ast.stmt) -> Iterator[str]:
+    if isinstance(node, ast.ClassDef):
+        yield from (one.name for one in node.body if isinstance(one, ast.FunctionDef))
+
+
+def _without_fence(answer: str, entry_point: str) -> str:
+    """Code that stands in the text itself: from its first line of code to the last one that still parses."""
+    defining = re.compile(rf"^(?:async[ \t]+)?def[ \t]+{re.escape(entry_point)}\b", re.MULTILINE)
+    text = textwrap.dedent(answer)
+    places = [match.start() for match in defining.finditer(text)]
+    if not places:  # within a line, behind other words
+        start = text.find(f"def {entry_point}")
+        code = text[start : _end_of_code(text, start)] if start >= 0 else ""
+        return code if code and parsed(code) is not None else ""
+    lines = text[: _end_of_code(text, places[-1])].split("\n")
+    first = text[: places[-1]].count("\n")
+    start = first
+    for place in range(first - 1, max(-1, first - _LINES_ABOVE), -1):  # upwards while it can be code: imports, helpers
+        line = lines[place]
+        if line.strip() and not line.startswith((" ", "\t", "#", "@")) and _STATEMENT.match(line) is None:
             break
-        position = closing + len(_FENCE)
-    return found
+        start = place
+    tops = [
+        place for place in range(start, first + 1) if lines[place].strip() and not lines[place].startswith((" ", "\t"))
+    ]
+    for top in tops[:_TOPS_TRIED]:
+        code = "\n".join(lines[top:]).strip("\n") + "\n"
+        if parsed(code) is not None:
+            return code
+    return "\n".join(lines[first:]).strip("\n") + "\n"
 
 
-def code_of(text: str, entry_point: str) -> str:
-    """The code of an answer: the first block that defines the function, else the first block, else the text itself where
-    it defines the function; "" where there is none.
-    """
-    defines = f"def {entry_point}"
-    fenced = blocks(text)
-    for block in fenced:
-        if defines in block:
-            return block
-    if fenced and fenced[0].strip():
-        return fenced[0]
-    start = text.find(defines)
-    return text[start:] if start >= 0 else ""
+def _end_of_code(text: str, start: int) -> int:
+    """Where the code that begins here ends: before the first line at the left margin that is prose."""
+    end = start
+    for match in re.finditer(r"^.*$", text[start:], re.MULTILINE):
+        line, place = match[0], start + match.start()
+        at_margin = line.strip() and not line.startswith((" ", "\t"))
+        if at_margin and place != start and not _goes_on(line):
+            return end
+        if line.strip():
+            end = start + match.end()
+    return end
+
+
+def _goes_on(line: str) -> bool:
+    """Could a line at the left margin be code?"""
+    if line.startswith(
+        ("@", "#", ")", "]", "}", "def ", "class ", "async ", "import ", "from ", "if ", "for ", "else", "elif")
+    ):
+        return True
+    return parsed(line) is not None and not re.fullmatch(r"[\w.,;:!?'\"-]+", line.strip())
+
+
+def _with_signature(body: str, entry_point: str, prompt: str) -> str:
+    """The body of a function whose signature stands in the prompt."""
+    if not body.strip() or not prompt or not _defines(f"{prompt.rstrip()}\n    pass\n", entry_point):
+        return ""
+    for text in (body, textwrap.indent(textwrap.dedent(body), "    ")):
+        code = f"{prompt.rstrip()}\n{text}"
+        if text[:1] in (" ", "\t", "\n") and parsed(code) is not None:
+            return code
+    return ""
+
+
+def split_future(code: str) -> tuple[str, str]:
+    """``from __future__`` imports at the top of code, and the rest: nothing but a docstring may stand before them."""
+    tree = parsed(code)
+    if tree is None:
+        return "", code
+    lines = code.split("\n")
+    found = []
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.module == "__future__":
+            found.append("\n".join(lines[node.lineno - 1 : node.end_lineno]))
+            for place in range(node.lineno - 1, node.end_lineno or node.lineno):
+                lines[place] = ""
+    return "\n".join(found), "\n".join(lines)

@@ -1,28 +1,49 @@
 """What is an answer's code worth? The program runs in the sandbox; what it returned is compared here, outside."""
 
+import collections
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
+
+import msgspec
 
 from stillhouse.canon import digest_value
 from stillhouse.nouns import Task, Verdict, VerdictStatus
+from stillhouse.sandbox.inner.values import Items, encode
+from stillhouse.sandbox.packages import Packages
 from stillhouse.sandbox.pool import Sandbox
-from stillhouse.sandbox.programs import Outcome, Program
-from stillhouse.tasks.extract import code_of
+from stillhouse.sandbox.programs import Limits, Outcome, Program
+from stillhouse.tasks.extract import code_of, split_future
 
 # Part of every judge's digest: raise it when the same answer could get another verdict, and answers are judged anew.
-JUDGE_VERSION = 1
+JUDGE_VERSION = 2
 # Longer code is not a program that a teacher wrote on purpose, and parsing it would cost more than running it.
 LONGEST_CODE = 1 << 20
 
 
-def judge_digest(task: Task) -> str:
-    """The identity of the way a task is judged: the same tests, applied in the same way."""
+class Conditions(msgspec.Struct, frozen=True):
+    """What a program has while it is judged: CPU seconds, and packages beside the standard library."""
+
+    cpu_seconds: int = Limits().cpu_seconds
+    packages: Packages = Packages()
+
+    def sandbox(self) -> Sandbox:
+        """A sandbox of these conditions. Raises SandboxUnavailable."""
+        return Sandbox(Limits(cpu_seconds=self.cpu_seconds), packages=self.packages.folders)
+
+
+USUAL = Conditions()
+
+
+def judge_digest(task: Task, conditions: Conditions = USUAL) -> str:
+    """The identity of the way a task is judged: the same tests, applied in the same way, under the same conditions."""
+    unusual = {"cpu_seconds": conditions.cpu_seconds, "packages": list(conditions.packages.versions)}
     return digest_value(
         {
+            **(unusual if conditions != USUAL else {}),
             "version": JUDGE_VERSION,
             "entry_point": task.entry_point,
-            "tests": [[list(test.arguments), test.returns] for test in task.tests],
+            "tests": [[encode(list(test.arguments)), encode(test.returns)] for test in task.tests],
             "check": task.check,
             "prefix": task.prefix,
         }
@@ -46,7 +67,7 @@ def program_of(task: Task, text: str) -> Program | Verdict:
     """The program to run for an answer, or the verdict where there is nothing to run."""
     if not is_judged(task):
         return Verdict(VerdictStatus.NOT_JUDGED, "the task has no tests")
-    code = code_of(text, task.entry_point)
+    code = code_of(text, task.entry_point, task.prefix)
     if not code.strip():
         return Verdict(VerdictStatus.NO_CODE, "the answer holds no code")
     if len(code) > LONGEST_CODE:
@@ -54,7 +75,9 @@ def program_of(task: Task, text: str) -> Program | Verdict:
     if "\x00" in code:
         return Verdict(VerdictStatus.NO_CODE, "the code holds a NUL character")
     inputs = tuple(list(test.arguments) for test in task.tests)
-    return Program(f"{task.prefix}\n{code}" if task.prefix else code, task.entry_point, inputs, task.check)
+    future, rest = split_future(code)
+    parts = [part for part in (future, task.prefix, rest) if part]
+    return Program("\n".join(parts), task.entry_point, inputs, task.check)
 
 
 def verdict(task: Task, outcome: Outcome) -> Verdict:
@@ -105,29 +128,83 @@ def _call_problem(expected: Any, error: str, actual: Any, in_program: bool) -> s
 
 
 def equal(expected: Any, actual: Any) -> bool:
-    """Are two plain values the same answer?
+    """Is an answer the expected value? As ``==`` has it, but: 1 is not True; where a whole number is expected it must be one,
+    exactly; where a float is, it is equal within rounding, as a float or a whole number.
 
-    Types must agree (a list is not a tuple, 1 is not True), but for whole numbers written as floats, and floats count as
-    equal within rounding.
+    ``actual`` comes from a program (``values.outline``): nothing of it is put into a set or a dict here.
     """
     if isinstance(expected, bool) or isinstance(actual, bool):
         return expected is actual
-    if isinstance(expected, int | float) and isinstance(actual, int | float):
-        if isinstance(expected, int) and isinstance(actual, int):
-            return expected == actual
-        try:
-            return math.isclose(expected, actual, rel_tol=1e-9, abs_tol=1e-12) or (
-                expected != expected and actual != actual
-            )
-        except OverflowError:
-            return False
-    if type(expected) is not type(actual):
-        return False
-    if isinstance(expected, list | tuple):
-        return len(expected) == len(actual) and all(map(equal, expected, actual))
+    if isinstance(expected, float):
+        return isinstance(actual, int | float) and _close(expected, actual)
+    if isinstance(expected, int):
+        return isinstance(actual, int) and expected == actual
+    if isinstance(expected, complex) and isinstance(actual, complex):
+        return _close(expected.real, actual.real) and _close(expected.imag, actual.imag)
+    for kind in (list, tuple, collections.deque):
+        if isinstance(expected, kind):
+            return isinstance(actual, kind) and len(expected) == len(actual) and all(map(equal, expected, actual))
+    if isinstance(expected, set | frozenset):
+        items = _items_of(actual, "set")
+        return items is not None and _same_items(expected, items)
     if isinstance(expected, dict):
-        return expected.keys() == actual.keys() and all(equal(value, actual[key]) for key, value in expected.items())
-    return bool(expected == actual)
+        items = _items_of(actual, "dict")
+        return items is not None and _same_pairs(expected, items)
+    return type(expected) is type(actual) and bool(expected == actual)
+
+
+def _close(expected: float, actual: float) -> bool:
+    try:
+        return math.isclose(expected, actual, rel_tol=1e-9, abs_tol=1e-12) or (
+            expected != expected and actual != actual
+        )
+    except OverflowError:
+        return False
+
+
+def _items_of(actual: Any, kind: str) -> list[Any] | None:
+    """The items of a set or the pairs of a dict; None where it is none."""
+    if isinstance(actual, Items):
+        return actual.items if actual.kind == kind else None
+    if kind == "set":
+        return list(actual) if isinstance(actual, set | frozenset) else None
+    return list(actual.items()) if isinstance(actual, dict) else None
+
+
+def _same_items(expected: Collection[Any], items: Sequence[Any]) -> bool:
+    """Each item is looked up among those expected, so that what they hash to costs nothing."""
+    keys = {_as_key(item): item for item in expected}
+    found = set()
+    for item in items[: len(keys) + 1]:
+        key = _as_key(item)
+        if key not in keys or not equal(keys[key], item):
+            return False
+        found.add(key)
+    return len(items) == len(keys) == len(found)
+
+
+def _same_pairs(expected: Mapping[Any, Any], pairs: Sequence[tuple[Any, Any]]) -> bool:
+    keys = {_as_key(key): key for key in expected}
+    found = set()
+    for key, value in pairs[: len(keys) + 1]:
+        known = _as_key(key)
+        if known not in keys or not equal(keys[known], key) or not equal(expected[keys[known]], value):
+            return False
+        found.add(known)
+    return len(pairs) == len(keys) == len(found)
+
+
+def _as_key(value: Any) -> Any:
+    """What an item or a key is looked up by: the same for values that are ``==``. Sets within sets by their sorted forms."""
+    if isinstance(value, Items):
+        return (value.kind, tuple(sorted(map(repr, map(_as_key, value.items)))))
+    if isinstance(value, set | frozenset):
+        return ("set", tuple(sorted(map(repr, map(_as_key, value)))))
+    if isinstance(value, list | tuple):
+        return (type(value).__name__, tuple(map(_as_key, value)))
+    if isinstance(value, float):
+        return float(f"{value:.9g}") if math.isfinite(value) else repr(value)
+    return value
 
 
 def _brief(value: Any) -> str:

@@ -1,5 +1,6 @@
 """Load tasks: the suite that ships with Stillhouse, HumanEval, or a JSONL file of one's own."""
 
+import ast
 import gzip
 import importlib.util
 import json
@@ -10,6 +11,7 @@ from typing import Any
 
 from stillhouse.errors import MissingExtra, PromptsError
 from stillhouse.nouns import Example, Message, Task
+from stillhouse.sandbox.inner.values import NotPlain, encode
 
 BUILT_IN = ("stillhouse", "humaneval")
 
@@ -146,7 +148,24 @@ def _messages(row: dict[str, Any], where: str) -> tuple[Message, ...]:
 def _example(test: Any, where: str) -> Example:
     if not isinstance(test, dict) or not isinstance(test.get("arguments"), list) or "returns" not in test:
         raise PromptsError(f'{where}: an example is {{"arguments": [...], "returns": ...}}.')
-    return Example(tuple(test["arguments"]), test["returns"])
+    arguments, returns = _python(test["arguments"], where), _python(test["returns"], where)
+    return Example(tuple(arguments), returns)
+
+
+def _python(value: Any, where: str) -> Any:
+    """A value of JSON, in which ``{"$python": "(1, {2: 'a'})"}`` stands for what JSON cannot say: any literal of Python."""
+    if isinstance(value, list):
+        return [_python(item, where) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if value.keys() != {"$python"}:
+        return {key: _python(item, where) for key, item in value.items()}
+    try:
+        found = ast.literal_eval(str(value["$python"]))
+        encode(found)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError, NotPlain) as failure:
+        raise PromptsError(f"{where}: {str(value['$python'])[:80]!r} is no literal of Python ({failure}).") from failure
+    return found
 
 
 def _text(row: dict[str, Any], key: str, where: str) -> str:

@@ -15,15 +15,16 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from stillhouse import facts
+from stillhouse.conversations.answers import Trouble, read_answer
 from stillhouse.errors import BudgetReached, PolicyRefusal
 from stillhouse.ledger import queries
 from stillhouse.ledger.queries import OpenBatch
 from stillhouse.nouns import Ask, Parameters, Teacher
 from stillhouse.plans.money import Purse
 from stillhouse.recorder import Recorder, now
-from stillhouse.teachers.client import Failure, Load, Reply
+from stillhouse.teachers.client import FREE, Failure, Load, Reply
 from stillhouse.teachers.collect import Admission, Scribe
-from stillhouse.teachers.dialect import Dialect, read_answer
+from stillhouse.teachers.dialect import Dialect
 
 # Well within both providers' limits (50,000 requests or 200 MB; 100,000 or 256 MB), and little to lose sight of at once.
 _CALLS, _BYTES = 10_000, 100 << 20
@@ -33,7 +34,10 @@ _FIRST_POLL, _LONGEST_POLL = 1.0, 60.0
 
 
 class Result(NamedTuple):
-    """What came of one call of a batch: the answer's JSON, or why there is none. Only answers are billed."""
+    """What came of one call of a batch: the answer's JSON, or why there is none. Only answers are billed.
+
+    Without a ``custom_id`` it is a line that cannot be read, or belongs to nobody.
+    """
 
     custom_id: str
     answer: bytes
@@ -57,7 +61,10 @@ class BatchProvider(Protocol):
         """Is every call of a batch over?"""
 
     def results(self, remote: str) -> AsyncIterator[Result]:
-        """What came of an ended batch, in any order."""
+        """What came of an ended batch, in any order; a result may come twice."""
+
+    async def reason(self, remote: str) -> str:
+        """Why a batch ended without all of its results, in the provider's words; empty where it does not say."""
 
     async def find(self, name: str, custom_ids: frozenset[str], since: datetime) -> Found:
         """Look for a batch that may have been taken since a moment."""
@@ -177,13 +184,19 @@ class Batches:
         known = queries.answered(ledger, keys)
         leases = queries.lease_of(ledger, keys)
         open_calls = {custom_id(call.key): call for call in batch.calls if call.key not in known}
+        unread = 0
         async for result in self._provider.results(batch.remote):
+            unread += not result.custom_id
             call = open_calls.pop(result.custom_id, None)
             if call is not None:
                 self._deliver(self._item(_ask_of(by_id, call), result), batch, leases.get(call.key, ""))
-        for call in open_calls.values():
-            failure = Failure(_ask_of(by_id, call), "the provider's results do not hold it", charged=False)
-            self._deliver(failure, batch, leases.get(call.key, ""))
+        if open_calls:
+            reason = await self._provider.reason(batch.remote) or "the provider's results do not hold it"
+            reason += f"; {unread} lines of its results cannot be read" if unread else ""
+            self._say(f"{len(open_calls)} of {len(batch.calls)} calls have no result: {reason}")
+            for call in open_calls.values():  # a line that cannot be read may be its answer, and was paid for
+                failure = Failure(_ask_of(by_id, call), reason[:320], charged=bool(unread))
+                self._deliver(failure, batch, leases.get(call.key, ""))
         self._end(batch, "settled", set(leases.values()))
         self.pending -= len(batch.calls)
 
@@ -210,7 +223,9 @@ class Batches:
     def _item(self, ask: Ask, result: Result) -> Reply | Failure:
         if result.error:
             return Failure(ask, result.error[:320], charged=False)
-        read = read_answer(self._dialect, result.answer)
+        read = read_answer(self._dialect.reader, result.answer)
+        if isinstance(read, Trouble):
+            return Failure(ask, read.reason, read.status, charged=read.status not in FREE)
         return Reply(ask, read.text, read.finish, read.usage, 0.0, result.answer.decode("utf-8", "replace"))
 
     def _body(self, ask: Ask) -> bytes:

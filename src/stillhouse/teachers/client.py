@@ -7,6 +7,12 @@ import msgspec
 
 from stillhouse.nouns import Ask, Usage
 
+# Statuses by which a teacher says that it did no work: 529 is Anthropic's "overloaded". All others may have been billed,
+# a gateway's time-out after the model had run among them.
+FREE = frozenset({400, 401, 402, 403, 404, 405, 413, 415, 422, 425, 429, 503, 529})
+# A request that is refused for what it holds: asking again gets the same.
+REJECTED = frozenset({400, 422})
+
 # Called with the asks that are about to be sent, before they are: it writes them down, and may raise BudgetReached.
 Admit = Callable[[Sequence[Ask]], None]
 
@@ -14,7 +20,7 @@ Admit = Callable[[Sequence[Ask]], None]
 class Reply(msgspec.Struct, frozen=True):
     """An answer: ``raw`` as it came, ``text`` and ``finish`` as they were read from it.
 
-    ``finish``: ``stop`` | ``length`` | ``filtered`` | ``malformed`` | what else the teacher said.
+    ``finish`` is a label of ``conversations.finishes``.
     """
 
     ask: Ask

@@ -16,11 +16,12 @@ from stillhouse.errors import RecipeError
 from stillhouse.ledger import queries
 from stillhouse.ledger.lineage import parents_of
 from stillhouse.nouns import Ask, Grade, Origin, Parameters, Plan, Stamp, StampSet, Task, Teacher, Use
+from stillhouse.plans.bounds import unpriced_parameters
 from stillhouse.plans.money import Purse
 from stillhouse.plans.plan import executing, make_plan
-from stillhouse.plans.prices import cost, is_metered, unpriced, usd, worst_case
+from stillhouse.plans.prices import cost, is_metered, usd, worst_case
 from stillhouse.recorder import Recorder, now, stamp_set
-from stillhouse.teachers.client import Failure, Load, Reply, TeacherClient, nothing_more
+from stillhouse.teachers.client import REJECTED, Failure, Load, Reply, TeacherClient, nothing_more
 from stillhouse.teachers.questions import Accept, Questions, accept_all, unique
 
 # Often enough for the eye.
@@ -71,13 +72,16 @@ class Collection(NamedTuple):
 
 
 class Collected(msgspec.Struct):
-    """What came of it; counted as it goes, so that it can be shown. ``wanted`` are the asks that count in the end."""
+    """What came of it; counted as it goes, so that it can be shown. ``wanted`` are the asks that count in the end;
+    ``rejected`` the failures for what the request held, which asking again repeats.
+    """
 
     asked: int = 0
     answers: int = 0
     paid: int = 0
     reused: int = 0
     failed: int = 0
+    rejected: int = 0
     unsettled: int = 0
     spent: str = "0.000000"
     tokens: int = 0
@@ -252,6 +256,7 @@ def count(done: Collected, item: Reply | Failure) -> None:
         done.finishes[item.finish] = done.finishes.get(item.finish, 0) + 1
     else:
         done.failed += int(not item.again)
+        done.rejected += int(not item.again and item.status in REJECTED)
         done.unsettled += int(item.charged)
         done.reasons[item.reason] = done.reasons.get(item.reason, 0) + 1
 
@@ -410,7 +415,7 @@ def _check_money(teacher: Teacher, options: CollectOptions) -> None:
             f"{teacher.name} costs money, and the recipe sets no budget.",
             next_step='Add budget = "5.00" (USD) to [collect].',
         )
-    item = unpriced(options.parameters.more)
+    item = unpriced_parameters(options.parameters.more)
     if item:
         raise RecipeError(
             f"{teacher.name} costs money, and {item} has no price by the token.",

@@ -1,22 +1,19 @@
-"""How a provider's requests are written and its answers read. No I/O, and no HTTP library, which takes a while
-to import.
+"""How a provider's requests are written, and by which reader its answers are read. No I/O, and no HTTP library, which takes a
+while to import.
 """
 
-from typing import Any, NamedTuple, Protocol
+import re
+from typing import Any, Protocol
 
 import msgspec
 
-from stillhouse.nouns import Ask, Teacher, Usage
+from stillhouse.conversations.answers import Reader, trouble_of
+from stillhouse.nouns import Ask, Teacher
 
-_MOST_TOKENS = 2**40  # more is not a count of tokens
-
-
-class Read(NamedTuple):
-    """What a dialect reads from an answer."""
-
-    text: str
-    finish: str
-    usage: Usage
+# Fields of a request that no answer needs: a server that knows them not can be asked without.
+OPTIONAL = ("temperature", "seed")
+# The names that servers give the most tokens of an answer, in the order in which they are tried.
+LIMITS = ("max_tokens", "max_completion_tokens")
 
 
 class Dialect(Protocol):
@@ -26,38 +23,38 @@ class Dialect(Protocol):
     default_base_url: str
     idempotency_header: str
 
+    @property
+    def reader(self) -> Reader:
+        """What reads an answer's JSON."""
+
     def headers(self, key: str) -> dict[str, str]:
         """Headers of every request."""
 
     def body(self, teacher: Teacher, ask: Ask) -> dict[str, Any]:
-        """The JSON of a request."""
-
-    def read(self, answer: Any) -> Read:
-        """What an answer's JSON says; raises KeyError, TypeError or IndexError where it is malformed."""
+        """The JSON of a request: what the ask needs, in fields that the teacher takes."""
 
 
-def read_answer(dialect: Dialect, raw: bytes | str) -> Read:
-    """What an answer says; one that cannot be read is an answer all the same, and was paid for."""
-    try:
-        read = dialect.read(msgspec.json.decode(raw))
-        if isinstance(read.text, str):
-            usage = Usage(_count(read.usage.prompt_tokens), _count(read.usage.completion_tokens))
-            text = read.text.encode("utf-8", "replace").decode()  # half a surrogate is no text
-            return Read(text, str(read.finish), usage)
-    except (msgspec.MsgspecError, KeyError, TypeError, IndexError, AttributeError, ValueError, RecursionError):
-        pass
-    return Read("", "malformed", Usage())
-
-
-def _count(tokens: int) -> int:
-    """A teacher's count, where it can be one."""
-    return tokens if 0 <= tokens <= _MOST_TOKENS else -1
+def optional_fields(teacher: Teacher, ask: Ask) -> dict[str, Any]:
+    """The fields of a request that say how to sample, but for those that the teacher rejects."""
+    seed = (ask.parameters.seed + ask.sample) & 0x7FFFFFFF
+    fields = {"temperature": ask.parameters.temperature, "seed": seed}
+    return {name: value for name, value in fields.items() if name not in teacher.rejects}
 
 
 def error_message(text: str) -> str:
     """What an error's body says, in any dialect."""
     try:
-        error = msgspec.json.decode(text)["error"]
-        return str(error["message"] if isinstance(error, dict) else error)
-    except (msgspec.MsgspecError, KeyError, TypeError, RecursionError):
-        return " ".join(text[:2000].split()) or "an empty answer"
+        body = msgspec.json.decode(text)
+        trouble = trouble_of(body) if isinstance(body, dict) else None
+    except (msgspec.MsgspecError, RecursionError):
+        trouble = None
+    return trouble.reason if trouble is not None else " ".join(text[:2000].split()) or "an empty answer"
+
+
+def rejected_field(reason: str, fields: tuple[str, ...]) -> str:
+    """Which of some fields an error's message names; empty where it names none.
+
+    The one that is named first: some go on to name the one that should be used instead.
+    """
+    found = [(match.start(), name) for name in fields if (match := re.search(rf"(?<![a-z_]){name}(?![a-z_])", reason))]
+    return min(found)[1] if found else ""

@@ -8,7 +8,6 @@ sends a little for ever is left only after an hour.
 import asyncio
 import threading
 import time
-import zlib
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import NamedTuple
 
@@ -16,16 +15,16 @@ import aiohttp
 import msgspec
 import uvloop
 
-from stillhouse.errors import BudgetReached, StillhouseError, TeacherRejected, TeacherUnreachable
+from stillhouse.conversations.answers import Read, Trouble, read_answer
+from stillhouse.conversations.streams import StreamReader
+from stillhouse.errors import BudgetReached, FieldRejected, StillhouseError, TeacherRejected, TeacherUnreachable
 from stillhouse.nouns import Ask, Teacher
-from stillhouse.teachers.client import Admit, Deliver, Failure, Load, More, Reply, nothing_more
-from stillhouse.teachers.dialect import Dialect, error_message, read_answer
+from stillhouse.teachers.client import FREE, REJECTED, Admit, Deliver, Failure, Load, More, Reply, nothing_more
+from stillhouse.teachers.dialect import LIMITS, OPTIONAL, Dialect, error_message, rejected_field
 from stillhouse.teachers.pace import LONGEST_WAIT, Pace, PaceOptions, seconds_of
+from stillhouse.teachers.packed import TooLarge, Unreadable, unpack
 from stillhouse.teachers.queue import Item, Round, backoff
 
-# Statuses by which a teacher says that it did no work: 529 is Anthropic's "overloaded". All others may have been billed,
-# a gateway's time-out after the model had run among them.
-FREE = frozenset({400, 401, 402, 403, 404, 405, 413, 415, 422, 425, 429, 503, 529})
 # Answers that may come out differently on another try.
 _RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 # "Too much at present": says nothing of the ask, so it does not use up its tries.
@@ -234,6 +233,14 @@ class HttpTeacher:
         for_all = not self._answered or self._refusals >= self._options.in_flight + _TRIES
         if failure.status in _HOPELESS or (failure.status in _HOPELESS_AT_FIRST and for_all):
             return TeacherRejected(f"{self._teacher.name} answered {failure.status}: {failure.reason}.")
+        if failure.status in REJECTED and not self._answered:
+            field = rejected_field(failure.reason, (*LIMITS, *OPTIONAL))
+            if field:
+                return FieldRejected(
+                    f"{self._teacher.name} answered {failure.status}: it rejects the field {field!r} ({failure.reason}).",
+                    field=field,
+                    next_step=f"`stillhouse teacher probe {self._teacher.name}` finds out what it takes, and writes it down.",
+                )
         if unreachable(failure) and not self._answered and attempt >= _TRIES_TO_CONNECT:
             return TeacherUnreachable(f"{self._teacher.name} at {self._url}: {failure.reason}.")
         return None
@@ -264,10 +271,21 @@ class HttpTeacher:
         text = raw.decode("utf-8", "replace")
         if status != 200:
             return Failure(ask, self._clean(error_message(text))[:320], status, status not in FREE), answered
-        read = read_answer(self._dialect, raw)
+        read = self._read(raw, answered.get("Content-Type", ""))
+        if isinstance(read, Trouble):  # a 200 that means an error is that error, and is tried again by its kind
+            return Failure(ask, self._clean(read.reason), read.status, read.status not in FREE), answered
         return Reply(
             ask, self._clean(read.text), read.finish, read.usage, time.monotonic() - started, self._clean(text)
         ), answered  # fmt: skip
+
+    def _read(self, raw: bytes, kind: str) -> Read:
+        """What an answer says; some servers stream whether or not they were asked to."""
+        if not kind.startswith("text/event-stream"):
+            return read_answer(self._dialect.reader, raw)
+        reader = StreamReader(self._dialect.reader)
+        reader.feed(raw)
+        reader.close()
+        return reader.answer if reader.whole else Trouble("the stream ended before its end", 502)
 
     def _clean(self, text: str) -> str:
         """A text that may echo the key, without it."""
@@ -287,23 +305,12 @@ async def read_bounded(response: aiohttp.ClientResponse) -> bytes | None:
             return None
         pieces.append(piece)
     raw = b"".join(pieces)
-    encoding = response.headers.get("Content-Encoding", "")
-    return unpack(raw, encoding) if encoding else raw
-
-
-UNPACKED = frozenset({"gzip", "x-gzip", "deflate"})
-
-
-def unpack(raw: bytes, encoding: str) -> bytes | None:
-    """Bytes that were compressed although nobody asked for it; None where they would be too many."""
-    if encoding.lower() not in UNPACKED:
-        return raw
     try:
-        opened = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
-        data = opened.decompress(raw, LARGEST_ANSWER + 1)
-    except zlib.error:
-        return raw
-    return None if len(data) > LARGEST_ANSWER else data
+        return unpack(raw, response.headers.get("Content-Encoding", ""), LARGEST_ANSWER)
+    except TooLarge:
+        return None
+    except Unreadable:
+        return raw  # whoever reads it says what it is
 
 
 def unreachable(failure: Failure) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from stillhouse.errors import MissingExtra, TeacherContradiction
+from stillhouse.errors import MissingExtra, TeacherContradiction, TemplateRefused
 from stillhouse.nouns import Ask, Teacher, Usage
 from stillhouse.teachers.client import Admit, Deliver, Failure, Load, More, Reply, nothing_more
 
@@ -54,11 +54,18 @@ class LocalTeacher:
     def _answer(self, asks: Sequence[Ask], wanted: Set[str], admit: Admit, deliver: Deliver) -> None:
         from stillhouse.generation import decode as decoding
         from stillhouse.generation.batches import Request, plan_batches, seed_of
+        from stillhouse.generation.sampling import Sampling
 
         loaded = self._load()
         requests, by_key = [], {ask.key: ask for ask in asks}
         for ask in by_key.values():
-            prompt = loaded.render([msgspec.structs.asdict(message) for message in ask.messages])
+            try:
+                prompt = loaded.render([msgspec.structs.asdict(message) for message in ask.messages])
+            except TemplateRefused as failure:  # of this conversation, and of no other
+                if ask.key in wanted:
+                    admit([ask])
+                    deliver(Failure(ask, str(failure), charged=False))
+                continue
             if len(loaded.encode(prompt)) + ask.parameters.max_tokens > loaded.context:
                 if ask.key in wanted:
                     admit([ask])
@@ -73,7 +80,7 @@ class LocalTeacher:
             admit(missing)
             started = time.monotonic()
             parameters = missing[0].parameters
-            sampling = decoding.Sampling(temperature=parameters.temperature, max_tokens=parameters.max_tokens)
+            sampling = Sampling(temperature=parameters.temperature, max_tokens=parameters.max_tokens)
             until = decoding.closed_code_block if parameters.stop_at_code else decoding.never
             finished = list(decoding.decode(loaded, batch, sampling, until, self._on_tokens))
             share = (time.monotonic() - started) / len(finished)
@@ -98,6 +105,7 @@ class LocalTeacher:
             self._say("reading the model; the first time, it is unpacked and its speed is measured")
             choice = probe.choose(Path(self._teacher.weights), self._cache)
             self._loaded = model.load(Path(self._teacher.weights), dtype=choice.dtype, cache=self._cache / "models")
+            self._loaded.own_cache = choice.own_cache
             self._batch_size = choice.batch_size
             if self._loaded.digest != self._teacher.weights_digest:
                 raise TeacherContradiction(f"{self._teacher.name}: its weights have changed since it was registered.")

@@ -1,7 +1,7 @@
 """The batch APIs of OpenAI and Anthropic. A request that creates a batch is never sent twice: its fate would be unknown."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,6 +18,7 @@ _SECONDS = 300.0
 # Clocks of providers and of this machine differ by less.
 _CLOCKS_DIFFER = timedelta(minutes=5)
 _A_PAGE = 100
+_BOM = b"\xef\xbb\xbf"
 _ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
 
 
@@ -33,17 +34,31 @@ class _Api:
         return msgspec.json.decode(await self._again(path))
 
     async def lines(self, path: str) -> AsyncIterator[bytes]:
-        """The lines of a resource, one in memory at a time."""
+        """The lines of a resource, one in memory at a time. A download that breaks off begins again, so lines may come twice."""
+        for attempt in range(1, _TRIES + 1):
+            try:
+                async for line in self._download(path):
+                    yield line
+                return
+            except (aiohttp.ClientError, TimeoutError, OSError) as failure:
+                problem = str(failure) or type(failure).__name__
+            if attempt < _TRIES:
+                await asyncio.sleep(_PAUSE_SECONDS * 2**attempt)
+        raise TeacherUnreachable(f"{self._base}{path}: {problem}.")
+
+    async def _download(self, path: str) -> AsyncIterator[bytes]:
         async with self._opened().get(self._base + path, headers=self._headers, allow_redirects=False) as response:
             await self._check(response)
-            rest = b""
+            rest, first = b"", True
             async for piece in response.content.iter_any():
                 *whole, rest = (rest + piece).split(b"\n")
                 if len(rest) > LARGEST_ANSWER:
                     raise TeacherRejected(f"{self._base}{path}: a line is larger than {LARGEST_ANSWER >> 20} MiB.")
                 for line in whole:
-                    if line.strip():
-                        yield line
+                    text, first = line.removeprefix(_BOM) if first else line, False
+                    if text.strip():
+                        yield text
+            rest = rest.removeprefix(_BOM) if first else rest
             if rest.strip():
                 yield rest
 
@@ -134,6 +149,14 @@ class OpenAIBatches:
                 async for line in self._api.lines(f"/files/{batch[name]}/content"):
                     yield _openai_result(line)
 
+    async def reason(self, remote: str) -> str:
+        """What stands under its errors, else its status where that is not the usual one."""
+        batch = await self._api.get(f"/batches/{remote}")
+        errors = batch.get("errors") or {}
+        said = [str(error.get("message") or error.get("code")) for error in errors.get("data") or () if error]
+        status = str(batch.get("status"))
+        return "; ".join(dict.fromkeys(said)) or ("" if status == "completed" else f"the batch is {status}")
+
     async def find(self, name: str, custom_ids: frozenset[str], since: datetime) -> Found:
         """By the name in its metadata."""
         after = ""
@@ -172,6 +195,10 @@ class AnthropicBatches:
         async for line in self._api.lines(f"/v1/messages/batches/{remote}/results"):
             yield _anthropic_result(line)
 
+    async def reason(self, remote: str) -> str:
+        """Every call has a result of its own here."""
+        return ""
+
     async def find(self, name: str, custom_ids: frozenset[str], since: datetime) -> Found:
         """By the custom ids in the results of what was created since; what has not ended can still be it."""
         after, absent = "", True
@@ -198,18 +225,33 @@ class AnthropicBatches:
 
 
 def _openai_result(line: bytes) -> Result:
-    row = msgspec.json.decode(line)
-    response = row.get("response") or {}
-    if response.get("status_code") == 200:
-        return Result(row["custom_id"], msgspec.json.encode(response["body"]))
-    error = row.get("error") or (response.get("body") or {}).get("error") or {}
-    return Result(row["custom_id"], b"", str(error.get("message") or f"status {response.get('status_code')}"))
+    return _result(line, _of_openai)
 
 
 def _anthropic_result(line: bytes) -> Result:
-    row = msgspec.json.decode(line)
+    return _result(line, _of_anthropic)
+
+
+def _result(line: bytes, read: Callable[[str, Any], Result]) -> Result:
+    """A line of results; one that is none costs no other line anything."""
+    try:
+        row = msgspec.json.decode(line)
+        return read(row["custom_id"] if isinstance(row["custom_id"], str) else "", row)
+    except (msgspec.MsgspecError, KeyError, TypeError, AttributeError, ValueError, RecursionError) as failure:
+        return Result("", b"", f"a line of the results cannot be read ({failure})")
+
+
+def _of_openai(id: str, row: Any) -> Result:
+    response = row.get("response") or {}
+    if response.get("status_code") == 200:
+        return Result(id, msgspec.json.encode(response["body"]))
+    error = row.get("error") or (response.get("body") or {}).get("error") or {}
+    return Result(id, b"", str(error.get("message") or f"status {response.get('status_code')}"))
+
+
+def _of_anthropic(id: str, row: Any) -> Result:
     result = row["result"]
     if result["type"] == "succeeded":
-        return Result(row["custom_id"], msgspec.json.encode(result["message"]))
+        return Result(id, msgspec.json.encode(result["message"]))
     error = (result.get("error") or {}).get("error") or result.get("error") or {}
-    return Result(row["custom_id"], b"", str(error.get("message") or result["type"]))
+    return Result(id, b"", str(error.get("message") or result["type"]))

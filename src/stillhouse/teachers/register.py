@@ -20,6 +20,7 @@ from stillhouse.policy.known import check_declaration, known_weights
 from stillhouse.policy.registry import Registry
 from stillhouse.recorder import Recorder, now
 from stillhouse.teachers.anthropic import AnthropicDialect
+from stillhouse.teachers.dialect import LIMITS, OPTIONAL
 from stillhouse.teachers.openai import OpenAIDialect
 
 DEFAULT_BASE_URLS = {
@@ -43,8 +44,13 @@ def register(recorder: Recorder, teacher: Teacher, *, unmetered: bool) -> Teache
     check_declaration(teacher)
     for known in queries.teachers(recorder.ledger):
         if known.name == teacher.name:
+            if not teacher.limit_field and not teacher.rejects:  # not said again: what is known stays
+                taken = {"limit_field": known.limit_field, "rejects": known.rejects}
+                teacher = msgspec.structs.replace(teacher, **taken)
             if known == teacher:
                 return known
+            if known == msgspec.structs.replace(teacher, limit_field=known.limit_field, rejects=known.rejects):
+                break  # the same teacher, whose server takes other fields
             same = msgspec.structs.replace(known, weights=teacher.weights, tensors=teacher.tensors)
             if teacher.weights_digest and same == teacher:
                 break  # the same weights in another place, or written down by an earlier version
@@ -87,6 +93,10 @@ def _check_shape(teacher: Teacher, unmetered: bool) -> None:
         raise UsageError(f"{teacher.name!r} is no name for a teacher: use a-z, 0-9, dot, dash and underscore.")
     if not teacher.lab or not teacher.model or not teacher.terms:
         raise UsageError(f"{teacher.name} needs --model, --lab and --terms.")
+    if teacher.limit_field not in ("", *LIMITS) or (teacher.limit_field and teacher.kind is not TeacherKind.OPENAI):
+        raise UsageError(f"--limit-field is {' or '.join(LIMITS)}, and for openai teachers alone.")
+    if unknown := set(teacher.rejects) - set(OPTIONAL):
+        raise UsageError(f"--rejects takes {' and '.join(OPTIONAL)}, not {', '.join(sorted(unknown))}.")
     for price in (teacher.price_in, teacher.price_out):
         try:
             if price and not (Decimal(price).is_finite() and Decimal(price) >= 0):

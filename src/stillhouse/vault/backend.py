@@ -46,5 +46,8 @@ class Backend(Protocol):
     def discarded(self) -> Iterator[str]:
         """All discarded keys, in order."""
 
+    def peek(self, key: str, length: int) -> bytes:
+        """The first bytes of a discarded key; none where there is none."""
+
     def reclaim(self, key: str) -> None:
         """Remove the bytes of a discarded key. Raises StorageError where the store holds on to them."""

@@ -1,8 +1,9 @@
 """Objects of a source that can be erased: encrypted with a key of its own, so that without the key no copy can be read.
 
 An object is encrypted as a whole (AES-256-GCM), and named by the digest of what is stored: it is copied, scrubbed and locked
-like any other, by whoever has no key. The nonce is a keyed digest of the bytes, so that equal bytes of one source are one object,
-and of two sources are two.
+like any other, by whoever has no key. It says itself which key that is (its digest, authenticated with the rest): whether it can
+be erased, and as what, is read from its bytes and never from a later claim. The nonce is a keyed digest of the bytes, so that
+equal bytes of one source are one object, and of two sources are two.
 
 Covers: reading what was erased, wherever copies of it are, and trying guesses at it. Does not cover: copies of the key (a file
 system's snapshots, a backup of the key store), what was restored or exported before, what a model learned from it, how many
@@ -16,15 +17,17 @@ from blake3 import blake3
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from stillhouse.canon import canonical, digest_bytes, tagged_digest
+from stillhouse.canon import canonical, digest_bytes, raw_digest, tagged_digest
 from stillhouse.errors import CorruptObject
 from stillhouse.vault.manifests import ENVELOPE_MAGIC, decode_envelope
 from stillhouse.vault.objects import Objects
 from stillhouse.vault.packs import Pack
 from stillhouse.vault.reading import Reader
 
-CIPHER_MAGIC = b"SHCRYP1\n"
+# Format 1 does not say which key it is encrypted with. It is read, and no longer written.
+CIPHER_MAGIC_1, CIPHER_MAGIC = b"SHCRYP1\n", b"SHCRYP2\n"
 KEY_BYTES = 32
+_NAME_BYTES = 32
 _NONCE_BYTES = 12
 _ENCRYPT, _NAME = "stillhouse 2026-11 erasable source: encryption", "stillhouse 2026-11 erasable source: nonces"
 _ALIAS = "stillhouse 2026-11 erasable source: aliases"
@@ -35,6 +38,7 @@ class ErasableObjects(Objects):
 
     def __init__(self, objects: Objects, key: bytes) -> None:
         super().__init__(objects.backend)
+        self._header = CIPHER_MAGIC + raw_digest(key_digest(key))
         self._cipher = AESGCM(blake3(key, derive_key_context=_ENCRYPT).digest())
         self._nonces = blake3(key, derive_key_context=_NAME).digest()
         self._aliases = blake3(key, derive_key_context=_ALIAS).digest()
@@ -44,7 +48,7 @@ class ErasableObjects(Objects):
     def put(self, data: bytes) -> str:
         """Store bytes encrypted; returns the digest of what is stored."""
         nonce = blake3(data, key=self._nonces).digest()[:_NONCE_BYTES]
-        return super().put(CIPHER_MAGIC + nonce + self._cipher.encrypt(nonce, data, CIPHER_MAGIC))
+        return super().put(self._header + nonce + self._cipher.encrypt(nonce, data, self._header))
 
     def alias(self, digest: str) -> str:
         """What the log calls contents by their digest: nobody without the key can try what contents it might be of."""
@@ -53,11 +57,12 @@ class ErasableObjects(Objects):
     def get(self, digest: str) -> bytes:
         """The bytes that were stored. Raises CorruptObject, also for what is of another source."""
         stored = super().get(digest)
-        if not stored.startswith(CIPHER_MAGIC):
-            raise CorruptObject(f"{digest} is not encrypted, as it should be.")
-        start = len(CIPHER_MAGIC) + _NONCE_BYTES
+        header = next((one for one in (self._header, CIPHER_MAGIC_1) if stored.startswith(one)), b"")
+        if not header:
+            raise CorruptObject(f"{digest} is not encrypted with this key, as it should be.")
+        start = len(header) + _NONCE_BYTES
         try:
-            return self._cipher.decrypt(stored[len(CIPHER_MAGIC) : start], stored[start:], CIPHER_MAGIC)
+            return self._cipher.decrypt(stored[len(header) : start], stored[start:], header)
         except InvalidTag:
             raise CorruptObject(f"{digest} is encrypted with another key.") from None
 
@@ -71,6 +76,23 @@ class ErasableObjects(Objects):
             return self._plain(digest).startswith(magic)
         except CorruptObject:
             return False
+
+
+def key_named_by(objects: Objects, digest: str) -> str:
+    """The digest of the key that an object says it is encrypted with; empty where it says none."""
+    head = objects.head(digest, len(CIPHER_MAGIC) + _NAME_BYTES)
+    named = head.startswith(CIPHER_MAGIC) and len(head) == len(CIPHER_MAGIC) + _NAME_BYTES
+    return tagged_digest(head[len(CIPHER_MAGIC) :]) if named else ""
+
+
+def key_of_snapshot(objects: Objects, snapshot: str) -> str:
+    """The digest of the key without which a snapshot cannot be read, by its own bytes; empty for one that is not encrypted.
+
+    Raises CorruptObject where it is missing or cannot be read.
+    """
+    if not objects.begins(snapshot, ENVELOPE_MAGIC):
+        return ""
+    return decode_envelope(objects.get(snapshot), snapshot).key
 
 
 def key_digest(key: bytes) -> str:

@@ -29,6 +29,7 @@ from stillhouse.vault.manifests import (
     encode_page,
     encode_root,
     ends_page,
+    fits,
     order,
 )
 from stillhouse.vault.objects import Objects
@@ -96,7 +97,9 @@ class Folder:
             except FileNotFoundError:
                 continue  # it went away since it was met: as if it had gone before
             self._marks.append(Mark(inode.st_ino, inode.st_ctime_ns))
-            yield msgspec.structs.replace(met.entry, size=inode.st_size, modified=inode.st_mtime_ns, digest=digest)
+            yield msgspec.structs.replace(
+                met.entry, size=inode.st_size, modified=fits(inode.st_mtime_ns), digest=digest
+            )
 
     def keep(self, page: Page) -> None:
         """Remember a page of what was registered, for the next time."""

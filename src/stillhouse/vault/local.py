@@ -78,6 +78,14 @@ class LocalBackend:
         """All keys in the trash, in order."""
         yield from _files(self.root / _TRASH)
 
+    def peek(self, key: str, length: int) -> bytes:
+        """The first bytes of a discarded key."""
+        try:
+            with self._trashed(key).open("rb") as file:
+                return file.read(length)
+        except FileNotFoundError:
+            return b""
+
     def discarded_as(self, key: str) -> os.stat_result:
         """The inode of a discarded key; its ``st_ctime`` is when it was discarded, or later. Raises KeyError."""
         try:

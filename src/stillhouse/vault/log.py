@@ -51,15 +51,19 @@ class _Mark(NamedTuple):
 class Log:
     """A log folder; open one writer per process with ``writer()``."""
 
-    def __init__(self, root: Path, objects: Objects, segment_bytes: int = SEGMENT_BYTES) -> None:
+    def __init__(self, root: Path, objects: Objects, segment_bytes: int = SEGMENT_BYTES, first_writer: int = 0) -> None:
+        """``first_writer`` is the number from which on this home's own chains count: below it are those of a home that it
+        follows.
+        """
         self.root = root
+        self.first_writer = first_writer
         self._marks: dict[str, _Mark] = {}
         self._objects = objects
         self._segment_bytes = segment_bytes
 
     def writer(self, durability: Durability = Durability.KILL) -> "Writer":
         """A writer of this process's own: the first that nobody holds, else a new one."""
-        for number in range(10_000):
+        for number in range(self.first_writer, 10_000):
             folder = self.root / f"w{number:04d}"
             with storage_errors(f"{folder} could not be opened"):
                 make_folder(folder)
@@ -75,6 +79,10 @@ class Log:
                 os.close(lock)
                 raise
         raise CorruptLog(f"{self.root} has more than 10,000 writers.")
+
+    def is_own(self, writer: str) -> bool:
+        """Is a chain one that this home writes itself, while it follows another?"""
+        return bool(self.first_writer) and writer >= f"w{self.first_writer:04d}"
 
     def writers(self) -> list[str]:
         """The names of all writers, in order."""

@@ -101,6 +101,37 @@ class Envelope(msgspec.Struct, frozen=True):
     objects: tuple[str, ...]
 
 
+# Nanoseconds since 1970 that MessagePack holds: the years 1677 to 2554. What lies beyond stands in full in an attribute.
+_EARLIEST, _LATEST = -(2**63), 2**64 - 1
+_FAR_OFF = "stillhouse.modified"
+
+
+def fits(modified: int) -> int:
+    """A moment, or the nearest one that an entry can hold."""
+    return max(_EARLIEST, min(_LATEST, modified))
+
+
+def far_off(modified: int) -> dict[str, bytes]:
+    """The attribute that has a moment which an entry cannot hold; none for all others."""
+    return {} if fits(modified) == modified else {_FAR_OFF: str(modified).encode()}
+
+
+def modified_of(entry: Entry) -> int:
+    """When an entry was modified, in nanoseconds since 1970. Raises CorruptObject."""
+    text = entry.attributes.get(_FAR_OFF)
+    if text is None:
+        return entry.modified
+    try:
+        return int(text)
+    except ValueError as failure:
+        raise CorruptObject(f"a manifest gives {entry.path!r} the time {text!r}, which is none.") from failure
+
+
+def attributes_of(entry: Entry) -> dict[str, bytes]:
+    """The attributes that a file system has."""
+    return {name: value for name, value in entry.attributes.items() if name != _FAR_OFF}
+
+
 def escape(name: bytes) -> str:
     r"""A name as text that JSON can hold and people can read: what is not UTF-8, and the backslash, stand as ``\xNN``."""
     text = name.replace(b"\\", b"\\x5c").decode("utf-8", "backslashreplace")

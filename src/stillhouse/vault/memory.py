@@ -54,6 +54,10 @@ class MemoryBackend:
         """All discarded keys, in order."""
         yield from sorted(self._discarded)
 
+    def peek(self, key: str, length: int) -> bytes:
+        """The first bytes of a discarded key."""
+        return self._discarded.get(key, b"")[:length]
+
     def reclaim(self, key: str) -> None:
         """Remove the bytes of a discarded key."""
         self._discarded.pop(key, None)

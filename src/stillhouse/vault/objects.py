@@ -42,6 +42,13 @@ class Objects:
         except KeyError:
             raise CorruptObject(f"{digest} is missing.") from None
 
+    def head(self, digest: str, length: int) -> bytes:
+        """The first bytes of an object, also of a discarded one; none of one that is gone. Not compared with its digest."""
+        try:
+            return self.backend.read(key_of(digest), 0, length)
+        except KeyError:
+            return self.backend.peek(key_of(digest), length)
+
     def begins(self, digest: str, magic: bytes) -> bool:
         """Does an object begin with these bytes? One that is not there does not."""
         try:

@@ -25,7 +25,7 @@ from blake3 import blake3
 
 from stillhouse.errors import CorruptObject, StorageError, TargetExists, UnknownName
 from stillhouse.vault.files import storage_errors, sync_folder
-from stillhouse.vault.manifests import Entry, Kind, Page, unescape
+from stillhouse.vault.manifests import Entry, Kind, Page, attributes_of, modified_of, unescape
 from stillhouse.vault.reading import Reader, is_below
 
 # Entries that are restored together: the threads share blocks, and an error stops soon.
@@ -261,7 +261,10 @@ class _Restoring:
                 _replace(folder, half, name)
                 if self._self[0] == 0:
                     os.chown(name, entry.owner, entry.group, dir_fd=folder, follow_symlinks=False)
-                os.utime(name, ns=(entry.modified, entry.modified), dir_fd=folder, follow_symlinks=False)
+                if entry.kind is Kind.PIPE:  # the mode of a new one depends on the process's mask
+                    os.chmod(name, entry.mode, dir_fd=folder)
+                moment = modified_of(entry)
+                os.utime(name, ns=(moment, moment), dir_fd=folder, follow_symlinks=False)
         for entry in reversed(self._deferred.folders):  # the innermost first: what is made in a folder changes its time
             with self._folder_of(self._relative(entry.path)) as folder:
                 _dress(folder, entry, None)
@@ -389,11 +392,12 @@ def _dress(descriptor: int, entry: Entry, has: tuple[int, int] | None) -> None:
     """Owner (where this process may), mode, attributes and time. ``has`` is the owner that it is known to have."""
     if os.geteuid() == 0 and has != (entry.owner, entry.group):
         os.fchown(descriptor, entry.owner, entry.group)
-    for name, value in entry.attributes.items():  # before the mode, which may forbid it
+    for name, value in attributes_of(entry).items():  # before the mode, which may forbid it
         with contextlib.suppress(OSError):  # another file system may not have them
             os.setxattr(descriptor, name, value)
     os.fchmod(descriptor, entry.mode)
-    os.utime(descriptor, ns=(entry.modified, entry.modified))
+    moment = modified_of(entry)
+    os.utime(descriptor, ns=(moment, moment))
 
 
 def _sync_all(folder: Path) -> None:

@@ -4,7 +4,8 @@ Relied on: a conditional put (``If-None-Match: *``) succeeds once per key; a put
 a DELETE hides and does not remove. What a client sees as a failed put may have succeeded: it is read back before anything is
 said.
 
-Covers: COMPLIANCE retention of each object's version, which no credential can shorten; a legal hold. Does not cover: the end of
+Covers: COMPLIANCE retention of each object's version, which no credential can shorten; a legal hold; versions that others put
+over ours, which are passed over for the one that has the bytes of its name. Does not cover: the end of
 the account or of its payment, the loss of a KMS key that the bucket encrypts with, and retention that nobody renews, which ends.
 """
 
@@ -13,11 +14,14 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
+from stillhouse.canon import digest_bytes
 from stillhouse.errors import MissingExtra, StorageError
+
+_DIGEST_DIGITS = 64
 
 
 class Lock(NamedTuple):
-    """What keeps an object's newest version: until when nobody can remove it ("" where nothing does), and a legal hold."""
+    """What keeps an object's version: until when nobody can remove it ("" where nothing does), and a legal hold."""
 
     mode: str
     until: str
@@ -46,6 +50,8 @@ class S3Backend:
         except ImportError:
             raise MissingExtra("(s3)", next_step="pip install 'stillhouse[s3]'") from None
         self.place = f"s3://{bucket}/{prefix}".rstrip("/")
+        self._several: dict[str, list[str]] | None = None  # keys with more than one version, newest first, once listed
+        self._right: dict[str, str] = {}
         self._bucket, self._prefix = bucket, f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         settings = botocore.config.Config(retries={"mode": "standard", "max_attempts": 4})
         with self._errors(" could not be reached"):
@@ -88,12 +94,19 @@ class S3Backend:
         import obstore
 
         with self._errors(f"/{key} could not be read"):
-            return bytes(obstore.get(self._store, self._prefix + key).bytes())
+            data = bytes(obstore.get(self._store, self._prefix + key).bytes())
+        if _is_of(key, data):
+            return data
+        version = self.version_of(key)  # somebody put something else over it
+        return b"".join(self.read_version(key, version)) if version else data
 
     def read(self, key: str, start: int, length: int) -> bytes:
         """Some bytes of a key."""
         import obstore
 
+        version = self.version_of(key)
+        if version:
+            return self._read_range(key, version, start, length)
         size = self.size(key)
         if start >= size or length <= 0:
             return b""
@@ -105,13 +118,19 @@ class S3Backend:
         """How many bytes a key has."""
         import obstore
 
+        version = self.version_of(key)
         with self._errors(f"/{key} could not be looked at"):
+            if version:
+                return int(self._client.head_object(**self._named(key, version))["ContentLength"])
             return int(obstore.head(self._store, self._prefix + key)["size"])
 
     def exists(self, key: str) -> bool:
         """Is there such a key?"""
+        import obstore
+
         try:
-            self.size(key)
+            with self._errors(f"/{key} could not be looked at"):
+                obstore.head(self._store, self._prefix + key)
         except KeyError:
             return False
         return True
@@ -148,6 +167,17 @@ class S3Backend:
                 if one["IsLatest"]:
                     yield one["Key"].removeprefix(self._prefix)
 
+    def peek(self, key: str, length: int) -> bytes:
+        """The first bytes of the newest version of a hidden key."""
+        with self._errors(f"/{key} could not be read"):
+            for one in self._versions(key, "Versions"):
+                if one["Key"] == self._prefix + key:
+                    found = self._client.get_object(
+                        Bucket=self._bucket, Key=one["Key"], VersionId=one["VersionId"], Range=f"bytes=0-{length - 1}"
+                    )
+                    return bytes(found["Body"].read())
+        return b""
+
     def reclaim(self, key: str) -> None:
         """Remove every version of a hidden key. Raises StorageError where a lock keeps one."""
         with self._errors(f"/{key} is kept by the store"):
@@ -158,6 +188,55 @@ class S3Backend:
                 for one in list(self._versions(key, kind)):
                     if one["Key"] == self._prefix + key:
                         self._client.delete_object(Bucket=self._bucket, Key=one["Key"], VersionId=one["VersionId"])
+
+    # Versions: an object's key ends in the digest of its bytes, so the right one of several can be told by anybody.
+
+    def version_of(self, key: str) -> str:
+        """The version of a key whose bytes its name is of, where the newest is not that one; empty where it is the only one, or
+        the newest, or where none is.
+
+        Whoever may write can put a version over a locked one: that hides it, and neither removes nor unlocks it.
+        """
+        if key in self._right:
+            return self._right[key]
+        if self._several is None:
+            found: dict[str, list[str]] = {}
+            with self._errors(" could not be listed"):
+                for one in self._versions("", "Versions"):
+                    found.setdefault(one["Key"].removeprefix(self._prefix), []).append(str(one["VersionId"]))
+            self._several = {name: versions for name, versions in found.items() if len(versions) > 1}
+        right = ""
+        for place, version in enumerate(self._several.get(key, ())):
+            if _is_of(key, b"".join(self.read_version(key, version))):
+                right = version if place else ""
+                break
+        self._right[key] = right
+        return right
+
+    def covered(self) -> dict[str, int]:
+        """The keys that have several versions, and how many: others than ours wrote there."""
+        self.version_of("")
+        return {key: len(versions) for key, versions in (self._several or {}).items()}
+
+    def put_over(self, key: str, data: bytes) -> None:
+        """Put another version over a key, as a probe does."""
+        import obstore
+
+        with self._errors(f"/{key}: putting a version over it could not be tried"):
+            obstore.put(self._store, self._prefix + key, data)
+        self._several, self._right = None, {}
+
+    def _named(self, key: str, version: str) -> dict[str, str]:
+        """How a request names a version of a key; the newest where none is given."""
+        return {"Bucket": self._bucket, "Key": self._prefix + key} | ({"VersionId": version} if version else {})
+
+    def _read_range(self, key: str, version: str, start: int, length: int) -> bytes:
+        size = self.size(key)
+        if start >= size or length <= 0:
+            return b""
+        with self._errors(f"/{key} could not be read"):
+            asked = {**self._named(key, version), "Range": f"bytes={start}-{min(start + length, size) - 1}"}
+            return bytes(self._client.get_object(**asked)["Body"].read())
 
     # Data in place.
 
@@ -182,30 +261,29 @@ class S3Backend:
     # Locks.
 
     def lock_until(self, key: str, until: datetime) -> None:
-        """Keep a key's newest version until then, in COMPLIANCE mode; an earlier moment than its present one changes nothing.
+        """Keep a key's version until then, in COMPLIANCE mode: the one that its name is of. An earlier moment than its present
+        one changes nothing.
 
         Raises KeyError, StorageError.
         """
-        present = self.lock(key)
+        present, version = self.lock(key), self.version_of(key)
         if present.mode == "COMPLIANCE" and present.until >= _text(until):
             return
         with self._errors(f"/{key} could not be locked"):
-            self._client.put_object_retention(
-                Bucket=self._bucket, Key=self._prefix + key,
-                Retention={"Mode": "COMPLIANCE", "RetainUntilDate": until},
-            )  # fmt: skip
+            kept = {"Mode": "COMPLIANCE", "RetainUntilDate": until}
+            self._client.put_object_retention(**self._named(key, version), Retention=kept)
 
     def hold(self, key: str, *, on: bool) -> None:
-        """Place or lift a legal hold on a key's newest version."""
+        """Place or lift a legal hold on a key's version."""
+        version = self.version_of(key)
         with self._errors(f"/{key} could not be held"):
-            self._client.put_object_legal_hold(
-                Bucket=self._bucket, Key=self._prefix + key, LegalHold={"Status": "ON" if on else "OFF"}
-            )
+            self._client.put_object_legal_hold(**self._named(key, version), LegalHold={"Status": "ON" if on else "OFF"})
 
     def lock(self, key: str) -> Lock:
-        """What keeps a key's newest version."""
+        """What keeps a key's version."""
+        version = self.version_of(key)
         with self._errors(f"/{key} could not be looked at"):
-            head = self._client.head_object(Bucket=self._bucket, Key=self._prefix + key)
+            head = self._client.head_object(**self._named(key, version))
         until = head.get("ObjectLockRetainUntilDate")
         return Lock(
             head.get("ObjectLockMode", ""), _text(until) if until else "", head.get("ObjectLockLegalHoldStatus") == "ON"
@@ -303,6 +381,12 @@ class S3Backend:
 
 
 _NEXT = "Look at the address, the credentials and their rights, then run the command again; it goes on where it was."
+
+
+def _is_of(key: str, data: bytes) -> bool:
+    """Are these the bytes that a key is the name of? A key without a digest is the name of any."""
+    digest = key.rpartition("-")[2]
+    return len(digest) != _DIGEST_DIGITS or digest_bytes(data).partition(":")[2] == digest
 
 
 def _text(moment: datetime) -> str:

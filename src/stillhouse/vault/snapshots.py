@@ -18,6 +18,7 @@ import msgspec
 from blake3 import blake3
 
 from stillhouse.canon import digest_bytes, raw_digest
+from stillhouse.errors import CorruptObject, SourceChanging, StorageError
 from stillhouse.vault.chunks import LINE_BYTES, Cutter, cut_rolling, cutter_for
 from stillhouse.vault.manifests import (
     HOLE,
@@ -26,13 +27,18 @@ from stillhouse.vault.manifests import (
     Page,
     PageRef,
     Root,
+    attributes_of,
     encode_page,
     encode_root,
     ends_page,
+    far_off,
+    fits,
     make_page,
+    order,
 )
 from stillhouse.vault.objects import Objects
 from stillhouse.vault.packs import MAGIC
+from stillhouse.vault.reading import Reader
 from stillhouse.vault.seen import Mark, Seen
 from stillhouse.vault.storing import Storing
 from stillhouse.vault.walking import Met, Walk, read_still
@@ -57,6 +63,7 @@ class Taken(NamedTuple):
     bytes_added: int
     unchanged: int
     skipped: tuple[str, ...]
+    unreadable: tuple[str, ...] = ()
 
 
 class _Pending(NamedTuple):
@@ -79,15 +86,20 @@ def take(
     Raises SourceChanging where a file is never the same for long enough to be read, StorageError where the disk refuses.
     """
     with Storing(objects, open_index, damaged) as storing:
-        snapshot = _Snapshot(objects, storing, seen, advanced)
+        snapshot = _Snapshot(objects, storing, seen, walk, advanced)
         for met in walk:
             snapshot.add(met)
-        return snapshot.finish(tuple(walk.skipped))
+        taken = snapshot.finish()
+    check_manifest(Reader(objects), taken.snapshot)
+    return taken
 
 
 class _Snapshot:
-    def __init__(self, objects: Objects, storing: Storing, seen: Seen, advanced: Callable[[int, int], None]) -> None:
-        self._objects, self._storing, self._seen, self._advanced = objects, storing, seen, advanced
+    def __init__(
+        self, objects: Objects, storing: Storing, seen: Seen, walk: Walk, advanced: Callable[[int, int], None]
+    ) -> None:
+        self._objects, self._storing, self._seen, self._walk, self._advanced = objects, storing, seen, walk, advanced
+        self._gone: dict[str, str] = {}  # first names that went away, and the name that stands for each since
         self._entries: list[Entry] = []
         self._marks: list[Mark] = []
         self._waiting: deque[_Pending] = deque()
@@ -96,11 +108,26 @@ class _Snapshot:
 
     def add(self, met: Met) -> None:
         entry = met.entry
+        if entry.kind is Kind.SAME and entry.target in self._gone:
+            instead = self._gone[entry.target]
+            if instead:
+                entry = msgspec.structs.replace(entry, target=instead)
+            else:  # nobody has read this file yet
+                self._gone[entry.target] = met.path
+                met = self._walk.as_first(met, met.inode)
+                entry = met.entry
         if entry.kind is Kind.FILE:
             try:
                 entry, inode = self._file(met)
             except FileNotFoundError:
-                return  # it went away since it was met: as if it had gone before
+                self._went(met)  # since it was met: as if it had gone before
+                return
+            except (StorageError, SourceChanging):
+                if not self._walk.skip_unreadable:
+                    raise
+                self._walk.unreadable.append(met.path)
+                self._went(met)
+                return
             self._marks.append(Mark(inode.st_ino, inode.st_ctime_ns))
             self._bytes += entry.size
         if entry.kind in (Kind.FILE, Kind.SAME):
@@ -110,7 +137,12 @@ class _Snapshot:
         if ends_page(entry.path, len(self._entries)):
             self._end_page()
 
-    def finish(self, skipped: tuple[str, ...]) -> Taken:
+    def _went(self, met: Met) -> None:
+        """A file is not in the snapshot by this name; by a later one of the same file it still can be."""
+        standing_for = next((first for first, name in self._gone.items() if name == met.path), met.path)
+        self._gone[standing_for] = self._gone[met.path] = ""
+
+    def finish(self) -> Taken:
         if self._entries:
             self._end_page()
         self._storing.finish()
@@ -119,7 +151,8 @@ class _Snapshot:
         name = self._put(encode_root(root))
         self._seen.finish()
         added = self._storing.bytes_added + self._added
-        return Taken(name, self._files, self._bytes, added, self._unchanged, skipped)
+        skipped, unreadable = tuple(self._walk.skipped), tuple(self._walk.unreadable)
+        return Taken(name, self._files, self._bytes, added, self._unchanged, skipped, unreadable)
 
     def _file(self, met: Met) -> tuple[Entry, os.stat_result]:
         before = self._seen.unchanged(met.entry, met.inode)
@@ -138,7 +171,12 @@ class _Snapshot:
     def _read(self, met: Met) -> tuple[Entry, os.stat_result]:
         (digest, extents), inode = read_still(met, self._store)
         entry = msgspec.structs.replace(
-            met.entry, size=inode.st_size, modified=inode.st_mtime_ns, digest=digest, extents=tuple(extents)
+            met.entry,
+            size=inode.st_size,
+            modified=fits(inode.st_mtime_ns),
+            digest=digest,
+            extents=tuple(extents),
+            attributes={**attributes_of(met.entry), **far_off(inode.st_mtime_ns)},
         )
         return entry, inode
 
@@ -206,6 +244,43 @@ class _Snapshot:
         digest = self._storing.store(data)
         self._added += 0 if before else len(data)
         return digest
+
+
+def check_manifest(reader: Reader, snapshot: str) -> None:
+    """Does a snapshot name nothing that it does not hold? Walks its pages once, and reads no data. Raises CorruptObject.
+
+    Every path stands once, in order, below a folder that is there; a further name has its file before it; the ranges of a file
+    add up to its size.
+    """
+    root = reader.root(snapshot)
+    wanted: set[str] = (
+        set()
+    )  # the files that further names are of: few, so that the memory of a walk does not grow with it
+    above = [""]
+    last: tuple[bytes, ...] | None = None
+    for page in reader.pages(root):
+        for entry in page.entries:
+            place = order(entry.path)
+            if last is not None and place <= last:
+                raise CorruptObject(f"the snapshot names {entry.path!r} out of order.")
+            last, folder = place, entry.path.rpartition("/")[0]
+            while above and above[-1] != folder:
+                above.pop()
+            if not above:
+                raise CorruptObject(f"the snapshot names {entry.path!r}, and not the folder that it is in.")
+            if entry.kind is Kind.FOLDER and entry.path:
+                above.append(entry.path)
+            elif entry.kind is Kind.SAME:
+                if order(entry.target) >= place:
+                    raise CorruptObject(f"the snapshot names {entry.path!r} before the file that it is.")
+                wanted.add(entry.target)
+            elif entry.kind is Kind.FILE and sum(length for _, _, length in entry.ranges()) != entry.size:
+                raise CorruptObject(f"the snapshot does not hold all of {entry.path!r}.")
+    if wanted:
+        for page in reader.pages(root):
+            wanted -= {entry.path for entry in page.entries if entry.kind is Kind.FILE}
+    for target in sorted(wanted):
+        raise CorruptObject(f"the snapshot holds further names of {target!r}, and not that file.")
 
 
 def _extend(extents: list[int], pack: int, start: int, length: int) -> None:

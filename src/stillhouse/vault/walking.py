@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar
 
 from stillhouse.errors import SourceChanging, StorageError
 from stillhouse.vault.files import storage_errors
-from stillhouse.vault.manifests import Entry, Kind, escape
+from stillhouse.vault.manifests import Entry, Kind, escape, far_off, fits
 
 _Read = TypeVar("_Read")
 _TRIES = 3
@@ -28,11 +28,15 @@ class Met(NamedTuple):
 class Walk:
     """All that is below a folder, or one file. ``skipped`` are the names of sockets and devices, which hold no data.
 
-    ``leave_out`` are folders (device, inode) that are not entered: a vault is not a part of its own contents.
+    ``leave_out`` are folders and files (device, inode) that are not taken: a vault is not a part of its own contents, and a
+    key not a part of what it encrypts.
     """
 
     def __init__(self, source: Path, leave_out: frozenset[tuple[int, int]] = frozenset()) -> None:
         self.skipped: list[str] = []
+        # Names that could not be read, where ``skip_unreadable`` says to go on without them.
+        self.unreadable: list[str] = []
+        self.skip_unreadable = False
         self._source, self._leave_out = os.fsencode(source), leave_out
         self._links: dict[tuple[int, int], str] = {}
 
@@ -44,36 +48,52 @@ class Walk:
             raise StorageError(
                 f"{os.fsdecode(self._source)} does not exist.", next_step="Name a file or folder that does."
             ) from None
-        yield from self._meet("", self._source, inode)
+        # Folders may be nested deeper than functions can call each other.
+        left: list[Iterator[tuple[str, bytes, os.stat_result]]] = [iter([("", self._source, inode)])]
+        while left:
+            following = next(left[-1], None)
+            if following is None:
+                left.pop()
+                continue
+            met = self._meet(*following)
+            if met is not None:
+                yield met
+                if met.entry.kind is Kind.FOLDER:
+                    left.append(self._below(met.path, met.place))
 
-    def _meet(self, path: str, place: bytes, inode: os.stat_result) -> Iterator[Met]:
+    def _meet(self, path: str, place: bytes, inode: os.stat_result) -> Met | None:
+        """What a name is; None where it is skipped, or went away."""
         mode = inode.st_mode
+        if (inode.st_dev, inode.st_ino) in self._leave_out:
+            self.skipped.append(path)
+            return None
         if stat.S_ISDIR(mode):
-            if (inode.st_dev, inode.st_ino) in self._leave_out:
-                self.skipped.append(path)
-                return
-            yield Met(path, place, inode, self._entry(path, place, inode, Kind.FOLDER))
-            yield from self._below(path, place)
-        elif stat.S_ISREG(mode):
+            return Met(path, place, inode, self._entry(path, place, inode, Kind.FOLDER))
+        if stat.S_ISREG(mode):
             first = self._links.setdefault((inode.st_dev, inode.st_ino), path) if inode.st_nlink > 1 else path
             kind = Kind.FILE if first == path else Kind.SAME
-            yield Met(path, place, inode, self._entry(path, place, inode, kind, first if kind is Kind.SAME else ""))
-        elif stat.S_ISLNK(mode):
+            return Met(path, place, inode, self._entry(path, place, inode, kind, first if kind is Kind.SAME else ""))
+        if stat.S_ISLNK(mode):
             try:
                 target = escape(os.readlink(place))
             except FileNotFoundError:
-                return
-            yield Met(path, place, inode, self._entry(path, place, inode, Kind.LINK, target))
-        elif stat.S_ISFIFO(mode):
-            yield Met(path, place, inode, self._entry(path, place, inode, Kind.PIPE))
-        else:
-            self.skipped.append(path)
+                return None
+            return Met(path, place, inode, self._entry(path, place, inode, Kind.LINK, target))
+        if stat.S_ISFIFO(mode):
+            return Met(path, place, inode, self._entry(path, place, inode, Kind.PIPE))
+        self.skipped.append(path)
+        return None
 
-    def _below(self, path: str, place: bytes) -> Iterator[Met]:
+    def _below(self, path: str, place: bytes) -> Iterator[tuple[str, bytes, os.stat_result]]:
         try:
             with storage_errors(f"{os.fsdecode(place)} could not be read"), os.scandir(place) as listing:
                 names = sorted(entry.name for entry in listing)
         except FileNotFoundError:
+            return
+        except StorageError:
+            if not self.skip_unreadable:
+                raise
+            self.unreadable.append(path)
             return
         for name in names:
             inner = place + b"/" + name
@@ -81,19 +101,24 @@ class Walk:
                 inode = os.lstat(inner)
             except FileNotFoundError:
                 continue  # it went away since it was listed: as if it had gone before
-            yield from self._meet(f"{path}/{escape(name)}" if path else escape(name), inner, inode)
+            yield (f"{path}/{escape(name)}" if path else escape(name)), inner, inode
+
+    def as_first(self, met: Met, inode: os.stat_result) -> Met:
+        """A further name of a file as its first one, where that went away before it was read."""
+        self._links[inode.st_dev, inode.st_ino] = met.path
+        return Met(met.path, met.place, inode, self._entry(met.path, met.place, inode, Kind.FILE))
 
     def _entry(self, path: str, place: bytes, inode: os.stat_result, kind: Kind, target: str = "") -> Entry:
         return Entry(
             path=path,
             kind=kind,
             mode=stat.S_IMODE(inode.st_mode),
-            modified=inode.st_mtime_ns,
+            modified=fits(inode.st_mtime_ns),
             owner=inode.st_uid,
             group=inode.st_gid,
             size=inode.st_size if kind is Kind.FILE else 0,
             target=target,
-            attributes={} if kind is Kind.LINK else _attributes(place),
+            attributes=far_off(inode.st_mtime_ns) | ({} if kind is Kind.LINK else _attributes(place)),
             sparse=kind is Kind.FILE and inode.st_blocks * 512 < inode.st_size,
         )
 
@@ -105,9 +130,12 @@ def read_still(met: Met, read: Callable[[int, os.stat_result], tuple[_Read, int]
     """
     for _ in range(_TRIES):
         with storage_errors(f"{os.fsdecode(met.place)} could not be read"):
-            descriptor = os.open(met.place, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            # A file can have become a pipe meanwhile, which nobody may write into.
+            descriptor = os.open(met.place, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:
                 before = os.fstat(descriptor)
+                if not stat.S_ISREG(before.st_mode):
+                    raise SourceChanging(f"({os.fsdecode(met.place)} is no file any more)")
                 found, length = read(descriptor, before)
                 after = os.fstat(descriptor)
             finally:

@@ -1,128 +1,299 @@
-"""Rows out of files: JSONL (plain, .gz, .zst), JSON, Parquet, Arrow, and folders of them as Hugging Face, curator and distilabel
-leave them. One row is in memory at a time, but for a JSON file, which is read whole.
+"""Rows out of files, whatever they are called: JSON lines, JSON, CSV, Parquet, Arrow, packed by gzip, zstd, bzip2 or xz; and
+folders of them as Hugging Face, curator and distilabel leave them. What a file is, its first bytes say.
+
+Covered: a line that cannot be read costs that line, a file that cannot be read that file; each is named with its reason. One
+row is in memory at a time, but for a JSON array, which is read whole.
 """
 
+import bz2
+import codecs
+import csv
 import gzip
 import io
 import json
+import lzma
+import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import zstandard
 
 from stillhouse.errors import PromptsError
 
 Row = dict[str, Any]
-_SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".ndjson", ".json", ".parquet", ".arrow")
 # A line that is longer is no row of a conversation.
 _LONGEST_LINE = 256 << 20
 _ROWS_AT_ONCE = 256
+_LONGEST_WINDOW = 1 << 31
+# A compressed file that cannot be read any further.
+_UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError)
+_PACKED: dict[bytes, str] = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz"}
+# Under these names a file of JSON objects is one object with the rows in a list.
+_CONTAINERS = ("data", "rows", "examples", "instances", "records", "items", "samples", "train", "results")
+_SEPARATED = {".csv": ",", ".tsv": "\t"}
 
 
-def files_of(path: Path) -> list[Path]:
-    """The data files of a path, in order. Raises PromptsError where there is none.
+class Line(NamedTuple):
+    """One row of a file by its number, or why there is none."""
 
-    In a folder that Hugging Face's ``save_to_disk`` made, ``state.json`` names them; of curator's run folder only the
-    responses count.
-    """
+    number: int
+    row: Row | None
+    problem: str = ""
+
+
+class Found(NamedTuple):
+    """A file of a corpus; ``left_out`` says why it holds no rows, and is empty where it is read."""
+
+    path: Path
+    left_out: str = ""
+
+
+def files_of(path: Path) -> list[Found]:
+    """Every file of a path, in order: each is read, or left out for a reason. Raises PromptsError where there is none."""
     if path.is_file():
-        return [path]
+        return [Found(path)]
     if not path.is_dir():
         raise PromptsError(f"{path} does not exist.", next_step="Correct the path.")
-    states = sorted(path.rglob("state.json"))
-    named = [state.parent / Path(entry["filename"]).name for state in states for entry in _data_files(state)]
-    if named:
-        return named
-    found = sorted(file for file in path.rglob("*") if file.is_file() and file.name.lower().endswith(_SUFFIXES))
-    responses = [file for file in found if file.name.startswith("responses_")]
-    found = responses or [file for file in found if not _is_metadata(file)]
-    if not found:
-        raise PromptsError(f"{path} holds none of {', '.join(_SUFFIXES)}.", next_step="Name the file itself.")
+    found = [Found(file, _why_not(file, path)) for file in sorted(path.rglob("*")) if file.is_file()]
+    if all(file.left_out for file in found):
+        reasons = "; ".join(f"{file.path.name}: {file.left_out}" for file in found[:5]) or "the folder is empty"
+        raise PromptsError(f"{path} holds no file with rows ({reasons}).", next_step="Name the file itself.")
     return found
 
 
-def rows_of(path: Path) -> Iterator[Row]:
-    """The rows of a file, in order. Raises PromptsError, naming the line."""
-    name = path.name.lower()
+def lines_of(path: Path) -> Iterator[Line]:
+    """The rows of a file, in order, and what in it is none. Raises PromptsError where it is not there."""
     try:
-        if name.endswith(".parquet"):
-            yield from _parquet(path)
-        elif name.endswith(".arrow"):
-            yield from _arrow(path)
-        elif name.endswith(".json"):
-            yield from _json(path)
-        else:
-            yield from _lines(path)
+        with _opened(path) as file:
+            yield from _lines_of(path, file)
     except FileNotFoundError:
         raise PromptsError(f"{path} does not exist.", next_step="Correct the path.") from None
-    except (OSError, EOFError, ValueError, zstandard.ZstdError) as failure:
-        raise PromptsError(f"{path} cannot be read: {failure}.") from failure
+    except _UNREADABLE as failure:
+        yield Line(0, None, f"the file cannot be read any further ({failure or type(failure).__name__})")
 
 
-def _lines(path: Path) -> Iterator[Row]:
-    with _opened(path) as file:
-        number = 0
-        while line := file.readline(_LONGEST_LINE):
-            number += 1
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line.decode("utf-8-sig"))
-            except (ValueError, RecursionError) as failure:
-                raise PromptsError(f"{path}, line {number}: this is not JSON ({failure}).") from failure
-            if not isinstance(row, dict):
-                raise PromptsError(f"{path}, line {number}: a row is a JSON object.")
-            yield row
+def _lines_of(path: Path, file: IO[bytes]) -> Iterator[Line]:
+    head = file.peek(64)[:64] if isinstance(file, io.BufferedReader) else b""
+    if head.startswith(b"PAR1"):
+        yield from _parquet(path)
+    elif head.startswith((b"ARROW1", b"\xff\xff\xff\xff")):
+        yield from _arrow(path)
+    elif (separator := _SEPARATED.get(_plain_suffix(path))) is not None:
+        yield from _separated(file, separator)
+    elif _starts_with(head) == b"[":
+        yield from _whole(file.read())
+    else:
+        yield from _json_lines(file, single=_plain_suffix(path) == ".json")
+
+
+def _plain_suffix(path: Path) -> str:
+    """The ending of a name without that of its packing."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes and suffixes[-1] in (".gz", ".gzip", ".zst", ".zstd", ".bz2", ".xz"):
+        suffixes.pop()
+    return suffixes[-1] if suffixes else ""
+
+
+def _starts_with(head: bytes) -> bytes:
+    return head.removeprefix(codecs.BOM_UTF8).lstrip()[:1]
 
 
 def _opened(path: Path) -> IO[bytes]:
-    if path.name.endswith(".gz"):
-        return io.BufferedReader(gzip.open(path, "rb"))  # type: ignore[type-var, arg-type, return-value, unused-ignore]
-    if path.name.endswith(".zst"):
-        return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(path.open("rb"), closefd=True))
+    """The bytes of a file, unpacked by what its first bytes say."""
+    with path.open("rb") as file:
+        head = file.read(8)
+    match next((name for magic, name in _PACKED.items() if head.startswith(magic)), ""):
+        case "gzip":
+            return io.BufferedReader(gzip.open(path, "rb"))  # type: ignore[type-var, arg-type, return-value, unused-ignore]
+        case "bzip2":
+            return io.BufferedReader(bz2.open(path, "rb"))  # type: ignore[type-var, arg-type, return-value, unused-ignore]
+        case "xz":
+            return io.BufferedReader(lzma.open(path, "rb"))  # type: ignore[type-var, arg-type, return-value, unused-ignore]
+        case "zstd":
+            opened = zstandard.ZstdDecompressor(max_window_size=_LONGEST_WINDOW)
+            return io.BufferedReader(opened.stream_reader(path.open("rb"), read_across_frames=True, closefd=True))
     return path.open("rb")
 
 
-def _json(path: Path) -> Iterator[Row]:
-    value = json.loads(path.read_text(encoding="utf-8-sig"))
-    rows = value if isinstance(value, list) else next((v for v in value.values() if isinstance(v, list)), [value])
+def _json_lines(file: IO[bytes], *, single: bool) -> Iterator[Line]:
+    """JSON objects, one a line; or one object over several lines, or (``single``) one that holds the rows in a list."""
+    number, first = 0, b""
+    for number, line in _numbered(file):
+        text = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+        if not text.strip():
+            continue
+        row, problem = _parsed(text)
+        if not first and _starts_with(text) == b"{" and row is None:
+            rest = file.read(_LONGEST_LINE)  # an object that does not end with its line?
+            whole, _ = _parsed(text + rest)
+            if whole is not None:
+                yield from _rows_in(whole)
+                return
+            yield Line(number, None, problem)
+            yield from (one._replace(number=one.number + number) for one in _json_lines(io.BytesIO(rest), single=False))
+            return
+        if single and not first and row is not None and isinstance(file, io.BufferedReader) and not file.peek(1):
+            yield from _rows_in(row)
+            return
+        first = text
+        yield Line(number, row, problem)
+
+
+def _numbered(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Lines with their numbers; what is longer than any line of a row is cut, and the rest of it passed over."""
+    number = 0
+    while line := file.readline(_LONGEST_LINE):
+        number += 1
+        yield number, line
+        while line and not line.endswith(b"\n") and len(line) >= _LONGEST_LINE:
+            line = file.readline(_LONGEST_LINE)
+
+
+def _parsed(text: bytes) -> tuple[Row | None, str]:
+    """A row, or why it is none."""
+    try:
+        value = json.loads(text.decode("utf-8"))
+    except UnicodeDecodeError:
+        return None, "not UTF-8"
+    except (ValueError, RecursionError):
+        return None, "not JSON"
+    return (value, "") if isinstance(value, dict) else (None, "not a JSON object")
+
+
+def _whole(data: bytes) -> Iterator[Line]:
+    """A JSON array."""
+    try:
+        value = json.loads(data.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        yield Line(0, None, "not UTF-8")
+        return
+    except (ValueError, RecursionError) as failure:
+        yield Line(0, None, f"not JSON ({failure})" if isinstance(failure, ValueError) else "not JSON")
+        return
+    yield from _listed(value)
+
+
+def _rows_in(value: Row) -> Iterator[Line]:
+    """The rows of an object: those of the list that it holds under a usual name, else itself."""
+    for name in _CONTAINERS:
+        rows = value.get(name)
+        if isinstance(rows, list) and any(isinstance(row, dict) for row in rows):
+            yield from _listed(rows)
+            return
+    yield Line(1, value)
+
+
+def _listed(rows: list[Any]) -> Iterator[Line]:
     for number, row in enumerate(rows, start=1):
-        if not isinstance(row, dict):
-            raise PromptsError(f"{path}, item {number}: a row is a JSON object.")
-        yield row
+        yield Line(number, row) if isinstance(row, dict) else Line(number, None, "not a JSON object")
 
 
-def _parquet(path: Path) -> Iterator[Row]:
+def _separated(file: IO[bytes], separator: str) -> Iterator[Line]:
+    """CSV with a heading (RFC 4180)."""
+    text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="strict", newline="")
+    csv.field_size_limit(_LONGEST_LINE)
+    reader = csv.DictReader(text, delimiter=separator)
+    try:
+        for row in reader:
+            odd = None in row or None in row.values()
+            yield (
+                Line(reader.line_num, None, "another number of columns than its heading")
+                if odd
+                else Line(reader.line_num, dict(row))
+            )
+    except (csv.Error, UnicodeDecodeError) as failure:
+        yield Line(reader.line_num + 1, None, f"the file cannot be read any further ({failure})")
+    finally:
+        text.detach()  # the file is closed by whoever opened it
+
+
+def _parquet(path: Path) -> Iterator[Line]:
+    import pyarrow
     import pyarrow.parquet
 
-    for batch in pyarrow.parquet.ParquetFile(path).iter_batches(_ROWS_AT_ONCE):
-        yield from batch.to_pylist()
+    number = 0
+    try:
+        for batch in pyarrow.parquet.ParquetFile(path).iter_batches(_ROWS_AT_ONCE):
+            for row in batch.to_pylist():
+                number += 1
+                yield Line(number, row)
+    except (pyarrow.ArrowException, OSError, ValueError) as failure:
+        yield Line(number + 1, None, f"the file cannot be read any further ({failure})")
 
 
-def _arrow(path: Path) -> Iterator[Row]:
+def _arrow(path: Path) -> Iterator[Line]:
     import pyarrow
 
-    with pyarrow.memory_map(str(path)) as source:
-        try:
-            reader = pyarrow.ipc.open_stream(source)
-        except pyarrow.ArrowInvalid:
-            source.seek(0)
-            opened = pyarrow.ipc.open_file(source)
-            reader = (opened.get_batch(number) for number in range(opened.num_record_batches))
-        for batch in reader:
-            for start in range(0, batch.num_rows, _ROWS_AT_ONCE):
-                yield from batch.slice(start, _ROWS_AT_ONCE).to_pylist()
-
-
-def _data_files(state: Path) -> list[dict[str, str]]:
+    number = 0
     try:
-        return list(json.loads(state.read_text(encoding="utf-8")).get("_data_files", []))
-    except (OSError, ValueError, AttributeError):
-        return []
+        with pyarrow.memory_map(str(path)) as source:
+            try:
+                reader = pyarrow.ipc.open_stream(source)
+            except pyarrow.ArrowInvalid:
+                source.seek(0)
+                opened = pyarrow.ipc.open_file(source)
+                reader = (opened.get_batch(place) for place in range(opened.num_record_batches))
+            for batch in reader:
+                for start in range(0, batch.num_rows, _ROWS_AT_ONCE):
+                    for row in batch.slice(start, _ROWS_AT_ONCE).to_pylist():
+                        number += 1
+                        yield Line(number, row)
+    except (pyarrow.ArrowException, OSError, ValueError) as failure:
+        yield Line(number + 1, None, f"the file cannot be read any further ({failure})")
 
 
-def _is_metadata(file: Path) -> bool:
-    """Files beside the data that hold none: descriptions, requests, failures, the state of a pipeline."""
-    beside = ("dataset_info", "state", "dataset_dict", "batch_manager", "stages", "pipeline", "requests_", "metadata_")
-    return file.name.startswith((*beside, "failed_")) or "steps_data" in file.parts
+_SAVED = ("state.json", "dataset_info.json", "dataset_dict.json")
+_RESPONSES, _REQUESTS, _METADATA = (
+    re.compile(rf"{word}_\d+\.jsonl?") for word in ("responses", "requests", "metadata")
+)
+
+
+def _why_not(file: Path, root: Path) -> str:
+    """Why a file of a folder holds no rows; empty where it is to be read."""
+    inside = file.relative_to(root)
+    if any(part.startswith(".") for part in inside.parts):
+        return "hidden"
+    folder = file.parent
+    named = _data_files(folder / "state.json")
+    if named and file.name in _SAVED:
+        return "it describes a saved dataset"
+    if named and file.suffix == ".arrow" and file.name not in named:
+        return "the saved dataset beside it does not name it (cached, or of an older version)"
+    if file.name == "dataset_dict.json" and any(
+        (sub / "state.json").exists() for sub in folder.iterdir() if sub.is_dir()
+    ):
+        return "it describes a saved dataset"
+    of_curator = any(_RESPONSES.fullmatch(other.name) for other in folder.iterdir())
+    if of_curator and (_REQUESTS.fullmatch(file.name) or _METADATA.fullmatch(file.name)):
+        return "curator's requests, whose responses lie beside it"
+    if of_curator and file.name == "failed_requests.jsonl":
+        return "curator's requests that failed"
+    if "steps_data" in inside.parts and any((up / "pipeline.yaml").exists() for up in file.parents):
+        return "an intermediate step of a distilabel pipeline"
+    return _unknown_format(file)
+
+
+def _unknown_format(file: Path) -> str:
+    """Why a file is of no format that is read here, by its first bytes."""
+    try:
+        with _opened(file) as opened:
+            head = opened.read(64)
+    except _UNREADABLE as failure:
+        return f"it cannot be read ({failure or type(failure).__name__})"
+    if not head.strip():
+        return "it is empty"
+    if head.startswith((b"PAR1", b"ARROW1", b"\xff\xff\xff\xff")) or _starts_with(head) in (b"{", b"["):
+        return ""
+    return "" if _plain_suffix(file) in _SEPARATED else "of no format that is read (JSON, CSV, Parquet or Arrow)"
+
+
+def _data_files(state: Path) -> frozenset[str]:
+    """The files that ``save_to_disk`` names in a folder."""
+    try:
+        return frozenset(
+            Path(entry["filename"]).name for entry in json.loads(state.read_text(encoding="utf-8"))["_data_files"]
+        )
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+        return frozenset()

@@ -3,26 +3,13 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from stillhouse.conversations.finishes import LABELS
 from stillhouse.datasets.corpora.shapes import Said
 from stillhouse.nouns import Channel, Grade, Origin, Stamp, StampSet
 from stillhouse.policy.known import documents_of, is_known_model, known_provider, lab_of_model
 from stillhouse.recorder import stamp_set
 
 _OTHER = "other"
-# Why an answer ended, in the words of OpenAI's and Anthropic's APIs.
-_FINISHES = frozenset(
-    (
-        "stop",
-        "length",
-        "tool_calls",
-        "function_call",
-        "content_filter",
-        "end_turn",
-        "max_tokens",
-        "stop_sequence",
-        "tool_use",
-    )
-)
 
 
 class Declared(NamedTuple):
@@ -43,7 +30,7 @@ def withheld(said: Said) -> Said:
         model=said.model if not said.model or is_known_model(said.model) else _OTHER,
         via=said.via if not said.via or known_provider(said.via) else _OTHER,
         provider=said.provider if not said.provider or known_provider(said.provider) else _OTHER,
-        finish=said.finish if said.finish in _FINISHES else _OTHER,
+        finish=said.finish if said.finish in LABELS else _OTHER,
     )
 
 

@@ -1,8 +1,10 @@
 """From a row, in whatever shape, to a conversation, its answer, and what it says of where it is from. Pure.
 
 Read: OpenAI chat (``messages`` whose last is the assistant's), raw API responses with the question beside them (OpenRouter's
-and OpenAI's chat completions, Anthropic's messages), curator's responses, distilabel's ``instruction`` and ``generation``,
-ShareGPT's ``conversations``, and plain pairs of columns. A row that is none of these is skipped, with the reason.
+and OpenAI's chat completions and responses, Anthropic's messages), curator's responses, distilabel's ``instruction`` and
+``generation``, ShareGPT's ``conversations``, Alpaca with its system text and history, and plain pairs of columns. A row that is
+none of these is left out, with the reason; so is one that says what a row here cannot hold: calls of tools and what came of
+them, reasoning before the last turn, pictures, parts of unknown kinds.
 """
 
 import json
@@ -10,13 +12,29 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from stillhouse.conversations.answers import (
+    Answer,
+    Reader,
+    Trouble,
+    read_chat,
+    read_completion,
+    read_messages,
+    read_response,
+)
+from stillhouse.conversations.content import Content, read_message
+from stillhouse.conversations.finishes import ERROR, REFUSAL, TOOL_CALLS, finish_label
 from stillhouse.nouns import Message, Usage
 
 _PAIRS = (
     ("prompt", "response"), ("prompt", "completion"), ("instruction", "output"), ("instruction", "response"),
     ("question", "answer"), ("question", "response"), ("query", "response"), ("input", "output"), ("problem", "solution"),
 )  # fmt: skip
-_ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}
+_ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant", "chatgpt": "assistant"}
+_SPEAKERS = ("system", "developer", "user", "assistant")
+_TOOL_ROLES = frozenset({"tool", "function", "function_call", "tool_call", "observation", "ipython", "tool_response"})
+# What a row can say beside its conversation that a row here cannot hold.
+_MEDIA_COLUMNS = ("images", "image", "videos", "video", "audios", "audio")
+_REASONING_COLUMNS = ("reasoning", "reasoning_content", "thinking", "reasoning_trace", "chain_of_thought")
 
 
 class Said(NamedTuple):
@@ -34,6 +52,7 @@ class Said(NamedTuple):
     day: str = ""
     usage: Usage = Usage()
     id: str = ""
+    reasoning: str = ""
 
 
 class Skipped(NamedTuple):
@@ -42,67 +61,99 @@ class Skipped(NamedTuple):
     reason: str
 
 
+class _CannotHold(Exception):
+    """The row says what a row here cannot hold; the text names it."""
+
+
 def read_row(row: Mapping[str, Any]) -> Said | Skipped:
     """What a row says."""
     for reader in _READERS:
         try:
             said = reader(row)
+            if said is not None:
+                said = _with_columns(said, row)
+        except _CannotHold as failure:
+            return Skipped(f"a row cannot hold {failure} yet")
         except (KeyError, TypeError, IndexError, AttributeError, ValueError):
             continue
         if said is not None:
-            if not said.text:
-                return Skipped("the answer is empty")
-            return said if said.messages else Skipped("there is no question")
+            return _checked(said)
     return Skipped("of no known shape")
 
 
+def _checked(said: Said) -> Said | Skipped:
+    if not said.text:
+        return Skipped("the answer is empty")
+    if not said.messages:
+        return Skipped("there is no question")
+    try:
+        for text in (said.text, said.reasoning, *(message.content for message in said.messages)):
+            text.encode()
+    except UnicodeEncodeError:
+        return Skipped("its text holds half of a surrogate pair")
+    return said
+
+
+def _with_columns(said: Said, row: Mapping[str, Any]) -> Said:
+    """A row with what its columns say beside the conversation."""
+    if _definitions(row.get("tools")) or _definitions(row.get("functions")):
+        raise _CannotHold("definitions of tools")
+    if any(row.get(name) is not None and row.get(name) not in ("", [], {}) for name in _MEDIA_COLUMNS):
+        raise _CannotHold("images, audio or video")
+    reasoning = next((row[name] for name in _REASONING_COLUMNS if row.get(name)), "")
+    if reasoning and not isinstance(reasoning, str):
+        raise _CannotHold("reasoning of an unknown form")
+    return said._replace(reasoning=said.reasoning or reasoning)
+
+
+def _definitions(tools: Any) -> bool:
+    """Does a column define tools? Many hold them as JSON text."""
+    return bool(tools) and not (isinstance(tools, str) and tools.strip() in ("", "[]", "{}", "null", "None"))
+
+
 def read_request(body: Mapping[str, Any]) -> tuple[Message, ...] | Skipped:
-    """The conversation of a request in OpenAI's or Anthropic's dialect. What is not text alone is skipped: a dataset of
+    """The conversation of a request in OpenAI's or Anthropic's dialect. What is not text alone is left out: a dataset of
     texts would say something else.
     """
     asked = body.get("messages") or body.get("input") or body.get("prompt")
-    before = [Message("system", _content(body[name])) for name in ("system", "instructions") if body.get(name)]
+    before = [{"role": "system", "content": body[name]} for name in ("system", "instructions") if body.get(name)]
     if isinstance(asked, str):
-        return (*before, Message("user", asked))
-    if not isinstance(asked, list) or not all(isinstance(message, dict) for message in asked):
+        asked = [{"role": "user", "content": asked}]
+    if not isinstance(asked, list) or not asked:
         return Skipped("no conversation")
-    parts = [part for message in asked for part in _parts(message.get("content"))]
-    if any(part.get("type") not in ("text", "input_text", "output_text") for part in parts):
-        return Skipped("not text alone")
-    if any(message.get("tool_calls") or message.get("role") not in _SPEAKERS for message in asked):
-        return Skipped("calls of tools")
-    return (*before, *_messages(asked))
-
-
-_SPEAKERS = ("system", "developer", "user", "assistant")
-
-
-def _parts(content: Any) -> list[Mapping[str, Any]]:
-    return [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
+    try:
+        return _messages([*before, *asked])
+    except _CannotHold as failure:
+        return Skipped(f"a row cannot hold {failure} yet")
+    except (KeyError, TypeError, AttributeError, ValueError):
+        return Skipped("no conversation")
 
 
 def _raw_response(row: Mapping[str, Any]) -> Said | None:
     """An API's own answer, kept with its question."""
     response = row.get("raw_response") if isinstance(row.get("raw_response"), dict) else row.get("response")
-    if not isinstance(response, dict) or not ("choices" in response or "content" in response):
+    if not isinstance(response, dict) or not (response.keys() & {"choices", "content", "output"}):
         return None
     request = row.get("request") or row.get("raw_request") or {}
     asked = row.get("messages") or request.get("messages") or row.get("question") or row.get("prompt")
     messages = _messages(asked) if isinstance(asked, list) else (Message("user", str(asked or "")),)
-    text, finish, usage = _answer_of(response)
+    if _definitions(request.get("tools")):
+        raise _CannotHold("definitions of tools")
+    answer = _answer_of(response)
     # OpenRouter names the provider that it chose; nobody else's responses have that field.
     through = str(row.get("api_provider") or row.get("via") or ("openrouter" if response.get("provider") else ""))
     return Said(
         messages if messages[0].content else (),
-        text,
+        answer.text,
         "raw API responses",
-        finish,
+        answer.finish,
         str(response.get("model") or row.get("api_model") or row.get("model") or ""),
         through.lower(),
         str(response.get("provider") or ""),
         _day(row.get("timestamp") or response.get("created")),
-        usage,
+        answer.usage,
         str(row.get("question_id") or row.get("id") or response.get("id") or ""),
+        answer.reasoning,
     )
 
 
@@ -112,16 +163,25 @@ def _curator(row: Mapping[str, Any]) -> Said | None:
     if not isinstance(request, dict):
         return None
     message = row.get("response_message")
-    text = message if isinstance(message, str) else json.dumps(message, ensure_ascii=False) if message else ""
-    finish, usage, provider, model = str(row.get("finish_reason") or "stop"), Usage(), "", str(request["model"])
-    raw = row.get("raw_response")
+    finish, usage, provider, model = finish_label(row.get("finish_reason")), Usage(), "", str(request["model"])
+    reasoning = ""
+    # Newer versions keep the whole answer there; structured output is an object of the user's own.
+    is_answer = isinstance(message, dict) and message.get("object") == "chat.completion" and "choices" in message
+    raw = message if is_answer else row.get("raw_response")
+    text = message if isinstance(message, str) else ""
+    if isinstance(message, dict) and not is_answer:
+        text = json.dumps(message, ensure_ascii=False)
     if isinstance(raw, dict) and "choices" in raw:
-        said, finish, usage = _answer_of(raw)
-        text, provider, model = text or said, str(raw.get("provider") or ""), str(raw.get("model") or model)
+        said = _answer_of(raw)
+        finish, usage, reasoning = said.finish, said.usage, said.reasoning
+        text, provider = text or said.text, str(raw.get("provider") or "")
+        model = model if is_answer else str(raw.get("model") or model)
     day = _day(row.get("created_at"))
     number = str(request.get("original_row_idx", ""))
     via = "openrouter" if provider else ""
-    return Said(_messages(request["messages"]), text, "curator", finish, model, via, provider, day, usage, number)
+    return Said(
+        _messages(request["messages"]), text, "curator", finish, model, via, provider, day, usage, number, reasoning
+    )
 
 
 def _distilabel(row: Mapping[str, Any]) -> Said | None:
@@ -135,13 +195,14 @@ def _distilabel(row: Mapping[str, Any]) -> Said | None:
     metadata = row.get("distilabel_metadata") or {}
     statistics = next((v for k, v in metadata.items() if k.startswith("statistics_") and isinstance(v, dict)), {})
     usage = Usage(_tokens(statistics.get("input_tokens")), _tokens(statistics.get("output_tokens")))
-    said = row["generation"]
+    said = read_message({"content": row["generation"]})
     return Said(
         messages,
-        said if isinstance(said, str) else "",
+        _text("assistant", said, holds_reasoning=True),
         "distilabel",
         model=str(row.get("model_name") or ""),
         usage=usage,
+        reasoning=said.reasoning,
     )
 
 
@@ -149,26 +210,28 @@ def _chat(row: Mapping[str, Any]) -> Said | None:
     """OpenAI's chat format: the last message is the answer."""
     if not isinstance(row.get("messages"), list):
         return None
-    *asked, answer = _messages(row["messages"])
-    if answer.role != "assistant":
-        return Said(tuple(asked), "", "chat")
     metadata = row.get("metadata")
     told = metadata if isinstance(metadata, dict) else {}
-    return Said(tuple(asked), answer.content, "chat", **_told({**told, **row}))
+    return _conversation(row["messages"], "chat", {**told, **row})
 
 
 def _share_gpt(row: Mapping[str, Any]) -> Said | None:
     turns = row.get("conversations") or row.get("conversation")
     if not isinstance(turns, list) or not turns:
         return None
-    *asked, answer = [_turn(turn) for turn in turns]
-    return Said(tuple(asked), answer.content if answer.role == "assistant" else "", "ShareGPT", **_told(row))
+    before = [{"role": "system", "content": row["system"]}] if row.get("system") else []
+    return _conversation([*before, *turns], "ShareGPT", row)
 
 
-def _turn(turn: Mapping[str, Any]) -> Message:
-    """A turn by ShareGPT's names, or by OpenAI's."""
-    role = str(turn.get("from") or turn["role"])
-    return Message(_ROLES.get(role, role), str(turn.get("value") or turn["content"]))
+def _conversation(turns: list[Any], shape: str, told: Mapping[str, Any]) -> Said:
+    said = _told(told)
+    asked = _messages(turns[:-1])
+    role, read = _read_turn(turns[-1])
+    if role != "assistant":
+        return Said((*asked, Message(role, _text(role, read))), "", shape)
+    if read.refusal and not read.text:
+        said["finish"] = REFUSAL
+    return Said(asked, _text(role, read, holds_reasoning=True), shape, **said, reasoning=read.reasoning)
 
 
 def _pair(row: Mapping[str, Any]) -> Said | None:
@@ -179,8 +242,28 @@ def _pair(row: Mapping[str, Any]) -> Said | None:
                 if question == "instruction" and row.get("input")
                 else row[question]
             )
-            return Said((Message("user", asked),) if asked else (), row[answer], "columns", **_told(row))
+            before = _before(row)
+            return Said((*before, Message("user", asked)) if asked else (), row[answer], "columns", **_told(row))
     return None
+
+
+def _before(row: Mapping[str, Any]) -> tuple[Message, ...]:
+    """What was said before an Alpaca row's question: its system text, and its history of questions and answers."""
+    system = next((row[name] for name in ("system", "system_prompt") if row.get(name)), "")
+    if system and not isinstance(system, str):
+        raise _CannotHold("a system text of an unknown form")
+    said = [Message("system", system)] if system else []
+    history = row.get("history") or ()
+    if not isinstance(history, list | tuple):
+        raise _CannotHold("a history of an unknown form")
+    for turn in history:
+        if isinstance(turn, Mapping) and "role" in turn:
+            said += _messages([turn])
+            continue
+        if not isinstance(turn, list | tuple) or len(turn) != 2 or not all(isinstance(text, str) for text in turn):
+            raise _CannotHold("a history of an unknown form")
+        said += [Message("user", turn[0]), Message("assistant", turn[1])]
+    return tuple(said)
 
 
 _READERS: tuple[Callable[[Mapping[str, Any]], Said | None], ...] = (
@@ -199,31 +282,54 @@ def _told(row: Mapping[str, Any]) -> dict[str, Any]:
         "provider": str(row.get("provider") or ""),
         "day": _day(row.get("timestamp") or row.get("created_at") or row.get("date")),
         "id": str(row.get("id") or row.get("uuid") or ""),
-        "finish": str(row.get("finish_reason") or "stop"),
+        "finish": finish_label(row.get("finish_reason") or row.get("stop_reason")),
     }
 
 
-def _answer_of(response: Mapping[str, Any]) -> tuple[str, str, Usage]:
-    usage = response.get("usage") or {}
+def _answer_of(response: Mapping[str, Any]) -> Answer:
+    """What an API's answer says, by the reader that reads it when it is collected."""
+    reader: Reader = read_messages if "content" in response else read_response
     if "choices" in response:
-        choice = response["choices"][0]
-        message = choice.get("message") or {}
-        tokens = Usage(_tokens(usage.get("prompt_tokens")), _tokens(usage.get("completion_tokens")))
-        return message.get("content") or choice.get("text") or "", str(choice.get("finish_reason") or "stop"), tokens
-    text = "".join(part.get("text", "") for part in response["content"] if part.get("type") == "text")
-    tokens = Usage(_tokens(usage.get("input_tokens")), _tokens(usage.get("output_tokens")))
-    return text, str(response.get("stop_reason") or "stop"), tokens
+        first = response["choices"][0] if response["choices"] else {}
+        reader = read_completion if "text" in first and "message" not in first else read_chat
+    read = reader(response)
+    if isinstance(read, Trouble):
+        return Answer("", ERROR, Usage())
+    if read.finish == TOOL_CALLS:
+        raise _CannotHold("calls of tools and their results")
+    return read
 
 
 def _messages(given: list[Any]) -> tuple[Message, ...]:
-    return tuple(Message(str(message["role"]), _content(message.get("content"))) for message in given)
+    return tuple(Message(role, _text(role, read)) for role, read in map(_read_turn, given))
 
 
-def _content(content: Any) -> str:
-    """Text, or the text of its parts."""
-    if isinstance(content, list):
-        return "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
-    return "" if content is None else str(content)
+def _read_turn(turn: Mapping[str, Any]) -> tuple[str, Content]:
+    """A turn by OpenAI's names, or by ShareGPT's: who speaks, and what is said."""
+    named = str(turn.get("from") or turn.get("role") or turn.get("type") or "")
+    role = _ROLES.get(named, named)
+    if role in _TOOL_ROLES or turn.get("tool_call_id"):
+        raise _CannotHold("calls of tools and their results")
+    if "value" in turn:
+        turn = {**turn, "content": turn["value"]}
+    elif "content" not in turn and isinstance(turn.get("text"), str):
+        turn = {**turn, "content": turn["text"]}
+    if role not in _SPEAKERS:
+        if "call" in role or role == "reasoning":
+            raise _CannotHold("calls of tools" if "call" in role else "reasoning")
+        raise _CannotHold(f"the role {role[:40]!r}")
+    return role, read_message(turn)
+
+
+def _text(role: str, read: Content, *, holds_reasoning: bool = False) -> str:
+    """The text of a message, where text is all that it is; a row holds the reasoning of its answer, and of no other turn."""
+    if read.calls or "tool_result" in read.other:
+        raise _CannotHold("calls of tools and their results")
+    if read.reasoning and not holds_reasoning:
+        raise _CannotHold("reasoning before its last turn")
+    if read.other:
+        raise _CannotHold(f"content of type {', '.join(sorted(read.other))[:80]}")
+    return read.text or (read.refusal if role == "assistant" else "")
 
 
 def _tokens(count: Any) -> int:

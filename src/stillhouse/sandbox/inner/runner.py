@@ -4,32 +4,19 @@ Nothing here is trusted by anybody: the program can patch all of it. Whatever co
 with what it should be.
 """
 
+import builtins
 import json
+import linecache
 import os
 import sys
+import threading
 from typing import Any
 
-_DEEPEST = 40
+import values
 
-
-class NotPlain(Exception):
-    """A result that is not built from None, bool, int, float, str, list, tuple, set and dict alone."""
-
-
-def encode(value: Any, depth: int = 0) -> Any:
-    """A JSON form that keeps the types apart; containers are ``[tag, items]``. Subclasses do not count as plain."""
-    kind = type(value)
-    if value is None or kind in (bool, int, str):
-        return value
-    if kind is float:
-        return value if value - value == 0 else ["float", repr(value)]
-    if depth > _DEEPEST:
-        raise NotPlain("it is nested too deeply")
-    if kind in (list, tuple, set, frozenset):
-        return [kind.__name__, [encode(item, depth + 1) for item in value]]
-    if kind is dict:
-        return ["dict", [[encode(key, depth + 1), encode(item, depth + 1)] for key, item in value.items()]]
-    raise NotPlain(f"a {kind.__name__} is not a plain value")
+# Threads of a program get this much stack, so that many fit into its memory; its main thread has eight times as much.
+_STACK_BYTES = 1 << 20
+_NAME = "<program>"
 
 
 def run(job: dict[str, Any], results: int) -> None:
@@ -43,8 +30,9 @@ def run(job: dict[str, Any], results: int) -> None:
     module = type(sys)("program")
     scope = module.__dict__
     sys.modules["program"] = module
+    _as_usual(job["code"], scope)
     try:
-        exec(compile(job["code"], "<program>", "exec", dont_inherit=True), scope)
+        exec(compile(job["code"], _NAME, "exec", dont_inherit=True), scope)
         if job["check"]:
             exec(compile(job["check"], "<check>", "exec", dont_inherit=True), scope)
         function = scope.get(job["entry_point"])
@@ -56,13 +44,22 @@ def run(job: dict[str, Any], results: int) -> None:
     if job["check"]:
         inputs, function = [[function]], scope["check"]
     else:
-        inputs = job["inputs"]
+        inputs = values.build(job["inputs"])
     for arguments in inputs:
         try:
-            say({"value": encode(function(*arguments))})
+            say({"value": values.encode(function(*arguments))})
         except BaseException as failure:
             say({"error": _describe(failure)})
     say({"done": True})
+
+
+def _as_usual(code: str, scope: dict[str, Any]) -> None:
+    """What a program finds when it is a file that is run: a name, its source, ``exit``."""
+    scope["__file__"] = os.path.join(os.getcwd(), "program.py")
+    linecache.cache[_NAME] = (len(code), None, code.splitlines(keepends=True), _NAME)
+    for name in ("exit", "quit"):
+        setattr(builtins, name, sys.exit)
+    threading.stack_size(_STACK_BYTES)
 
 
 def _describe(failure: BaseException) -> str:

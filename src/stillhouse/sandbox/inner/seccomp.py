@@ -15,6 +15,21 @@ _X32_BIT = 0x40000000
 # Of fcntl, nothing that makes the kernel signal somebody: F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_DUPFD_CLOEXEC.
 # Of ioctl, what Python's own open() and isatty() ask: TCGETS, TIOCGWINSZ, FIONREAD, FIONCLEX, FIOCLEX.
 _BY_COMMAND = {72: (0, 1, 2, 3, 1030), 16: (0x5401, 0x5413, 0x541B, 0x5450, 0x5451)}
+# What stays inside the namespaces of a program, and is refused without them. Of fcntl besides: locks and F_SETFL (F_GETLK,
+# F_SETLK, F_SETLKW, F_OFD_*); of ioctl: FIONBIO.
+_WITHIN_COMMANDS = {72: (4, 5, 6, 7, 36, 37, 38), 16: (0x5421,)}
+_WITHIN = {
+    "chmod": 90, "fchmod": 91, "fchmodat": 268, "fchmodat2": 452, "utime": 132, "utimes": 235, "futimesat": 261,
+    "utimensat": 280, "link": 86, "linkat": 265, "symlink": 88, "symlinkat": 266, "flock": 73, "truncate": 76,
+    "setxattr": 188, "lsetxattr": 189, "fsetxattr": 190, "getxattr": 191, "lgetxattr": 192, "fgetxattr": 193,
+    "listxattr": 194, "llistxattr": 195, "flistxattr": 196, "fallocate": 285, "sendfile": 40, "copy_file_range": 326,
+    "statfs": 137, "fstatfs": 138, "msync": 26,
+    "socketpair": 53, "connect": 42, "accept": 43, "accept4": 288, "bind": 49, "listen": 50, "getsockname": 51,
+    "getpeername": 52, "sendto": 44, "recvfrom": 45, "sendmsg": 46, "recvmsg": 47, "shutdown": 48, "setsockopt": 54,
+    "getsockopt": 55,
+}  # fmt: skip
+# AF_UNIX, AF_INET, AF_INET6: the loopback of a network of its own. No raw packets, no netlink.
+_SOCKET, _SOCKET_FAMILIES = 41, (1, 2, 10)
 
 _FILES = {
     "read": 0, "write": 1, "open": 2, "close": 3, "stat": 4, "fstat": 5, "lstat": 6, "lseek": 8,
@@ -50,7 +65,7 @@ def _jump(code: int, value: int, if_true: int, if_false: int) -> bytes:
     return struct.pack("=HBBI", code, if_true, if_false, value)
 
 
-def _jumps() -> bytes:
+def _jumps(*, isolated: bool) -> bytes:
     """Everything but the end, which depends on the process."""
     allow, kill = _statement(_RETURN, _ALLOW), _statement(_RETURN, _KILL)
     refuse = _statement(_RETURN, _ERRNO | _EPERM)
@@ -62,11 +77,16 @@ def _jumps() -> bytes:
         _jump(_JUMP_AT_LEAST, _X32_BIT, 0, 1),
         kill,
     ]
-    for number in sorted(ALLOWED.values()):
+    for number in sorted({*ALLOWED.values(), *(_WITHIN.values() if isolated else ())}):
         parts += [_jump(_JUMP_EQUAL, number, 0, 1), allow]
-    for number, commands in _BY_COMMAND.items():
-        checks = [part for command in commands for part in (_jump(_JUMP_EQUAL, command, 0, 1), allow)]
-        parts += [_jump(_JUMP_EQUAL, number, 0, len(checks) + 2), _statement(_LOAD, _SECOND_ARGUMENT), *checks, refuse]
+    by_argument = {
+        number: (_SECOND_ARGUMENT, (*commands, *(_WITHIN_COMMANDS[number] if isolated else ())))
+        for number, commands in _BY_COMMAND.items()
+    }
+    by_argument |= {_SOCKET: (_FIRST_ARGUMENT, _SOCKET_FAMILIES)} if isolated else {}
+    for number, (argument, wanted) in by_argument.items():
+        checks = [part for value in wanted for part in (_jump(_JUMP_EQUAL, value, 0, 1), allow)]
+        parts += [_jump(_JUMP_EQUAL, number, 0, len(checks) + 2), _statement(_LOAD, argument), *checks, refuse]
     parts += [_jump(_JUMP_EQUAL, _CLONE3, 0, 1), _statement(_RETURN, _ERRNO | _ENOSYS)]
     parts += [_jump(_JUMP_EQUAL, _CLONE, 0, 4), _statement(_LOAD, _FIRST_ARGUMENT)]
     parts += [_jump(_JUMP_SET, _CLONE_THREAD, 0, 1), allow, refuse]
@@ -74,10 +94,13 @@ def _jumps() -> bytes:
     return b"".join(parts)
 
 
-_ALIKE = _jumps()
+_ALIKE = {isolated: _jumps(isolated=isolated) for isolated in (False, True)}
 _ALLOW_OR_REFUSE = _statement(_RETURN, _ALLOW) + _statement(_RETURN, _ERRNO | _EPERM)
 
 
-def filter_for(own_process: int) -> bytes:
-    """The filter for a program whose process id, as it sees it, is ``own_process``: it may signal only itself."""
-    return _ALIKE + _jump(_JUMP_EQUAL, own_process, 0, 1) + _ALLOW_OR_REFUSE
+def filter_for(own_process: int, *, isolated: bool) -> bytes:
+    """The filter for a program whose process id, as it sees it, is ``own_process``: it may signal only itself.
+
+    ``isolated``: it has file systems and a network of its own, so that more of the calls that it can make stay there.
+    """
+    return _ALIKE[isolated] + _jump(_JUMP_EQUAL, own_process, 0, 1) + _ALLOW_OR_REFUSE

@@ -59,6 +59,15 @@ def read_only(target: str) -> None:
     )
 
 
+def bring_up_loopback() -> None:
+    """Switch on the loopback of this process's own network namespace (netdevice(7): SIOCSIFFLAGS, IFF_UP)."""
+    import fcntl
+    import socket
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        fcntl.ioctl(control, 0x8914, struct.pack("16sH14x", b"lo", 1))
+
+
 def landlock_version() -> int:
     """The Landlock version of this kernel; 0 where there is none."""
     return max(0, int(_libc.syscall(_SYS_LANDLOCK_CREATE, None, 0, 1)))

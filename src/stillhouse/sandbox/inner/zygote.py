@@ -1,7 +1,10 @@
 """The process that programs are forked from. Started as a script; talks frames over standard input and output.
 
-Frame: four bytes of length (big-endian), then that many bytes. In: one JSON job. Out: one JSON header, then the raw bytes
-that the program said.
+Frame: four bytes of length (big-endian), then that many bytes. In: a byte that says that there is a job, a JSON frame of its
+limits, and one of the job. Out: one JSON header, then the raw bytes that the program said.
+
+A program inherits the memory of the process that it is forked from. So this process never reads a job, nor what became of one:
+for each it forks a supervisor, which reads the limits and forks the program's own process, and that reads the job.
 """
 
 import contextlib
@@ -28,6 +31,8 @@ PRELOADED = (
 )
 NOBODY = 65534
 RESULTS = 3
+TIME_ZONES = ("/usr/share/zoneinfo",)
+_SLOWEST = 6  # a machine that gives a program less than a sixth of a core is too busy to judge it
 NOT_ISOLATED = 97  # exit code of a child that was not isolated as it should be, and so ran nothing
 
 
@@ -85,8 +90,9 @@ def installed_packages(folder: str) -> list[str]:
     return found
 
 
-def enter_namespaces() -> None:
-    """Give this process a network without interfaces, a root of read-only system folders, and no sight of other processes.
+def enter_namespaces(packages: list[str]) -> None:
+    """Give this process a network of its own with a loopback and nothing else, a root of read-only system folders, and no sight
+    of other processes.
 
     Returns in a child that is the first process of its process namespace: when it ends, for whatever reason, the kernel
     ends everything under it.
@@ -104,9 +110,15 @@ def enter_namespaces() -> None:
         _, status = os.waitpid(first, 0)
         os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
     step_down = can_become_nobody()
-    build_root()
+    syscalls.bring_up_loopback()
+    build_root(packages)
     if step_down:
         become_nobody()
+
+
+def places_of(packages: list[str]) -> list[str]:
+    """Where folders of packages lie in the new root: not where they lay, which may be below the /tmp of every program."""
+    return [f"/packages/{number}" for number in range(len(packages))]
 
 
 def map_identity(user: int, group: int) -> None:
@@ -116,7 +128,7 @@ def map_identity(user: int, group: int) -> None:
             file.write(text)
 
 
-def build_root() -> None:
+def build_root(packages: list[str]) -> None:
     """A tmpfs with binds of the standard library and shared libraries, pivoted into; nothing else of the machine is left."""
     syscalls.mount("none", "/", "none", syscalls.MS_REC | syscalls.MS_PRIVATE)
     library = standard_library()
@@ -130,8 +142,8 @@ def build_root() -> None:
             continue
         os.makedirs(place)
         syscalls.mount(folder, place, "none", syscalls.MS_BIND | syscalls.MS_REC)
-        for packages in installed_packages(folder):
-            syscalls.mount("tmpfs", root + packages, "tmpfs", syscalls.MS_RDONLY, "size=4k")
+        for hidden in installed_packages(folder):
+            syscalls.mount("tmpfs", root + hidden, "tmpfs", syscalls.MS_RDONLY, "size=4k")
     for link in ("/lib", "/lib64"):
         if os.path.islink(link):
             os.symlink(os.readlink(link), root + link)
@@ -141,8 +153,14 @@ def build_root() -> None:
             with open(root + file, "w"):
                 pass
             syscalls.mount(file, root + file, "none", syscalls.MS_BIND)
-    for folder in ("/tmp", "/proc", "/old"):
-        os.mkdir(root + folder)
+    places = [(folder, folder) for folder in TIME_ZONES]
+    places += zip(packages, places_of(packages), strict=True)
+    for folder, place in places:
+        if os.path.isdir(folder):
+            os.makedirs(root + place, exist_ok=True)
+            syscalls.mount(folder, root + place, "none", syscalls.MS_BIND | syscalls.MS_REC)
+    for folder in ("/tmp", "/proc", "/old", "/dev/shm"):
+        os.makedirs(root + folder, exist_ok=True)
     syscalls.read_only(root)
     # A child needs /proc to map its identity, which a read-only one forbids; its program finds an empty one over it.
     syscalls.mount("/proc", root + "/proc", "none", syscalls.MS_BIND | syscalls.MS_REC)
@@ -172,11 +190,11 @@ def can_become_nobody() -> bool:
     return any(first <= NOBODY < first + count for first, _, count in ranges)
 
 
-def enter_landlock(scratch: str) -> None:
+def enter_landlock(scratch: str, packages: list[str]) -> None:
     """Without namespaces: only the standard library and shared libraries within reach, and nothing to write to."""
     library = standard_library()
     step_down = can_become_nobody() and anyone_may_enter(library)
-    readable = ["/etc/ld.so.cache", "/dev/urandom", "/dev/zero"]
+    readable = ["/etc/ld.so.cache", "/dev/urandom", "/dev/zero", *TIME_ZONES, *packages]
     for folder in sorted({library, *map(os.path.realpath, library_folders())}):
         hidden = installed_packages(folder)
         if not hidden:
@@ -205,16 +223,21 @@ def anyone_may_enter(path: str) -> bool:
     return True
 
 
-def supervise(job: dict[str, Any], isolated: bool, scratch: str) -> None:
-    """Run one program to its end or its limits, and answer."""
+def supervise(isolated: bool, scratch: str, others: int) -> None:
+    """In a fork of its own: run one program to its end or its limits, and answer. ``others`` are threads that count for the
+    limit of a program's, and are not its own.
+    """
+    limits = json.loads(read_frame(0))
+    limits["tasks"] += others
     folder = "/tmp" if isolated else scratch
     reading, writing = os.pipe()
     started = time.monotonic()
     child = os.fork()
     if child == 0:
-        become_program(job, writing, folder, isolated)
+        os.close(reading)
+        become_program(limits, writing, folder, isolated)
     os.close(writing)
-    said, ending = listen(reading, child, job)
+    said, ending = listen(reading, child, limits)
     os.close(reading)
     with contextlib.suppress(ProcessLookupError):
         os.kill(child, signal.SIGKILL)
@@ -229,31 +252,33 @@ def supervise(job: dict[str, Any], isolated: bool, scratch: str) -> None:
     answer(header, said)
 
 
-def listen(reading: int, child: int, job: dict[str, Any]) -> tuple[bytes, str]:
+def listen(reading: int, child: int, limits: dict[str, Any]) -> tuple[bytes, str]:
     """Everything the program says until it closes the pipe, says too much, or has waited for too long.
 
     On a loaded machine a program that computes takes longer than it would, and must not be taken for one that waits: whoever
-    used a twentieth of its CPU limit since the last look has another period, so there are at most twenty.
+    used a twentieth of its CPU limit since the last look has another period. In the end there is a wall, whatever it does.
     """
-    deadline, used = time.monotonic() + job["wall_seconds"], 0.0
+    period = limits["wall_seconds"]
+    deadline, used = time.monotonic() + period, 0.0
+    last = time.monotonic() + period + _SLOWEST * limits["cpu_seconds"]
     pieces: list[bytes] = []
     size = 0
     poller = select.poll()
     poller.register(reading, select.POLLIN)
     while True:
-        left = deadline - time.monotonic()
+        left = min(deadline, last) - time.monotonic()
         if left <= 0 or not poller.poll(left * 1000):
             before, used = used, cpu_seconds_of(child)
-            if used - before < job["cpu_seconds"] / 20:
+            if used - before < limits["cpu_seconds"] / 20 or time.monotonic() >= last:
                 return b"".join(pieces), "stalled"
-            deadline = time.monotonic() + job["wall_seconds"]
+            deadline = time.monotonic() + period
             continue
         piece = os.read(reading, 1 << 16)
         if not piece:
             return b"".join(pieces), "closed"
         pieces.append(piece)
         size += len(piece)
-        if size > job["output_bytes"]:
+        if size > limits["output_bytes"]:
             return b"".join(pieces), "output"
 
 
@@ -265,10 +290,11 @@ def cpu_seconds_of(process: int) -> float:
         return 0.0
 
 
-def become_program(job: dict[str, Any], writing: int, folder: str, isolated: bool) -> None:
+def become_program(limits: dict[str, Any], writing: int, folder: str, isolated: bool) -> None:
     """In the forked child: give up everything that is not the program's, then run it. Does not return."""
     code = NOT_ISOLATED
     try:
+        job = json.loads(read_frame(0))
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
         if isolated:
             own_namespaces()
@@ -280,9 +306,9 @@ def become_program(job: dict[str, Any], writing: int, folder: str, isolated: boo
         if writing != RESULTS:
             os.dup2(writing, RESULTS)
         os.closerange(RESULTS + 1, 64)
-        set_limits(job)
+        set_limits(limits)
         syscalls.drop_capabilities()
-        syscalls.install_filter(seccomp.filter_for(os.getpid()))
+        syscalls.install_filter(seccomp.filter_for(os.getpid(), isolated=isolated))
         code = 1
         runner.run(job, RESULTS)
         code = 0
@@ -297,11 +323,17 @@ def own_namespaces() -> None:
     map_identity(user, group)
     syscalls.mount("tmpfs", "/proc", "tmpfs", syscalls.MS_RDONLY, "size=4k")
     syscalls.mount("tmpfs", "/tmp", "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "size=16m,nr_inodes=4096")
+    syscalls.mount("tmpfs", "/dev/shm", "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "size=16m,nr_inodes=4096")
 
 
-def set_limits(job: dict[str, Any]) -> None:
-    """Kernel limits. The soft CPU limit ends a program with SIGXCPU; one that ignores it, a second later with SIGKILL."""
-    cpu, memory = job["cpu_seconds"], job["memory_bytes"]
+def set_limits(limits: dict[str, Any]) -> None:
+    """Kernel limits. The soft CPU limit ends a program with SIGXCPU; one that ignores it, a second later with SIGKILL.
+
+    Threads are counted by the user namespace (Linux 5.14), which is the program's own; without one, by the user, whose other
+    threads count, too.
+    """
+    cpu, memory = limits["cpu_seconds"], limits["memory_bytes"]
+    resource.setrlimit(resource.RLIMIT_NPROC, (limits["tasks"], limits["tasks"]))
     resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu + 1))
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_FSIZE, (16 << 20, 16 << 20))
@@ -310,25 +342,48 @@ def set_limits(job: dict[str, Any]) -> None:
     resource.setrlimit(resource.RLIMIT_STACK, (8 << 20, 8 << 20))
 
 
-def main(rung: str, scratch: str) -> None:
+def tasks_of_this_user() -> int:
+    """How many threads the user has whom programs run as, besides theirs: limits of the user count all of them."""
+    user = NOBODY if can_become_nobody() else os.getuid()
+    count = 0
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            if os.stat(f"/proc/{name}").st_uid == user:
+                count += len(os.listdir(f"/proc/{name}/task"))
+    return count
+
+
+def main(rung: str, scratch: str, packages: list[str]) -> None:
     """Isolate, say so, then run job after job until the input ends."""
+    others = 0
+    os.environ.pop("MALLOC_ARENA_MAX", None)  # it was for the C library, and is no program's business
     for name in PRELOADED.split():
         __import__(name)
     isolated = rung == "namespaces"
     try:
         if isolated:
-            enter_namespaces()
+            enter_namespaces(packages)
         else:
-            enter_landlock(scratch)
+            others = tasks_of_this_user()
+            enter_landlock(scratch, packages)
     except OSError as failure:
         write_frame(1, json.dumps({"error": str(failure)}).encode())
         return
     write_frame(1, b"{}")
     gc.collect()
     gc.freeze()
-    while frame := read_frame(0):
-        supervise(json.loads(frame), isolated, scratch)
+    sys.path += places_of(packages) if isolated else packages
+    if packages:  # a library of numbers takes threads, and address space for each, by the cores of the machine
+        os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
+    while os.read(0, 1):
+        supervisor = os.fork()
+        if supervisor == 0:
+            try:
+                supervise(isolated, scratch, others)
+            finally:
+                os._exit(0)
+        os.waitpid(supervisor, 0)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
+    main(sys.argv[1], sys.argv[2], sys.argv[3:])

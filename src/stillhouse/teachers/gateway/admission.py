@@ -5,34 +5,24 @@ import contextlib
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
 from stillhouse import facts
+from stillhouse.conversations.answers import read_chat
 from stillhouse.errors import BudgetReached, PolicyRefusal, StillhouseError, TeacherContradiction
 from stillhouse.nouns import GatewayKey, Grade, Origin, Stamp, StampSet, Teacher, TeacherKind, Use
+from stillhouse.plans.bounds import bound_of
 from stillhouse.plans.money import Purse
-from stillhouse.plans.prices import is_metered, unpriced, worst_case_of_request
+from stillhouse.plans.prices import is_metered, worst_case_of_request
 from stillhouse.policy.decide import OWN_TERMS
 from stillhouse.recorder import Recorder, now, stamp_set
+from stillhouse.teachers.dialect import LIMITS
 from stillhouse.teachers.gateway.dialects import REROUTING, Endpoint, Refusal, Request, limit_of
 
 PURPOSE_HEADER = "x-stillhouse-purpose"
 
-# What a call to a metered teacher may hold: what is billed by the token, at the price of this model, and bounded by its bytes.
-# Whatever else a provider invents (another speed, another region, its own memory) has no price here until it stands here.
-_PRICED = frozenset(
-    {
-        "model", "messages", "system", "max_tokens", "max_completion_tokens", "max_output_tokens", "temperature",
-        "top_p", "top_k", "n", "best_of", "stop", "stop_sequences", "stream", "stream_options", "seed",
-        "presence_penalty", "frequency_penalty", "logit_bias", "logprobs", "top_logprobs", "response_format", "text",
-        "tools", "tool_choice", "parallel_tool_calls", "reasoning", "reasoning_effort", "thinking", "user",
-        "metadata", "store", "input", "instructions", "truncation", "include", "prompt", "suffix", "echo",
-        "encoding_format", "dimensions", "safety_identifier", "prompt_cache_key", "verbosity", "functions",
-        "function_call", "service_tier", "modalities", "output_config", "cache_control", "background",
-    }
-)  # fmt: skip
 # Beta features by which the same tokens cost more.
 _DEARER_BETAS = ("context-1m", "fast-mode")
 
@@ -51,9 +41,10 @@ class Refused(Exception):
 
 
 class Admitted(NamedTuple):
-    """A call that may be forwarded: to whom, under which stamps, and what is held for it."""
+    """A call that may be forwarded: to whom, with which body, under which stamps, and what is held for it."""
 
     teacher: Teacher
+    body: bytes
     purpose: Use
     stamps: StampSet
     worst: Decimal
@@ -128,8 +119,11 @@ class Admission:
         stamps = self._stamps(teacher, use)
         self._link(teacher, key.project)
         if not is_metered(teacher) or not endpoint.billed:
-            return Admitted(teacher, use, stamps, Decimal(0), "", None)
-        worst = self._worst_case(teacher, endpoint, request, body, headers)
+            return Admitted(teacher, body, use, stamps, Decimal(0), "", None)
+        limit = limit_of(request, endpoint)
+        if limit is None:
+            limit, body = _limited(key, teacher, endpoint, body)
+        worst = self._worst_case(teacher, limit, request, body, headers)
         purse = self._purse(key, teacher)
         try:
             if purse.covers(worst):
@@ -140,7 +134,7 @@ class Admission:
             raise Refused(Refusal(402, "budget_reached", f"{failure}")) from failure
         except TeacherContradiction as failure:
             raise Refused(Refusal(402, "bound_broken", f"{failure}")) from failure
-        return Admitted(teacher, use, stamps, worst, lease, purse)
+        return Admitted(teacher, body, use, stamps, worst, lease, purse)
 
     def revoked(self, admitted: Admitted) -> str:
         """Why a call that was admitted may not go on; empty where it may."""
@@ -212,22 +206,17 @@ class Admission:
             self._linked.add((teacher.name, project))
 
     def _worst_case(
-        self, teacher: Teacher, endpoint: Endpoint, request: Request, body: bytes, headers: Mapping[str, str]
+        self, teacher: Teacher, limit: int, request: Request, body: bytes, headers: Mapping[str, str]
     ) -> Decimal:
-        limit = limit_of(request, endpoint)
-        if limit is None:
-            raise Refused(Refusal(400, "max_tokens_required", f"{endpoint.limit} is required: this model costs money."))
         betas = headers.get("anthropic-beta", "")
-        item = next((beta for beta in _DEARER_BETAS if beta in betas), "")
-        item = item or next((name for name in sorted(request.fields) if name not in _PRICED), "")
-        if not item:
-            given: dict[str, Any] = msgspec.json.decode(body)
-            item = unpriced(given)
-        if item:
+        dearer = next((beta for beta in _DEARER_BETAS if beta in betas), "")
+        bound = bound_of(msgspec.json.decode(body))
+        if dearer or bound.unpriced:
+            item = dearer or bound.unpriced
             raise Refused(
                 Refusal(400, "unpriced", f"{item} has no price by the token, so what it costs is not bounded.")
             )
-        return worst_case_of_request(teacher, len(body), limit, request.answers)
+        return worst_case_of_request(teacher, len(body), limit, request.answers, bound.tokens)
 
     def _purse(self, key: GatewayKey, teacher: Teacher) -> Purse:
         known = self._purses.get((key.id, teacher.name))
@@ -238,6 +227,24 @@ class Admission:
                 raise Refused(Refusal(503, "configuration", f"{failure}")) from failure
             known = self._purses[key.id, teacher.name] = Purse(self._recorder, self._locks, caps)
         return known
+
+
+def _limited(key: GatewayKey, teacher: Teacher, endpoint: Endpoint, body: bytes) -> tuple[int, bytes]:
+    """The limit that the key sets where a request sets none, and the request with it: a limit that the teacher does not know
+    bounds nothing.
+    """
+    if not key.max_tokens:
+        raise Refused(
+            Refusal(
+                400, "max_tokens_required",
+                f"{endpoint.limit} is required: this model costs money, and the key has no --max-tokens.",
+            )
+        )  # fmt: skip
+    field = (teacher.limit_field or LIMITS[0]) if endpoint.reader is read_chat else endpoint.limit
+    opening = body.index(b"{") + 1
+    rest = body[opening:].lstrip()
+    comma = b"" if rest.startswith(b"}") else b","
+    return key.max_tokens, body[:opening] + f'"{field}":{key.max_tokens}'.encode() + comma + rest
 
 
 async def _reserved(purse: Purse, call: str, worst: Decimal) -> str:

@@ -9,23 +9,27 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
 
 import aiohttp
 from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
 
+from stillhouse.conversations.answers import Answer, Read, Trouble, read_answer, read_chat
+from stillhouse.conversations.streams import StreamReader
 from stillhouse.errors import StillhouseError
 from stillhouse.nouns import GatewayKey, Outcome, TeacherKind
-from stillhouse.teachers.dialect import Dialect, read_answer
+from stillhouse.teachers.dialect import Dialect
 from stillhouse.teachers.gateway.admission import Admission, Admitted, Refused
 from stillhouse.teachers.gateway.counters import Counters
-from stillhouse.teachers.gateway.dialects import Endpoint, Refusal, StreamReader, error_body
+from stillhouse.teachers.gateway.dialects import Endpoint, Refusal, error_body
 from stillhouse.teachers.gateway.journal import End, Journal
 from stillhouse.teachers.gateway.keys import Keyring
 from stillhouse.teachers.gateway.memory import Memory
 from stillhouse.teachers.gateway.redact import Redactor
-from stillhouse.teachers.http import LARGEST_ANSWER, UNPACKED, unpack
+from stillhouse.teachers.http import LARGEST_ANSWER
+from stillhouse.teachers.packed import TooLarge, Unreadable, unpack
 
 # A client that takes nothing for so long is gone.
 _WRITE_SECONDS = 60.0
@@ -42,7 +46,8 @@ _DROPPED_FROM_ANSWERS = frozenset(
     {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "content-length",
      "set-cookie", "alt-svc", "strict-transport-security", "server", "date"}
 )  # fmt: skip
-_Post = contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse]
+# What follows a stream's terminal event is passed on, but not waited for any longer.
+_AFTER_THE_END_SECONDS = 2.0
 _COUNTED = {
     Outcome.ANSWERED: "answered_total",
     Outcome.REFUSED: "refused_by_teacher_total",
@@ -62,6 +67,24 @@ def forwarded(headers: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+class Connection:
+    """Over what a call went. ``kept``: a connection that had served a call before."""
+
+    kept = False
+
+
+def tracing() -> aiohttp.TraceConfig:
+    """Notes on a call's ``Connection`` whether it was a kept one."""
+
+    async def reused(session: object, context: Any, parameters: object) -> None:
+        if isinstance(context.trace_request_ctx, Connection):
+            context.trace_request_ctx.kept = True
+
+    config = aiohttp.TraceConfig()
+    config.on_connection_reuseconn.append(reused)
+    return config
+
+
 class Carrier:
     """What all calls of a worker share. ``reload_keys`` is called where a key may have been revoked."""
 
@@ -77,10 +100,18 @@ class Carrier:
         self.reload_keys = reload_keys
         self.memory = Memory(IN_MEMORY)
         self.session: aiohttp.ClientSession | None = None
+        self.fresh: aiohttp.ClientSession | None = None  # keeps no connection: every call gets one of its own
         self.draining = False
 
-    def open(self, admitted: Admitted, endpoint: Endpoint, request: web.BaseRequest, body: bytes) -> "_Post":
-        """The call to the teacher, as a context manager."""
+    @contextlib.asynccontextmanager
+    async def open(
+        self, admitted: Admitted, endpoint: Endpoint, request: web.BaseRequest, body: bytes
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The call to the teacher.
+
+        A kept connection that its server had closed is found out only by using it. Where not a byte of an answer came over
+        one, the call is made once more, over a new connection (RFC 9112, 9.3.1).
+        """
         assert self.session is not None
         upstream = self.admission.upstream(admitted.teacher.name)
         dialect = self._dialects[endpoint.kind]
@@ -92,7 +123,18 @@ class Carrier:
         base = (admitted.teacher.base_url or dialect.default_base_url).rstrip("/")
         query = f"?{request.rel_url.raw_query_string}" if request.rel_url.raw_query_string else ""
         url = URL(base + endpoint.upstream + query, encoded=True)
-        return self.session.post(url, data=body, headers=headers, allow_redirects=False)
+        used = Connection()
+        try:
+            answer = await self.session.post(
+                url, data=body, headers=headers, allow_redirects=False, trace_request_ctx=used
+            )
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as failure:
+            begun = isinstance(failure, aiohttp.ServerDisconnectedError) and not isinstance(failure.message, str)
+            if not used.kept or begun or self.fresh is None:
+                raise
+            answer = await self.fresh.post(url, data=body, headers=headers, allow_redirects=False)
+        async with answer:
+            yield answer
 
     def redactor(self, admitted: Admitted) -> Redactor:
         """What takes the managed key out of this teacher's answers."""
@@ -180,24 +222,22 @@ class Carried:
             reason = f"the answer is larger than {LARGEST_ANSWER >> 20} MiB, or there are too many large ones at once"
             return await self._fail(End(Outcome.CUT, 502, reason))
         packed = answer.headers.get("Content-Encoding", "identity").lower()
+        plain, failed = _opened(raw, packed)
+        if failed and self._redactor.armed:  # what cannot be read cannot be searched for the managed key
+            return await self._fail(End(Outcome.CUT, 502, f"the answer is packed and cannot be opened ({failed})"))
         if packed != "identity" and self._redactor.armed:
-            opened = unpack(raw, packed) if packed in UNPACKED else None
-            if opened is None:  # what cannot be read cannot be searched for the managed key
-                return await self._fail(
-                    End(Outcome.CUT, 502, f"the answer is packed ({packed[:20]}), and was asked not to be")
-                )
-            raw, packed = opened, "identity"
+            raw, packed = plain, "identity"
         body, kind, size = self._redactor.whole(raw), answer.headers.get("Content-Type", ""), len(raw)
         redacted = self._redactor.count
-        outcome = Outcome.ANSWERED if answer.status == 200 else Outcome.REFUSED
-        end = End(outcome, answer.status, "", kind, body, redacted, self._idempotency)
-        if outcome is Outcome.ANSWERED:
-            plain = (unpack(body, packed) or b"") if packed != "identity" else body
-            read = read_answer(self._endpoint.answers, plain) if self._endpoint.answers else None
-            if read is not None:
-                await self._journal.answered(end, read.text, read.finish, read.usage, time.monotonic() - self._started)
-            else:
-                await self._journal.failed(end)
+        end = End(Outcome.REFUSED, answer.status, "", kind, body, redacted, self._idempotency)
+        read = self._read(answer.status, body if packed == "identity" else plain)
+        if isinstance(read, Trouble):
+            end.reason, end.meant = self._clean(read.reason), read.status
+        elif answer.status == 200:
+            end.outcome = Outcome.ANSWERED
+        outcome = end.outcome
+        if isinstance(read, Answer):
+            await self._journal.answered(end, read, time.monotonic() - self._started)
         else:
             await self._journal.failed(end)
         self._carrier.count(outcome, size, redacted)
@@ -208,6 +248,12 @@ class Carried:
         if len(body) <= _SENT_AT_ONCE:
             return web.Response(status=answer.status, body=body, headers=headers)
         return await self._send(web.StreamResponse(status=answer.status, headers=headers), body)
+
+    def _read(self, status: int, body: bytes) -> Read | None:
+        """What a whole answer says; None where there is none, or nothing that is read."""
+        if status != 200 or self._endpoint.reader is None:
+            return None
+        return read_answer(self._endpoint.reader, body)
 
     async def _send(self, response: web.StreamResponse, body: bytes) -> web.StreamResponse:
         """A long answer, in pieces, to a client that may be slow but must not stop."""
@@ -242,37 +288,64 @@ class Carried:
             return await self._fail(End(Outcome.CUT, 502, f"the stream is packed ({packed[:20]})"))
         response = web.StreamResponse(status=200, headers=self._headers(answer))
         response.enable_chunked_encoding()
-        reader, kept = StreamReader(self._endpoint), list[bytes]()
+        reader, kept = StreamReader(self._endpoint.reader or read_chat), list[bytes]()
         end = End(Outcome.ANSWERED, 200, kind=answer.headers.get("Content-Type", ""), idempotency=self._idempotency)
         try:
             async with self._carrier.memory.growing() as memory:
                 async for piece in self._pieces(answer):
                     if memory.take(len(piece)) > LARGEST_ANSWER:
                         raise _Cut(f"the stream is larger than {LARGEST_ANSWER >> 20} MiB")
-                    await self._pass_on(response, reader, kept, self._redactor.feed(piece))
-                await self._pass_on(response, reader, kept, self._redactor.rest())
-            if not reader.whole:  # a clean end of the connection is no end of the answer
-                raise aiohttp.ClientPayloadError("it ended before its end")
-            end.body, end.redacted = b"".join(kept), self._redactor.count
-            seconds = time.monotonic() - self._started
-            await self._journal.answered(end, reader.text, reader.finish or "stop", reader.usage, seconds)
+                    await self._pass_on(response, reader, kept, self._redactor.feed(piece), end)
+                    if self._ended:
+                        break
+                if not self._ended:
+                    await self._pass_on(response, reader, kept, self._redactor.rest(), end)
+            if not self._ended:
+                reader.close()
+                if not reader.whole:  # a clean end of the connection is no end of the answer
+                    raise aiohttp.ClientPayloadError("it ended before its end")
+                await self._answered(reader, kept, end)
         except asyncio.CancelledError:
-            await self._end(self._broken(_ClientGone("the client went away"), end))
+            if not self._ended:
+                await self._end(self._broken(_ClientGone("the client went away"), end))
             raise
         except Exception as failure:
-            return await self._cut(response, self._broken(failure, end))
-        self._ended = True
-        self._carrier.count(Outcome.ANSWERED, self._size, self._redactor.count)
-        with contextlib.suppress(_ClientGone):
+            if not self._ended:
+                return await self._cut(response, self._broken(failure, end))
+        with contextlib.suppress(_ClientGone, StillhouseError, aiohttp.ClientError, TimeoutError, OSError):
+            await self._rest(answer, response)
             if not response.prepared:
                 await response.prepare(self._request)
             await self._within(response.write_eof())
         return response
 
+    async def _answered(self, reader: StreamReader, kept: list[bytes], end: End) -> None:
+        """The answer is whole by its own words: from here on it is answered, whoever closes first."""
+        end.body, end.redacted = b"".join(kept), self._redactor.count
+        read = reader.answer
+        if isinstance(read, Trouble):
+            end.outcome, end.reason, end.meant = Outcome.REFUSED, self._clean(read.reason), read.status
+            await self._journal.failed(end)
+        else:
+            await self._journal.answered(end, read, time.monotonic() - self._started)
+        self._ended = True
+        self._carrier.count(end.outcome, self._size, self._redactor.count)
+
+    async def _rest(self, answer: aiohttp.ClientResponse, response: web.StreamResponse) -> None:
+        """What comes after a stream's terminal event, written down and passed on as the rest of it was."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_AFTER_THE_END_SECONDS):
+                async for piece in self._pieces(answer):
+                    await self._written(response, self._redactor.feed(piece))
+        await self._written(response, self._redactor.rest())
+
     async def _pass_on(
-        self, response: web.StreamResponse, reader: StreamReader, kept: list[bytes], piece: bytes
+        self, response: web.StreamResponse, reader: StreamReader, kept: list[bytes], piece: bytes, end: End
     ) -> None:
-        """Write a piece down, then hand it to the client, whose key must still be in force."""
+        """Write a piece down, then hand it to the client, whose key must still be in force.
+
+        With the piece that ends the answer its end is written down, too, before the client sees either.
+        """
         if not piece:
             return
         await self._journal.chunk(piece)
@@ -287,10 +360,22 @@ class Carried:
             revoked = self._carrier.admission.revoked(self._admitted)
             if revoked:
                 raise _Cut(f"access was revoked ({revoked})")
+        if reader.ended:
+            held = self._redactor.rest()  # the beginning of a key, it seemed; nothing can follow that makes it one
+            if held:
+                await self._journal.chunk(held)
+                kept += [held] if self._idempotency else []
+            await self._answered(reader, kept, end)
+            piece += held
         if not response.prepared:
             self._carrier.added(time.monotonic() - self._started - self._waited)
             await response.prepare(self._request)
         await self._within(response.write(piece))
+
+    async def _written(self, response: web.StreamResponse, piece: bytes) -> None:
+        if piece:
+            await self._journal.chunk(piece)
+            await self._within(response.write(piece))
 
     def _broken(self, failure: Exception, end: End) -> End:
         """How a stream ended that did not end well."""
@@ -367,9 +452,19 @@ class Carried:
         return headers
 
 
+def _opened(raw: bytes, packed: str) -> tuple[bytes, str]:
+    """A body without its packing, and why it could not be opened."""
+    try:
+        return unpack(raw, packed, LARGEST_ANSWER), ""
+    except TooLarge:
+        return b"", f"it holds more than {LARGEST_ANSWER >> 20} MiB"
+    except Unreadable as failure:
+        return b"", str(failure)
+
+
 def refuse(kind: TeacherKind, refusal: Refusal) -> web.Response:
-    """A refusal; it says that trying again would not help, since SDKs try some statuses again by themselves."""
-    again = refusal.kind in ("busy", "too_slow")  # nothing was sent
+    """A refusal; it says whether trying again can help, since SDKs try some statuses again by themselves."""
+    again = refusal.kind in ("busy", "too_slow", "teacher_unreachable")  # nothing was sent
     headers = {"x-should-retry": "true" if again else "false"}
     if refusal.status == 429:
         headers["Retry-After"] = "60"

@@ -1,14 +1,18 @@
-"""The paths that the gateway serves, and what stands in their requests, answers and streams. No I/O."""
+"""The paths that the gateway serves, and what stands in their requests. No I/O."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import msgspec
 
-from stillhouse.nouns import TeacherKind, Usage
-from stillhouse.teachers.anthropic import AnthropicDialect, prompt_tokens
-from stillhouse.teachers.dialect import Dialect, Read, read_answer
-from stillhouse.teachers.openai import OpenAIDialect
+from stillhouse.conversations.answers import (
+    Reader,
+    read_chat,
+    read_completion,
+    read_embedding,
+    read_messages,
+    read_response,
+)
+from stillhouse.nouns import TeacherKind
 
 
 class Request(NamedTuple):
@@ -30,53 +34,25 @@ class Refusal(NamedTuple):
 
 
 class Endpoint(NamedTuple):
-    """One path. ``upstream`` counts from the teacher's base URL; ``billed`` false is free at every provider."""
+    """One path. ``upstream`` counts from the teacher's base URL; ``reader`` None: nothing is answered.
+
+    ``limit`` is the field that bounds an answer's tokens; ``billed`` false is free at every provider.
+    """
 
     kind: TeacherKind
     upstream: str
-    answers: Dialect | None
+    reader: Reader | None
     limit: str = ""
     billed: bool = True
 
 
-class _ResponsesDialect(OpenAIDialect):
-    """OpenAI's responses: the answer is a list of items."""
-
-    def read(self, answer: Any) -> Read:
-        """Text, finish and usage."""
-        parts = [part for item in answer["output"] if item.get("type") == "message" for part in item["content"]]
-        text = "".join(part.get("text", "") for part in parts if part.get("type") == "output_text")
-        usage = answer.get("usage") or {}
-        reason = str((answer.get("incomplete_details") or {}).get("reason") or "")
-        finish = {"max_output_tokens": "length", "content_filter": "filtered", "": "stop"}.get(reason, reason)
-        return Read(text, finish, Usage(int(usage.get("input_tokens", -1)), int(usage.get("output_tokens", -1))))
-
-
-class _CompletionsDialect(OpenAIDialect):
-    """OpenAI's old completions: text in, text out."""
-
-    def read(self, answer: Any) -> Read:
-        """Text, finish and usage."""
-        choice, usage = answer["choices"][0], answer.get("usage") or {}
-        tokens = Usage(int(usage.get("prompt_tokens", -1)), int(usage.get("completion_tokens", -1)))
-        return Read(choice["text"], str(choice.get("finish_reason") or "stop"), tokens)
-
-
-class _EmbeddingsDialect(OpenAIDialect):
-    """OpenAI's embeddings: numbers, billed by the prompt."""
-
-    def read(self, answer: Any) -> Read:
-        """No text; what was billed."""
-        return Read("", "embedding", Usage(int(answer["usage"]["prompt_tokens"]), 0))
-
-
 _OPENAI, _ANTHROPIC = TeacherKind.OPENAI, TeacherKind.ANTHROPIC
 ENDPOINTS = {
-    "/v1/chat/completions": Endpoint(_OPENAI, "/chat/completions", OpenAIDialect(), "max_completion_tokens"),
-    "/v1/completions": Endpoint(_OPENAI, "/completions", _CompletionsDialect(), "max_tokens"),
-    "/v1/responses": Endpoint(_OPENAI, "/responses", _ResponsesDialect(), "max_output_tokens"),
-    "/v1/embeddings": Endpoint(_OPENAI, "/embeddings", _EmbeddingsDialect()),
-    "/v1/messages": Endpoint(_ANTHROPIC, "/v1/messages", AnthropicDialect(), "max_tokens"),
+    "/v1/chat/completions": Endpoint(_OPENAI, "/chat/completions", read_chat, "max_completion_tokens"),
+    "/v1/completions": Endpoint(_OPENAI, "/completions", read_completion, "max_tokens"),
+    "/v1/responses": Endpoint(_OPENAI, "/responses", read_response, "max_output_tokens"),
+    "/v1/embeddings": Endpoint(_OPENAI, "/embeddings", read_embedding),
+    "/v1/messages": Endpoint(_ANTHROPIC, "/v1/messages", read_messages, "max_tokens"),
     "/v1/messages/count_tokens": Endpoint(_ANTHROPIC, "/v1/messages/count_tokens", None, billed=False),
 }
 MODELS = "/v1/models"
@@ -200,87 +176,3 @@ def models_body(kind: TeacherKind, names: list[str]) -> bytes:
         return msgspec.json.encode({"data": data, "has_more": False, **ends})
     listed = [{"id": name, "object": "model", "created": 0, "owned_by": "stillhouse"} for name in names]
     return msgspec.json.encode({"object": "list", "data": listed})
-
-
-class StreamReader:
-    """Reads an event stream as it passes: its text, how it finished, what it counted. Holds the text and one event."""
-
-    # An event that is longer is not looked at; it passes all the same.
-    _LONGEST_EVENT = 1 << 20
-
-    def __init__(self, endpoint: Endpoint) -> None:
-        reader: Callable[[Any], None] = self._openai if endpoint.upstream != "/responses" else self._responses
-        self._read = self._anthropic if endpoint.kind is _ANTHROPIC else reader
-        self._rest = b""
-        self._skipping = False
-        self._text: list[str] = []
-        self.finish = ""
-        self.usage = Usage()
-        self.ended = False
-
-    @property
-    def whole(self) -> bool:
-        """Did the stream come to its end, by its own words?"""
-        return self.ended or bool(self.finish)
-
-    @property
-    def text(self) -> str:
-        """All that was said so far."""
-        return "".join(self._text)
-
-    def feed(self, data: bytes) -> None:
-        """Take in the next bytes."""
-        lines = (self._rest + data).split(b"\n")
-        self._rest = lines.pop()
-        if len(self._rest) > self._LONGEST_EVENT:
-            self._rest, self._skipping = b"", True
-        for line in lines:
-            if self._skipping:
-                self._skipping = False
-            elif line.startswith(b"data:"):
-                self._event(line[5:].strip())
-
-    def _event(self, data: bytes) -> None:
-        if data == b"[DONE]":
-            self.ended = True
-            return
-        try:
-            self._read(msgspec.json.decode(data))
-        except (msgspec.MsgspecError, KeyError, TypeError, IndexError, AttributeError, ValueError, RecursionError):
-            return  # not for us to judge: it passes as it is
-
-    def _openai(self, event: Any) -> None:
-        usage = event.get("usage")
-        if usage:
-            read = read_answer(OpenAIDialect(), msgspec.json.encode({"choices": [{"message": {}}], "usage": usage}))
-            self.usage = read.usage
-        for choice in event["choices"]:
-            text = (choice.get("delta") or {}).get("content") or choice.get("text")
-            if isinstance(text, str) and not choice.get("index"):
-                self._text.append(text)
-            if choice.get("finish_reason"):
-                reason = str(choice["finish_reason"])
-                self.finish = {"content_filter": "filtered"}.get(reason, reason)
-
-    def _responses(self, event: Any) -> None:
-        if event["type"] == "response.output_text.delta":
-            self._text.append(str(event["delta"]))
-        elif event["type"] in ("response.completed", "response.incomplete", "response.failed"):
-            read = read_answer(_ResponsesDialect(), msgspec.json.encode(event["response"]))
-            self.finish, self.usage, self.ended = read.finish, read.usage, True
-
-    def _anthropic(self, event: Any) -> None:
-        match event["type"]:
-            case "message_start":
-                usage = event["message"].get("usage") or {}
-                self.usage = Usage(prompt_tokens(usage), int(usage.get("output_tokens", -1)))
-            case "content_block_delta" if event["delta"].get("type") == "text_delta":
-                self._text.append(str(event["delta"]["text"]))
-            case "message_delta":
-                reason = str(event["delta"].get("stop_reason") or "")
-                self.finish = {"end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length"}.get(reason, reason)
-                counted = event.get("usage") or {}
-                if "output_tokens" in counted:
-                    self.usage = Usage(self.usage.prompt_tokens, int(counted["output_tokens"]))
-            case "message_stop":
-                self.ended = True

@@ -13,11 +13,12 @@ from decimal import Decimal
 
 from stillhouse import facts
 from stillhouse.canon import digest_bytes, digest_value
-from stillhouse.nouns import Durability, GatewayKey, Outcome, Usage
+from stillhouse.conversations.answers import Answer
+from stillhouse.nouns import Durability, GatewayKey, Outcome
 from stillhouse.plans.prices import cost, is_metered, usd
 from stillhouse.recorder import Recorder, now
+from stillhouse.teachers.client import FREE
 from stillhouse.teachers.gateway.admission import Admitted, run_of
-from stillhouse.teachers.http import FREE
 
 _FREE_OUTCOMES = (Outcome.NOT_SENT,)
 
@@ -73,14 +74,14 @@ class Journal:
             facts.ChunkReceived(at=now(), by=self._recorder.by, call=self.call, data=text, base64=is_base64)
         )
 
-    async def answered(self, end: "End", text: str, finish: str, usage: Usage, seconds: float) -> None:
+    async def answered(self, end: "End", read: Answer, seconds: float) -> None:
         """The whole answer, before its last byte is passed on."""
-        teacher = self._admitted.teacher
+        teacher, usage = self._admitted.teacher, read.usage
         counted = min(usage.prompt_tokens, usage.completion_tokens) >= 0
         price = (cost(teacher, usage) if counted else self._admitted.worst) if is_metered(teacher) else Decimal(0)
         answered = facts.Answered(
             at=now(), by=self._recorder.by, run=self.run, teacher=teacher.name, key=self.answer_key, task=self.call,
-            prompt=self._prompt, sample=0, stamps=self._admitted.stamps.id, text=text, finish=finish or "stop", usage=usage,
+            prompt=self._prompt, sample=0, stamps=self._admitted.stamps.id, text=read.text, finish=read.finish, usage=usage,
             cost_usd=usd(price), seconds=round(seconds, 4), raw="", lease=self._admitted.lease,
         )  # fmt: skip
         await self._write(self._returned(end), *([answered] if self._billed else []))
@@ -88,10 +89,11 @@ class Journal:
 
     async def failed(self, end: "End") -> None:
         """The end of a call that brought no whole answer."""
-        free = end.outcome in _FREE_OUTCOMES or (end.outcome is Outcome.REFUSED and end.status in FREE)
+        status = end.meant or end.status
+        free = end.outcome in _FREE_OUTCOMES or (end.outcome is Outcome.REFUSED and status in FREE)
         failure = facts.CallFailed(
             at=now(), by=self._recorder.by, run=self.run, teacher=self._admitted.teacher.name, key=self.answer_key,
-            reason=end.reason or str(end.outcome), status=end.status, charged=not free, lease=self._admitted.lease,
+            reason=end.reason or str(end.outcome), status=status, charged=not free, lease=self._admitted.lease,
         )  # fmt: skip
         await self._write(self._returned(end), *([failure] if self._billed else []))
         if free:
@@ -135,7 +137,10 @@ async def _uncancelled(write: Callable[[], object]) -> None:
 
 
 class End:
-    """How a call ended. ``body`` is empty where it came in pieces that are written down already."""
+    """How a call ended. ``body`` is empty where it came in pieces that are written down already.
+
+    ``meant`` is the status that a body of another status means.
+    """
 
     def __init__(
         self,
@@ -148,5 +153,6 @@ class End:
         idempotency: str = "",
     ) -> None:
         self.headers: dict[str, str] = {}
+        self.meant = 0
         self.outcome, self.status, self.reason, self.kind = outcome, status, reason, kind
         self.body, self.redacted, self.idempotency = body, redacted, idempotency

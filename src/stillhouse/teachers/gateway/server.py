@@ -26,7 +26,7 @@ from stillhouse.nouns import Durability, GatewayKey, Outcome, TeacherKind
 from stillhouse.recorder import Recorder
 from stillhouse.teachers.dialect import Dialect
 from stillhouse.teachers.gateway.admission import PURPOSE_HEADER, Admission, Refused
-from stillhouse.teachers.gateway.carry import Carried, Carrier, forwarded, refuse
+from stillhouse.teachers.gateway.carry import Carried, Carrier, forwarded, refuse, tracing
 from stillhouse.teachers.gateway.counters import Counters
 from stillhouse.teachers.gateway.dialects import (
     ENDPOINTS,
@@ -110,14 +110,8 @@ class Gateway:
         timeout = aiohttp.ClientTimeout(
             total=_LONGEST_CALL_SECONDS, sock_connect=_CONNECT_SECONDS, sock_read=self._options.stall_seconds
         )
-        self._carrier.session = aiohttp.ClientSession(
-            timeout=timeout,
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60),
-            trust_env=False,
-            auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=("User-Agent", "Accept", "Content-Type"),
-        )
+        self._carrier.session = _session(timeout, aiohttp.TCPConnector(limit=0, keepalive_timeout=60))
+        self._carrier.fresh = _session(timeout, aiohttp.TCPConnector(limit=0, force_close=True))
         self._locks.mkdir(exist_ok=True)
         await self.reload()
         self._counters.set("in_flight", 0)
@@ -134,13 +128,19 @@ class Gateway:
             await asyncio.wait(self._finishing, timeout=seconds)
         for task in self._finishing:
             task.cancel()
-        if self._carrier.session is not None:
-            await self._carrier.session.close()
+        for session in (self._carrier.session, self._carrier.fresh):
+            if session is not None:
+                await session.close()
         self._admission.close()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """One request of a client. Whatever happens, it gets an answer in its own dialect, or the connection is cut."""
         kind = _kind_of(request)
+        if request.headers.get("Upgrade", "").strip().lower() == "websocket":
+            # Codex tries a WebSocket first; told this, it uses HTTP at once.
+            upgrade = refuse(kind, Refusal(426, "upgrade_required", "This gateway serves HTTP/1.1 without upgrades."))
+            upgrade.headers["Upgrade"] = "HTTP/1.1"
+            return upgrade
         try:
             if self._keyring.stale():
                 await self.reload()
@@ -166,6 +166,8 @@ class Gateway:
         if endpoint is None or request.method != "POST":
             served = ", ".join(("GET " + MODELS, *(f"POST {name}" for name in ENDPOINTS)))
             raise Refused(Refusal(404, "not_served", f"This gateway serves {served}."))
+        if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
+            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         async with self._carrier.memory.growing() as memory:
             return await self._call(request, key, endpoint, await self._body(request, memory))
 
@@ -276,6 +278,7 @@ class Gateway:
         request, key, endpoint, asked, body, idempotency = incoming
         started, call = time.monotonic(), new_call()
         admitted = await self._admission.admit(key, endpoint, asked, body, request.headers, call)
+        body = admitted.body
         journal = Journal(self._recorder, self._options.durability, key, admitted, call, endpoint.billed)
         digest = incoming.digest() if idempotency else ""
         try:
@@ -302,6 +305,18 @@ class Gateway:
         self._recorder.refresh()
         self._keyring.reload()
         self._admission.reload()
+
+
+def _session(timeout: aiohttp.ClientTimeout, connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        timeout=timeout,
+        connector=connector,
+        trust_env=False,
+        auto_decompress=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        skip_auto_headers=("User-Agent", "Accept", "Content-Type"),
+        trace_configs=[tracing()],
+    )
 
 
 def _kind_of(request: web.BaseRequest) -> TeacherKind:

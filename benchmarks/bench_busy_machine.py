@@ -1,0 +1,81 @@
+"""Generation with one busy process per core beside it, and alone: OpenMP as it comes (threads spin while they wait) and as
+Stillhouse sets it (threads sleep). Every measurement is a process of its own, because the library reads its setting when it is
+loaded; the four take turns, and the medians are compared.
+"""
+
+import contextlib
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from stillhouse.__main__ import WAITING
+
+ROUNDS, ANSWERS, BATCH, LIMIT = 3, 64, 32, 96
+
+
+def measure() -> None:
+    """Print tokens per second of one decoding, loading left out."""
+    import transformers
+
+    from stillhouse.app.home import embedded_weights
+    from stillhouse.app.run import spread
+    from stillhouse.generation.batches import Request, plan_batches, seed_of
+    from stillhouse.generation.decode import decode, never
+    from stillhouse.generation.model import load
+    from stillhouse.generation.sampling import Sampling
+    from stillhouse.tasks.suites import load_suite
+
+    transformers.logging.set_verbosity_error()
+    with tempfile.TemporaryDirectory() as cache:
+        loaded = load(embedded_weights(), dtype="bfloat16", cache=Path(cache))
+        prompts = [
+            loaded.render([{"role": "user", "content": task.messages[-1].content}])
+            for task in spread(load_suite("stillhouse", "train"), ANSWERS)
+        ]
+        requests = [Request(str(n), prompt, seed_of(0, prompt, n)) for n, prompt in enumerate(prompts)]
+        started, tokens = time.perf_counter(), 0
+        for batch in plan_batches(requests, BATCH):
+            tokens += sum(made.completion_tokens for made in decode(loaded, batch, Sampling(0.8, LIMIT), never))
+        print(tokens / (time.perf_counter() - started))
+
+
+@contextlib.contextmanager
+def others(count: int) -> Iterator[None]:
+    """``count`` processes that compute without end."""
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+
+
+def speed(waiting: dict[str, str], beside: int) -> float:
+    environment = {name: value for name, value in os.environ.items() if name != WAITING[0]} | waiting
+    with others(beside):
+        out = subprocess.run([sys.executable, __file__, "measure"], env=environment, check=True, capture_output=True)
+    return float(out.stdout)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["measure"]:
+        measure()
+        sys.exit()
+    cores = os.cpu_count() or 1
+    cases = {(name, beside): [] for name in ("as it comes", "passive") for beside in (0, cores)}
+    for _ in range(ROUNDS):
+        for (name, beside), found in cases.items():
+            found.append(speed(dict([WAITING]) if name == "passive" else {}, beside))
+    medians = {case: statistics.median(found) for case, found in cases.items()}
+    for (name, beside), value in medians.items():
+        print(f"{name}, {beside} busy processes: {value:.0f} tokens/s")
+    spinning, sleeping = medians["as it comes", 0], medians["passive", 0]
+    print(f"alone, passive to as it comes: {sleeping / spinning:.3f}")
+    print(f"passive, busy to alone: {medians['passive', cores] / sleeping:.2f}")
+    print(f"as it comes, busy to alone: {medians['as it comes', cores] / spinning:.2f}")

@@ -1,0 +1,117 @@
+"""Fenced blocks of code in an answer, and the answer without its reasoning. Pure.
+
+Searches are plain or linear, so that an answer of 10 MB takes no longer than seconds; parsing is bounded.
+"""
+
+import ast
+import itertools
+import re
+import textwrap
+import warnings
+from typing import NamedTuple
+
+# Longer code is not parsed.
+_LONGEST_PARSED = 200_000
+_FENCE = re.compile(r"^[ \t>]{0,40}(?:[-*+]|\d{1,3}[.)])?[ \t>]{0,40}(`{3,}|~{3,})[ \t]*([^\n`]{0,200})$", re.MULTILINE)
+_THINKING = re.compile(r"<(think|thinking|thought|reasoning|scratchpad)>", re.IGNORECASE)
+_CLOSINGS_TRIED, _MOST_FENCES = 8, 4_000
+# Fences of other languages hold no Python, whatever else they hold; an unnamed fence may.
+PYTHON = frozenset(
+    (
+        "",
+        "python",
+        "py",
+        "python3",
+        "py3",
+        "python2",
+        "pycon",
+        "ipython",
+        "code",
+        "text",
+        "txt",
+        "plaintext",
+        "tool_code",
+    )
+)
+_OUTER = frozenset({"markdown", "md"})
+
+
+class Block(NamedTuple):
+    """A fenced block: its language, its contents, and whether its fence is closed."""
+
+    language: str
+    code: str
+    closed: bool
+
+
+def without_reasoning(text: str) -> str:
+    """An answer without what its author thought aloud. Of reasoning that never ends nothing is the answer."""
+    position, kept, lowered = 0, [], text.lower()
+    for opening in _THINKING.finditer(text):
+        if opening.start() < position:
+            continue
+        kept.append(text[position : opening.start()])
+        closing = f"</{opening[1]}>"
+        end = lowered.find(closing.lower(), opening.end())
+        if end < 0:
+            return "".join(kept)
+        position = end + len(closing)
+    rest = "".join([*kept, text[position:]])
+    # Some templates open the reasoning themselves, so that only its end stands in the answer.
+    return re.split(r"</(?:think|thinking|thought|reasoning)>", rest, flags=re.IGNORECASE)[-1]
+
+
+def blocks(text: str) -> list[Block]:
+    """All fenced blocks, of backticks or tildes, in lists and quotations; one that was never closed runs to the end."""
+    found: list[Block] = []
+    fences = list(_FENCE.finditer(text))[-_MOST_FENCES:]
+    place = 0
+    while place < len(fences):
+        opening = fences[place]
+        mark, language = opening[1], opening[2].strip().split(" ")[0].lower().strip("{}.")
+        if language in _OUTER:  # its contents are an answer of their own
+            place += 1
+            continue
+        later = (other for other in range(place + 1, len(fences)) if _closes(fences[other], mark))
+        closings = list(itertools.islice(later, _CLOSINGS_TRIED if language in PYTHON else 1))
+        following = _right_closing(text, fences, opening, closings)
+        closed = following < len(fences)
+        end = fences[following].start() if closed else len(text)
+        found.append(Block(language, _inside(text, opening, end), closed))
+        place = following + 1
+    return found
+
+
+def _right_closing(text: str, fences: "list[re.Match[str]]", opening: "re.Match[str]", closings: list[int]) -> int:
+    """The first closing fence up to which the code parses, since a docstring can hold fences; else the first one."""
+    for closing in closings[:_CLOSINGS_TRIED] if len(closings) > 1 else ():
+        if parsed(_inside(text, opening, fences[closing].start())) is not None:
+            return closing
+    return closings[0] if closings else len(fences)
+
+
+def _closes(fence: "re.Match[str]", mark: str) -> bool:
+    return fence[1].startswith(mark) and not fence[2].strip()
+
+
+def _inside(text: str, opening: "re.Match[str]", end: int) -> str:
+    """The lines between two fences, without the quotation marks and the indent that they share."""
+    lines = text[opening.end() + 1 : end].split("\n")
+    if opening[0].lstrip().startswith(">"):
+        lines = [re.sub(r"^[ \t]*> ?", "", line) for line in lines]
+    code = textwrap.dedent("\n".join(lines))
+    if re.match(r"\s*>>> ", code):  # a session
+        code = "\n".join(line[4:] for line in code.split("\n") if re.match(r">>> |\.\.\. ", line))
+    return code
+
+
+def parsed(code: str) -> ast.Module | None:
+    """The tree of some code; None where it is no Python, or too long to look."""
+    if len(code) > _LONGEST_PARSED:
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ast.parse(code)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None

@@ -1,0 +1,103 @@
+"""Decode with the cache that a model brings itself: for recurrent and hybrid models, whose state is no list of keys and values.
+
+transformers' own ``generate`` runs the model, with the draws and the stop rules of ``decode`` hung into it: it is slower, and
+works for whatever transformers can generate with. Rows of one batch have the same prompt, so that nothing is padded: a state
+that has read padding is another state.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy
+import torch
+import transformers
+
+from stillhouse.generation.sampling import Generated, Sampling, draw, uniforms_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from stillhouse.generation.batches import Batch, Request
+    from stillhouse.generation.model import LoadedModel
+
+
+def decode_with_own_cache(
+    loaded: "LoadedModel",
+    batch: "Batch",
+    sampling: Sampling,
+    until: Callable[[str], bool],
+    on_step: Callable[[int], None],
+) -> Iterator[Generated]:
+    """Yield the answers of a batch, prompt by prompt."""
+    by_prompt: dict[str, list[Request]] = {}
+    for request in batch.requests:
+        by_prompt.setdefault(request.prompt, []).append(request)
+    for prompt, requests in by_prompt.items():
+        ids = torch.tensor([loaded.encode(prompt)] * len(requests), device=loaded.device)
+        rules = _Rules(loaded, requests, sampling, until, ids.shape[1], on_step)
+        loaded.model.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=sampling.max_tokens,
+            do_sample=False,
+            num_beams=1,
+            use_cache=True,
+            eos_token_id=None,
+            pad_token_id=loaded.pad,
+            logits_processor=transformers.LogitsProcessorList([rules.draw]),
+            stopping_criteria=transformers.StoppingCriteriaList([rules.stop]),
+        )
+        yield from rules.answers()
+
+
+class _Rules:
+    """What is drawn, and when a row is done, for the rows of one prompt."""
+
+    def __init__(
+        self,
+        loaded: "LoadedModel",
+        requests: "list[Request]",
+        sampling: Sampling,
+        until: Callable[[str], bool],
+        width: int,
+        on_step: Callable[[int], None],
+    ) -> None:
+        self._loaded, self._requests, self._sampling, self._until = loaded, requests, sampling, until
+        self._width, self._on_step = width, on_step
+        draws = [uniforms_of(request.seed, sampling.max_tokens) for request in requests]
+        self._uniforms = torch.from_numpy(numpy.stack(draws)).to(loaded.device)
+        self._tokens: list[list[int]] = [[] for _ in requests]
+        self._finish = [""] * len(requests)
+
+    def draw(self, ids: "Tensor", scores: "Tensor") -> "Tensor":
+        """Scores by which a greedy choice is the one that was drawn."""
+        step = ids.shape[1] - self._width
+        chosen = draw(scores, self._uniforms[:, step], self._sampling.temperature)
+        return torch.full_like(scores, float("-inf")).scatter(1, chosen.unsqueeze(1), 0.0)
+
+    def stop(self, ids: "Tensor", scores: Any, **more: Any) -> "Tensor":
+        """Which rows are done, now that they have one more token."""
+        for row, token in enumerate(ids[:, -1].tolist()):
+            if not self._finish[row]:
+                self._take(row, token)
+        self._on_step(sum(not finish for finish in self._finish))
+        return torch.tensor([bool(finish) for finish in self._finish], device=ids.device)
+
+    def answers(self) -> Iterator[Generated]:
+        """What came of the rows."""
+        for row, request in enumerate(self._requests):
+            tokens = self._tokens[row]
+            yield Generated(
+                request.key, self._loaded.decode(tokens), self._finish[row] or "length", self._width, len(tokens)
+            )
+
+    def _take(self, row: int, token: int) -> None:
+        if token in self._loaded.end_tokens:
+            self._finish[row] = "stop"
+            return
+        tokens = self._tokens[row]
+        tokens.append(token)
+        if token in self._loaded.back_ticks and self._until(self._loaded.decode(tokens)):
+            self._finish[row] = "stop"
+        elif len(tokens) == self._sampling.max_tokens:
+            self._finish[row] = "length"
