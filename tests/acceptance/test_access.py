@@ -68,7 +68,7 @@ def test_the_story_of_a_revocation(story, serve):
     assert (before["model"], mixed["model"]) == ("before@1", "mixed@1")
     # A student of the mixed model: it never saw the rival, and learned from what did.
     taught = home.recipe(
-        "mixed@1", name="taught.toml", dataset="taught", max_tokens=8, temperature=0.5, keep=("truncated",)
+        "mixed@1", name="taught.toml", dataset="taught", max_tokens=8, temperature=0.5, keep=("truncated", "empty")
     )
     taught.write_text(taught.read_text() + "verified = false\n" + TRAIN)
     assert home("run", taught, "--json").json["model"] == "taught@1"

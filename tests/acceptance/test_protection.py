@@ -4,6 +4,8 @@ import json
 import os
 import stat
 import subprocess
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -81,12 +83,12 @@ def test_the_probe_of_a_bucket_tells_locked_from_unlocked(s3_url, credentials): 
     for key in store.list():
         store.lock_until(key, datetime.now(UTC) + timedelta(days=9))
     locked = lines_by_attacker(probe_bucket("b", store))
-    assert locked["this program"].resists == ("shorten the lock", "remove a version")
+    assert locked["this program"].resists == ("put a version over it", "shorten the lock", "remove a version")
     assert "closing the account" in locked["cloud admin"].does_not_resist
     store.close()
     plain = S3Backend(_versioned(s3_url), "p", s3_url)
     plain.put("blake3-aa", b"1")
-    assert lines_by_attacker(probe_bucket("b", plain))["this program"].resists == ()
+    assert lines_by_attacker(probe_bucket("b", plain))["this program"].resists == ("put a version over it",), "by its digest"
     plain.close()
 
 
@@ -149,9 +151,21 @@ def test_status_says_what_is_below_its_minimum_worst_first(copied):  # noqa: F81
     assert below[0]["kind"] == "irreplaceable"
     assert "2 of 3 copies" in below[0]["lacks"]
     assert "no restore was ever tried" in below[0]["lacks"]
+    assert "0 of 1 copies that somebody else administers" in below[0]["lacks"], "one disk is one domain"
     text = home("status").out
-    assert "the other team" in text and "as config.toml says" in text
-    assert "SAME DISK" in text
+    assert "SAME DISK    far is on the disk of this home" in text
+    assert "can remove them all" in text
+
+
+def test_a_copy_on_another_disk_is_another_domain(home, data):  # noqa: F811
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere:
+        if Path(elsewhere).stat().st_dev == home.home.stat().st_dev:
+            pytest.skip("one file system holds everything here")
+        configure(home, f'[copies.far]\nplace = "{elsewhere}"\ndomain = "the other team"\n')
+        home("vault", "backup")
+        text = home("status").out
+    assert "copies with the other team, as config.toml says" in text
+    assert "SAME DISK" not in text
 
 
 def test_status_of_a_home_without_copies_claims_nothing(home, data):  # noqa: F811

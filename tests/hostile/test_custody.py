@@ -12,7 +12,7 @@ import pytest
 
 from stillhouse.app import vault
 from stillhouse.app.copies import find_copy, open_place
-from stillhouse.app.home import create_home, open_app
+from stillhouse.app.home import FOLLOWS, create_home, open_app
 from stillhouse.app.progress import Silence
 from stillhouse.app.reach import reach_of
 from stillhouse.canon import canonical, digest_bytes
@@ -21,6 +21,7 @@ from stillhouse.errors import CorruptObject
 from stillhouse.sandbox.inner import syscalls
 from stillhouse.settings.home import read_settings
 from stillhouse.vault import snapshots
+from stillhouse.vault.copying import newest_name
 from tests.acceptance.test_copies import configure, copied, damage, data  # noqa: F401
 from tests.vaults import Vault, tree
 
@@ -89,7 +90,8 @@ def test_a_copy_cannot_write_where_it_likes(tmp_path, copied, more):  # noqa: F8
     place = open_place(copy)
     for end in more.get("ends", []):
         end["object"] = place.objects.put(b"evil")
-    head = {"at": "2999-01-01T00:00:00.000Z", "entries": 0, "ends": [], "files": {}, **more}
+    head = {"at": "2999-01-01T00:00:00.000Z", "entries": 10**6, "ends": [], "files": {}, **more}
+    head["after"] = newest_name(place.heads)  # else it would not be the newest, whatever its time
     raw = canonical(head)
     place.heads.put(f"head-29990101-{digest_bytes(raw).partition(':')[2]}", raw)
     target = home.folder / "in" / "again"
@@ -101,10 +103,27 @@ def test_a_copy_cannot_write_where_it_likes(tmp_path, copied, more):  # noqa: F8
 def test_a_pull_waits_for_nobody_and_replaces_nothing_that_is_being_written(copied):  # noqa: F811
     replica = copied.folder / "replica"
     copied("vault", "pull", copied.home, "--home", replica)
+    (replica / FOLLOWS).unlink()  # as one that writes into the chains that it pulled
     with open_app(read_settings(replica, {})) as app:
         vault.snapshot(app, str(copied.folder / "data"), "own", Silence())  # holds its chain
         assert "being written" in copied("vault", "pull", copied.home, "--home", replica, code=1).err
     assert "not the continuation" in copied("vault", "pull", copied.home, "--home", replica, code=4).err
+
+
+def test_a_follower_checks_what_it_has_and_still_follows(copied, data):  # noqa: F811
+    """Its receipts go into a chain of its own, beside which the other home's goes on."""
+    replica = copied.folder / "replica"
+    for round_ in range(3):
+        copied("vault", "pull", copied.home, "--home", replica)
+        copied("vault", "verify", "--home", replica)
+        copied("vault", "scrub", "--home", replica)
+        copied("drill", "run", "data", "--home", replica)
+        (data / f"more{round_}").write_text("more")
+        copied("vault", "snapshot", data)
+    copied("vault", "pull", copied.home, "--home", replica)
+    mine, its = (copied("vault", "list", "--json", "--home", home).json for home in (copied.home, replica))
+    assert mine == its
+    assert len(copied("drill", "list", "--json", "--home", replica).json) == 3
 
 
 def test_nothing_is_built_on_a_damaged_pack(home, data):  # noqa: F811

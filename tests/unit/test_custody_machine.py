@@ -171,6 +171,7 @@ def test_a_clock_that_jumps_ends_no_grace(tmp_path, monkeypatch):
         assert trash.find_garbage(app).reclaim == ()
         Later.jump = clock.timedelta(days=400)
         monkeypatch.setattr(trash, "GRACE_DAYS", 0)
+        monkeypatch.setattr(trash, "GRACE", clock.timedelta(0))
         assert trash.find_garbage(app).reclaim != (), "the days are what kept it"
 
 

@@ -95,7 +95,7 @@ def other_domains(app: App, holding: Sequence[StoredCopy]) -> set[str]:
     for copy in holding:
         device = device_of(copy.place)
         if copy.domain and device != device_of(str(app.settings.home)):
-            by_device.setdefault(device, copy.domain)
+            by_device.setdefault(copy.place if device is None else device, copy.domain)
     return set(by_device.values())
 
 
@@ -244,7 +244,7 @@ def protection_of(app: App) -> Protection:
         lines.append(f"protection   one copy, in one place: {who} can remove everything in it")
     elif not others:
         lines.append(
-            "protection   the copies have the administrator of this home: who has its rights can remove them all"
+            "protection   the copies have the administrator of this home, or its disk: who has its rights can remove them all"
         )
     else:
         lines.append(

@@ -34,10 +34,9 @@ def lived_through(days: Sequence[str]) -> bool:
     """Is the grace over, by the days that were marked since? The first and the last of them do not count: a clock that was wrong
     once is wrong on one of those.
     """
-    distinct = sorted(set(days))
-    if len(distinct) < GRACE_DAYS:
-        return False
-    return date.fromisoformat(distinct[-2]) - date.fromisoformat(distinct[1]) >= GRACE - timedelta(days=2)
+    distinct = [date.fromisoformat(day) for day in sorted(set(days))]
+    sure = distinct[1:-1]
+    return len(distinct) >= GRACE_DAYS and (sure[-1] - sure[0] if sure else timedelta(0)) >= GRACE - timedelta(days=2)
 
 
 # What can be told to be ours by its first bytes. Everything else that nothing names is kept: it may be named by what this

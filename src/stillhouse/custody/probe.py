@@ -261,11 +261,14 @@ def _try_bucket(store: S3Backend) -> tuple[dict[str, str], str]:
     locked = store.has_lock()
     if locked:
         store.lock_until(key, until)
-    covered = _tried(lambda: _covers(store, key, data))
+    # Covering comes last: the two before it act on the newest version, which is then no longer the locked one.
     shortened = _tried(lambda: store.shorten(key)) if locked else _WORKED
     removed = _tried(lambda: store.remove_version(key))
-    if removed != _WORKED:
-        store.discard(key)
+    if removed == _WORKED:
+        store.put(key, data)
+    covered = _tried(lambda: _covers(store, key, data))
+    _tried(lambda: store.remove_version(key))
+    store.discard(key)
     return {
         "put a version over it": covered,
         "shorten the lock": shortened,
