@@ -88,7 +88,9 @@ def test_the_probe_of_a_bucket_tells_locked_from_unlocked(s3_url, credentials): 
     store.close()
     plain = S3Backend(_versioned(s3_url), "p", s3_url)
     plain.put("blake3-aa", b"1")
-    assert lines_by_attacker(probe_bucket("b", plain))["this program"].resists == ("put a version over it",), "by its digest"
+    assert lines_by_attacker(probe_bucket("b", plain))["this program"].resists == ("put a version over it",), (
+        "by its digest"
+    )
     plain.close()
 
 

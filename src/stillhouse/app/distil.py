@@ -130,8 +130,9 @@ def evaluation_options(
     answers = int(seconds / _seconds_an_answer(app, section.max_tokens, outcome, trained))
     tasks, samples = affordable(len(load_suite(suite, split)), max(1, answers))
     return EvaluationOptions(
-        suite, split, tasks, samples, section.max_tokens, section.temperature, section.seed, name=name
-    )
+        suite, split, tasks, samples, section.max_tokens, section.temperature, section.seed, name=name,
+        chat_template=recipe.train.chat_template if recipe.train else "",
+    )  # fmt: skip
 
 
 def _suite(recipe: Recipe, name: str) -> tuple[str, str]:

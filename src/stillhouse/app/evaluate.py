@@ -22,7 +22,9 @@ _KS = (1, 5, 10)
 
 
 class EvaluationOptions(NamedTuple):
-    """What to ask: ``samples`` answers to each of ``limit`` tasks (0 is all) of a suite's split; ``name`` is how it is shown."""
+    """What to ask: ``samples`` answers to each of ``limit`` tasks (0 is all) of a suite's split; ``name`` is how it is shown,
+    ``chat_template`` what every arm's prompts are written with instead of its own.
+    """
 
     suite: str
     split: str
@@ -33,6 +35,7 @@ class EvaluationOptions(NamedTuple):
     seed: int
     budget: str = ""
     name: str = ""
+    chat_template: str = ""
 
 
 class Arm(NamedTuple):
@@ -106,6 +109,7 @@ def ask(app: App, model: str, options: EvaluationOptions, progress: Progress) ->
             seed=options.seed,
             budget=options.budget,
             purpose=Use.EVALUATE,
+            parameters={"chat_template": options.chat_template} if options.chat_template else {},
         ),
         dataset=DatasetSection(name="evaluation", use=Use.EVALUATE),
     )
@@ -158,7 +162,9 @@ def evaluate_nearness(
     whole = load_whole(Path(teacher.weights), teacher.weights_digest, app.cache, dtype)
     measured: dict[str, dict[str, dict[str, float]]] = {}
     for number, (arm, (model, layers)) in enumerate(models.items(), start=1):
-        near = load_whole(Path(model.weights), model.weights_digest, app.cache, dtype, layers)
+        near = load_whole(
+            Path(model.weights), model.weights_digest, app.cache, dtype, layers, chat_template=options.chat_template
+        )
         found = nearness(whole, near, answers)
         measured[arm] = {
             "loss": {task: near.loss for task, near in found.items()},

@@ -94,6 +94,7 @@ def prepare_training_of(
         gradient_checkpointing=section.gradient_checkpointing,
         processes=processes or (1 if dataset.erasable else _devices()),
         answer_tokens=like.answer_tokens if like else 0,
+        chat_template=section.chat_template,
     )
     objects = objects_of(app, dataset.erasable)
     records = tuple(_records(objects, dataset, section.target))

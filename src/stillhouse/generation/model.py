@@ -32,27 +32,41 @@ class LoadedModel:
         self.own_cache = False  # decode with the model's own cache: ``probe`` finds out which need it
         self.back_ticks = frozenset(token for text, token in tokenizer.get_vocab().items() if "`" in text)
 
-    def render(self, messages: Sequence[dict[str, str]]) -> str:
-        """The prompt as the model's own chat template writes it.
+    def check_template(self) -> None:
+        """Does anything say how a conversation becomes text? Raises ModelUnusable."""
+        if not getattr(self.tokenizer, "chat_template", None):
+            raise ModelUnusable(
+                "Its tokenizer has no chat template.",
+                next_step='Set chat_template = "chatml", or a file with a template, in [train] of the recipe that trains '
+                "it; to ask it as it is, give a template's text as chat_template in [collect.parameters].",
+            )
+
+    def render(self, messages: Sequence[dict[str, str]], chat_template: str = "") -> str:
+        """The prompt as the model's own chat template writes it, or the one that is given.
 
         A template without a system role gets the system text at the head of the first user turn; ``folds`` then says so.
-        Raises TemplateRefused.
+        Raises TemplateRefused, ModelUnusable where there is no template.
         """
+        if not chat_template:
+            self.check_template()
         try:
-            return self._rendered(messages)
+            return self._rendered(messages, chat_template)
         except Exception as failure:  # whatever a template raises, in a language of its own
             folded = fold_system(messages)
             if folded is None:
                 raise TemplateRefused(f"({_first_line(failure)})") from failure
             try:
-                text = self._rendered(folded)
+                text = self._rendered(folded, chat_template)
             except Exception as again:
                 raise TemplateRefused(f"({_first_line(again)})") from again
             self.folds = True
             return text
 
-    def _rendered(self, messages: Sequence[dict[str, str]]) -> str:
-        return str(self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True))
+    def _rendered(self, messages: Sequence[dict[str, str]], chat_template: str) -> str:
+        text = self.tokenizer.apply_chat_template(
+            list(messages), chat_template=chat_template or None, tokenize=False, add_generation_prompt=True
+        )
+        return str(text)
 
     def encode(self, prompt: str) -> list[int]:
         """Token ids of a rendered prompt (the template has written the special tokens already)."""
@@ -87,10 +101,10 @@ def fold_system(messages: Sequence[dict[str, str]]) -> list[dict[str, str]] | No
     return others
 
 
-def load(path: Path, *, dtype: str, cache: Path) -> LoadedModel:
+def load(path: Path, *, dtype: str, cache: Path, chat_template: str = "") -> LoadedModel:
     """Load weights as ``dtype`` ("bfloat16" or "float32") onto a GPU where there is one.
 
-    A GGUF file is unpacked once into ``cache`` (loading it takes ten times longer than loading the result). Raises
+    ``chat_template`` takes the place of the tokenizer's own. A GGUF file is unpacked once into ``cache`` (loading it takes ten times longer than loading the result). Raises
     ModelUnusable with the reason.
     """
     import torch
@@ -110,8 +124,8 @@ def load(path: Path, *, dtype: str, cache: Path) -> LoadedModel:
         if isinstance(failure, OSError) and failure.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise StorageError(f"{cache} could not be written: {failure.strerror}.") from failure
         raise ModelUnusable(f"{path}: {_first_line(failure)}") from failure
-    if not getattr(tokenizer, "chat_template", None):
-        raise ModelUnusable(f"{path}: its tokenizer has no chat template.")
+    if chat_template:
+        tokenizer.chat_template = chat_template
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return LoadedModel(model.to(device).eval(), tokenizer, digest)  # type: ignore[arg-type]
 

@@ -14,6 +14,7 @@ from stillhouse.conversations.finishes import KEPT
 from stillhouse.errors import RecipeError
 from stillhouse.nouns import Method, Signal, Use
 from stillhouse.plans.prices import parse_usd
+from stillhouse.settings.chat_template import template_text
 from stillhouse.teachers.dialect import LIMITS, OPTIONAL
 
 
@@ -87,7 +88,8 @@ class Target(StrEnum):
 
 class TrainSection(_Section, frozen=True):
     """Which student to train, and how. ``name`` is the model's, else the dataset's; ``learning_rate`` 0 is the method's own;
-    ``layers`` above 0 starts from so many of the student's; ``teacher`` (else the recipe's) gives the distribution.
+    ``layers`` above 0 starts from so many of the student's; ``teacher`` (else the recipe's) gives the distribution;
+    ``chat_template`` is the text of one to use instead of the student's own (a file of the recipe says ``chatml`` or a path).
     """
 
     student: str
@@ -102,6 +104,7 @@ class TrainSection(_Section, frozen=True):
     teacher: str = ""
     layers: int = 0
     gradient_checkpointing: bool = False
+    chat_template: str = ""
 
 
 class SandboxSection(_Section, frozen=True):
@@ -171,7 +174,7 @@ class Recipe(_Section, frozen=True):
 
 
 # Keys that came after recipes were first written down: where they are not used, a recipe is the one that it was.
-_LATER = (("teacher", ("limit_field", "rejects")), ("dataset", ("keep",)))
+_LATER = (("teacher", ("limit_field", "rejects")), ("dataset", ("keep",)), ("train", ("chat_template",)))
 
 
 def recipe_digest(recipe: Recipe) -> str:
@@ -179,7 +182,7 @@ def recipe_digest(recipe: Recipe) -> str:
     content = msgspec.to_builtins(recipe)
     for section, names in _LATER:
         for name in names:
-            if not content[section][name]:
+            if content[section] and not content[section][name]:
                 del content[section][name]
     if recipe.sandbox == SandboxSection():
         del content["sandbox"]
@@ -210,7 +213,14 @@ def parse_recipe(data: bytes, where: str, folder: Path) -> Recipe:
     except msgspec.ValidationError as failure:
         raise RecipeError(f"{where}: {_readable(failure)}.") from failure
     _check(recipe, where)
-    return recipe
+    return _with_template(recipe, where)
+
+
+def _with_template(recipe: Recipe, where: str) -> Recipe:
+    if recipe.train is None:
+        return recipe
+    text = template_text(recipe.train.chat_template, Path(recipe.folder), where)
+    return msgspec.structs.replace(recipe, train=msgspec.structs.replace(recipe.train, chat_template=text))
 
 
 def _check(recipe: Recipe, where: str) -> None:

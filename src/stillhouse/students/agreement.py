@@ -42,9 +42,11 @@ def nearness(
     return found
 
 
-def load_whole(weights: Path, digest: str, cache: Path, dtype: str, layers: int = 0) -> LoadedModel:
-    """A model to be looked at, in evaluation mode; ``layers`` as a student would start."""
-    loaded = load_student(weights, digest, cache, dtype, layers)
+def load_whole(
+    weights: Path, digest: str, cache: Path, dtype: str, layers: int = 0, *, chat_template: str = ""
+) -> LoadedModel:
+    """A model to be looked at, in evaluation mode; ``layers`` and ``chat_template`` as a student would start."""
+    loaded = load_student(weights, digest, cache, dtype, layers, chat_template=chat_template)
     loaded.model.eval()
     return loaded
 

@@ -24,20 +24,25 @@ if TYPE_CHECKING:
 ADAPTER = "default"
 
 
-def load_as_registered(weights: Path, digest: str, cache: Path, dtype: str) -> LoadedModel:
+def load_as_registered(
+    weights: Path, digest: str, cache: Path, dtype: str, *, chat_template: str = ""
+) -> LoadedModel:
     """Weights that are those that policy decided on. Raises TeacherContradiction where they are others, ModelUnusable."""
-    loaded = load(weights, dtype=dtype, cache=cache / "models")
+    loaded = load(weights, dtype=dtype, cache=cache / "models", chat_template=chat_template)
     if loaded.digest != digest:
         raise TeacherContradiction(f"The weights at {weights} have changed since they were registered.")
     return loaded
 
 
-def load_student(weights: Path, digest: str, cache: Path, dtype: str, layers: int) -> LoadedModel:
-    """A student's starting weights. ``layers`` above 0 keeps so many, spread evenly with the first and the last.
+def load_student(
+    weights: Path, digest: str, cache: Path, dtype: str, layers: int, *, chat_template: str = ""
+) -> LoadedModel:
+    """A student's starting weights. ``layers`` above 0 keeps so many, spread evenly with the first and the last;
+    ``chat_template`` is used instead of its own, and saved with it.
 
     Raises ModelUnusable, TeacherContradiction.
     """
-    loaded = load_as_registered(weights, digest, cache, dtype)
+    loaded = load_as_registered(weights, digest, cache, dtype, chat_template=chat_template)
     loaded.model.config.use_cache = False
     if layers:
         keep_layers(loaded, layers)
@@ -69,7 +74,8 @@ def keep_layers(loaded: LoadedModel, count: int) -> None:
 
 
 def language_of(loaded: LoadedModel) -> Language:
-    """How a student writes."""
+    """How a student writes. Raises ModelUnusable where nothing says how a conversation becomes text, or where an answer ends."""
+    loaded.check_template()
     if loaded.tokenizer.eos_token_id is None:
         raise ModelUnusable("Its tokenizer has no end-of-turn token, so it could not learn where an answer ends.")
 

@@ -76,6 +76,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     processes: int
     answer_tokens: int = 0
     logged: int = 0
+    chat_template: str = ""
 
 
 class Said(msgspec.Struct, frozen=True, tag="said"):
@@ -135,7 +136,9 @@ class Ready:
 
 def make_ready(job: Job) -> Ready:
     """Load the student and decide its steps. Raises ModelUnusable, NothingToLearn."""
-    loaded = load_student(Path(job.weights), job.weights_digest, Path(job.cache), job.dtype, job.layers)
+    loaded = load_student(
+        Path(job.weights), job.weights_digest, Path(job.cache), job.dtype, job.layers, chat_template=job.chat_template
+    )
     found, left_out = documents(job.records, language_of(loaded))
     if not found:
         why = f": {left_out[0].reason}" if left_out else ""

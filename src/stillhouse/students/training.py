@@ -52,6 +52,7 @@ class TrainingOptions(NamedTuple):
     """What a recipe says about training. ``learning_rate`` 0 is the method's own, ``layers`` 0 all of them.
 
     ``answer_tokens`` above 0 learns from so many only, of records drawn by the seed: to compare two datasets at equal size.
+    ``chat_template`` is the text of one to use instead of the student's own.
     """
 
     name: str
@@ -65,6 +66,7 @@ class TrainingOptions(NamedTuple):
     gradient_checkpointing: bool
     processes: int
     answer_tokens: int = 0
+    chat_template: str = ""
 
 
 class Prepared(NamedTuple):
@@ -133,6 +135,8 @@ def make_job(
     """The job, and the name of the training: the same for everything that would give the same model."""
     rate = options.learning_rate or LEARNING_RATES[options.method]
     settings = {**options._asdict(), "learning_rate": rate, "processes": 0}
+    if not options.chat_template:  # trainings from before there was such an option keep their names
+        del settings["chat_template"]
     identity = [
         _LOOP,
         student.weights_digest,
@@ -163,6 +167,7 @@ def make_job(
         gradient_checkpointing=options.gradient_checkpointing,
         processes=options.processes,
         answer_tokens=options.answer_tokens,
+        chat_template=options.chat_template,
     )
 
 
@@ -265,7 +270,9 @@ def _finish(recorder: Recorder, places: Places, prepared: Prepared, ready: Ready
     # Half of a bf16 number's last place swallows most of what an adapter adds: merged, and kept, in float32.
     merged = prepared.model.method.get("merged", job.dtype) if prepared.model else "float32"
     dtype = str(merged) if job.method is Method.LORA else job.dtype
-    loaded = load_student(Path(job.weights), job.weights_digest, places.cache, dtype, job.layers)
+    loaded = load_student(
+        Path(job.weights), job.weights_digest, places.cache, dtype, job.layers, chat_template=job.chat_template
+    )
     loaded = trained_model(loaded, job.method, job.rank, last.parameters)
     named = [known.version for known in queries.models(recorder.ledger) if known.name == options.name]
     version = prepared.model.version if prepared.model else 1 + max(named, default=0)
@@ -344,7 +351,8 @@ def _facts(recorder: Recorder, places: Places, prepared: Prepared, model: Model)
 
 def _method(job: Job) -> dict[str, object]:
     names = ("method", "rank", "learning_rate", "epochs", "seed", "signal", "layers", "gradient_checkpointing")
-    return {name: getattr(job, name) for name in names}
+    said = {"chat_template": digest_value(job.chat_template)} if job.chat_template else {}
+    return {name: getattr(job, name) for name in names} | said
 
 
 def _count(reasons: Iterable[str]) -> dict[str, int]:

@@ -60,7 +60,8 @@ class LocalTeacher:
         requests, by_key = [], {ask.key: ask for ask in asks}
         for ask in by_key.values():
             try:
-                prompt = loaded.render([msgspec.structs.asdict(message) for message in ask.messages])
+                turns = [msgspec.structs.asdict(message) for message in ask.messages]
+                prompt = loaded.render(turns, str(ask.parameters.more.get("chat_template", "")))
             except TemplateRefused as failure:  # of this conversation, and of no other
                 if ask.key in wanted:
                     admit([ask])
