@@ -19,6 +19,7 @@ from stillhouse.cli.main import main
 from stillhouse.errors import SandboxUnavailable
 from stillhouse.sandbox.pool import best_rung
 from tests.gateways import MANAGED, provider
+from tests.processes import Child
 from tests.server import Server
 
 # Tests share the cores: threads that wait for each other must not spin. Read when torch is loaded, so it is set here.
@@ -111,14 +112,9 @@ class Cli:
             assert ran.code == code, f"{words}: exit {ran.code}\n{ran.out}\n{ran.err}"
         return ran
 
-    def start(self, *words: object, **environment: str) -> "subprocess.Popen[bytes]":
-        return subprocess.Popen(
-            self.command(*map(str, words)),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=self.folder,
-            env={**self.environment, **environment},
-        )
+    def start(self, *words: object, **environment: str) -> Child:
+        """A process that can be killed; it is forked, and starts where a new interpreter has its imports done."""
+        return Child(list(map(str, words)), self.folder, {**self.environment, **environment})
 
     def write(self, name: str, text: str) -> Path:
         path = self.folder / name

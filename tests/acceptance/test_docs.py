@@ -14,6 +14,8 @@ from stillhouse.policy.registry import shipped
 from stillhouse.policy.table import TABLE
 from stillhouse.settings import recipe
 from stillhouse.settings.home import DEFAULT_CONFIG, ENVIRONMENT
+from tests.forkserver import LIGHT
+from tests.processes import SERVER, server
 
 ROOT = Path(__file__).parents[2]
 PAGES = [path for path in sorted(ROOT.glob("docs/*.md")) if "```console" in path.read_text(encoding="utf-8")]
@@ -29,7 +31,8 @@ def test_the_commands_of_a_page_run(cli, sandboxed, page):
         "\n".join(re.sub(r"^\$ ", "", line) for line in block.splitlines())
         for block in console_blocks(page.read_text())
     ]
-    script = "set -e\nstillhouse() { " + sys.executable + ' -m stillhouse "$@"; }\n' + "\n".join(scripts)
+    forked = f'{sys.executable} -S {SERVER} ask {server(LIGHT)} "$@"'
+    script = f"set -e\nstillhouse() {{ {forked}; }}\n" + "\n".join(scripts)
     done = subprocess.run(
         ["bash", "-c", script], cwd=cli.folder, env=cli.environment, capture_output=True, text=True, check=False
     )

@@ -145,8 +145,8 @@ def test_a_model_on_this_machine_is_a_teacher_like_any_other(home, tiny_model, s
     assert answers[0]["content_digest"] == answers[1]["content_digest"]
 
 
+@pytest.mark.slow
 @pytest.mark.model
-@pytest.mark.timeout(900)
 def test_the_quick_demo(cli, embedded, sandboxed):
     done = cli("demo", "--quick", "--json").json
     assert (done["dataset"], done["answers"]) == ("demo-quick@1", 160)

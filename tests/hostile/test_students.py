@@ -21,6 +21,7 @@ from tests.hostile.test_files import unprivileged_mounts  # noqa: E402
 CODE = "```\ndef f(x): return x + 1\n```"
 TRAIN = '[train]\nstudent = "tiny"\nlearning_rate = 0.01\nepochs = {epochs}\n'
 SHORT = TRAIN.format(epochs=2)
+LONG = 500  # it is killed long before
 
 
 def add_local(cli, weights, name="tiny"):
@@ -45,7 +46,7 @@ def ready(home, tiny_model, sandboxed):
 @pytest.fixture
 def stopped(ready):
     """A training that was killed after some checkpoints, and its recipe."""
-    path = recipe(ready, TRAIN.format(epochs=4000))
+    path = recipe(ready, TRAIN.format(epochs=LONG))
     process = ready.start("train", path)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not list((ready.home / "trainings").glob("*/step-*/checkpoint.json")):
@@ -87,7 +88,7 @@ def test_a_dataset_revised_while_it_trained(stopped):
     cli.home.joinpath("seen").write_text(str(newest(cli).parent.name))
     cli.recording([{"task": f"t{n}", "text": f"{CODE} # new {n}"} for n in range(12)])
     cli.add_replay(cli.folder / "answers.jsonl", "revised")
-    path.write_text(path.read_text().replace('use = "recorded"', 'use = "revised"').replace("4000", "2"))
+    path.write_text(path.read_text().replace('use = "recorded"', 'use = "revised"').replace(str(LONG), "2"))
     done = cli("train", path, "--json").json
     assert (done["dataset"], done["model"], done["steps"]) == ("example@2", "example@1", 2)
     shown = cli("model", "show", "example", "--json").json
@@ -96,7 +97,7 @@ def test_a_dataset_revised_while_it_trained(stopped):
 
 
 def test_interrupted_it_says_so_and_goes_on(ready):
-    path = recipe(ready, TRAIN.format(epochs=4000))
+    path = recipe(ready, TRAIN.format(epochs=LONG))
     process = ready.start("train", path)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not list((ready.home / "trainings").glob("*/step-*/checkpoint.json")):
@@ -245,7 +246,7 @@ def test_a_full_disk_at_a_checkpoint(ready, tmp_path):
 
 
 def test_two_trainings_of_one_name_at_once(ready):
-    path = recipe(ready, TRAIN.format(epochs=4000))
+    path = recipe(ready, TRAIN.format(epochs=LONG))
     process = ready.start("train", path)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not list((ready.home / "trainings").glob("*/step-*/checkpoint.json")):
