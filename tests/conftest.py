@@ -29,6 +29,12 @@ os.environ["OMP_WAIT_POLICY"] = "passive"
 hypothesis.settings.register_profile("stillhouse", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("stillhouse")
 
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Half as many again as there are cores: tests wait for processes, servers and clocks a third of their time."""
+    return max(1, (os.cpu_count() or 1) * 3 // 2)
+
+
 TASK = {
     "entry_point": "f",
     "tests": [{"arguments": [1], "returns": 2}, {"arguments": [5], "returns": 6}],
@@ -115,6 +121,13 @@ class Cli:
     def start(self, *words: object, **environment: str) -> Child:
         """A process that can be killed; it is forked, and starts where a new interpreter has its imports done."""
         return Child(list(map(str, words)), self.folder, {**self.environment, **environment})
+
+    def spawn(self, *words: object, **environment: str) -> "subprocess.Popen[bytes]":
+        """The same with a new interpreter, where its start is the point, or what it reads then."""
+        return subprocess.Popen(
+            self.command(*map(str, words)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=self.folder,
+            env={**self.environment, **environment},
+        )  # fmt: skip
 
     def write(self, name: str, text: str) -> Path:
         path = self.folder / name

@@ -53,6 +53,9 @@ class CliAs(Cli):
     def __call__(self, *words: object, code: int | None = 0, **environment: str) -> Ran:
         return self.process(*words, code=code, **environment)
 
+    def start(self, *words: object, **environment: str) -> "subprocess.Popen[bytes]":  # type: ignore[override]
+        return self.spawn(*words, **environment)
+
 
 @pytest.fixture
 def place() -> Iterator[Path]:

@@ -16,6 +16,7 @@ pytest.importorskip("peft")
 
 from stillhouse.generation.model import load  # noqa: E402
 from stillhouse.students.student import save_model  # noqa: E402
+from tests.conftest import Cli  # noqa: E402
 from tests.hostile.test_files import unprivileged_mounts  # noqa: E402
 
 CODE = "```\ndef f(x): return x + 1\n```"
@@ -35,8 +36,7 @@ def recipe(cli, more=SHORT, name="recipe.toml"):
     return path
 
 
-@pytest.fixture
-def ready(home, tiny_model, sandboxed):
+def prepared(home, tiny_model):
     home.prompts(12)
     home.add_replay(home.recording([{"task": f"t{n}", "text": f"{CODE} # {n}"} for n in range(12)]))
     add_local(home, tiny_model)
@@ -44,16 +44,31 @@ def ready(home, tiny_model, sandboxed):
 
 
 @pytest.fixture
-def stopped(ready):
-    """A training that was killed after some checkpoints, and its recipe."""
-    path = recipe(ready, TRAIN.format(epochs=LONG))
-    process = ready.start("train", path)
+def ready(home, tiny_model, sandboxed):
+    return prepared(home, tiny_model)
+
+
+@pytest.fixture(scope="session")
+def once_stopped(tiny_model, sandboxed, tmp_path_factory):
+    """A training that was killed after its first checkpoint, which takes ten seconds: each test gets a copy."""
+    home = Cli(tmp_path_factory.mktemp("stopped"))
+    home("init")
+    path = recipe(prepared(home, tiny_model), TRAIN.format(epochs=LONG))
+    process = home.start("train", path)
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not list((ready.home / "trainings").glob("*/step-*/checkpoint.json")):
+    while time.monotonic() < deadline and not list((home.home / "trainings").glob("*/step-*/checkpoint.json")):
         time.sleep(0.1)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    return ready, path
+    return home.folder, path.name
+
+
+@pytest.fixture
+def stopped(once_stopped, cli):
+    """A training that was killed, and its recipe."""
+    folder, name = once_stopped
+    shutil.copytree(folder, cli.folder, dirs_exist_ok=True)
+    return cli, cli.folder / name
 
 
 def newest(cli):
@@ -249,8 +264,8 @@ def test_two_trainings_of_one_name_at_once(ready):
     path = recipe(ready, TRAIN.format(epochs=LONG))
     process = ready.start("train", path)
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not list((ready.home / "trainings").glob("*/step-*/checkpoint.json")):
-        time.sleep(0.1)
+    while time.monotonic() < deadline and not list((ready.home / "locks").glob("train-example*")):
+        time.sleep(0.02)
     ran = ready("train", path, code=1)
     assert "Another run is at work on this" in ran.err
     process.kill()

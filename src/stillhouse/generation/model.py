@@ -104,8 +104,8 @@ def fold_system(messages: Sequence[dict[str, str]]) -> list[dict[str, str]] | No
 def load(path: Path, *, dtype: str, cache: Path, chat_template: str = "") -> LoadedModel:
     """Load weights as ``dtype`` ("bfloat16" or "float32") onto a GPU where there is one.
 
-    ``chat_template`` takes the place of the tokenizer's own. A GGUF file is unpacked once into ``cache`` (loading it takes ten times longer than loading the result). Raises
-    ModelUnusable with the reason.
+    ``chat_template`` takes the place of the tokenizer's own. A GGUF file is unpacked once into ``cache`` (loading it takes ten
+    times longer than loading the result). Raises ModelUnusable with the reason.
     """
     import torch
     import transformers

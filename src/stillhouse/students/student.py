@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 ADAPTER = "default"
 
 
-def load_as_registered(
-    weights: Path, digest: str, cache: Path, dtype: str, *, chat_template: str = ""
-) -> LoadedModel:
+def load_as_registered(weights: Path, digest: str, cache: Path, dtype: str, *, chat_template: str = "") -> LoadedModel:
     """Weights that are those that policy decided on. Raises TeacherContradiction where they are others, ModelUnusable."""
     loaded = load(weights, dtype=dtype, cache=cache / "models", chat_template=chat_template)
     if loaded.digest != digest:

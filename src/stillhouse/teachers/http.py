@@ -80,20 +80,25 @@ class HttpTeacher:
         """
         round_ = self._round = Round([ask for ask in asks if ask.key in wanted], admit, deliver, more)
 
+        # Not the thread is waited for but what it says at its end: a ``join`` that an interrupt breaks off leaves a thread that
+        # counts as ended (bpo-45274), and a process that ends below a running event loop.
+        ended = threading.Event()
+
         def loop() -> None:
             try:
                 uvloop.run(self._run(round_))
             except BaseException as failure:
                 round_.error = round_.error or failure
+            finally:
+                ended.set()
 
-        thread = threading.Thread(target=loop, name="teacher", daemon=True)
-        thread.start()
+        threading.Thread(target=loop, name="teacher", daemon=True).start()
         try:
-            while thread.is_alive():
-                thread.join(_STOP_POLL_SECONDS)  # a join without a limit would not hear an interrupt
+            while not ended.wait(_STOP_POLL_SECONDS):  # a wait without a limit would not hear an interrupt
+                pass
         finally:
             round_.stopping.set()
-            thread.join()
+            ended.wait()
         if round_.error is not None:
             raise round_.error
 
