@@ -19,6 +19,8 @@ class BatchServer:
         self.metadata: dict[str, dict] = {}
         self.files: dict[str, bytes] = {}
         self.broken: set[int] = set()
+        self.written = b"".join  # how the lines of results stand in their file
+        self.failed = ""  # why the provider gave up every batch, in its words
         self.taken = threading.Event()
         self.server: Server = serve(self.answer)
         self.server.batches = self
@@ -65,6 +67,9 @@ class BatchServer:
             "created_at": int(created.timestamp()),
         }
         value |= {"metadata": self.metadata.get(name), "output_file_id": f"out-{name}", "error_file_id": None}
+        if self.failed:
+            said = {"code": "token_limit_exceeded", "message": self.failed, "line": None}
+            value |= {"status": "failed", "output_file_id": None, "errors": {"object": "list", "data": [said]}}
         if name not in self.metadata:
             value |= {"processing_status": "ended" if self.ends else "in_progress", "created_at": created.isoformat()}
         return value
@@ -80,8 +85,8 @@ class BatchServer:
         return web.json_response({"data": [self._state(name) for name in reversed(self.batches)], "has_more": False})
 
     def _lines(self, name, shape):
-        return b"".join(
-            json.dumps(shape(number, call)).encode() + b"\n" for number, call in enumerate(self.batches[name])
+        return self.written(
+            [json.dumps(shape(number, call)).encode() + b"\n" for number, call in enumerate(self.batches[name])]
         )
 
     def _openai(self, number, call):

@@ -1,5 +1,6 @@
 """Batches: many calls at once, never submitted twice by themselves, settled by what the provider says of each call."""
 
+import json
 import time
 from decimal import Decimal
 
@@ -146,6 +147,47 @@ def test_a_call_that_is_batched_again_is_charged_to_its_new_lease(home, provider
     assert (done["answers"], done["spent"], done["unsettled"]) == (5, "0.025000", 0)
     home.prompts(7)
     assert home("collect", recipe, "--json").json["answers"] == 7, "0.025 is spent, and two more fit"
+
+
+def _without_id(line):
+    said = json.loads(line)
+    return json.dumps({**said, "custom_id": None}).encode() + b"\n"
+
+
+@pytest.mark.parametrize(
+    ("written", "lost"),
+    [
+        (lambda lines: b"\xef\xbb\xbf" + b"".join(lines), 0),
+        (lambda lines: b"".join(lines).replace(b"\n", b"\r\n"), 0),
+        (lambda lines: b"\n\n" + b"\n".join(lines), 0),
+        (lambda lines: b"".join(lines).rstrip(), 0),
+        (lambda lines: b"".join([*lines, lines[0]]), 0),
+        (lambda lines: b"".join([*reversed(lines)]), 0),
+        (lambda lines: b"".join([b"{not json\n", *lines[1:]]), 1),
+        (lambda lines: b"".join([lines[0][:20] + b"\n", *lines[1:]]), 1),
+        (lambda lines: b"".join([_without_id(lines[0]), *lines[1:]]), 1),
+        (lambda lines: b"".join([b'["a", "list"]\n', b"5\n", b"null\n", *lines[1:]]), 1),
+        (lambda lines: b"".join([b"\xff\xfe\xfd\n", *lines[1:]]), 1),
+        (lambda lines: b"".join([b'{"custom_id": 7}\n', b'{"error": {"message": "x"}}\n', *lines[1:]]), 1),
+    ],
+)
+def test_an_odd_line_of_results_costs_no_other(home, provider, kind, written, lost):
+    provider.written = written
+    add(home, provider, kind)
+    home.prompts(4)
+    done = home("collect", home.recipe(batch=True), "--json", code=None).json
+    assert done["answers"] == 4 - lost
+    provider.written = b"".join
+    assert home("doctor", "--json").json
+
+
+def test_a_batch_that_failed_says_why_in_the_provider_s_words(home, provider):
+    add(home, provider, "openai")
+    home.prompts(3)
+    provider.failed = "Enqueued token limit reached for m. Limit: 90,000 enqueued tokens."
+    ran = home("collect", home.recipe(batch=True), code=None)
+    assert ran.code != 0
+    assert "Enqueued token limit reached" in ran.err + ran.out
 
 
 def test_groups_keep_within_what_providers_take(monkeypatch):
