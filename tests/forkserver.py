@@ -7,6 +7,7 @@ client that a shell script calls in place of ``stillhouse``.
 
 import array
 import contextlib
+import ctypes
 import gc
 import importlib
 import json
@@ -16,9 +17,20 @@ import socket
 import struct
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
-LIGHT = ("stillhouse.cli.main", "stillhouse.cli.collect", "stillhouse.cli.gateway", "stillhouse.app.gateway")
-HEAVY = (*LIGHT, "stillhouse.students.training", "stillhouse.app.distil")
+LIGHT = (
+    "stillhouse.cli.main",
+    *(
+        f"stillhouse.cli.{name}"
+        for name in ("run", "dataset", "delete", "gateway", "identity", "plan", "teacher", "vault")
+    ),
+    "stillhouse.app.gateway",
+    "stillhouse.app.distil",
+)
+HEAVY = (*LIGHT, "stillhouse.students.training")
+# Linux's numbers for what ``setpriv`` does, from <linux/prctl.h> and <linux/capability.h>.
+_SET_DUMPABLE, _KEEP_CAPS, _AMBIENT, _RAISE, _DAC_READ_SEARCH, _CAPABILITY_VERSION_3 = 4, 8, 47, 2, 2, 0x20080522
 _LENGTH = struct.Struct("!I")
 
 
@@ -47,13 +59,25 @@ def receive(connection: socket.socket) -> tuple[object, list[int]]:
     return json.loads(data), list(descriptors)
 
 
+class User(NamedTuple):
+    """Whose rights a process has."""
+
+    uid: int
+    gid: int
+
+
 def ask(
-    place: str, words: list[str], descriptors: tuple[int, ...], folder: str, environment: dict[str, str]
+    place: str,
+    words: list[str],
+    descriptors: tuple[int, ...],
+    folder: str,
+    environment: dict[str, str],
+    user: User | None = None,
 ) -> tuple[socket.socket, int]:
     """Have a process started; returns where its exit status will be said, and its id."""
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(place)
-    send(connection, [words, folder, environment], descriptors)
+    send(connection, [words, folder, environment, user], descriptors)
     pid, _ = receive(connection)
     assert isinstance(pid, int)
     return connection, pid
@@ -89,13 +113,15 @@ def _keep(connection: socket.socket) -> bool:
     """In a fork of the server: fork the process that was asked for and report its end. True in that process."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     asked, descriptors = receive(connection)
-    words, folder, environment = asked  # type: ignore[misc]
+    words, folder, environment, user = asked  # type: ignore[misc]
     child = os.fork()
     if child == 0:
         for place, descriptor in enumerate(descriptors):
             os.dup2(descriptor, place)
         connection.close()
         os.closerange(3, 256)
+        if user is not None:
+            _become(User(*user))
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(environment)
@@ -108,6 +134,20 @@ def _keep(connection: socket.socket) -> bool:
     with contextlib.suppress(OSError):
         send(connection, os.waitstatus_to_exitcode(code))
     os._exit(0)
+
+
+def _become(user: User) -> None:
+    """Take a user's rights for good, and the one right to read what Python has still to import."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    only = 1 << _DAC_READ_SEARCH
+    header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
+    libc.prctl(_KEEP_CAPS, 1, 0, 0, 0)
+    os.setgroups([])
+    os.setresgid(user.gid, user.gid, user.gid)
+    os.setresuid(user.uid, user.uid, user.uid)
+    assert libc.capset(header, struct.pack("6I", only, only, only, 0, 0, 0)) == 0, ctypes.get_errno()
+    libc.prctl(_AMBIENT, _RAISE, _DAC_READ_SEARCH, 0, 0)
+    libc.prctl(_SET_DUMPABLE, 1, 0, 0, 0)  # as after an exec: /proc/self is its own
 
 
 if __name__ == "__main__":

@@ -37,13 +37,15 @@ def server(modules: tuple[str, ...]) -> str:
 class Child:
     """A process of ``stillhouse``."""
 
-    def __init__(self, words: list[str], folder: Path, environment: dict[str, str]) -> None:
+    def __init__(
+        self, words: list[str], folder: Path, environment: dict[str, str], user: forkserver.User | None = None
+    ) -> None:
         modules = forkserver.HEAVY if words[0] in ("train", "run") else forkserver.LIGHT
         out, given_out = os.pipe()
         err, given_err = os.pipe()
         nothing = os.open(os.devnull, os.O_RDONLY)
         given = (nothing, given_out, given_err)
-        self._connection, self.pid = forkserver.ask(server(modules), words, given, str(folder), environment)
+        self._connection, self.pid = forkserver.ask(server(modules), words, given, str(folder), environment, user)
         for descriptor in given:
             os.close(descriptor)
         self.stdout, self.stderr = os.fdopen(out, "rb"), os.fdopen(err, "rb")

@@ -1,6 +1,7 @@
 """Commands as another user of this machine. Needs root, and users that every Debian has; nothing is added to the machine."""
 
 import os
+import pwd
 import shutil
 import subprocess
 import tempfile
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Cli, Ran
+from tests.forkserver import User
+from tests.processes import Child
 
 OWNER, OTHER, KEEPER = "daemon", "bin", "nobody"
 _MAY_READ = "+dac_read_search"  # Python itself may lie where only root looks; reading is no part of what is tested
@@ -51,10 +54,14 @@ class CliAs(Cli):
         return [*rights, *super().command(*words)]
 
     def __call__(self, *words: object, code: int | None = 0, **environment: str) -> Ran:
-        return self.process(*words, code=code, **environment)
+        process = self.start(*words, **environment)
+        out, err = (said.decode(errors="replace") for said in process.communicate(timeout=800))
+        return self._checked(words, Ran(process.wait(), out, err), code)
 
-    def start(self, *words: object, **environment: str) -> "subprocess.Popen[bytes]":  # type: ignore[override]
-        return self.spawn(*words, **environment)
+    def start(self, *words: object, **environment: str) -> Child:
+        known = pwd.getpwnam(self.user)
+        user = User(known.pw_uid, known.pw_gid)
+        return Child(list(map(str, words)), self.folder, {**self.environment, **environment}, user)
 
 
 @pytest.fixture
