@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 from stillhouse.app.home import embedded_weights
 from stillhouse.cli.main import main
 from stillhouse.errors import SandboxUnavailable
+from stillhouse.ledger.store import Ledger
 from stillhouse.sandbox.pool import best_rung
 from tests.gateways import MANAGED, provider
 from tests.processes import Child
@@ -169,9 +171,19 @@ def cli(tmp_path: Path) -> Cli:
     return Cli(tmp_path)
 
 
+@pytest.fixture(scope="session")
+def empty_view(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The view of a log without entries: making its tables takes more time than all else of a new home."""
+    file = tmp_path_factory.mktemp("view") / "ledger.db"
+    Ledger(f"sqlite:///{file}").close()
+    return file
+
+
 @pytest.fixture
-def home(cli: Cli) -> Cli:
+def home(cli: Cli, empty_view: Path) -> Cli:
     """A command line whose home exists."""
+    cli.home.mkdir()
+    shutil.copy(empty_view, cli.home)
     cli("init")
     return cli
 
