@@ -30,7 +30,14 @@ _SIZES = {
     "num_kv_shared_layers": 0, "time_step_rank": 4, "mamba_dt_rank": 4, "max_target_positions": 512,
 }  # fmt: skip
 # Of some kinds a few sizes hang together in a way of their own.
-_OWN: dict[str, dict[str, Any]] = {}
+_OWN: dict[str, dict[str, Any]] = {
+    "gptj": {"rotary_dim": 8},
+    "gpt_neo": {"attention_types": [[["global", "local"], 2]]},
+    "deepseek_v3": {"num_key_value_heads": 4},
+    "mamba2": {"num_heads": 8},
+    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2},
+    "bamba": {"attn_layer_indices": [1, 3]},
+}
 
 
 def config_of(kind: str, vocabulary: int, **more: Any) -> Any:

@@ -9,6 +9,7 @@ import torch
 from stillhouse.conversations.code_blocks import PYTHON, blocks, without_reasoning
 from stillhouse.generation.batches import Batch
 from stillhouse.generation.cache import in_place_cache, take_rows
+from stillhouse.generation.caching import Caching
 from stillhouse.generation.own_cache import decode_with_own_cache
 from stillhouse.generation.sampling import Generated, Sampling, draw, uniforms_of
 
@@ -48,7 +49,7 @@ def decode(
     looks for; ``on_step`` hears how many tokens each step made.
     """
     with torch.inference_mode():
-        if loaded.own_cache:
+        if loaded.caching is not Caching.IN_PLACE:
             yield from decode_with_own_cache(loaded, batch, sampling, until, on_step)
         else:
             yield from _Rows(loaded, batch, sampling, until).run(on_step)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stillhouse.errors import ModelUnusable, StorageError, TemplateRefused
+from stillhouse.generation.caching import Caching
 from stillhouse.generation.weights import weights_digest
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class LoadedModel:
         self.end_tokens = _end_tokens(model, tokenizer)
         self.pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(self.end_tokens, default=0)
         self.folds = False
-        self.own_cache = False  # decode with the model's own cache: ``probe`` finds out which need it
+        self.caching = Caching.IN_PLACE  # ``probe`` finds out what else it needs
         self.back_ticks = frozenset(token for text, token in tokenizer.get_vocab().items() if "`" in text)
 
     def check_template(self) -> None:

@@ -12,7 +12,11 @@ import numpy
 import torch
 import transformers
 
+from stillhouse.generation.caching import Caching
 from stillhouse.generation.sampling import Generated, Sampling, draw, uniforms_of
+
+# Enough for a state that is carried on wrongly to choose another token.
+_TRIED_TOKENS = 8
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,7 +36,7 @@ def decode_with_own_cache(
     by_prompt: dict[str, list[Request]] = {}
     for request in batch.requests:
         by_prompt.setdefault(request.prompt, []).append(request)
-    for prompt, requests in by_prompt.items():
+    for prompt, requests in _together(by_prompt, loaded.caching):
         ids = torch.tensor([loaded.encode(prompt)] * len(requests), device=loaded.device)
         rules = _Rules(loaded, requests, sampling, until, ids.shape[1], on_step)
         loaded.model.generate(
@@ -41,13 +45,42 @@ def decode_with_own_cache(
             max_new_tokens=sampling.max_tokens,
             do_sample=False,
             num_beams=1,
-            use_cache=True,
+            use_cache=loaded.caching is not Caching.NONE,
             eos_token_id=None,
             pad_token_id=loaded.pad,
             logits_processor=transformers.LogitsProcessorList([rules.draw]),
             stopping_criteria=transformers.StoppingCriteriaList([rules.stop]),
         )
         yield from rules.answers()
+
+
+def _together(by_prompt: "dict[str, list[Request]]", caching: Caching) -> "Iterator[tuple[str, list[Request]]]":
+    for prompt, requests in by_prompt.items():
+        if caching is Caching.OWN_ALONE:
+            yield from ((prompt, [request]) for request in requests)
+        else:
+            yield prompt, requests
+
+
+def gives_the_same(loaded: "LoadedModel", ids: "Tensor", caching: Caching) -> bool:
+    """Does decoding some rows ``[rows, tokens]`` with the model's own cache give what it gives without one?"""
+    rows = ids[:1] if caching is Caching.OWN_ALONE else ids
+    usual: dict[str, Any] = {"max_new_tokens": _TRIED_TOKENS, "do_sample": False, "num_beams": 1, "eos_token_id": None}
+    try:
+        with torch.inference_mode():
+            found, right = (
+                loaded.model.generate(
+                    input_ids=rows,
+                    attention_mask=torch.ones_like(rows),
+                    use_cache=cached,
+                    pad_token_id=loaded.pad,
+                    **usual,
+                )
+                for cached in (True, False)
+            )
+        return bool(torch.equal(found, right))
+    except Exception:  # whatever an architecture makes of its cache
+        return False
 
 
 class _Rules:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from stillhouse.canon import digest_value
+from stillhouse.generation.caching import Caching
 from stillhouse.generation.weights import weights_digest
 
 if TYPE_CHECKING:
@@ -33,13 +34,13 @@ _WORTH_IT = 1.15
 class Choice(msgspec.Struct, frozen=True):
     """What to run with, and why: tokens per second of everything that was tried.
 
-    ``own_cache``: the model needs the cache that it brings itself.
+    ``caching`` is how the model can be decoded.
     """
 
     dtype: str
     batch_size: int
     tokens_per_second: dict[str, float]
-    own_cache: bool = False
+    caching: Caching = Caching.IN_PLACE
 
 
 def choose(weights: Path, cache: Path) -> Choice:
@@ -111,10 +112,10 @@ def _measure(weights: Path, cache: Path) -> Choice:
     from stillhouse.generation.model import load
 
     models = {dtype: load(weights, dtype=dtype, cache=cache / "models") for dtype in DTYPES}
-    if not works_in_place(models["float32"]):
+    caching = caching_of(models["float32"])
+    if caching is not Caching.IN_PLACE:
         # Rows of one prompt run together, and a batch seldom has many of those: what is tried here would not tell.
-        dtype = training_dtype()
-        return Choice(dtype, BATCH_SIZES_CPU[0], {}, own_cache=True)
+        return Choice(training_dtype(), BATCH_SIZES_CPU[0], {}, caching)
     small, large = BATCH_SIZES_CUDA if models[DTYPES[0]].device.type == "cuda" else BATCH_SIZES_CPU
     at_large = {dtype: _tokens_per_second(loaded, large) for dtype, loaded in models.items()}
     dtype = max(at_large, key=lambda name: at_large[name])
@@ -122,6 +123,19 @@ def _measure(weights: Path, cache: Path) -> Choice:
     speeds = {f"{name} x {large}": round(speed, 1) for name, speed in at_large.items()}
     speeds[f"{dtype} x {small}"] = round(at_small, 1)
     return Choice(dtype, large if at_large[dtype] > at_small * _WORTH_IT else small, speeds)
+
+
+def caching_of(loaded: "LoadedModel") -> Caching:
+    """How a model can be decoded, tried on the model at hand."""
+    import torch
+
+    from stillhouse.generation.own_cache import gives_the_same
+
+    if works_in_place(loaded):
+        return Caching.IN_PLACE
+    vocabulary = int(loaded.model.get_input_embeddings().weight.shape[0])
+    ids = (torch.arange(7, 7 + _TRIED_TOKENS, device=loaded.device) % vocabulary).repeat(2, 1)
+    return next((own for own in (Caching.OWN, Caching.OWN_ALONE) if gives_the_same(loaded, ids, own)), Caching.NONE)
 
 
 def works_in_place(loaded: "LoadedModel") -> bool:

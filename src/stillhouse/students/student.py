@@ -106,6 +106,7 @@ def make_trainable(loaded: LoadedModel, method: Method, rank: int, *, checkpoint
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers for a name that is on its way out
+            warnings.filterwarnings("ignore", "The following (rank|alpha)_pattern")  # of experts, which it would add
             return peft.get_peft_model(model, config, adapter_name=ADAPTER, autocast_adapter_dtype=False)
     except (ValueError, NotImplementedError) as failure:
         raise ModelUnusable(
@@ -115,13 +116,12 @@ def make_trainable(loaded: LoadedModel, method: Method, rank: int, *, checkpoint
 
 
 def linear_layers(model: Any) -> list[str]:
-    """The full names of all linear layers but the one that gives the logits. Raises ModelUnusable where there is none."""
-    import torch
+    """The full names of all linear layers but the one that gives the logits. Raises ModelUnusable where there is none.
 
+    What is derived from a linear layer and computes something else (a router) is none: an adapter adds to a product alone.
+    """
     output = model.get_output_embeddings()
-    found = [
-        name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear) and module is not output
-    ]
+    found = [name for name, module in model.named_modules() if _is_linear(module) and module is not output]
     if not found:
         raise ModelUnusable(
             f"A {type(model).__name__} has no linear layer that adapters could stand beside.",
@@ -130,16 +130,20 @@ def linear_layers(model: Any) -> list[str]:
     return found
 
 
+def _is_linear(module: Any) -> bool:
+    import torch
+
+    return isinstance(module, torch.nn.Linear) and type(module).forward is torch.nn.Linear.forward
+
+
 def beside_no_adapter(model: Any) -> dict[str, int]:
     """The matrices that adapters do not reach, by the class that holds them, with how many numbers they have: experts that are
     kept as one block, convolutions, states. What stands there is not trained by adapters.
     """
-    import torch
-
     embeddings = {id(model.get_input_embeddings()), id(model.get_output_embeddings())}
     found: dict[str, int] = {}
     for module in model.modules():
-        if isinstance(module, torch.nn.Linear) or id(module) in embeddings:
+        if _is_linear(module) or id(module) in embeddings:
             continue
         size = sum(own.numel() for own in module.parameters(recurse=False) if own.dim() >= 2)
         if size:

@@ -106,7 +106,7 @@ class LocalTeacher:
             self._say("reading the model; the first time, it is unpacked and its speed is measured")
             choice = probe.choose(Path(self._teacher.weights), self._cache)
             self._loaded = model.load(Path(self._teacher.weights), dtype=choice.dtype, cache=self._cache / "models")
-            self._loaded.own_cache = choice.own_cache
+            self._loaded.caching = choice.caching
             self._batch_size = choice.batch_size
             if self._loaded.digest != self._teacher.weights_digest:
                 raise TeacherContradiction(f"{self._teacher.name}: its weights have changed since it was registered.")
