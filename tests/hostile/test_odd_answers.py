@@ -27,10 +27,6 @@ def narrow(server, body):
     return _refused(f"extra fields not permitted: {extra[0]}") if extra else web.json_response(chat("fine"))
 
 
-def hopeless(server, body):
-    return _refused("Unknown field: 'messages'")
-
-
 def _refused(message, status=400):
     error = {"message": message, "type": "invalid_request_error", "param": None, "code": "unsupported_parameter"}
     return web.json_response({"error": error}, status=status)
@@ -143,10 +139,10 @@ def odd(home, serve):
 
 def formed(home, keep=()):
     path = home.recipe(in_flight=8, keep=keep)
-    home("collect", path, code=None)
+    done = home("collect", path, "--json", code=None).json
     out = home.folder / f"rows-{len(keep)}.jsonl"
     home("dataset", "export", "example", out)
-    return {turns[-2]["content"]: turns[-1]["content"] for turns in _turns(out)}
+    return done, {turns[-2]["content"]: turns[-1]["content"] for turns in _turns(out)}
 
 
 def _turns(file):
@@ -154,10 +150,16 @@ def _turns(file):
 
 
 def test_a_row_is_formed_of_a_whole_answer_and_of_no_other(odd):
-    rows = formed(odd)
+    done, rows = formed(odd)
     assert set(rows) == {name for name, (_, whole) in ODD.items() if whole}
     assert set(rows.values()) == {"fine"}, "and it is the text, without reasoning"
     funnel = odd("dataset", "show", "example", "--json").json["funnel"]
     dropped = sum(sum(step["dropped"].values()) for step in funnel)
-    assert dropped + len(rows) <= len(ODD)
-    assert dropped > 5, "what was left out is counted by its reason"
+    assert dropped + done["failed"] + len(rows) == len(ODD), "what was left out is counted, by its reason"
+
+
+def test_a_kind_is_kept_where_that_is_said(odd):
+    names = ("whole", "cut", "filtered", "a call")
+    rows = [{"id": name, "messages": [{"role": "user", "content": name}]} for name in names]
+    odd.write("prompts.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    assert formed(odd, ("truncated",))[1] == {"whole": "fine", "cut": "fi"}

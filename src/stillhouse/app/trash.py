@@ -28,6 +28,11 @@ from stillhouse.vault.packs import MAGIC
 # A month to notice, and a fortnight of days on which somebody looked after the home: a clock that jumps gives neither.
 GRACE = timedelta(days=30)
 GRACE_DAYS = 14
+# What can be told to be ours by its first bytes. Everything else that nothing names is kept: it may be named by what this
+# version does not know.
+_KINDS = (ROOT_MAGIC, PAGE_MAGIC, ENVELOPE_MAGIC, CIPHER_MAGIC, CIPHER_MAGIC_1, MAGIC)
+_PER_ENTRY = 10_000
+COLLECT = "collect-garbage"
 
 
 def lived_through(days: Sequence[str]) -> bool:
@@ -37,13 +42,6 @@ def lived_through(days: Sequence[str]) -> bool:
     distinct = [date.fromisoformat(day) for day in sorted(set(days))]
     sure = distinct[1:-1]
     return len(distinct) >= GRACE_DAYS and (sure[-1] - sure[0] if sure else timedelta(0)) >= GRACE - timedelta(days=2)
-
-
-# What can be told to be ours by its first bytes. Everything else that nothing names is kept: it may be named by what this
-# version does not know.
-_KINDS = (ROOT_MAGIC, PAGE_MAGIC, ENVELOPE_MAGIC, CIPHER_MAGIC, CIPHER_MAGIC_1, MAGIC)
-_PER_ENTRY = 10_000
-COLLECT = "collect-garbage"
 
 
 class Garbage(NamedTuple):
