@@ -10,6 +10,7 @@ A torn append is cut and reported when the chain is next opened. Stamp sets and 
 entry that names them, in the same write, so no reader meets an integer or a digest that it cannot resolve.
 """
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
@@ -20,7 +21,7 @@ import msgspec
 
 from stillhouse import facts
 from stillhouse.canon import digest_value, short_integer
-from stillhouse.errors import PolicyRefusal
+from stillhouse.errors import ForgedEntry, PolicyRefusal, RuleError, StillhouseError, TermsError
 from stillhouse.interrupts import shielded
 from stillhouse.ledger import queries
 from stillhouse.ledger.store import Ledger
@@ -88,7 +89,8 @@ class Recorder:
         """``signatory`` finds who signs receipts, when the first one is due; ``reached`` is told each point named above, so
         that tests can kill the process exactly there.
         """
-        self.log, self.ledger, self.policy, self.by, self.signatory = log, ledger, policy, by, signatory
+        self.log, self.ledger, self.by, self.signatory = log, ledger, by, signatory
+        self._policy: Policy | StillhouseError = policy
         self._durability, self._reached = durability, reached
         self._bell: Path | None = None
         self._load_policy: Callable[[], Policy] = lambda: policy
@@ -113,15 +115,30 @@ class Recorder:
             self.ledger.catch_up(self.log)
         self._reached("viewed")
 
+    @property
+    def policy(self) -> Policy:
+        """What decides, as of when it was last loaded. Raises ForgedEntry, TermsError, RuleError where it could not be."""
+        if isinstance(self._policy, StillhouseError):
+            raise self._policy
+        return self._policy
+
     def follow(self, bell: Path, load_policy: Callable[[], Policy]) -> None:
-        """From now on, take up what others grant, waive and revoke: they ring the bell by writing to that file."""
+        """From now on, take up what others grant, waive and revoke: they ring the bell by writing to that file.
+
+        Where nothing can be decided, whoever asks ``policy`` hears of it; what needs no decision (getting data back) goes on.
+        """
         self._bell, self._load_policy = bell, load_policy
-        self.reload_policy()
+        with contextlib.suppress(ForgedEntry, TermsError, RuleError):
+            self.reload_policy()
 
     def reload_policy(self) -> None:
-        """Decide as of now, by what the view has. Raises ForgedEntry, TermsError, RuleError, and then nothing is decided anew."""
+        """Decide as of now, by what the view has. Raises ForgedEntry, TermsError, RuleError, and then nothing is decided."""
         self._heard = self._rung()
-        self.policy = self._load_policy()
+        try:
+            self._policy = self._load_policy()
+        except (ForgedEntry, TermsError, RuleError) as failure:
+            self._policy = failure
+            raise
 
     def heard(self) -> bool:
         """Has anything been granted, waived or revoked since the last look? Then policy is loaded anew."""

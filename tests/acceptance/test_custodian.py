@@ -131,6 +131,11 @@ def test_the_trash_is_kept_by_the_custodian_s_own_clock(owner, kept, data):  # n
     # Days that only the home says were lived through count for nothing.
     today = datetime.now(UTC).date().isoformat()
     assert (kept.folder / "days").read_text().split() == [today]
+    noted = {name: (kept.folder / name).read_bytes() for name in ("days", "discards")}
+    for name in noted:
+        for words in (f"echo 2020-01-01 >> {name}", f": > {name}", f"rm -f {name}", f"mv /etc/hostname {name}"):
+            run_as(OWNER, "sh", "-c", f"cd {kept.folder} && {words}", code=None)
+    assert {name: (kept.folder / name).read_bytes() for name in noted} == noted
     assert list((kept.folder / "objects" / "trash").glob(f"??/{key}"))
 
 

@@ -13,7 +13,7 @@ pytest.importorskip("peft")
 
 RIGHT, WRONG = "```python\ndef f(x):\n    return x + 1\n```", "```python\ndef f(x):\n    return x\n```"
 TRAIN = '[train]\nstudent = "tiny"\nlearning_rate = 0.01\nepochs = 3\n'
-EVAL = '[eval]\nsuites = ["prompts.jsonl"]\nminutes = 0.05\nmax_tokens = 24\n'
+EVAL = '[eval]\nsuites = ["prompts.jsonl"]\nsamples = 2\nmax_tokens = 24\n'
 
 
 def add_local(cli, weights, name="tiny", *more):
@@ -48,6 +48,7 @@ def test_from_a_recipe_to_a_signed_model(ready):
     assert (done["dataset"], done["model"], done["answers"], done["verified"]) == ("example@1", "example@1", 72, 48)
     found = done["eval"]["prompts.jsonl"]
     assert set(found) >= {"before", "after", "unverified", "difference", "difference_to_unverified"}
+    assert (found["tasks"], found["samples"]) == (24, 2), "all of the suite, however fast the machine is"
     assert 0 <= found["after"]["pass_at_1"] <= 1
     assert found["difference"]["low"] <= found["difference"]["mean"] <= found["difference"]["high"]
     models = {model["name"]: model for model in ready("model", "list", "--json").json}
@@ -252,6 +253,19 @@ def _payload(path):
     return json.loads(base64.b64decode(json.loads(path.read_text())["payload"]))
 
 
+def test_how_much_is_evaluated(ready):
+    def asked(section):
+        found = ready(
+            "run", recipe(ready, f'{TRAIN}[eval]\nsuites = ["prompts.jsonl"]\nmax_tokens = 4\n{section}'), "--json"
+        )
+        return [found.json["eval"]["prompts.jsonl"][name] for name in ("tasks", "samples")]
+
+    assert asked('samples = 1\ntasks = { "prompts.jsonl" = 5 }\n') == [5, 1]
+    assert asked('tasks = { "prompts.jsonl" = 7 }\n') == [7, 4]
+    tasks, samples = asked("minutes = 0.0001\n")
+    assert tasks * samples < 24 * 4, "scaled to the time, for those who ask for it"
+
+
 def test_bad_requests(ready, tmp_path):
     def said(more, code):
         return ready("train", recipe(ready, more), code=code).err
@@ -262,8 +276,15 @@ def test_bad_requests(ready, tmp_path):
     assert "layers must be at least 2" in said(TRAIN + "layers = 1\n", 2)
     assert "learning_rate must lie" in said('[train]\nstudent = "tiny"\nlearning_rate = 2.0\n', 2)
     assert "has 2 layers, and the recipe wants 9" in said(TRAIN + "layers = 9\n", 1)
-    for odd in ("suites = []", "minutes = inf", "minutes = nan", "minutes = 0"):
-        assert "[eval]" in ready("run", recipe(ready, f"{TRAIN}[eval]\n{odd}\n"), code=2).err
+    odds = [
+        "suites = []",
+        "samples = -1",
+        "tasks = { train = 3 }",
+        "tasks = { held-out = 0 }",
+        "minutes = 1.0\nsamples = 2",
+    ]
+    for odd in [*odds, *(f"minutes = {number}" for number in ("inf", "nan", "0.0", "-1.0"))]:
+        assert "[eval" in ready("run", recipe(ready, f"{TRAIN}[eval]\n{odd}\n"), code=2).err
     assert (
         "held-outt does not exist"
         in ready("run", recipe(ready, TRAIN + '[eval]\nsuites = ["held-outt"]\n'), code=2).err

@@ -1,5 +1,7 @@
 """Every architecture either answers, trains and becomes a model that answers, or is refused by name before the first step."""
 
+import json
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -18,7 +20,7 @@ from stillhouse.students import checkpoints, train  # noqa: E402
 from stillhouse.students.documents import Record  # noqa: E402
 from stillhouse.students.student import load_student, save_model, trained_model  # noqa: E402
 from stillhouse.students.train import Job, StepDone, make_ready  # noqa: E402
-from tests.architectures import save  # noqa: E402
+from tests.architectures import ENCODERS, EVERY, UNBUILT, UNTRAINED, save  # noqa: E402
 
 # One of each kind of attention and of cache.
 KINDS = {
@@ -117,13 +119,16 @@ def learned(folder, home, method):
     assert steps
     last = checkpoints.newest(home / f"t-{method}", len(ready.steps))
     again = load_student(folder, job.weights_digest, home, "float32", 0)
-    save_model(trained_model(again, job.method, job.rank, last.parameters), home / f"model-{method}")
+    try:
+        save_model(trained_model(again, job.method, job.rank, last.parameters), home / f"model-{method}")
+    except ModelUnusable as failure:
+        pytest.fail(f"it was trained, and then refused: {failure}")
     return home / f"model-{method}"
 
 
-def lives(kind, tokenizer, home):
+def lives(kind, tokenizer, home, **more):
     """From its folder to a trained model that answers, by adapters where they are possible, and whole."""
-    folder = save(kind, tokenizer, home / "base")
+    folder = save(kind, tokenizer, home / "base", **more)
     alive(folder, home)
     refused = []
     for method in (Method.LORA, Method.FULL):
@@ -140,3 +145,54 @@ def lives(kind, tokenizer, home):
 def test_one_of_each_kind_answers_and_trains(kind, tokenizer, tmp_path):
     refused = lives(kind, tokenizer, tmp_path)
     assert len(refused) < 2, refused
+
+
+@pytest.mark.parametrize("kind", ["llama", "mamba", "rwkv"])
+def test_what_a_model_s_generation_config_asks_for_besides_changes_nothing(kind, tokenizer, tmp_path):
+    folder = save(kind, tokenizer, tmp_path / "base")
+    besides = {"repetition_penalty": 9.0, "no_repeat_ngram_size": 1, "suppress_tokens": list(range(1, 250))}
+    besides |= {
+        "forced_bos_token_id": 250,
+        "forced_eos_token_id": 251,
+        "min_new_tokens": 2,
+        "num_beams": 3,
+        "do_sample": True,
+    }
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 0, "pad_token_id": 0, **besides}))
+    alive(folder, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "cpmant"])
+def test_an_encoder_is_refused_by_name(kind, tokenizer, tmp_path):
+    with pytest.raises(ModelUnusable, match="looks at the tokens after"):
+        load(save(kind, tokenizer, tmp_path / "base"), dtype="bfloat16", cache=tmp_path)
+
+
+def test_a_decoder_of_an_encoder_family_lives(tokenizer, tmp_path):
+    assert lives("roberta", tokenizer, tmp_path, is_decoder=True) == []
+
+
+@pytest.mark.slow  # 190 small models, some seconds each
+@pytest.mark.parametrize("kind", sorted(set(EVERY) - set(KINDS) - ENCODERS - UNBUILT.keys()))
+def test_every_other_one_answers_and_trains(kind, tokenizer, tmp_path):
+    refused = lives(kind, tokenizer, tmp_path)
+    assert len(refused) < 2 or kind in UNTRAINED, refused
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", sorted(ENCODERS))
+def test_every_encoder_is_refused_by_name(kind, tokenizer, tmp_path):
+    folder = save(kind, tokenizer, tmp_path / "base")
+    with pytest.raises(ModelUnusable, match="looks at the tokens after"):
+        load(folder, dtype="float32", cache=tmp_path)
+    with pytest.raises(ModelUnusable, match=r"looks at the tokens after|from tokens alone .* BFloat16"):
+        load(folder, dtype="bfloat16", cache=tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", sorted(UNBUILT))
+def test_what_cannot_be_built_from_text_alone_is_refused_by_name(kind, tokenizer, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ModelUnusable, match=r"\w"):
+        load(tmp_path, dtype="float32", cache=tmp_path)

@@ -37,6 +37,19 @@ def test_tied_weights_are_written_once(tmp_path):
     assert list(checkpoints.newest(tmp_path, 99).parameters) == ["a"]
 
 
+def test_parts_of_one_storage_are_all_written(tmp_path):
+    query, key, value = torch.arange(12.0).view(3, 2, 2)  # as a model that cuts a fused matrix holds them
+    parameters = {"q": query, "k": key, "v": value, "v again": value, "v turned": value.t()}
+    checkpoints.write(tmp_path, training="t", plan="p", step=1, parameters=parameters, optimizer={})
+    found = checkpoints.newest(tmp_path, 99).parameters
+    assert {name: tensor.tolist() for name, tensor in found.items()} == {
+        "q": [[0, 1], [2, 3]],
+        "k": [[4, 5], [6, 7]],
+        "v": [[8, 9], [10, 11]],
+        "v turned": [[8, 10], [9, 11]],
+    }
+
+
 @pytest.mark.parametrize("name", [checkpoints.PARAMETERS, checkpoints.OPTIMIZER])
 def test_a_flipped_byte_is_found_and_the_one_before_still_goes(tmp_path, name):
     write(tmp_path, 1)

@@ -9,7 +9,7 @@ from stillhouse import facts
 from stillhouse.app.acts import DELETE, ERASE, RELEASE, Proposed, differences, plan_act, submit
 from stillhouse.app.home import App
 from stillhouse.app.permission import load
-from stillhouse.app.protection import kept_since, whole_copies
+from stillhouse.app.protection import copies_with, kept_since
 from stillhouse.app.reach import Reach, check_caps, node_of, reach_of, reach_of_source
 from stillhouse.app.references import active_holds, named_objects, surely_named_objects
 from stillhouse.app.trash import recover_named
@@ -77,15 +77,14 @@ def recompute(app: App, plan: Plan) -> dict[str, Any]:
 
 def _impact(app: App, reach: Reach) -> dict[str, object]:
     kinds = ("dataset", "run", "model", "snapshot", "export")
-    where = custody.positions(app.ledger)
-    subjects = [where[node] for node in kept_since(app) if node in reach.subjects]
-    copies = [copy.copy for copy in whole_copies(app) if subjects and all(map(copy.has, subjects))]
+    copies, unseen = copies_with(app, [node for node in kept_since(app) if node in reach.subjects], reach.objects)
     return {
         "objects": len(reach.objects),
         "bytes": reach.bytes,
         "objects that others need, kept": reach.elsewhere,
         **{f"{kind}s": [node for node in reach.dependents if node.startswith(f"{kind}:")] for kind in kinds},
         "copies elsewhere": copies,
+        "copies that could not be looked at": unseen,
         "last copy": bool(reach.objects) and not copies,
         "replaceability": msgspec.to_builtins(reach.replaceability),
     }

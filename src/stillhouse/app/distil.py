@@ -21,6 +21,8 @@ from stillhouse.teachers.collect import Source
 
 # Reading models and running code are part of an evaluation's time, too.
 _ASKING = 0.85
+# Answers to a task, where the recipe does not say: as `model eval`.
+_SAMPLES = 4
 
 
 class Distilled(NamedTuple):
@@ -122,13 +124,15 @@ def _evaluate(
 def evaluation_options(
     app: App, recipe: Recipe, name: str, outcome: RunOutcome, trained: Trained, arms: int
 ) -> EvaluationOptions:
-    """What a suite is asked: as many tasks, and samples of each, as its share of the time allows."""
+    """What a suite is asked: the tasks and samples of the recipe, or as many as its share of the ``minutes`` allows."""
     section = recipe.eval
     assert section is not None
     suite, split = _suite(recipe, name)
-    seconds = section.minutes * 60 * _ASKING / len(section.suites) / arms
-    answers = int(seconds / _seconds_an_answer(app, section.max_tokens, outcome, trained))
-    tasks, samples = affordable(len(load_suite(suite, split)), max(1, answers))
+    tasks, samples = section.tasks.get(name, 0), section.samples or _SAMPLES
+    if section.minutes is not None:
+        seconds = section.minutes * 60 * _ASKING / len(section.suites) / arms
+        answers = int(seconds / _seconds_an_answer(app, section.max_tokens, outcome, trained))
+        tasks, samples = affordable(len(load_suite(suite, split)), max(1, answers))
     return EvaluationOptions(
         suite, split, tasks, samples, section.max_tokens, section.temperature, section.seed, name=name,
         chat_template=recipe.train.chat_template if recipe.train else "",

@@ -16,7 +16,7 @@ from stillhouse.app.vault import DATASET, SNAPSHOT
 from stillhouse.custody.minimums import Short, Standing, below
 from stillhouse.custody.probe import Line, probe_bucket, probe_folder
 from stillhouse.custody.replaceability import Class
-from stillhouse.errors import StorageError
+from stillhouse.errors import MissingExtra, StorageError
 from stillhouse.identity.chain import one_may_delete
 from stillhouse.ledger import custody, queries, schema
 from stillhouse.ledger.custody import StoredCopy, StoredScrub
@@ -28,6 +28,8 @@ DRILL, SCRUB, EXAMINE = "drill", "scrub", "examine"
 # Days between. A drill a day costs seconds; a sample a week finds a copy that went bad before the next backup relies on it.
 _EVERY = {DRILL: 1.0, SCRUB: 7.0, EXAMINE: 7.0}
 _SHOWN = 8
+# Up to so many objects are looked for one by one in a copy, which is quicker than listing a large one; so many are read there.
+_FEW, _READ = 1000, 16
 # By less, the clocks of two machines may differ.
 _CLOCKS_DIFFER = timedelta(minutes=5)
 
@@ -85,6 +87,27 @@ def whole_copies(app: App) -> list[StoredCopy]:
         if looked_at and is_clean(scrub) and not overlap(app.settings, known):
             found[root_of(known)] = one
     return list(found.values())
+
+
+def copies_with(app: App, nodes: Sequence[str], objects: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Which copies have all that these nodes need, and which could not be looked at.
+
+    The log says which may have it; then each place is looked at, and some of the objects are read there: that a copy was made is
+    a claim that nobody signed.
+    """
+    where, settings = custody.positions(app.ledger), {copy.name: copy for copy in app.settings.copies}
+    having, unseen = [], []
+    for copy in whole_copies(app) if nodes else ():
+        if not all(copy.has(where[node]) for node in nodes):
+            continue
+        try:
+            place = open_place(settings.get(copy.copy) or Copy(copy.copy, copy.place)).objects
+            there = place.exists if len(objects) <= _FEW else set(place.list()).__contains__
+            if all(map(there, objects)) and all(map(place.is_whole, objects[:: max(1, len(objects) // _READ)])):
+                having.append(copy.copy)
+        except (StorageError, MissingExtra):
+            unseen.append(copy.copy)
+    return having, unseen
 
 
 def other_domains(app: App, holding: Sequence[StoredCopy]) -> set[str]:

@@ -111,6 +111,8 @@ def load(path: Path, *, dtype: str, cache: Path, chat_template: str = "") -> Loa
     import torch
     import transformers
 
+    from stillhouse.generation.causality import check_causal
+
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     digest = weights_digest(path)
     try:
@@ -128,7 +130,9 @@ def load(path: Path, *, dtype: str, cache: Path, chat_template: str = "") -> Loa
     if chat_template:
         tokenizer.chat_template = chat_template
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return LoadedModel(model.to(device).eval(), tokenizer, digest)  # type: ignore[arg-type]
+    model = model.to(device).eval()  # type: ignore[arg-type]
+    check_causal(model)
+    return LoadedModel(model, tokenizer, digest)
 
 
 def _unpacked(path: Path, digest: str, cache: Path) -> Path:

@@ -5,6 +5,7 @@ much. The choice changes rounding and so the answers: it is kept beside the unpa
 the same recipe gives the same answers there.
 """
 
+import contextlib
 import os
 import platform
 import time
@@ -14,13 +15,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from stillhouse.canon import digest_value
+from stillhouse.errors import ModelUnusable
 from stillhouse.generation.caching import Caching
 from stillhouse.generation.weights import weights_digest
 
 if TYPE_CHECKING:
     from stillhouse.generation.model import LoadedModel
 
-DTYPES = ("bfloat16", "float32")
 # Beyond 128 rows a CPU gains little, and the last unfinished rows of a batch wait longer for company.
 BATCH_SIZES_CPU, BATCH_SIZES_CUDA = (32, 128), (128, 512)
 _STEPS = 8
@@ -111,12 +112,15 @@ def _measure(weights: Path, cache: Path) -> Choice:
     """The faster number format at the larger batch size, then the smaller size if the larger brings nothing."""
     from stillhouse.generation.model import load
 
-    models = {dtype: load(weights, dtype=dtype, cache=cache / "models") for dtype in DTYPES}
+    models = {"float32": load(weights, dtype="float32", cache=cache / "models")}
     caching = caching_of(models["float32"])
+    with contextlib.suppress(ModelUnusable):  # some compute a part in float32 whatever they are loaded as
+        models["bfloat16"] = load(weights, dtype="bfloat16", cache=cache / "models")
     if caching is not Caching.IN_PLACE:
         # Rows of one prompt run together, and a batch seldom has many of those: what is tried here would not tell.
-        return Choice(training_dtype(), BATCH_SIZES_CPU[0], {}, caching)
-    small, large = BATCH_SIZES_CUDA if models[DTYPES[0]].device.type == "cuda" else BATCH_SIZES_CPU
+        dtype = training_dtype()
+        return Choice(dtype if dtype in models else "float32", BATCH_SIZES_CPU[0], {}, caching)
+    small, large = BATCH_SIZES_CUDA if models["float32"].device.type == "cuda" else BATCH_SIZES_CPU
     at_large = {dtype: _tokens_per_second(loaded, large) for dtype, loaded in models.items()}
     dtype = max(at_large, key=lambda name: at_large[name])
     at_small = _tokens_per_second(models[dtype], small)
@@ -134,7 +138,7 @@ def caching_of(loaded: "LoadedModel") -> Caching:
     if works_in_place(loaded):
         return Caching.IN_PLACE
     vocabulary = int(loaded.model.get_input_embeddings().weight.shape[0])
-    ids = (torch.arange(7, 7 + _TRIED_TOKENS, device=loaded.device) % vocabulary).repeat(2, 1)
+    ids = (torch.arange(7, 7 + 2 * _TRIED_TOKENS, device=loaded.device) % vocabulary).view(2, -1)
     return next((own for own in (Caching.OWN, Caching.OWN_ALONE) if gives_the_same(loaded, ids, own)), Caching.NONE)
 
 

@@ -117,10 +117,15 @@ class SandboxSection(_Section, frozen=True):
 
 
 class EvalSection(_Section, frozen=True):
-    """On which suites to evaluate, and how many minutes that may take: tasks and samples are scaled to it."""
+    """On which suites to evaluate, on how many ``tasks`` of each (all, where a suite is not named) and with how many ``samples``.
+
+    With ``minutes``, both are scaled to the time instead: what is found then depends on the machine and its load.
+    """
 
     suites: tuple[str, ...] = ("held-out",)
-    minutes: float = 5.0
+    tasks: dict[str, int] = {}
+    samples: int = 0
+    minutes: float | None = None
     max_tokens: int = 256
     temperature: float = 0.8
     seed: int = 1
@@ -258,12 +263,8 @@ def _check(recipe: Recipe, where: str) -> None:
             raise RecipeError(f"{where}: [{section}] name must be one word without @, / or spaces.")
     if recipe.train is not None:
         _check_train(recipe.train, where)
-    if recipe.eval is not None and (
-        recipe.eval.minutes <= 0 or recipe.eval.max_tokens < 1 or recipe.eval.temperature < 0
-    ):
-        raise RecipeError(f"{where}: [eval] minutes and max_tokens must be positive, and temperature not negative.")
-    if recipe.eval is not None and not (recipe.eval.suites and math.isfinite(recipe.eval.minutes)):
-        raise RecipeError(f"{where}: [eval] needs at least one suite, and a finite number of minutes.")
+    if recipe.eval is not None:
+        _check_eval(recipe.eval, where)
     if recipe.eval is not None and recipe.train is None:
         raise RecipeError(f"{where}: [eval] needs [train]; `stillhouse model eval` evaluates what there is already.")
     _ = recipe.budget
@@ -276,6 +277,21 @@ def _check_train(train: TrainSection, where: str) -> None:
         raise RecipeError(f"{where}: [train] learning_rate must lie between 0 and 1.")
     if train.layers < 0 or train.layers == 1:
         raise RecipeError(f"{where}: [train] layers must be at least 2, or 0 for all.")
+
+
+def _check_eval(section: EvalSection, where: str) -> None:
+    if not section.suites:
+        raise RecipeError(f"{where}: [eval] needs at least one suite.")
+    if section.max_tokens < 1 or section.temperature < 0 or section.samples < 0:
+        raise RecipeError(f"{where}: [eval] max_tokens must be positive, samples and temperature not negative.")
+    if section.minutes is not None and not 0 < section.minutes < math.inf:
+        raise RecipeError(f"{where}: [eval] minutes must be a positive, finite number.")
+    if section.minutes is not None and (section.samples or section.tasks):
+        raise RecipeError(f"{where}: [eval] takes minutes, or samples and tasks: minutes scales both to the time.")
+    if unknown := section.tasks.keys() - set(section.suites):
+        raise RecipeError(f"{where}: [eval.tasks] names {', '.join(sorted(unknown))}, which suites does not.")
+    if any(count < 1 for count in section.tasks.values()):
+        raise RecipeError(f"{where}: [eval.tasks] must be at least 1; leave a suite out to ask all of its tasks.")
 
 
 def _readable(failure: msgspec.ValidationError) -> str:

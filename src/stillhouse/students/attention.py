@@ -182,10 +182,10 @@ def _leak(model: Any, tokens: Sequence[int], length: int) -> float:
     return float(((one - other).norm(dim=-1) / one.norm(dim=-1).clamp(min=1e-9)).max())
 
 
-def _logits(model: Any, row: Sequence[Sequence[int]], **more: Any) -> "Tensor":
+def _logits(model: Any, row: Sequence[Sequence[int]], documents: Layout | None = None) -> "Tensor":
     ids = torch.tensor([[token for document in row for token in document]], device=model.device)
-    positions = torch.cat([torch.arange(len(document)) for document in row]).unsqueeze(0).to(model.device)
-    logits: Tensor = model(input_ids=ids, position_ids=positions, use_cache=False, **more).logits[0].float()
+    more = {"documents": documents, "position_ids": documents.positions.unsqueeze(0)} if documents else {}
+    logits: Tensor = model(input_ids=ids, use_cache=False, **more).logits[0].float()
     return logits
 
 

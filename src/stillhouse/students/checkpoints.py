@@ -83,10 +83,14 @@ def write(
 
 
 def _once(tensors: "dict[str, Tensor]") -> "dict[str, Tensor]":
-    """Each tensor once: tied weights are one tensor under two names, and stay tied in the model that they return to."""
-    kept: dict[tuple[int, int], str] = {}
+    """Each tensor once: tied weights are one tensor under two names, and stay tied in the model that they return to.
+
+    Parts of one storage (a fused matrix that a model cuts into queries, keys and values) are tensors of their own.
+    """
+    kept: dict[tuple[int, tuple[int, ...], tuple[int, ...]], str] = {}
     for name in sorted(tensors):
-        kept.setdefault((tensors[name].untyped_storage().data_ptr(), tensors[name].numel()), name)
+        tensor = tensors[name]
+        kept.setdefault((tensor.data_ptr(), tuple(tensor.shape), tensor.stride()), name)
     return {name: tensors[name].contiguous() for name in sorted(kept.values())}
 
 

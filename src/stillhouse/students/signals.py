@@ -27,14 +27,14 @@ class Row:
         self.ids, self.keep, self.labels, self.documents, self.together = ids, keep, labels, documents, together
 
     def logits(self, model: Any) -> "Tensor":
-        """A model's logits ``[answer tokens, vocabulary]``: only there where the loss looks."""
-        wanted = {
-            "position_ids": self.documents.positions.unsqueeze(0),
-            "use_cache": False,
-            "logits_to_keep": self.keep,
-        }
-        taken = {name: value for name, value in wanted.items() if name in _arguments(model)}
-        taken |= {"documents": self.documents} if self.together else {}
+        """A model's logits ``[answer tokens, vocabulary]``: only there where the loss looks.
+
+        Documents in one row each begin at position 0. One alone is numbered by the model, which may begin elsewhere (RoBERTa).
+        """
+        wanted = {"use_cache": False, "logits_to_keep": self.keep}
+        taken: dict[str, Any] = {name: value for name, value in wanted.items() if name in _arguments(model)}
+        if self.together:
+            taken |= {"position_ids": self.documents.positions.unsqueeze(0), "documents": self.documents}
         logits: Tensor = model(input_ids=self.ids, **taken).logits[0]
         return logits if "logits_to_keep" in taken else logits[self.keep]
 

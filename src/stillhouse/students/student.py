@@ -107,6 +107,9 @@ def make_trainable(loaded: LoadedModel, method: Method, rank: int, *, checkpoint
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers for a name that is on its way out
             warnings.filterwarnings("ignore", "The following (rank|alpha)_pattern")  # of experts, which it would add
+            warnings.filterwarnings(
+                "ignore", "fan_in_fan_out is set to False"
+            )  # it sees by itself which way a matrix lies
             return peft.get_peft_model(model, config, adapter_name=ADAPTER, autocast_adapter_dtype=False)
     except (ValueError, NotImplementedError) as failure:
         raise ModelUnusable(
@@ -132,8 +135,23 @@ def linear_layers(model: Any) -> list[str]:
 
 def _is_linear(module: Any) -> bool:
     import torch
+    from transformers.pytorch_utils import Conv1D
 
-    return isinstance(module, torch.nn.Linear) and type(module).forward is torch.nn.Linear.forward
+    if type(module) in (torch.nn.Linear, Conv1D):
+        return True
+    if not isinstance(module, torch.nn.Linear):
+        return False
+    # Derived from one: Falcon's computes the product in another order, a router of Llama 4 a choice of experts.
+    weight = module.weight
+    some = torch.linspace(-1, 1, module.in_features, dtype=weight.dtype, device=weight.device).unsqueeze(0)
+    try:
+        with torch.inference_mode():
+            found, product = module(some), torch.nn.functional.linear(some, weight, module.bias)
+    except Exception:  # groups of one product, which take their input cut into parts
+        return False
+    if not isinstance(found, torch.Tensor) or found.shape != product.shape:
+        return False
+    return bool((found - product).norm() <= 0.05 * product.norm())
 
 
 def beside_no_adapter(model: Any) -> dict[str, int]:
@@ -163,7 +181,12 @@ def trained_model(loaded: LoadedModel, method: Method, rank: int, parameters: "M
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and parameter.data_ptr() not in given:
             raise ModelUnusable(f"Its checkpoint lacks {name}.")
-    loaded.model = model.merge_and_unload() if method is Method.LORA else model
+    if method is Method.LORA:
+        with warnings.catch_warnings():
+            # Some that say that they tie them do not; merging then says so in the config, which is right.
+            warnings.filterwarnings("ignore", "Input and output embeddings are no longer tied")
+            model = model.merge_and_unload()
+    loaded.model = model
     return loaded
 
 

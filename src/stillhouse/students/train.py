@@ -5,9 +5,10 @@ and its own number; so a checkpoint needs the weights, the optimizer's state and
 Several processes (``worker``) share out the packs of a step and shard weights, gradients and optimizer state (FSDP2).
 """
 
+import contextlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from accelerate.utils import broadcast_object_list
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 
 from stillhouse.canon import digest_value, short_integer
-from stillhouse.errors import CheckpointForeign, LossNotFinite, NothingToLearn, TrainingError
+from stillhouse.errors import CheckpointForeign, LossNotFinite, ModelUnusable, NothingToLearn, TrainingError
 from stillhouse.generation.model import LoadedModel
 from stillhouse.nouns import Method, Signal
 from stillhouse.students import checkpoints
@@ -178,7 +179,8 @@ def train(job: Job, ready: Ready, hear: Hear) -> None:
         total = torch.zeros((), device=device)
         for pack, weight in share(step.packs, world, rank):
             row = make_row(pack, device, together=ready.together)
-            losses = signal.loss(row, row.logits(model)) * weight
+            with _refused_by_name(ready, row):
+                losses = signal.loss(row, row.logits(model)) * weight
             accelerator.backward(losses.sum() * world / step.answer_tokens)
             masters.gather()
             total += losses.detach().sum()
@@ -199,6 +201,19 @@ def train(job: Job, ready: Ready, hear: Hear) -> None:
             hear(Saved(step.number))
             cost = time.monotonic() - last_saved
             last_saved += cost
+
+
+@contextlib.contextmanager
+def _refused_by_name(ready: Ready, row: Row) -> Iterator[None]:
+    """What an architecture will not compute when it is trained is said of it, not of this program."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, torch.distributed.DistError):
+        raise
+    except (AssertionError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError) as failure:
+        said = (str(failure).strip().splitlines() or [type(failure).__name__])[0]
+        name = type(ready.loaded.model).__name__
+        raise ModelUnusable(f"A {name} cannot be trained on a row of {row.ids.shape[1]} tokens ({said}).") from failure
 
 
 def _notes(job: Job, ready: Ready) -> list[str]:
