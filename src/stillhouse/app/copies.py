@@ -15,7 +15,7 @@ from stillhouse.recorder import now
 from stillhouse.settings.home import CONFIG, Copy, Settings
 from stillhouse.vault.backend import Backend
 from stillhouse.vault.copying import Copied, End, Headed, copy_objects, newest_head, newest_name, write_head
-from stillhouse.vault.files import storage_errors
+from stillhouse.vault.files import identity, storage_errors
 from stillhouse.vault.local import LocalBackend
 from stillhouse.vault.log import Log
 from stillhouse.vault.objects import Objects, digest_of, key_of
@@ -51,12 +51,12 @@ def root_of(copy: Copy) -> object:
     """What two names of one place have in common: device and inode of a folder, or the bucket."""
     if copy.place.startswith(S3):
         return copy.endpoint, copy.place.removeprefix(S3).partition("/")[0]
-    return _identity(Path(copy.place)) or str(Path(copy.place).absolute())
+    return identity(Path(copy.place)) or str(Path(copy.place).absolute())
 
 
 def device_of(place: str) -> int | None:
     """The device that a folder is on; None for a bucket, or what is not there."""
-    found = None if place.startswith(S3) else _identity(Path(place))
+    found = None if place.startswith(S3) else identity(Path(place))
     return found[0] if found else None
 
 
@@ -69,26 +69,18 @@ def overlap(settings: Settings, copy: Copy) -> str:
     others |= {f"the copy {one.name}": Path(one.place) for one in settings.copies if one.name != copy.name
                and not one.place.startswith(S3)}  # fmt: skip
     place = Path(copy.place).absolute()
-    above = {found for parent in (place, *place.parents) if (found := _identity(parent))}
+    above = {found for parent in (place, *place.parents) if (found := identity(parent))}
     for name, other in others.items():
-        identity = _identity(other)
-        if identity is None:
+        root = identity(other)
+        if root is None:
             continue
-        if identity == _identity(place) and name.startswith("the copy "):
+        if root == identity(place) and name.startswith("the copy "):
             continue  # two names of one place, which count as one
-        if identity in above:
+        if root in above:
             return f"is {name}, or lies in it"
-        if _identity(place) in {found for parent in other.absolute().parents if (found := _identity(parent))}:
+        if identity(place) in {found for parent in other.absolute().parents if (found := identity(parent))}:
             return f"holds {name}"
     return ""
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        inode = path.stat()
-    except OSError:
-        return None
-    return inode.st_dev, inode.st_ino
 
 
 def find_copy(settings: Settings, name: str) -> Copy:

@@ -10,7 +10,6 @@ the log said, nor make a deletion count that lacks a signature. Does not cover: 
 keys of two; entries of the log of a command that still runs (half a minute of them at most); filling the disk.
 """
 
-import contextlib
 import os
 import pwd
 import re
@@ -63,6 +62,7 @@ class HomeWarden:
         self._may_go: frozenset[str] = frozenset()
         self._decided = float("-inf")
         self._gone = (datetime.min.date(), 0)
+        self._noted = self._read_discards()
 
     def may_put(self, key: str, data: bytes) -> str:
         """What is stored has the name of its bytes."""
@@ -156,15 +156,19 @@ class HomeWarden:
         path = self._app.settings.home / _DISCARDS
         with storage_errors(f"{path} could not be written"), path.open("a", encoding="ascii") as file:
             file.write(f"{key} {len(self._days())}\n")
+        self._noted[key] = len(self._days())
 
     def _place_of(self, key: str, since: datetime) -> int:
         """From which line of the days on it lies in the trash. What earlier versions put there goes by its file's time."""
-        with contextlib.suppress(FileNotFoundError):
+        noted = self._noted.get(key)
+        return sum(day < since.date().isoformat() for day in self._days()) if noted is None else noted
+
+    def _read_discards(self) -> dict[str, int]:
+        try:
             lines = (self._app.settings.home / _DISCARDS).read_text(encoding="ascii").splitlines()
-            noted = [int(place) for name, _, place in (line.partition(" ") for line in lines) if name == key]
-            if noted:
-                return noted[-1]
-        return sum(day < since.date().isoformat() for day in self._days())
+        except FileNotFoundError:
+            return {}
+        return {name: int(place) for name, _, place in (line.partition(" ") for line in lines)}
 
     def _days(self) -> list[str]:
         try:

@@ -19,7 +19,7 @@ from stillhouse.ledger.custody import StoredSnapshot
 from stillhouse.recorder import now
 from stillhouse.settings.home import Settings
 from stillhouse.vault.erasable import ErasableObjects, enclose_snapshot, key_digest, open_snapshot
-from stillhouse.vault.files import storage_errors
+from stillhouse.vault.files import identity, storage_errors
 from stillhouse.vault.manifests import Entry, escape
 from stillhouse.vault.reading import Reader, is_below
 from stillhouse.vault.restoring import Restored, Way, restore
@@ -52,8 +52,9 @@ def snapshot(
     found = _source(app, source)
     place = found.place.absolute()
     keys = keys_of(app.settings)
-    own = set() if found.subject else {_identity(app.settings.home)}
-    if place.exists() and keys & {_identity(place), *map(_identity, place.parents)}:
+    home = identity(app.settings.home)
+    own = set() if found.subject or home is None else {home}
+    if place.exists() and keys & {identity(place), *map(identity, place.parents)}:
         raise UsageError(
             f"{place} is a key store, and keys are kept in no snapshot.", next_step="Copy it to another key store."
         )
@@ -86,17 +87,8 @@ def snapshot(
 def keys_of(settings: Settings) -> set[tuple[int, int]]:
     """The folders and files of keys, by device and inode: the stores of erasure keys, private keys, and every name of a key."""
     folders = [*settings.key_stores, *([settings.keys] if settings.keys else [])]
-    found = {_identity(folder) for folder in folders if folder.exists()}
-    for folder in folders:
-        for file in folder.glob("*") if folder.is_dir() else ():
-            if file.is_file():
-                found.add(_identity(file))
-    return found
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    inode = path.stat()
-    return inode.st_dev, inode.st_ino
+    files = [file for folder in folders if folder.is_dir() for file in folder.glob("*") if file.is_file()]
+    return {one for path in (*folders, *files) if (one := identity(path))}
 
 
 def open_index(app: App) -> "ChunkIndex":

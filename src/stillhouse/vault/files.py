@@ -47,6 +47,15 @@ def locked(path: Path, what: str) -> Iterator[None]:
         os.close(lock)
 
 
+def identity(path: Path) -> tuple[int, int] | None:
+    """Device and inode, by which two names of one place are known as that; None where nothing is there."""
+    try:
+        inode = path.stat()
+    except OSError:
+        return None
+    return inode.st_dev, inode.st_ino
+
+
 def read_regular(path: Path) -> bytes:
     """The bytes of a plain file. Links, pipes and the like, which somebody may have laid there, are none.
 

@@ -213,9 +213,8 @@ class Admission:
         bound = bound_of(msgspec.json.decode(body))
         if dearer or bound.unpriced:
             item = dearer or bound.unpriced
-            raise Refused(
-                Refusal(400, "unpriced", f"{item} has no price by the token, so what it costs is not bounded.")
-            )
+            said = f"{item} has no price by the token, so what it costs is not bounded. Switch it off in the client."
+            raise Refused(Refusal(400, "unpriced", said))
         return worst_case_of_request(teacher, len(body), limit, request.answers, bound.tokens)
 
     def _purse(self, key: GatewayKey, teacher: Teacher) -> Purse:
