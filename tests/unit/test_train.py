@@ -22,7 +22,6 @@ from stillhouse.students import checkpoints, train  # noqa: E402
 from stillhouse.students.documents import Document, Pack, Record  # noqa: E402
 from stillhouse.students.student import keep_layers, load_student, make_trainable, save_model, trained_model  # noqa: E402
 from stillhouse.students.train import Job, Resumed, Saved, StepDone, make_ready, share  # noqa: E402
-from stillhouse.students.worker import train_in_processes  # noqa: E402
 
 
 @pytest.fixture
@@ -126,27 +125,6 @@ def _shaken(tiny_model, job):
     folder = train.Path(job.cache) / "shaken"
     save_model(loaded, folder)
     return {"weights": str(folder), "weights_digest": weights_digest(folder)}
-
-
-def test_two_processes_learn_as_one_does_and_one_goes_on_where_they_stopped(job, tmp_path):
-    alone, _ = run(job)
-    several = changed(job, tmp_path, processes=2)
-    events = []
-    train_in_processes(several, events.append)
-    losses = {event.step: event.loss for event in events if isinstance(event, StepDone)}
-    assert losses == pytest.approx(alone, rel=2e-3)
-    ours, theirs = (checkpoints.newest(train.Path(one.folder), 999) for one in (job, several))
-    assert ours.state == theirs.state or ours.state.plan == theirs.state.plan
-    for name, tensor in ours.parameters.items():
-        torch.testing.assert_close(theirs.parameters[name], tensor, atol=2e-3, rtol=0.05)
-    assert ours.optimizer.keys() == theirs.optimizer.keys()
-    _, events = run(msgspec.structs.replace(several, processes=1))
-    assert events == [Resumed(ours.state.step)], "nothing is left to do"
-
-
-def test_an_error_in_one_of_several_is_the_error_of_all(job, tmp_path):
-    with pytest.raises(ModelUnusable, match="does not exist"):
-        train_in_processes(changed(job, tmp_path, processes=2, weights=str(tmp_path / "nowhere")), lambda event: None)
 
 
 @given(st.integers(1, 20), st.integers(1, 5))
