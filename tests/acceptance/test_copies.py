@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conformance.test_backends import s3_url  # noqa: F401
 from tests.vaults import tree
 
 
@@ -189,6 +190,46 @@ def test_a_copy_in_s3_with_locks(home, data):
         server.kill()
         server.communicate()
     assert "could not be reached" in home("vault", "pull", "s3://vault/a", "--endpoint", url, code=1, **keys).err
+
+
+def test_garbage_over_everything_in_a_bucket(home, data, s3_url):  # noqa: F811
+    """Whoever may write can put versions over all that is there, and hide them: neither removes, damages nor unlocks any."""
+    import boto3
+
+    keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": "us-east-1"}
+    client = boto3.client(
+        "s3", endpoint_url=s3_url, region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b"
+    )
+    client.create_bucket(Bucket="covered", ObjectLockEnabledForBucket=True)
+    configure(home, f'[copies.s3]\nplace = "s3://covered/a"\nendpoint = "{s3_url}"\nlock_days = 5\n')
+    home("vault", "backup", **keys)
+    written = client.list_object_versions(Bucket="covered", Prefix="a/")["Versions"]
+    right = {one["Key"]: one["VersionId"] for one in written}
+
+    def kept_until():
+        named = [{"Bucket": "covered", "Key": key, "VersionId": version} for key, version in right.items()]
+        return [client.head_object(**one).get("ObjectLockRetainUntilDate") for one in named]
+
+    locked = kept_until()
+    for place, key in enumerate(right):
+        client.put_object(Bucket="covered", Key=key, Body=b"garbage" * place)
+        if place % 2:
+            client.delete_object(Bucket="covered", Key=key)
+    said = home("vault", "scrub", "--copy", "s3", "--json", code=None, **keys)
+    assert said.code in (0, 4), "what is hidden may be called missing, and what is covered is read"
+    config = home.home / "config.toml"
+    config.write_text(config.read_text().replace("lock_days = 5", "lock_days = 50"))
+    home("vault", "backup", code=None, **keys)
+    home("tick", code=None, **keys)
+    objects = [place for place, key in enumerate(right) if "/objects/" in key]
+    now_locked = kept_until()
+    assert all(now_locked[place] > locked[place] for place in objects if not place % 2), "renewed is what the log names"
+    shutil.rmtree(home.home)
+    home("vault", "pull", "s3://covered/a", "--endpoint", s3_url, "--uncover", **keys)
+    home("vault", "verify")
+    home("vault", "restore", "data", "again")
+    assert tree(home.folder / "again") == tree(data)
+    client.close()
 
 
 def test_what_is_no_copy_is_not_counted_as_one(home, data):

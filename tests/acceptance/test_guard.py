@@ -82,6 +82,55 @@ def test_another_user_is_kept_from_it_too(guarded):
     assert done.returncode == 0, "its owner could have done it"
 
 
+def test_key_stores_are_kept_from_it_too(guarded):
+    """What was erased stays erased, and what can be read stays readable: no command makes, alters or removes a key."""
+    store = guarded.folder / "stick"
+    store.mkdir()
+    config = guarded.home / "config.toml"
+    config.write_text(config.read_text() + f'\n[custody]\nkey_stores = ["{store}"]\n')
+    guarded("vault", "snapshot", guarded.folder / "work" / "data", "--name", "sealed", "--erasable", "s1")
+    before = {path: path.read_bytes() for path in store.iterdir()}
+    assert before
+    script = guarded.write(
+        "s.sh", 'rm -f "$1"/*; for f in "$1"/*; do chmod 600 "$f"; echo x > "$f"; done; echo x > "$1/more"'
+    )
+    guarded.process("guard", "run", "--", "sh", script, store, code=None)
+    assert {path: path.read_bytes() for path in store.iterdir()} == before
+    guarded("vault", "restore", "sealed", guarded.folder / "back")
+
+
+def test_what_was_open_is_closed_to_it(guarded):
+    """A descriptor that may write is a way past every folder, whoever opened it."""
+    import fcntl
+
+    some = next((guarded.home / "objects").rglob("blake3-*"))
+    before = some.read_bytes()
+    some.chmod(0o644)
+    file = os.open(some, os.O_RDWR)
+    folder = os.open(some.parent, os.O_RDONLY)
+    code = (
+        "import os, sys\n"
+        "def attempt(act, *given, **named):\n"
+        "    try: act(*given, **named); print('done', act.__name__)\n"
+        "    except OSError as failure: print('refused', failure)\n"
+        "attempt(os.pwrite, int(sys.argv[1]), b'x', 0)\n"
+        "attempt(os.ftruncate, int(sys.argv[1]), 0)\n"
+        "attempt(os.unlink, sys.argv[3], dir_fd=int(sys.argv[2]))\n"
+    )
+    passed = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, 50) for descriptor in (file, folder)]
+    try:
+        words = ["guard", "run", "--", sys.executable, "-c", code, *map(str, passed), some.name]
+        done = subprocess.run(
+            guarded.command(*words), pass_fds=passed, capture_output=True, text=True, env=guarded.environment
+        )
+    finally:
+        for descriptor in (*passed, file, folder):
+            os.close(descriptor)
+    assert "done" not in done.stdout
+    assert done.stdout.count("refused") == 3, done.stderr
+    assert some.read_bytes() == before
+
+
 def test_elsewhere_everything_works_and_the_exit_code_is_the_commands(guarded):
     work = guarded.folder / "work"
     script = "cd work && mkdir a && echo x > a/b && mv a/b c && rm -r a && ln c d && exit 7"
