@@ -169,6 +169,10 @@ def _without_id(line):
         (lambda lines: b"".join([b'["a", "list"]\n', b"5\n", b"null\n", *lines[1:]]), 1),
         (lambda lines: b"".join([b"\xff\xfe\xfd\n", *lines[1:]]), 1),
         (lambda lines: b"".join([b'{"custom_id": 7}\n', b'{"error": {"message": "x"}}\n', *lines[1:]]), 1),
+        (
+            lambda lines: b"".join([lines[0].replace(b"}", b', "logprob": -Infinity, "x": "\\ud83d"}', 1), *lines[1:]]),
+            0,
+        ),
     ],
 )
 def test_an_odd_line_of_results_costs_no_other(home, provider, kind, written, lost):

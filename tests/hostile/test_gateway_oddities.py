@@ -246,6 +246,52 @@ def test_a_key_gives_its_own_limit_to_calls_that_name_none(gateway, home, serve)
     assert 50 in json.loads(upstream.bodies[-1]).values()
 
 
+@pytest.mark.parametrize("dialect", ["openai", "responses"])
+def test_a_limit_that_is_null_is_none(gateway, home, serve, dialect):
+    """Clients that write down every field send it as null: the key's limit takes its place, and no name stands twice."""
+    upstream = serve(provider)
+    add(home, upstream, dialect, "--price-in", "0", "--price-out", "1000")
+    running = gateway()
+    key = running.key("k", "--project", "p", "--use", "train", "--budget", "9", "--max-tokens", "50")
+    name = "max_output_tokens" if dialect == "responses" else "max_tokens"
+    question = {**QUESTIONS[dialect], name: None, "max_completion_tokens": None}
+    post(running, key, json.dumps(question).encode(), PATHS[dialect])
+    (body,) = upstream.bodies
+    sent = json.loads(body, object_pairs_hook=list)
+    assert [value for field, value in sent if field in (name, "max_completion_tokens")] == [50]
+
+
+@pytest.mark.parametrize("value", ["S\xe3o Paulo", "caf\u00e9 \u2615", "\xff\xfe"])
+def test_bytes_of_any_kind_in_a_header_cost_no_answer(gateway, home, value):
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def answer():
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(65536)
+            body = json.dumps(
+                {
+                    "choices": [{"message": {"content": "Hello"}, "finish_reason": "stop"}],
+                    "usage": {"prompt_tokens": 1, "completion_tokens": 1},
+                }
+            ).encode()
+            raw = value.encode("latin-1" if value.isascii() or max(value) < "\u0100" else "utf-8")
+            connection.sendall(
+                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nx-city: "
+                + raw
+                + b"\r\nContent-Length: %d\r\n\r\n" % len(body)
+                + body
+            )
+
+    threading.Thread(target=answer, daemon=True).start()
+    home.add_mock(f"http://127.0.0.1:{listener.getsockname()[1]}/v1", "mock")
+    running = gateway()
+    status, _, said = post(running, running.key("k", "--project", "p", "--use", "train"))
+    assert (status, json.loads(said)["choices"][0]["message"]["content"]) == (200, "Hello")
+    assert calls(running) == {"answered": 1}
+    listener.close()
+
+
 def test_an_agent_has_a_budget(gateway, home, serve):
     """What coding agents send: tools that run at the client, images, what to clear of the context; and what has no bound."""
     upstream = serve(provider)

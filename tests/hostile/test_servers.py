@@ -43,7 +43,47 @@ def test_a_hopeless_error_stops_the_run_at_once(home, serve, status):
     ran = collect(home, server, 50, code=1, in_flight=2)
     assert ran.json["error"] == "TeacherRejected"
     assert f"{status}: go away" in ran.json["message"]
-    assert len(server.requests) <= 2, "it is not asked again and again"
+    at_most = 2 if status != 403 else 6  # which may be said of one prompt
+    assert len(server.requests) <= at_most, "it is not asked again and again"
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (400, "'max_tokens' or 'max_completion_tokens' is too large: 512. The context length is 4096 tokens"),
+        (403, "this prompt was flagged by moderation"),
+        (400, 'the prompt "add 0 seed temperature" is not allowed'),
+    ],
+)
+def test_a_refusal_of_one_prompt_ends_nothing(home, serve, status, said):
+    """It comes before anything else does, since nothing is generated for it."""
+
+    async def one_is_refused(server, body):
+        if body["messages"][-1]["content"] == "add 0":
+            return web.json_response({"error": {"message": said}}, status=status)
+        await asyncio.sleep(0.2)
+        return web.json_response(chat(code_answer(body)))
+
+    done = collect(home, serve(one_is_refused), 8, code=0, in_flight=2).json
+    assert (done["answers"], done["failed"]) == (7, 1)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"statusCode": 400, "error": "Bad Request", "message": "body must NOT have additional properties: 'seed'"},
+        {"error": {"message": "Unsupported parameter.", "param": "seed"}},
+        {"detail": [{"loc": ["body", "seed"], "msg": "Extra inputs are not permitted"}]},
+        [{"error": {"message": "Unknown name seed"}}],
+    ],
+)
+def test_the_field_that_is_rejected_is_named_in_any_dialect(home, serve, body):
+    async def strict(server, asked):
+        return web.json_response(body, status=400)
+
+    ran = collect(home, serve(strict), 2, code=1)
+    assert "it rejects the field 'seed'" in ran.json["message"]
+    assert "teacher probe" in ran.json["next_step"]
 
 
 def test_a_poisoned_prompt_costs_no_other(home, serve):

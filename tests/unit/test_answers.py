@@ -61,6 +61,11 @@ TEXT, TOOL = {"type": "text", "text": "Hello"}, {"type": "tool_use", "id": "t", 
         (read_chat, chat("I will read it.", tool_calls=[CALL]), "I will read it.", "tool calls"),
         (read_chat, chat([{"type": "thinking", "thinking": [TEXT]}, {"type": "text", "text": "4"}]), "4", "stop"),
         (read_chat, chat(""), "", "stop"),
+        (read_chat, chat([TEXT, {"type": "image_url", "image_url": {}}]), "Hello", "not text"),
+        (read_chat, {"choices": [{"message": {"content": None, "reasoning_content": "hm"}}], "error": {"code": 429}},
+         "", "error"),
+        (read_chat, {"choices": [{"message": {"content": None}}], "usage": {"prompt_tokens": 5, "completion_tokens": 900},
+                     "error": {"code": 429}}, "", "error"),
         (read_chat, chat("half \ud83d here"), "half ? here", "stop"),
         (read_completion, {"choices": [{"text": "Hello", "finish_reason": "stop"}]}, "Hello", "stop"),
         (read_messages, claude(TEXT), "Hello", "stop"),
@@ -102,6 +107,15 @@ def test_whole_answers(reader, body, text, finish):
         (read_response, {"output": [], "status": "failed", "error": {"code": "server_error", "message": "no"}}, 500),
         (read_chat, {"object": "error", "message": "no such model", "code": 404}, 404),
         (read_embedding, {"error": {"message": "no", "code": 400}}, 400),
+        (read_chat, {"detail": "Rate limit exceeded"}, 502),
+        (read_chat, {"code": 429, "message": "Rate limit exceeded", "success": False}, 429),
+        (read_chat, {"errors": [{"message": "no"}]}, 502),
+        (read_chat, [{"error": {"code": 503, "message": "busy"}}], 503),
+        (read_messages, {"detail": "no"}, 502),
+        (read_response, {"status": "failed", "output": None}, 502),
+        (read_chat, {"statusCode": 429, "error": "Too Many Requests", "message": "slow down"}, 429),
+        (read_chat, {"error": {"code": "²", "message": "no"}}, 502),
+        (read_chat, {"error": {"code": "9" * 5000, "message": "no"}}, 502),
     ],
 )
 def test_an_error_is_one_whatever_its_status(reader, body, status):
@@ -248,6 +262,72 @@ def test_a_stream_that_did_not_end_well_says_so(reader, events, finish):
     stream, ended = streamed(reader, sse(*events))
     assert (stream.answer.text, stream.answer.finish) == ("Half", finish)
     assert ended and stream.whole
+
+
+HALF = {"type": "response.output_text.delta", "delta": "Half"}
+CALLED = {"type": "response.output_item.added", "item": {"type": "function_call"}}
+
+
+@pytest.mark.parametrize("reader", [read_chat, read_messages, read_response])
+@pytest.mark.parametrize(
+    "frame",
+    [
+        'data: {"error":{"message":"overloaded","code":529}}',
+        'event: error\ndata: {"message":"upstream died","code":500}',
+        "event: error\ndata: upstream died",
+        'data: [{"error":{"message":"no"}}]',
+        'data: {"detail":"no"}',
+        'data: {"type":"response.error","message":"no"}',
+        'data: {"type":"error","error":{"type":"overloaded_error"}}',
+    ],
+)
+def test_an_error_in_any_form_ends_what_was_said(reader, frame):
+    begun = {read_chat: [delta(content="Half")], read_messages: anthropic("Half", tail=False), read_response: [HALF]}[
+        reader
+    ]
+    raw = sse(*begun, done=False) + f"{frame}\n\n".encode() + b"data: [DONE]\n\n"
+    stream, ended = streamed(reader, raw)
+    assert (stream.answer.text, stream.answer.finish) == ("Half", "error")
+    assert ended
+
+
+def test_what_was_only_thought_or_counted_before_an_error_was_paid_for():
+    thought = delta(reasoning_content="hm", usage={"prompt_tokens": 50, "completion_tokens": 900})
+    counted = {"choices": [], "usage": {"prompt_tokens": 50, "completion_tokens": 900}}
+    for event in (thought, counted):
+        stream, _ = streamed(read_chat, sse(event, {"error": {"code": 429, "message": "rate limit"}}))
+        assert isinstance(stream.answer, Answer)
+        assert (stream.answer.finish, stream.answer.usage) == ("error", Usage(50, 900))
+    thinking = {"type": "content_block_delta", "delta": {"type": "thinking_delta", "thinking": "hm"}}
+    begun = [*[*anthropic("", tail=False)][:1], thinking, {"type": "error", "error": {"type": "overloaded_error"}}]
+    assert streamed(read_messages, sse(*begun))[0].answer.finish == "error"
+
+
+def test_what_streamed_and_is_not_in_the_last_event_counts():
+    completed = {"type": "response.completed", "response": response()}
+    stream, _ = streamed(read_response, sse(HALF, CALLED, completed, done=False))
+    assert (stream.answer.text, stream.answer.finish) == ("Half", "tool calls")
+    refused = {"type": "response.refusal.delta", "delta": "No."}
+    assert streamed(read_response, sse(refused, completed, done=False))[0].answer.finish == "refusal"
+
+
+@pytest.mark.parametrize(("reader", "events"), [(read_response, [HALF]), (read_messages, None)])
+def test_an_end_that_the_api_never_said_is_none(reader, events):
+    stream, _ = streamed(reader, sse(*(events or anthropic("Half", tail=False))))
+    assert incomplete(stream.answer.text, stream.answer.finish) is Kind.FAILED
+
+
+def test_a_mark_of_the_byte_order_costs_no_event():
+    assert streamed(read_chat, b"\xef\xbb\xbf" + sse(*HELLO).lstrip(), 5)[0].answer.text == "Hello"
+
+
+def test_counters_count_wherever_they_stand():
+    usage = {"prompt_tokens": 30, "completion_tokens": 900}
+    other = {"choices": [{"index": 1, "delta": {}, "usage": usage}]}
+    assert streamed(read_chat, sse(*HELLO, other))[0].answer.usage == Usage(30, 900)
+    begun = {"type": "response.in_progress", "response": {"usage": {"input_tokens": 7, "output_tokens": 9}}}
+    done = {"type": "response.completed", "response": response(said("Hi"))}
+    assert streamed(read_response, sse(begun, done))[0].answer.usage.completion_tokens >= 9
 
 
 def test_an_error_before_anything_was_said_is_no_answer():

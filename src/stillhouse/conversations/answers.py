@@ -7,22 +7,20 @@ the body names, and no answer; so is a body without any choice.
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import msgspec
-
 from stillhouse.conversations.content import Content, clean_text, decoded, read_content, read_message
-from stillhouse.conversations.finishes import EMBEDDING, ERROR, MALFORMED, REFUSAL, STOP, TOOL_CALLS, finish_label
-from stillhouse.conversations.usage import anthropic_usage, count, openai_usage
+from stillhouse.conversations.finishes import (
+    EMBEDDING,
+    ERROR,
+    MALFORMED,
+    NOT_TEXT,
+    REFUSAL,
+    STOP,
+    TOOL_CALLS,
+    finish_label,
+)
+from stillhouse.conversations.troubles import BAD_GATEWAY, Trouble, trouble_in, trouble_named, trouble_of
+from stillhouse.conversations.usage import anthropic_usage, openai_usage
 from stillhouse.nouns import Usage
-
-# What a body that is no answer is taken for: a bad gateway, which is worth another try and may have been billed.
-_BAD_GATEWAY = 502
-_LONGEST_REASON = 320
-# Kinds of error by the words of Anthropic's and OpenAI's APIs, where the body names no number.
-_STATUS_OF = {
-    "overloaded_error": 529, "rate_limit_error": 429, "rate_limit_exceeded": 429, "rate_limit": 429, "api_error": 500,
-    "server_error": 500, "timeout_error": 504, "invalid_request_error": 400, "authentication_error": 401,
-    "permission_error": 403, "not_found_error": 404, "billing_error": 402, "insufficient_quota": 402,
-}  # fmt: skip
 
 
 class Answer(NamedTuple):
@@ -32,13 +30,6 @@ class Answer(NamedTuple):
     finish: str
     usage: Usage
     reasoning: str = ""
-
-
-class Trouble(NamedTuple):
-    """A body that is an error, whatever the status it came with. ``status`` is the one that it means."""
-
-    reason: str
-    status: int
 
 
 Read = Answer | Trouble
@@ -52,7 +43,7 @@ def read_answer(reader: Reader, raw: bytes | str) -> Read:
     """
     try:
         body = decoded(raw)
-        return reader(body) if isinstance(body, Mapping) else _MALFORMED
+        return reader(body) if isinstance(body, Mapping) else trouble_in(body) or _MALFORMED
     except (KeyError, TypeError, IndexError, AttributeError, ValueError, RecursionError):
         return _MALFORMED
 
@@ -99,14 +90,23 @@ def read_response(body: Mapping[str, Any]) -> Read:
     """OpenAI's responses: a list of items. One that failed after it had begun is an answer that ended in an error."""
     usage, items = openai_usage(body.get("usage")), body.get("output")
     read = _items(items if isinstance(items, list) else [])
-    if body.get("error") and not (read.text or read.calls or count((body.get("usage") or {}).get("output_tokens")) > 0):
-        return trouble_of(body) or Trouble("the answer failed", _BAD_GATEWAY)
+    failed = body.get("error") or str(body.get("status")) in ("failed", "cancelled")
+    if failed and not began(read, usage):
+        return trouble_of(body) or Trouble("the answer failed", BAD_GATEWAY)
     if not isinstance(items, list):
-        return _MALFORMED
+        return trouble_of(body) or _MALFORMED
     details = body.get("incomplete_details")
     reason = details.get("reason") if isinstance(details, Mapping) else None
     status = str(body.get("status") or "completed")
     return finished(read, reason or ("length" if status == "incomplete" else status), usage)
+
+
+def began(read: Content, usage: Usage) -> bool:
+    """Was anything said or counted before an error came? Then it is an answer that ended in one, and was paid for.
+
+    One token of an answer is what Anthropic counts before the first.
+    """
+    return bool(read.text or read.calls or read.reasoning or read.refusal) or usage.completion_tokens > 1
 
 
 def _items(items: list[Any]) -> Content:
@@ -134,44 +134,22 @@ def finished(read: Content, said: Any, usage: Usage) -> Answer:
         label = REFUSAL
     if label in (STOP, REFUSAL) and read.calls:
         label = TOOL_CALLS
+    if label == STOP and read.other:
+        label = NOT_TEXT
     return Answer(clean_text(read.text), label, usage, clean_text(read.reasoning))
-
-
-def trouble_of(body: Mapping[str, Any]) -> Trouble | None:
-    """The error that a body is, in any dialect; None where it is none."""
-    error = body.get("error")
-    if not error and body.get("type") != "error" and body.get("object") != "error":
-        return None
-    error = error or body
-    if not isinstance(error, Mapping):
-        return Trouble(clean_text(str(error))[:_LONGEST_REASON], _BAD_GATEWAY)
-    message = error.get("message") or error.get("detail") or error.get("type") or "an error without a message"
-    if not isinstance(message, str):
-        message = msgspec.json.encode(message, enc_hook=str).decode("utf-8", "replace")
-    return Trouble(clean_text(message)[:_LONGEST_REASON], _status(error))
-
-
-def _status(error: Mapping[str, Any]) -> int:
-    for name in ("code", "status", "status_code"):
-        value = error.get(name)
-        number = int(value) if isinstance(value, str) and value.isdigit() else value
-        if isinstance(number, int) and 400 <= number <= 599:
-            return number
-    named = (str(error.get(name) or "") for name in ("type", "code", "status"))
-    return next((_STATUS_OF[name] for name in named if name in _STATUS_OF), _BAD_GATEWAY)
 
 
 def _first_choice(body: Mapping[str, Any]) -> Mapping[str, Any] | Trouble:
     choices = body.get("choices")
     if isinstance(choices, list) and choices and isinstance(choices[0], Mapping):
         # Some put an error beside what was said until then.
-        if (trouble := trouble_of(choices[0]) or trouble_of(body)) is not None:
+        if (trouble := trouble_named(choices[0]) or trouble_of(body)) is not None:
             message = choices[0].get("message")
             said = read_message(message) if isinstance(message, Mapping) else Content()
-            if not (said.text or said.calls):
+            if not began(said, openai_usage(body.get("usage"))):
                 return trouble
             return {**choices[0], "finish_reason": ERROR}
         return choices[0]
     if choices is None and "choices" not in body and trouble_of(body) is None:
         raise KeyError("choices")
-    return trouble_of(body) or Trouble("the answer has no choices", _BAD_GATEWAY)
+    return trouble_of(body) or Trouble("the answer has no choices", BAD_GATEWAY)

@@ -13,7 +13,19 @@ from typing import NamedTuple
 # Longer code is not parsed.
 _LONGEST_PARSED = 200_000
 _FENCE = re.compile(r"^[ \t>]{0,40}(?:[-*+]|\d{1,3}[.)])?[ \t>]{0,40}(`{3,}|~{3,})[ \t]*([^\n`]{0,200})$", re.MULTILINE)
-_THINKING = re.compile(r"<(think|thinking|thought|reasoning|scratchpad)>", re.IGNORECASE)
+# What opens reasoning, and what closes it. A tag in quotes is somebody's string: an answer may be code that parses such text.
+_TAGS = "think|thinking|thought|reasoning|scratchpad|seed:think"
+_THINKING = re.compile(
+    rf"""(?<!['"`])(?:<(?P<tag>{_TAGS})>|\[(?P<square>think)\]|◁(?P<kimi>think)▷|<\|begin_of_(?P<bar>thought)\|>"""
+    r"|<\|channel\|>(?P<channel>analysis|commentary)<\|message\|>)",
+    re.IGNORECASE,
+)
+_CLOSINGS = {
+    "square": r"\[/{}\]", "kimi": "◁/{}▷", "bar": r"<\|end_of_{}\|>", "tag": r"</{}>",
+    "channel": r"<\|end\|>|(?=<\|start\|>)|(?=<\|channel\|>)",
+}  # fmt: skip
+_ONLY_CLOSED = re.compile(rf"""(?<!['"`])(?:</(?:{_TAGS})>|\[/think\]|◁/think▷)(?!['"`])""", re.IGNORECASE)
+_FINAL = re.compile(r"(?:<\|start\|>assistant)?<\|channel\|>final<\|message\|>")
 _CLOSINGS_TRIED, _MOST_FENCES = 8, 4_000
 # Fences of other languages hold no Python, whatever else they hold; an unnamed fence may.
 PYTHON = frozenset(
@@ -46,19 +58,19 @@ class Block(NamedTuple):
 
 def without_reasoning(text: str) -> str:
     """An answer without what its author thought aloud. Of reasoning that never ends nothing is the answer."""
-    position, kept, lowered = 0, [], text.lower()
+    position, kept = 0, []
     for opening in _THINKING.finditer(text):
         if opening.start() < position:
             continue
         kept.append(text[position : opening.start()])
-        closing = f"</{opening[1]}>"
-        end = lowered.find(closing.lower(), opening.end())
-        if end < 0:
+        kind = str(opening.lastgroup)
+        closing = re.compile(_CLOSINGS[kind].format(opening[kind]), re.IGNORECASE).search(text, opening.end())
+        if closing is None:
             return "".join(kept)
-        position = end + len(closing)
+        position = closing.end()
     rest = "".join([*kept, text[position:]])
     # Some templates open the reasoning themselves, so that only its end stands in the answer.
-    return re.split(r"</(?:think|thinking|thought|reasoning)>", rest, flags=re.IGNORECASE)[-1]
+    return _FINAL.sub("", _ONLY_CLOSED.split(rest)[-1])
 
 
 def blocks(text: str) -> list[Block]:

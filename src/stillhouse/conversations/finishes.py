@@ -3,8 +3,12 @@
 from collections.abc import Collection
 from enum import StrEnum
 
+from stillhouse.conversations.code_blocks import without_reasoning
+
 STOP, LENGTH, FILTERED, REFUSAL, TOOL_CALLS = "stop", "length", "filtered", "refusal", "tool calls"
 PAUSED, ERROR, CANCELLED, MALFORMED, EMBEDDING = "paused", "error", "cancelled", "malformed", "embedding"
+# An answer of which a part is no text: a row of the rest would be half of it.
+NOT_TEXT = "not text"
 # A label of a provider's own is kept as it is, up to here.
 _LONGEST = 80
 
@@ -74,4 +78,4 @@ def incomplete(text: str, finish: str) -> Kind | None:
     label = finish_label(finish)
     if label != STOP:
         return _KINDS.get(label, Kind.UNKNOWN)
-    return None if text.strip() else Kind.EMPTY
+    return None if without_reasoning(text).strip() else Kind.EMPTY

@@ -4,41 +4,53 @@ Covered: any line ending, events over several lines, pieces split anywhere, coun
 error frames. Not covered: an event larger than any answer is not looked at.
 """
 
+import codecs
+import contextlib
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from stillhouse.conversations.answers import (
     Answer,
     Read,
     Reader,
-    Trouble,
+    began,
     finished,
     read_chat,
     read_completion,
     read_messages,
     read_response,
-    trouble_of,
 )
 from stillhouse.conversations.content import Content, clean_text, decoded, read_content, read_message
-from stillhouse.conversations.finishes import ERROR
+from stillhouse.conversations.finishes import CANCELLED, ERROR, STOP
+from stillhouse.conversations.troubles import BAD_GATEWAY, Trouble, trouble_in, trouble_named, trouble_of
 from stillhouse.conversations.usage import anthropic_usage, largest, openai_usage
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _LONGEST_EVENT = 40 << 20
+_LONGEST_ERROR = 320
+
+
+class Event(NamedTuple):
+    """A server-sent event: its name, where it has one, and its data."""
+
+    name: bytes
+    data: bytes
 
 
 class Events:
-    """Cuts bytes into the data of server-sent events (WHATWG HTML, 9.2.6)."""
+    """Cuts bytes into server-sent events (WHATWG HTML, 9.2.6)."""
 
     def __init__(self) -> None:
         self._rest: list[bytes] = []
         self._data: list[bytes] = []
+        self._name = b""
+        self._begun = False
         self._size = 0
         self._ends_in_cr = False
 
-    def feed(self, piece: bytes) -> list[bytes]:
-        """The data of every event that these bytes complete."""
+    def feed(self, piece: bytes) -> list[Event]:
+        """Every event that these bytes complete."""
         if self._ends_in_cr and piece[:1] == b"\n":  # the other half of a line end
             piece = piece[1:]
         self._ends_in_cr = piece.endswith(b"\r") if piece else self._ends_in_cr
@@ -51,8 +63,8 @@ class Events:
         self._size = len(rest) + sum(map(len, self._data))
         return [event for line in lines if (event := self._line(line)) is not None]
 
-    def close(self) -> list[bytes]:
-        """The data of an event that ended with the stream, without its blank line."""
+    def close(self) -> list[Event]:
+        """An event that ended with the stream, without its blank line."""
         last, self._rest = b"".join(self._rest), []
         ends = ([last] if last else []) + [b""]
         return [event for line in ends if (event := self._line(line)) is not None]
@@ -64,13 +76,19 @@ class Events:
         elif piece:
             self._rest.append(piece)
 
-    def _line(self, line: bytes) -> bytes | None:
+    def _line(self, line: bytes) -> Event | None:
+        if not self._begun:
+            line, self._begun = line.removeprefix(codecs.BOM_UTF8), True
         if line:
-            if line.startswith(b"data:"):
-                self._data.append(line[5:].removeprefix(b" "))
+            field, _, value = line.partition(b":")
+            if field == b"data":
+                self._data.append(value.removeprefix(b" "))
+            elif field == b"event":
+                self._name = value.removeprefix(b" ").strip()
             return None
-        event, self._data = b"\n".join(self._data), []
-        return event or None
+        event = Event(self._name, b"\n".join(self._data))
+        self._name, self._data = b"", []
+        return event if event.data else None
 
 
 class StreamReader:
@@ -88,6 +106,7 @@ class StreamReader:
         self._reasoning: list[str] = []
         self._refusal: list[str] = []
         self._calls = False
+        self._other: frozenset[str] = frozenset()
         self._usage: dict[str, Any] = {}
         self._finish: Any = None
         self._final: Read | None = None
@@ -102,52 +121,66 @@ class StreamReader:
     @property
     def answer(self) -> Read:
         """What was said so far. An error before anything was said is no answer."""
-        if self.trouble is not None and not (self._text or self._calls):
-            return self.trouble
-        read = Content("".join(self._text), "".join(self._reasoning), "".join(self._refusal), self._calls)
+        read = Content("".join(self._text), "".join(self._reasoning), "".join(self._refusal), self._calls, self._other)
         usage = self._count(self._usage)
         if self.trouble is not None:
-            return finished(read, ERROR, usage)
+            return finished(read, ERROR, usage) if began(read, usage) else self.trouble
         if isinstance(self._final, Answer):
-            return self._final._replace(text=self._final.text or clean_text(read.text), usage=usage)
-        return finished(read, self._finish, usage)
+            final = self._final
+            label = finished(read, STOP, usage).finish if final.finish == STOP and not final.text else final.finish
+            text, reasoning = final.text or clean_text(read.text), final.reasoning or clean_text(read.reasoning)
+            return Answer(text, label, usage, reasoning)
+        # Only OpenAI's chat may leave out how an answer ended; elsewhere an end that is not said has not come.
+        return finished(read, self._finish or (None if self._read == self._chat else CANCELLED), usage)
 
     def feed(self, piece: bytes) -> None:
         """Take in the next bytes."""
-        for data in self._events.feed(piece):
-            self._event(data)
+        for event in self._events.feed(piece):
+            self._event(event)
         self.ended = self.ended or self.trouble is not None
 
     def close(self) -> None:
         """Nothing more comes."""
-        for data in self._events.close():
-            self._event(data)
+        for event in self._events.close():
+            self._event(event)
 
-    def _event(self, data: bytes) -> None:
-        if data.strip() == b"[DONE]":
+    def _event(self, event: Event) -> None:
+        if event.data.strip() == b"[DONE]":
             self.ended = True
             return
         try:
-            event = decoded(data)
-            if isinstance(event, Mapping):
-                self._read(event)
-        except (KeyError, TypeError, IndexError, AttributeError, ValueError, RecursionError):
-            return  # not for us to judge: it passes as it is
+            said = decoded(event.data)
+        except (ValueError, RecursionError):
+            said = None  # not for us to judge: it passes as it is
+        if event.name == b"error" and self.trouble is None:
+            text = clean_text(event.data.decode("utf-8", "replace"))[:_LONGEST_ERROR]
+            self.trouble = (trouble_in(said) if said else None) or Trouble(text, BAD_GATEWAY)
+        elif isinstance(said, list):
+            self.trouble = self.trouble or trouble_in(said)
+        elif isinstance(said, Mapping):
+            self.trouble = self.trouble or trouble_of(said)
+            self._counted(said)
+            with contextlib.suppress(KeyError, TypeError, IndexError, AttributeError, ValueError, RecursionError):
+                self._read(said)
+
+    def _counted(self, event: Mapping[str, Any]) -> None:
+        """Counters, wherever an event of any dialect has them."""
+        places = [event, *(event.get(name) for name in ("message", "response", "x_groq"))]
+        choices = event.get("choices")
+        places += choices if isinstance(choices, list) else []  # Moonshot counts there
+        for place in places:
+            if isinstance(place, Mapping):
+                self._usage = largest(self._usage, place.get("usage"))
 
     def _chat(self, event: Mapping[str, Any]) -> None:
-        self.trouble = self.trouble or trouble_of(event)
-        groq = event.get("x_groq")
-        for usage in (event.get("usage"), groq.get("usage") if isinstance(groq, Mapping) else None):
-            self._usage = largest(self._usage, usage)
         for choice in event.get("choices") or ():
             if choice.get("index"):
                 continue
-            self._usage = largest(self._usage, choice.get("usage"))  # Moonshot counts here
             delta = choice.get("delta")
             self._add(read_message(delta) if isinstance(delta, Mapping) else read_content(choice.get("text")))
             if choice.get("finish_reason"):
                 self._finish = choice["finish_reason"]
-            self.trouble = self.trouble or trouble_of(choice)
+            self.trouble = self.trouble or trouble_named(choice)
 
     def _responses(self, event: Mapping[str, Any]) -> None:
         match event.get("type"):
@@ -160,19 +193,14 @@ class StreamReader:
             case "response.completed" | "response.incomplete" | "response.failed" | "response.cancelled":
                 self.ended = True
                 response = event["response"]
-                self._usage = largest(self._usage, response.get("usage"))
                 self._finish = str(response.get("status") or str(event["type"]).partition(".")[2])
                 final = read_response(response)
                 if isinstance(final, Trouble):
                     self.trouble = final
                 self._final = final
-            case "error":
-                self.trouble = self.trouble or trouble_of(event)
 
     def _messages(self, event: Mapping[str, Any]) -> None:
         match event.get("type"):
-            case "message_start":
-                self._usage = largest(self._usage, event["message"].get("usage"))
             case "content_block_start":
                 self._add(read_content(event.get("content_block")))
             case "content_block_delta":
@@ -182,15 +210,12 @@ class StreamReader:
                 elif delta.get("type") == "thinking_delta":
                     self._reasoning.append(str(delta["thinking"]))
             case "message_delta":
-                self._usage = largest(self._usage, event.get("usage"))
                 self._finish = event["delta"].get("stop_reason") or self._finish
             case "message_stop":
-                self.ended = True
-            case "error":
-                self.trouble = self.trouble or trouble_of(event)
+                self.ended, self._finish = True, self._finish or STOP
 
     def _add(self, read: Content) -> None:
         self._text += [read.text] if read.text else []
         self._reasoning += [read.reasoning] if read.reasoning else []
         self._refusal += [read.refusal] if read.refusal else []
-        self._calls = self._calls or read.calls
+        self._calls, self._other = self._calls or read.calls, self._other | read.other

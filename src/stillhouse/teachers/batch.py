@@ -15,7 +15,8 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from stillhouse import facts
-from stillhouse.conversations.answers import Trouble, read_answer
+from stillhouse.conversations.answers import read_answer
+from stillhouse.conversations.troubles import Trouble
 from stillhouse.errors import BudgetReached, PolicyRefusal
 from stillhouse.ledger import queries
 from stillhouse.ledger.queries import OpenBatch

@@ -5,9 +5,9 @@ while to import.
 import re
 from typing import Any, Protocol
 
-import msgspec
-
-from stillhouse.conversations.answers import Reader, trouble_of
+from stillhouse.conversations.answers import Reader
+from stillhouse.conversations.content import decoded
+from stillhouse.conversations.troubles import reason_in
 from stillhouse.nouns import Ask, Teacher
 
 # Fields of a request that no answer needs: a server that knows them not can be asked without.
@@ -44,11 +44,10 @@ def optional_fields(teacher: Teacher, ask: Ask) -> dict[str, Any]:
 def error_message(text: str) -> str:
     """What an error's body says, in any dialect."""
     try:
-        body = msgspec.json.decode(text)
-        trouble = trouble_of(body) if isinstance(body, dict) else None
-    except (msgspec.MsgspecError, RecursionError):
-        trouble = None
-    return trouble.reason if trouble is not None else " ".join(text[:2000].split()) or "an empty answer"
+        reason = reason_in(decoded(text))
+    except (ValueError, RecursionError):
+        reason = ""
+    return reason or " ".join(text[:2000].split()) or "an empty answer"
 
 
 def rejected_field(reason: str, fields: tuple[str, ...]) -> str:

@@ -15,8 +15,9 @@ import aiohttp
 import msgspec
 import uvloop
 
-from stillhouse.conversations.answers import Read, Trouble, read_answer
+from stillhouse.conversations.answers import Read, read_answer
 from stillhouse.conversations.streams import StreamReader
+from stillhouse.conversations.troubles import Trouble
 from stillhouse.errors import BudgetReached, FieldRejected, StillhouseError, TeacherRejected, TeacherUnreachable
 from stillhouse.nouns import Ask, Teacher
 from stillhouse.teachers.client import FREE, REJECTED, Admit, Deliver, Failure, Load, More, Reply, nothing_more
@@ -32,6 +33,9 @@ _BUSY = frozenset({429, 503, 529})
 # Errors that every other call will meet, too, where none was answered yet: going on would only repeat them. Where some were,
 # 403 and 404 can be about one prompt.
 _HOPELESS, _HOPELESS_AT_FIRST = frozenset({401, 402}), frozenset({403, 404})
+_NOWHERE = 404  # is about an address or a model, and about no prompt
+# So many calls, each refused for what they have in common, and none answered: the others would meet the same.
+_SURE = 5
 _TRIES = 6
 _PATIENCE_SECONDS = 900.0
 _TRIES_TO_CONNECT = 3
@@ -69,6 +73,7 @@ class HttpTeacher:
         self._pace = Pace(PaceOptions(options.in_flight, options.requests_a_minute, options.tokens_a_minute))
         self._round: Round | None = None
         self._answered, self._refusals = False, 0
+        self._suspected: StillhouseError | None = None
 
     def answer(
         self, asks: Sequence[Ask], wanted: Set[str], admit: Admit, deliver: Deliver, more: More = nothing_more
@@ -101,6 +106,8 @@ class HttpTeacher:
             ended.wait()
         if round_.error is not None:
             raise round_.error
+        if self._suspected is not None and not self._answered:
+            raise self._suspected
 
     def load(self) -> Load:
         """Calls in flight, asks that wait, and the present limit."""
@@ -234,21 +241,30 @@ class HttpTeacher:
 
     def _hopeless(self, failure: Failure, attempt: int) -> StillhouseError | None:
         """The error that ends the run, where every other call would meet the same."""
-        self._refusals += failure.status in _HOPELESS_AT_FIRST
-        for_all = not self._answered or self._refusals >= self._options.in_flight + _TRIES
-        if failure.status in _HOPELESS or (failure.status in _HOPELESS_AT_FIRST and for_all):
+        if failure.status in _HOPELESS:
             return TeacherRejected(f"{self._teacher.name} answered {failure.status}: {failure.reason}.")
-        if failure.status in REJECTED and not self._answered:
-            field = rejected_field(failure.reason, (*LIMITS, *OPTIONAL))
-            if field:
-                return FieldRejected(
-                    f"{self._teacher.name} answered {failure.status}: it rejects the field {field!r} ({failure.reason}).",
-                    field=field,
-                    next_step=f"`stillhouse teacher probe {self._teacher.name}` finds out what it takes, and writes it down.",
-                )
+        suspected = self._suspicion(failure)
+        if suspected is not None:
+            # One call may be refused for its own sake (a prompt that is too long, or not allowed): only several, or all, tell.
+            self._suspected, self._refusals = suspected, self._refusals + 1
+            most = self._options.in_flight + _TRIES if self._answered else 1 if failure.status == _NOWHERE else _SURE
+            return suspected if self._refusals >= most else None
         if unreachable(failure) and not self._answered and attempt >= _TRIES_TO_CONNECT:
             return TeacherUnreachable(f"{self._teacher.name} at {self._url}: {failure.reason}.")
         return None
+
+    def _suspicion(self, failure: Failure) -> StillhouseError | None:
+        """What a refusal would mean, if every call met it."""
+        if failure.status in _HOPELESS_AT_FIRST:
+            return TeacherRejected(f"{self._teacher.name} answered {failure.status}: {failure.reason}.")
+        field = rejected_field(failure.reason, (*LIMITS, *OPTIONAL)) if failure.status in REJECTED else ""
+        if not field or self._answered:
+            return None
+        return FieldRejected(
+            f"{self._teacher.name} answered {failure.status}: it rejects the field {field!r} ({failure.reason}).",
+            field=field,
+            next_step=f"`stillhouse teacher probe {self._teacher.name}` finds out what it takes, and writes it down.",
+        )
 
     async def _try(self, session: aiohttp.ClientSession, item: Item) -> tuple[Reply | Failure, Mapping[str, str]]:
         """One request, and the headers of its answer."""

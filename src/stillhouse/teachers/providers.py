@@ -1,13 +1,16 @@
 """The batch APIs of OpenAI and Anthropic. A request that creates a batch is never sent twice: its fate would be unknown."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+import json
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import aiohttp
 import msgspec
 
+from stillhouse.conversations.content import decoded
+from stillhouse.conversations.troubles import reason_in
 from stillhouse.errors import TeacherRejected, TeacherUnreachable
 from stillhouse.teachers.batch import Found, Result
 from stillhouse.teachers.dialect import error_message
@@ -18,6 +21,7 @@ _SECONDS = 300.0
 # Clocks of providers and of this machine differ by less.
 _CLOCKS_DIFFER = timedelta(minutes=5)
 _A_PAGE = 100
+_LONGEST_REASON = 320
 _BOM = b"\xef\xbb\xbf"
 _ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
 
@@ -31,7 +35,7 @@ class _Api:
 
     async def get(self, path: str) -> Any:
         """The JSON of a resource."""
-        return msgspec.json.decode(await self._again(path))
+        return decoded(await self._again(path))
 
     async def lines(self, path: str) -> AsyncIterator[bytes]:
         """The lines of a resource, one in memory at a time. A download that breaks off begins again, so lines may come twice."""
@@ -214,7 +218,8 @@ class AnthropicBatches:
                 async for result in self.results(str(batch["id"])):
                     if result.custom_id in custom_ids:
                         return Found(remote=str(batch["id"]))
-                    break  # the calls of one batch are all ours, or none is
+                    if result.custom_id:
+                        break  # the calls of one batch are all ours, or none is
             if not page.get("has_more"):
                 return Found(absent=absent)
             after = f"&after_id={page['last_id']}"
@@ -233,25 +238,40 @@ def _anthropic_result(line: bytes) -> Result:
 
 
 def _result(line: bytes, read: Callable[[str, Any], Result]) -> Result:
-    """A line of results; one that is none costs no other line anything."""
+    """A line of results; one that is none costs no other line anything, and whose it is is told as far as it can be read."""
+    id = ""
     try:
-        row = msgspec.json.decode(line)
-        return read(row["custom_id"] if isinstance(row["custom_id"], str) else "", row)
-    except (msgspec.MsgspecError, KeyError, TypeError, AttributeError, ValueError, RecursionError) as failure:
-        return Result("", b"", f"a line of the results cannot be read ({failure})")
+        row = decoded(line)
+        id = row["custom_id"] if isinstance(row["custom_id"], str) else ""
+        return read(id, row)
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as failure:
+        return Result(id, b"", f"a line of the results cannot be read ({failure})")
 
 
 def _of_openai(id: str, row: Any) -> Result:
-    response = row.get("response") or {}
+    response = row.get("response")
+    response = response if isinstance(response, Mapping) else {}
     if response.get("status_code") == 200:
-        return Result(id, msgspec.json.encode(response["body"]))
-    error = row.get("error") or (response.get("body") or {}).get("error") or {}
-    return Result(id, b"", str(error.get("message") or f"status {response.get('status_code')}"))
+        return Result(id, _as_sent(response["body"]))
+    said = row.get("error") or response.get("body") or {}
+    return Result(id, b"", _reason(said) or f"status {response.get('status_code')}")
 
 
 def _of_anthropic(id: str, row: Any) -> Result:
     result = row["result"]
     if result["type"] == "succeeded":
-        return Result(id, msgspec.json.encode(result["message"]))
-    error = (result.get("error") or {}).get("error") or result.get("error") or {}
-    return Result(id, b"", str(error.get("message") or result["type"]))
+        return Result(id, _as_sent(result["message"]))
+    return Result(id, b"", _reason(result.get("error") or {}) or str(result["type"]))
+
+
+def _reason(said: Any) -> str:
+    """What an error says: a text, an object in some dialect, or one within another."""
+    if isinstance(said, str):
+        return " ".join(said.split())[:_LONGEST_REASON]
+    inner = said.get("error") if isinstance(said, Mapping) else None
+    return reason_in(said) if not isinstance(inner, Mapping) else reason_in(inner) or reason_in(said)
+
+
+def _as_sent(body: Any) -> bytes:
+    """A body as JSON again. Half a surrogate pair stays one, and so does a number that JSON does not know."""
+    return json.dumps(body, ensure_ascii=True).encode()

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 from stillhouse.conversations.answers import (
     Answer,
     Reader,
-    Trouble,
     read_chat,
     read_completion,
     read_messages,
@@ -23,6 +22,7 @@ from stillhouse.conversations.answers import (
 )
 from stillhouse.conversations.content import Content, read_message
 from stillhouse.conversations.finishes import ERROR, REFUSAL, TOOL_CALLS, finish_label
+from stillhouse.conversations.troubles import Trouble
 from stillhouse.nouns import Message, Usage
 
 _PAIRS = (

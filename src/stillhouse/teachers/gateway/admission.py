@@ -240,10 +240,19 @@ def _limited(key: GatewayKey, teacher: Teacher, endpoint: Endpoint, body: bytes)
             )
         )  # fmt: skip
     field = (teacher.limit_field or LIMITS[0]) if endpoint.reader is read_chat else endpoint.limit
+    body = _without_nulls(body, {*LIMITS, endpoint.limit})
     opening = body.index(b"{") + 1
     rest = body[opening:].lstrip()
     comma = b"" if rest.startswith(b"}") else b","
     return key.max_tokens, body[:opening] + f'"{field}":{key.max_tokens}'.encode() + comma + rest
+
+
+def _without_nulls(body: bytes, names: set[str]) -> bytes:
+    """A request without limits that are null: a client says by them that it sets none, and the last of two names would win."""
+    fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    if not any(bytes(fields[name]).strip() == b"null" for name in names & fields.keys()):
+        return body
+    return msgspec.json.encode({name: value for name, value in fields.items() if name not in names})
 
 
 async def _reserved(purse: Purse, call: str, worst: Decimal) -> str:

@@ -16,8 +16,9 @@ from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
 
-from stillhouse.conversations.answers import Answer, Read, Trouble, read_answer, read_chat
+from stillhouse.conversations.answers import Answer, Read, read_answer, read_chat
 from stillhouse.conversations.streams import StreamReader
+from stillhouse.conversations.troubles import Trouble
 from stillhouse.errors import StillhouseError
 from stillhouse.nouns import GatewayKey, Outcome, TeacherKind
 from stillhouse.teachers.dialect import Dialect
@@ -235,14 +236,14 @@ class Carried:
             end.reason, end.meant = self._clean(read.reason), read.status
         elif answer.status == 200:
             end.outcome = Outcome.ANSWERED
-        outcome = end.outcome
+        outcome, headers = end.outcome, self._headers(answer)
         if isinstance(read, Answer):
             await self._journal.answered(end, read, time.monotonic() - self._started)
         else:
             await self._journal.failed(end)
+        self._ended = True
         self._carrier.count(outcome, size, redacted)
         self._carrier.added(time.monotonic() - self._started - self._waited)
-        headers = self._headers(answer)
         if packed == "identity":
             headers.popall("Content-Encoding", None)
         if len(body) <= _SENT_AT_ONCE:
@@ -440,7 +441,8 @@ class Carried:
             raise _ClientGone("the client went away") from None
 
     def _clean(self, text: str) -> str:
-        return self._redactor.whole(text.encode()).decode("utf-8", "replace")
+        # Headers are bytes of any kind, and come here with half surrogates for what is no UTF-8.
+        return self._redactor.whole(text.encode("utf-8", "replace")).decode("utf-8", "replace")
 
     def _headers(self, answer: aiohttp.ClientResponse) -> "CIMultiDict[str]":
         headers: CIMultiDict[str] = CIMultiDict()
