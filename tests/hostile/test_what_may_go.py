@@ -10,13 +10,15 @@ from msgspec.structs import asdict
 
 from stillhouse import facts
 from stillhouse.app import open_app
-from stillhouse.app.acts import DELETE, ERASE, plan_act, submit
+from stillhouse.app.acts import DELETE, ERASE, RELEASE, plan_act, submit
 from stillhouse.app.permission import load, own_signatory
+from stillhouse.canon import raw_digest
 from stillhouse.identity.chain import KIND, statement
 from stillhouse.ledger import custody, permission, queries
 from stillhouse.nouns import Deletion, Erasure, HoldRelease
 from stillhouse.recorder import now
 from stillhouse.settings.home import read_settings
+from stillhouse.vault.erasable import CIPHER_MAGIC
 from tests.acceptance.test_custody import data, objects_on_disk, people  # noqa: F401
 from tests.signers import somebody
 from tests.vaults import tree
@@ -152,6 +154,71 @@ def test_an_erasure_of_another_s_key(precious, people, data):  # noqa: F811
         crafted = submit(app, plan_act(app, ERASE, "s2", does)).digest
     assert "which is not the key of s2" in people("bob", "plan", "approve", crafted, code=3).err
     still_there(home, data)
+
+
+def test_a_release_of_another_hold_than_its_plan_names(precious, people, data):  # noqa: F811
+    home = precious
+    held = people("ada", "vault", "hold", subject_of(home, "precious"), "--reason", "a lawsuit", "--json").json["hold"]
+    with inside(home, "ada") as app:
+        does = {"release": {"hold": held, "reason": "scratch of last week"}}
+        crafted = submit(app, plan_act(app, RELEASE, subject_of(home, "scratch"), does, {"hold": "scratch"})).digest
+    shown = people("bob", "plan", "show", crafted, "--json").json["recomputed"]
+    assert shown["subjects"] == [subject_of(home, "precious")]
+    assert shown["held because"] == ["a lawsuit"]
+    assert "does not say what it would do" in people("bob", "plan", "approve", crafted, code=3).err
+    assert people("ada", "vault", "holds", "--json").json
+
+
+def erase(home, people, source):  # noqa: F811
+    asked = people("ada", "delete", "erase", source, "--reason", "withdrawn", "--json").json
+    people("bob", "plan", "approve", asked["plan"])
+    people("ada", "plan", "execute", asked["plan"])
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_an_erasure_destroys_the_key_that_was_signed_for_and_no_other(precious, people, data, when):  # noqa: F811
+    """Whose key a key is said to be, by a fact that nobody signed, makes it the key of no erased source."""
+    home = precious
+    home("vault", "snapshot", home.folder / "scratch", "--name", "other", "--erasable", "s2")
+    with inside(home) as app:
+        keys = {one.source: one.key for one in custody.erasure_keys(app.ledger).values()}
+    claim = (facts.ErasureKeyMade, {"source": "s2", "key": keys["s1"]})
+    for moment in ("before", "after"):
+        if when == moment:
+            record(home, claim)
+        if moment == "before":
+            erase(home, people, "s2")
+    still_there(home, data)
+    assert home("vault", "restore", "other", "x", code=None).code != 0
+
+
+def test_a_key_that_is_only_said_to_be_destroyed_is_destroyed(precious, people):  # noqa: F811
+    home = precious
+    with inside(home) as app:
+        key = next(iter(custody.erasure_keys(app.ledger)))
+    record(home, (facts.ErasureKeyDestroyed, {"source": "s1", "key": key, "places": ()}))
+    erase(home, people, "s1")
+    assert not list((home.home / "keys").rglob(f"{key.rpartition(':')[2]}.key"))
+
+
+def test_a_dataset_is_erased_only_where_all_that_is_said_of_it_is(home, people):  # noqa: F811
+    """A fact, dated back, says that a living dataset is of files that need a destroyed key."""
+    for number, source in enumerate(("s1", "s2")):
+        rows = home.write(f"{number}.jsonl", f'{{"prompt": "{number}?", "response": "the answer is {number}"}}\n')
+        home("dataset", "import", rows, "--name", f"d{number}", "--erasable", source)
+    erase(home, people, "s1")
+    with inside(home) as app:
+        key = next(one.key for one in custody.erasure_keys(app.ledger).values() if one.source == "s1")
+        forged = app.objects.put(CIPHER_MAGIC + raw_digest(key) + b"anything")
+        living = queries.dataset(app.ledger, "d1")
+        said = msgspec.structs.replace(living, files={"rows.jsonl": forged}, erasable="s1")
+        common = {"at": "2000-01-01T00:00:00.000Z", "by": app.recorder.by}
+        app.recorder.record(facts.DatasetFormed(**common, run="", dataset=said))
+        app.recorder.refresh()
+    home("vault", "gc", code=None)
+    with inside(home) as app:
+        assert all(map(app.objects.exists, living.files.values()))
+    home("dataset", "export", "d1", "out.jsonl", "--use", "store")
 
 
 LATER = {

@@ -25,6 +25,7 @@ from stillhouse.app.permission import (
     publish_keys,
 )
 from stillhouse.app.reach import check_caps, reach_of, reach_of_source
+from stillhouse.app.references import active_holds
 from stillhouse.app.trash import discard, recover_named
 from stillhouse.canon import digest_value
 from stillhouse.errors import ApprovalMissing, PlanRefused, SignatureRefused, UnknownName
@@ -115,8 +116,16 @@ def differences(app: App, plan: Plan) -> list[str]:
     content = _content(plan)
     if isinstance(content, Erasure):
         keys = {one.key for one in custody.erasure_keys(app.ledger).values() if one.source == content.source}
-        return [] if content.key in keys else [f"key: it names {content.key}, which is not the key of {content.source}"]
-    if not isinstance(content, Deletion):
+        wrong = (
+            [] if content.key in keys else [f"key: it names {content.key}, which is not the key of {content.source}"]
+        )
+        return wrong + _unlike("subject", plan.subject, content.source)
+    if isinstance(content, HoldRelease):
+        held = next(
+            (hold.subject for hold in active_holds(app) if hold.hold == content.hold), "no hold that is in force"
+        )
+        return _unlike("subject", plan.subject, held)
+    if isinstance(content, AccessChange | Waiver | Roster):
         return []
     reach = reach_of(app, tuple(content.mentions))
     said = {
@@ -126,7 +135,11 @@ def differences(app: App, plan: Plan) -> list[str]:
         "bytes": (content.bytes, reach.bytes),
         "usd": (content.usd, reach.replaceability.usd),
     }
-    return [f"{name}: it says {says}, and it is {found}" for name, (says, found) in said.items() if says != found]
+    return [line for name, (says, found) in said.items() for line in _unlike(name, says, found)]
+
+
+def _unlike(name: str, says: object, found: object) -> list[str]:
+    return [] if says == found else [f"{name}: it says {says}, and it is {found}"]
 
 
 def _check_says(app: App, plan: Plan) -> None:

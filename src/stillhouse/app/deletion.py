@@ -58,7 +58,7 @@ def plan_erasure(app: App, source: str, reason: str) -> Plan:
 
 
 def recompute(app: App, plan: Plan) -> dict[str, Any]:
-    """What a plan to delete or erase would do as it is found now, and where that is not what its author wrote.
+    """What a plan to delete, to erase or to end a hold would do as it is found now, and where that is not what its author wrote.
 
     Empty for other plans. Raises UnknownName, CorruptObject.
     """
@@ -66,6 +66,13 @@ def recompute(app: App, plan: Plan) -> dict[str, Any]:
         reach = reach_of(app, tuple(plan.does["deletion"]["mentions"]))
     elif plan.kind == ERASE:
         reach = reach_of_source(app, str(plan.does["erasure"]["source"]))
+    elif plan.kind == RELEASE:
+        held = [one for one in active_holds(app) if one.hold == plan.does["release"]["hold"]]
+        return {
+            "subjects": [one.subject for one in held],
+            "held because": [one.reason for one in held],
+            "differs from what it says": differences(app, plan),
+        }
     else:
         return {}
     return {

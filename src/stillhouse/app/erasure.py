@@ -52,9 +52,9 @@ def key_for(app: App, source: str) -> bytes:
 
 def key_of(app: App, name: str) -> bytes:
     """A key by its digest, from any store that has it. Raises SourceErased, KeyMissing."""
-    known = custody.erasure_keys(app.ledger).get(name)
-    if known is not None and known.source in _erased(app):
-        raise SourceErased(f"({known.source})")
+    erased = _erased_keys(app)
+    if name in erased:
+        raise SourceErased(f"({erased[name]})")
     for store in app.settings.key_stores:
         key = _read(_path(store, name), name)
         if key is not None:
@@ -113,9 +113,17 @@ def finish(app: App) -> tuple[str, ...]:
 
 
 def unfinished(app: App) -> list[custody.ErasureKey]:
-    """The keys of sources that are erased, and were not destroyed as far as the log says."""
-    erased = _erased(app)
-    return [one for one in custody.erasure_keys(app.ledger).values() if one.source in erased and not one.destroyed]
+    """The keys that signed erasures name, and that were not destroyed, or stand in a store all the same.
+
+    Which key is destroyed is what two persons signed, and nothing that the log says of a source besides.
+    """
+    known = custody.erasure_keys(app.ledger)
+    return [
+        custody.ErasureKey(source, key, destroyed=False)
+        for key, source in _erased_keys(app).items()
+        if not (key in known and known[key].destroyed)
+        or any(_path(store, key).exists() for store in app.settings.key_stores)
+    ]
 
 
 def lacking(app: App) -> dict[str, int]:
@@ -151,6 +159,11 @@ def _erased(app: App) -> set[str]:
     return {erasure.source for erasure in load(app.ledger, app.settings).state.erasures}
 
 
+def _erased_keys(app: App) -> dict[str, str]:
+    """The keys that signed erasures name, and of which source each is."""
+    return {erasure.key: erasure.source for erasure in load(app.ledger, app.settings).state.erasures}
+
+
 def _keys_of(app: App, source: str) -> list[str]:
     return [one.key for one in custody.erasure_keys(app.ledger).values() if one.source == source]
 
@@ -166,8 +179,8 @@ def _make_key(app: App, source: str) -> str:
 
 
 def _living(app: App) -> list[custody.ErasureKey]:
-    erased = _erased(app)
-    return [one for one in custody.erasure_keys(app.ledger).values() if one.source not in erased]
+    erased = _erased_keys(app)
+    return [one for one in custody.erasure_keys(app.ledger).values() if one.key not in erased]
 
 
 def _path(store: Path, name: str) -> Path:

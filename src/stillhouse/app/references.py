@@ -137,11 +137,13 @@ def nodes_of_keys(app: App, keys: Collection[str]) -> set[str]:
         with contextlib.suppress(CorruptObject):
             if one.erasable and key_of_snapshot(app.objects, one.snapshot) in keys:
                 nodes.add(f"snapshot:{one.snapshot}")
-    for dataset in queries.datasets(app.ledger):
+    alive: set[str] = set()
+    for dataset in queries.dataset_claims(app.ledger):
         named = {key_named_by(app.objects, digest) for digest in dataset.files.values() if _is_anywhere(app, digest)}
-        if dataset.erasable and named <= set(keys):  # of files that are gone already, nothing can be removed
-            nodes.add(f"dataset:{dataset.label}")
-    return nodes
+        # Of files that are gone already, nothing can be removed. What any fact says of it besides keeps it.
+        erased = dataset.erasable and named <= set(keys)
+        (nodes if erased else alive).add(f"dataset:{dataset.label}")
+    return nodes - alive
 
 
 def _is_anywhere(app: App, digest: str) -> bool:

@@ -1,14 +1,13 @@
 """The questions of custody: what is in the vault, what holds it, what became of it."""
 
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import msgspec
-from sqlalchemy import Row, Table, func, select
+from sqlalchemy import Table, func, select
 
 from stillhouse.ledger import schema
-from stillhouse.ledger.queries import all_rows, ordered
+from stillhouse.ledger.queries import all_rows, as_written, ordered
 from stillhouse.ledger.store import Ledger
 from stillhouse.nouns import Deletion, Signature
 
@@ -33,7 +32,7 @@ def snapshots(ledger: Ledger) -> list[StoredSnapshot]:
         StoredSnapshot(
             row.at, row.snapshot, row.name, row.source, row.subject, row.files, row.bytes, row.added, row.erasable
         )
-        for row in _as_written(all_rows(ledger, ordered(schema.snapshots)))
+        for row in as_written(all_rows(ledger, ordered(schema.snapshots)))
     ]
 
 
@@ -46,10 +45,11 @@ class ErasureKey(NamedTuple):
 
 
 def erasure_keys(ledger: Ledger) -> dict[str, ErasureKey]:
-    """The keys of all sources that can be erased, or were, by their digests."""
+    """The keys of all sources that can be erased, or were, by their digests. A key is of the source that it was made for."""
     found: dict[str, ErasureKey] = {}
-    for row in all_rows(ledger, ordered(schema.erasure_keys)):
-        found[row.key] = ErasureKey(row.source, row.key, bool(row.destroyed))
+    for row in as_written(all_rows(ledger, ordered(schema.erasure_keys))):
+        known = found.setdefault(row.key, ErasureKey(row.source, row.key, destroyed=False))
+        found[row.key] = known._replace(destroyed=known.destroyed or bool(row.destroyed))
     return found
 
 
@@ -80,7 +80,7 @@ def registrations(ledger: Ledger) -> list[StoredRegistration]:
     """The newest registration of each name, in the order of their first."""
     found = {
         row.name: StoredRegistration(row.at, row.manifest, row.name, row.source, row.endpoint, row.files, row.bytes)
-        for row in all_rows(ledger, ordered(schema.registrations))
+        for row in as_written(all_rows(ledger, ordered(schema.registrations)))
     }
     return list(found.values())
 
@@ -89,7 +89,7 @@ def examinations(ledger: Ledger) -> dict[str, StoredExamination]:
     """The newest comparison with each manifest."""
     return {
         row.manifest: StoredExamination(row.at, row.manifest, row.files, row.read, row.changes, row.new)
-        for row in _as_written(all_rows(ledger, ordered(schema.examinations)))
+        for row in as_written(all_rows(ledger, ordered(schema.examinations)))
     }
 
 
@@ -123,7 +123,7 @@ def undone(ledger: Ledger) -> frozenset[str]:
 def trash(ledger: Ledger) -> dict[str, Trashed]:
     """What the log says is in the trash: discarded, and neither recovered nor reclaimed since."""
     found: dict[str, Trashed] = {}
-    for row in _as_written(all_rows(ledger, ordered(schema.trash))):
+    for row in as_written(all_rows(ledger, ordered(schema.trash))):
         if row.what == "discarded":
             found[row.object] = Trashed(row.at, row.object, row.reason)
         else:
@@ -136,7 +136,7 @@ def days_after(ledger: Ledger, table: Table, column: str) -> dict[str, tuple[str
     rows = [*all_rows(ledger, ordered(table)), *all_rows(ledger, ordered(schema.days))]
     days: list[str] = []
     since: dict[str, int] = {}
-    for row in _as_written(sorted(rows, key=lambda row: (row.at, row.writer, row.number, row.place))):
+    for row in as_written(sorted(rows, key=lambda row: (row.at, row.writer, row.number, row.place))):
         if hasattr(row, "day"):
             days.append(row.day)
         else:
@@ -155,28 +155,11 @@ class Position(NamedTuple):
 def positions(ledger: Ledger) -> dict[str, Position]:
     """The newest entry that names each dataset version and each snapshot."""
     found: dict[str, Position] = {}
-    for row in _as_written(all_rows(ledger, ordered(schema.datasets))):
+    for row in as_written(all_rows(ledger, ordered(schema.datasets))):
         found[f"dataset:{row.name}@{row.version}"] = Position(row.writer, row.number, row.at)
-    for row in _as_written(all_rows(ledger, ordered(schema.snapshots))):
+    for row in as_written(all_rows(ledger, ordered(schema.snapshots))):
         found[f"snapshot:{row.snapshot}"] = Position(row.writer, row.number, row.at)
     return found
-
-
-def _as_written(rows: Iterable[Row[Any]]) -> Iterator[Row[Any]]:
-    """Rows in the order in which they were written down: each writer's by their numbers, whatever a clock said; between writers
-    by the clock, since there is nothing else.
-    """
-    by_writer: dict[str, list[Row[Any]]] = {}
-    for row in rows:
-        by_writer.setdefault(row.writer, []).append(row)
-    waiting = [
-        (deque(sorted(found, key=lambda row: (row.number, row.place))), writer) for writer, found in by_writer.items()
-    ]
-    while waiting:
-        queue, writer = min(waiting, key=lambda one: (one[0][0].at, one[1]))
-        yield queue.popleft()
-        if not queue:
-            waiting.remove((queue, writer))
 
 
 def deleted_since(ledger: Ledger, moment: str) -> list[tuple[str, Deletion]]:
@@ -240,7 +223,7 @@ def copies(ledger: Ledger) -> dict[str, StoredCopy]:
             row.sampled,
             msgspec.json.decode(row.heads, type=dict[str, int]),
         )
-        for row in _as_written(all_rows(ledger, ordered(schema.copies)))
+        for row in as_written(all_rows(ledger, ordered(schema.copies)))
     }
 
 
@@ -256,7 +239,7 @@ def scrubs(ledger: Ledger) -> list[StoredScrub]:
             msgspec.json.decode(row.bad, type=texts),
             msgspec.json.decode(row.repaired, type=texts),
         )
-        for row in _as_written(all_rows(ledger, ordered(schema.scrubs)))
+        for row in as_written(all_rows(ledger, ordered(schema.scrubs)))
     ]
 
 
@@ -290,7 +273,7 @@ def drills(ledger: Ledger) -> list[StoredDrill]:
             row.problem,
             msgspec.json.decode(row.signature, type=Signature),
         )
-        for row in _as_written(all_rows(ledger, ordered(schema.drills)))
+        for row in as_written(all_rows(ledger, ordered(schema.drills)))
     ]
 
 

@@ -3,6 +3,7 @@ teacher's registration, where the last does.
 """
 
 import itertools
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -384,10 +385,15 @@ def calls_by_outcome(ledger: Ledger) -> dict[str, int]:
 def datasets(ledger: Ledger) -> list[DatasetVersion]:
     """All dataset versions, by name and version."""
     found: dict[str, DatasetVersion] = {}
-    for row in all_rows(ledger, ordered(schema.datasets)):
+    for row in as_written(all_rows(ledger, ordered(schema.datasets))):
         dataset = _decode(row.dataset, DatasetVersion)
         found.setdefault(dataset.label, dataset)
     return sorted(found.values(), key=lambda dataset: (dataset.name, dataset.version))
+
+
+def dataset_claims(ledger: Ledger) -> list[DatasetVersion]:
+    """Every time that a dataset version was written down: nobody signs that, so a version can stand there with other files."""
+    return [_decode(row.dataset, DatasetVersion) for row in all_rows(ledger, ordered(schema.datasets))]
 
 
 def run_of_dataset(ledger: Ledger, dataset: DatasetVersion) -> str:
@@ -510,6 +516,23 @@ def outcomes(ledger: Ledger, plan: str) -> list[str]:
 def ordered(table: Table) -> Select[Any]:
     """A table's rows in the order in which they were written down."""
     return select(table).order_by(table.c.at, table.c.writer, table.c.number, table.c.place)
+
+
+def as_written(rows: Iterable[Row[Any]]) -> Iterator[Row[Any]]:
+    """Rows in the order in which they were written down: each writer's by their numbers, whatever a clock said; between writers
+    by the clock, since there is nothing else.
+    """
+    by_writer: dict[str, list[Row[Any]]] = {}
+    for row in rows:
+        by_writer.setdefault(row.writer, []).append(row)
+    waiting = [
+        (deque(sorted(found, key=lambda row: (row.number, row.place))), writer) for writer, found in by_writer.items()
+    ]
+    while waiting:
+        queue, writer = min(waiting, key=lambda one: (one[0][0].at, one[1]))
+        yield queue.popleft()
+        if not queue:
+            waiting.remove((queue, writer))
 
 
 def all_rows(ledger: Ledger, query: Select[Any]) -> Iterator[Row[Any]]:
