@@ -14,6 +14,7 @@ from pyarrow.parquet import encryption
 from stillhouse.errors import CorruptObject, StorageError
 from stillhouse.vault.index import ChunkIndex
 from stillhouse.vault.manifests import Page, encode_page, encode_root
+from stillhouse.vault.parquet import column_bounds
 from stillhouse.vault.reading import Reader
 from stillhouse.vault.seen import Seen
 from stillhouse.vault.snapshots import check_manifest, take
@@ -203,3 +204,106 @@ def test_a_manifest_that_is_not_closed_over_itself_is_refused(vault, source, for
     ref = msgspec.structs.replace(ref, digest=digest, entries=len(entries))
     with pytest.raises(CorruptObject):
         check_manifest(reader, vault.objects.put(encode_root(msgspec.structs.replace(root, pages=(*first, ref)))))
+
+
+@pytest.mark.parametrize("names", ["amz", "am", "ma"])
+@pytest.mark.parametrize("touched", [True, False])
+def test_a_file_of_several_names_is_replaced_under_its_first(vault, source, tmp_path, names, touched):
+    """`latest` is renamed over while it is met: the checkpoint that it was stays in the snapshot by its other names."""
+    first = sorted(names)[0]
+    (source / first).write_text("step 100")
+    for name in names:
+        if name != first:
+            os.link(source / first, source / name)
+
+    def happens(met):
+        if met.path == first:
+            (tmp_path / "new").write_text("step 200 and more")
+            os.replace(tmp_path / "new", source / first)
+            if touched:
+                os.utime(source / sorted(names)[1])
+
+    taken = take_with(vault, source, happens)
+    check_manifest(Reader(vault.objects), taken.snapshot)
+    vault.restore(taken.snapshot, tmp_path / "again")
+    found = {path.name: path.read_text() for path in (tmp_path / "again").iterdir()}
+    assert found == {name: "step 200 and more" if name == first else "step 100" for name in names}
+
+
+def test_a_folder_that_becomes_a_link_leads_nowhere(vault, source, tmp_path):
+    (source / "d").mkdir()
+    (source / "d" / "k").write_text("inside")
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "k").write_text("outside")
+
+    def happens(met):
+        if met.path == "d":
+            (source / "d").rename(tmp_path / "moved")
+            (source / "d").symlink_to(tmp_path / "outside")
+
+    taken = take_with(vault, source, happens)
+    vault.restore(taken.snapshot, tmp_path / "again")
+    assert not [path for path in (tmp_path / "again").rglob("*") if path.is_file() and path.read_text() == "outside"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody who may not enter")
+def test_a_folder_that_may_be_listed_and_not_entered_is_named(source, tmp_path):
+    (source / "open").write_text("x")
+    (source / "shut").mkdir()
+    (source / "shut" / "inner").write_text("x")
+    (source / "shut").chmod(0o444)
+    for folder in (source, *source.parents):
+        if folder.is_relative_to(tmp_path.parents[1]):
+            folder.chmod(folder.stat().st_mode | 0o055)
+    os.seteuid(65534)
+    try:
+        walk = Walk(source)
+        walk.skip_unreadable = True
+        met = [one.path for one in walk]
+        with pytest.raises(StorageError, match="could not be read"):
+            list(Walk(source))
+    finally:
+        os.seteuid(0)
+    assert met == ["", "open", "shut"]
+    assert walk.unreadable == ["shut/inner"]
+
+
+def test_names_of_attributes_are_bytes_of_any_kind(vault, source, tmp_path):
+    (source / "a").write_text("x")
+    names = [b"user.k\xff", b"user.plain", b"user.with\\slash"]
+    for name in names:
+        os.setxattr(source / "a", name, name)
+    taken = take_with(vault, source, lambda met: None)
+    vault.restore(taken.snapshot, tmp_path / "again")
+    assert {os.fsencode(name) for name in os.listxattr(tmp_path / "again" / "a")} >= set(names)
+    assert all(os.getxattr(tmp_path / "again" / "a", name) == name for name in names)
+
+
+def test_a_parquet_file_with_any_byte_wrong_is_a_file_like_any_other(vault, source, tmp_path):
+    """Arrow's own reader ends the process on some of these."""
+    table = pyarrow.table({"a": range(600), "b": ["x"] * 600, "c": [[n, n] for n in range(600)]})
+    pyarrow.parquet.write_table(table, tmp_path / "whole.parquet", row_group_size=200)
+    whole = (tmp_path / "whole.parquet").read_bytes()
+    footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    for place in range(footer, len(whole), 7):
+        damaged = bytearray(whole)
+        damaged[place] ^= 0x1E
+        (source / f"{place}.parquet").write_bytes(damaged)
+    taken = take_with(vault, source, lambda met: None)
+    vault.restore(taken.snapshot, tmp_path / "again")
+    assert tree(tmp_path / "again") == tree(source)
+
+
+def test_where_columns_lie_is_what_arrow_says(tmp_path):
+    for number, more in enumerate(({}, {"row_group_size": 50, "compression": "zstd"}, {"use_dictionary": False})):
+        table = pyarrow.table({"a": range(500), "b": ["x"] * 500, "c": [[1, 2]] * 500, "d": [{"e": 1.5}] * 500})
+        file = tmp_path / f"{number}.parquet"
+        pyarrow.parquet.write_table(table, file, **more)
+        metadata, bounds = pyarrow.parquet.read_metadata(file), set()
+        for group in range(metadata.num_row_groups):
+            for column in range(metadata.num_columns):
+                chunk = metadata.row_group(group).column(column)
+                start = chunk.dictionary_page_offset if chunk.has_dictionary_page else chunk.data_page_offset
+                bounds |= {start, start + chunk.total_compressed_size}
+        with file.open("rb") as opened:
+            assert column_bounds(opened, file.stat().st_size) == sorted(bounds)

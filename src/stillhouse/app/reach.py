@@ -68,7 +68,9 @@ def reach_of(app: App, subjects: tuple[str, ...]) -> Reach:
 
 def reach_of_source(app: App, source: str) -> Reach:
     """What erasing a source would reach: all that is encrypted with its key. Raises UnknownName, CorruptObject."""
-    erased = {erasure.key for erasure in load(app.ledger, app.settings).state.erasures}  # signed, unlike that it was done
+    erased = {
+        erasure.key for erasure in load(app.ledger, app.settings).state.erasures
+    }  # signed, unlike that it was done
     keys = {one.key for one in custody.erasure_keys(app.ledger).values() if one.source == source} - erased
     nodes = nodes_of_keys(app, keys)
     if not keys:

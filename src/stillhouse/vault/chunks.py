@@ -17,6 +17,8 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO, cast
 
+from stillhouse.vault.parquet import column_bounds
+
 # A record of training data is about 2 kB. Twice that would store the neighbours of every edited record again (2.6 % for 1 %
 # of edits, where this is 1.1 %); half of it doubles the digests that are kept per chunk.
 LINE_BYTES = 2048
@@ -95,7 +97,7 @@ def cutter_for(file: BinaryIO, size: int) -> Cutter:
     head = file.read(min(_LOOK, size))
     file.seek(0)
     if head[:4] == b"PAR1":
-        return cut_at(_apart(_parquet_bounds(file, size)))
+        return cut_at(_apart(column_bounds(file, size)))
     if bounds := _gguf_bounds(file, size) if head[:4] == b"GGUF" else _safetensors_bounds(head, file, size):
         return cut_at(_apart(bounds))
     if b"\x00" not in head and b"\n" in head:
@@ -197,33 +199,6 @@ def _gguf_bounds(file: BinaryIO, size: int) -> list[int]:
         header.detach()
         file.seek(0)
     return sorted({data + start for start in starts if data + start < size})
-
-
-def _parquet_bounds(file: BinaryIO, size: int) -> list[int]:
-    """Where column chunks of row groups begin, and the footer. Empty where the footer cannot be read."""
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        metadata = pyarrow.parquet.read_metadata(file)
-        file.seek(size - 8)
-        (length,) = struct.unpack("<I", file.read(4))
-    except (pyarrow.ArrowException, OSError, ValueError, struct.error):
-        return []
-    finally:
-        file.seek(0)
-    # Behind a footer in plain text stands its signature where columns are encrypted: looking at those ends the process.
-    if length != metadata.serialized_size:
-        return []
-    bounds = set()
-    for group in range(metadata.num_row_groups):
-        for column in range(metadata.num_columns):
-            chunk = metadata.row_group(group).column(column)
-            start = chunk.data_page_offset
-            if chunk.has_dictionary_page:
-                start = min(start, chunk.dictionary_page_offset)
-            bounds |= {start, start + chunk.total_compressed_size}
-    return sorted(bound for bound in bounds if 0 < bound < size)
 
 
 @functools.cache

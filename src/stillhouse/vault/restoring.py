@@ -394,7 +394,7 @@ def _dress(descriptor: int, entry: Entry, has: tuple[int, int] | None) -> None:
         os.fchown(descriptor, entry.owner, entry.group)
     for name, value in attributes_of(entry).items():  # before the mode, which may forbid it
         with contextlib.suppress(OSError):  # another file system may not have them
-            os.setxattr(descriptor, name, value)
+            os.setxattr(descriptor, unescape(name), value)
     os.fchmod(descriptor, entry.mode)
     moment = modified_of(entry)
     os.utime(descriptor, ns=(moment, moment))

@@ -128,6 +128,8 @@ class _Snapshot:
                 self._walk.unreadable.append(met.path)
                 self._went(met)
                 return
+            if (inode.st_dev, inode.st_ino) != (met.inode.st_dev, met.inode.st_ino):
+                self._went(met)  # another file stands in its place: its further names are those of the one before
             self._marks.append(Mark(inode.st_ino, inode.st_ctime_ns))
             self._bytes += entry.size
         if entry.kind in (Kind.FILE, Kind.SAME):

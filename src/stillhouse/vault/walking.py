@@ -59,7 +59,7 @@ class Walk:
             if met is not None:
                 yield met
                 if met.entry.kind is Kind.FOLDER:
-                    left.append(self._below(met.path, met.place))
+                    left.append(self._below(met.path, met.place, (met.inode.st_dev, met.inode.st_ino)))
 
     def _meet(self, path: str, place: bytes, inode: os.stat_result) -> Met | None:
         """What a name is; None where it is skipped, or went away."""
@@ -84,9 +84,12 @@ class Walk:
         self.skipped.append(path)
         return None
 
-    def _below(self, path: str, place: bytes) -> Iterator[tuple[str, bytes, os.stat_result]]:
+    def _below(self, path: str, place: bytes, inode: tuple[int, int]) -> Iterator[tuple[str, bytes, os.stat_result]]:
         try:
             with storage_errors(f"{os.fsdecode(place)} could not be read"), os.scandir(place) as listing:
+                now = os.stat(place, follow_symlinks=False)
+                if (now.st_dev, now.st_ino) != inode and path:
+                    return  # another stands in its place, or a link that leads elsewhere: as if it had gone
                 names = sorted(entry.name for entry in listing)
         except FileNotFoundError:
             return
@@ -96,12 +99,18 @@ class Walk:
             self.unreadable.append(path)
             return
         for name in names:
-            inner = place + b"/" + name
+            inner, path_of_it = place + b"/" + name, f"{path}/{escape(name)}" if path else escape(name)
             try:
-                inode = os.lstat(inner)
+                with storage_errors(f"{os.fsdecode(inner)} could not be read"):
+                    found = os.lstat(inner)
             except FileNotFoundError:
                 continue  # it went away since it was listed: as if it had gone before
-            yield (f"{path}/{escape(name)}" if path else escape(name)), inner, inode
+            except StorageError:  # a folder that may be listed and not entered
+                if not self.skip_unreadable:
+                    raise
+                self.unreadable.append(path_of_it)
+                continue
+            yield path_of_it, inner, found
 
     def as_first(self, met: Met, inode: os.stat_result) -> Met:
         """A further name of a file as its first one, where that went away before it was read."""
@@ -152,6 +161,6 @@ def _still(inode: os.stat_result) -> tuple[int, int, int]:
 def _attributes(place: bytes) -> dict[str, bytes]:
     try:
         names = [name for name in os.listxattr(place) if name.startswith(_KEPT_ATTRIBUTES)]
-        return {name: os.getxattr(place, name) for name in names}
+        return {escape(os.fsencode(name)): os.getxattr(place, name) for name in names}
     except OSError:
         return {}  # a file system without them
