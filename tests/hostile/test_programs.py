@@ -1,6 +1,7 @@
 """Programs that want out, or want to pass without being right. Every rung that this machine has is attacked."""
 
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -166,10 +167,13 @@ return found
 
 def test_nothing_is_left_for_the_next_program(sandbox):
     if sandbox.rung == "namespaces":
-        assert value(run(sandbox, "open('left', 'w').write('x'); return os.listdir('.')")) == ["left"]
+        assert value(run(sandbox, "open('left', 'w').write('x'); return sorted(os.listdir('.'))")) == [
+            "left",
+            "program.py",
+        ]
     else:
         assert error(run(sandbox, "open('left', 'w').write('x')")), "on the weaker rung there is nowhere to write"
-    assert value(run(sandbox, "return os.listdir('.')")) == []
+    assert value(run(sandbox, "return [name for name in os.listdir('.') if name != 'program.py']")) == []
     run(sandbox, "import builtins, json, math\nbuiltins.len = json.dumps = math.sqrt = None")
     assert value(run(sandbox, "import math; return [len('ab'), math.sqrt(4)]")) == [2, 2.0]
 
@@ -318,6 +322,56 @@ def test_values_that_collide_cost_the_judge_nothing(sandbox):
             assert time.process_time() - started < 2
 
 
+ODD_VALUES = {
+    "a number of more digits than Python writes": "return 10**5000",
+    "the same in a list": "return [10**5000]",
+    "the same in a set": "return {10**5000}",
+    "a list in a set, by its own hash": "class H(__import__('collections').deque):\n        __hash__ = lambda s: 1\n    return {H()}",
+    "a signalling NaN": "from decimal import Decimal\n    return Decimal('sNaN')",
+    "sets within sets": 'v = "\'\\""\n    for _ in range(36): v = frozenset([v])\n    return v',
+    "tuples within sets": "v = 0\n    for _ in range(30): v = frozenset([(v, v)])\n    return v",
+    "an exponent": "from decimal import Decimal\n    return {Decimal('1E+999999')}",
+    "a fraction": "from fractions import Fraction\n    return {Fraction(10**3000, 7)}",
+    "infinity": "return {float('inf'), float('nan')}",
+}
+
+
+@pytest.mark.parametrize("odd", ODD_VALUES)
+def test_whatever_is_returned_there_is_a_verdict(sandbox, odd):
+    """And always the same one, in bounded work, whatever was expected."""
+    text = f"```python\ndef f(x):\n    {ODD_VALUES[odd]}\n```"
+    for expected in (1, {1, 2}, {1: 2}, [1], 1.5, "1", {frozenset({1})}):
+        task = Task(id="t", messages=(), entry_point="f", tests=(Example((1,), expected),))
+        before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        found = [next(judge(sandbox, [(task, text)])) for _ in range(2)]
+        assert found[0].status == found[1].status != "passed"
+        assert found[0].reason == found[1].reason
+        assert time.process_time() - before[0] < 2
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before[1] < 300_000
+
+
+def test_values_in_sets_and_keys_are_what_they_equal(sandbox):
+    same = [
+        ({1, 2}, {2, 1}),
+        ({(1, "a")}, {(1, "a")}),
+        ({frozenset({1, 2})}, {frozenset({2, 1})}),
+        ({1.0: "a"}, {1: "a"}),
+    ]
+    same += [({10**30 + 1}, {10**30 + 1}), ({"a", b"a", None}, {None, b"a", "a"}), ({0.1 + 0.2}, {0.3})]
+    other = [
+        ({10**30 + 1}, {10**30 + 2}),
+        ({1000000007}, {1000000008}),
+        ({(1, 2)}, {(2, 1)}),
+        ({"1"}, {1}),
+        ({1, 2}, {2.0, 1}),
+    ]
+    for pairs, wanted in ((same, "passed"), (other, "failed")):
+        for expected, returned in pairs:
+            task = Task(id="t", messages=(), entry_point="f", tests=(Example((), expected),))
+            found = next(judge(sandbox, [(task, f"```python\ndef f():\n    return {returned!r}\n```")]))
+            assert found.status == wanted, (expected, returned, found)
+
+
 WORKS = {
     "asyncio": "import asyncio\nasync def g():\n    await asyncio.sleep(0)\n    return 7\nreturn asyncio.run(g())",
     "copy": "import shutil\nopen('a', 'w').write('x')\nshutil.copy2('a', 'b')\nreturn open('b').read()",
@@ -331,6 +385,12 @@ WORKS = {
     "zone": "import zoneinfo, datetime\nreturn str(datetime.datetime(2026, 7, 1, tzinfo=zoneinfo.ZoneInfo('Europe/Berlin')).utcoffset())",
     "source": "import inspect\nreturn inspect.getsource(f).startswith('def f')",
     "file": "return os.path.basename(__file__)",
+    "arguments": "import sys\nreturn len(sys.argv)",
+    "localhost": "import socket\ns = socket.create_server(('localhost', 0))\nc = socket.create_connection(('localhost', s.getsockname()[1]))\nreturn bool(c)",
+    "class source": "import inspect\nclass Held: pass\nreturn inspect.getsource(Held).strip().startswith('class Held')",
+    "its own file": "return 'def f' in open(__file__).read()",
+    "limits": "import resource\nreturn len(resource.getrlimit(resource.RLIMIT_STACK))",
+    "stack": "import resource, sys\ntry: resource.setrlimit(resource.RLIMIT_STACK, resource.getrlimit(resource.RLIMIT_STACK))\nexcept (ValueError, OSError): pass\nreturn 7",
     "exit": "try: exit(3)\nexcept SystemExit as e: return e.code",
 }
 
@@ -389,7 +449,7 @@ return 1
 """
     outcome = run(sandbox, body.strip())
     assert outcome.calls[0].value == 1
-    assert value(run(sandbox, "import time\ntime.sleep(0.2)\nreturn os.listdir('.')")) == []
+    assert value(run(sandbox, "import time\ntime.sleep(0.2)\nreturn os.listdir('.')")) in ([], ["program.py"])
 
 
 # --- passing without being right

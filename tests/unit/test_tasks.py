@@ -104,8 +104,28 @@ FENCED = "```python\ndef f(a):\n    return sorted(a)\n```"
         FENCED.replace("\n", "\r\n"),
         "```python\nfrom __future__ import annotations\ndef f(a): return sorted(a)\n```",
         "```python\nf = sorted\n```",
+        f"{FENCED}\nUse it so:\n```python\nfrom solution import f\nprint(f([2, 1]))\n```",
+        f"{FENCED}\n```python\nimport unittest\nfrom my_module import f\nclass T(unittest.TestCase):\n    pass\n```",
+        "```python\ndef f(a):\n    return g(a)\n```\nwith\n```python\ndef g(a):\n    return sorted(a)\n```",
+        "```python\nLO, HI = 0, 9\nKEY: int = 1\n```\n```python\ndef f(a):\n    return sorted(x * KEY for x in a if LO <= x <= HI)\n```",  # noqa: E501
+        "```python\nT = {}\nfor i in range(9):\n    T[i] = i\n```\n```python\ndef f(a):\n    return sorted(a, key=lambda x: T[x])\n```",  # noqa: E501
+        "```python\ntry:\n    from bisect import insort\nexcept ImportError:\n    insort = None\n```\n"
+        "```python\ndef f(a):\n    r = []\n    for x in a: insort(r, x)\n    return r\n```",
+        "```python\ndef f(a):\n    return sorted(a)```\nThat is all.",
+        "```python\ndef f(a):\n    'x'.split('</think>')\n    '<think>'.strip()\n    return sorted(a)\n```",
+        f"No <think> block is needed here.\n{FENCED}\nIt leaves what is behind `</think>` alone.",
+        f"<think>İstanbul {'İ' * 30}</think>\n{FENCED}",
+        f"<|channel|>analysis<|message|>draft:\n{FENCED.replace('sorted(a)', 'a')}\n<|end|><|start|>assistant<|channel|>final<|message|>{FENCED}",  # noqa: E501
+        f"[THINK]{FENCED.replace('sorted(a)', 'a')}[/THINK]\n{FENCED}",
+        f"◁think▷{FENCED.replace('sorted(a)', 'a')}◁/think▷\n{FENCED}",
+        f"<|begin_of_thought|>\n{FENCED.replace('sorted(a)', 'a')}\n<|end_of_thought|>\n\ndef f(a):\n    return sorted(a)\n",
+        f"````\n{FENCED}\n````",
+        "```python\nclass Base:\n    def f(self, a): raise NotImplementedError\nclass S(Base):\n    def f(self, a): return sorted(a)\n```",  # noqa: E501
+        "```json\n" + json.dumps({"code": "def f(a):\n    return sorted(a)\n"}) + "\n```",
+        '<pre><code class="language-python">def f(a):\n    return sorted(x for x in a if x &gt; 0)</code></pre>',
+        "```python\nimport sys\nif sys.version_info >= (3, 0):\n    def f(a): return sorted(a)\nelse:\n    def f(a): return a\n```",  # noqa: E501
     ],
-)
+)  # fmt: skip
 def test_the_final_answers_code_is_found_in_every_form(answer):
     scope: dict = {}
     exec(code_of(answer, "f"), scope)

@@ -21,7 +21,7 @@ _THINKING = re.compile(
     re.IGNORECASE,
 )
 _CLOSINGS = {
-    "square": r"\[/{}\]", "kimi": "◁/{}▷", "bar": r"<\|end_of_{}\|>", "tag": r"</{}>",
+    "square": r"\[/{}\]", "kimi": "◁/{}▷", "bar": r"<\|end_of_{}\|>", "tag": r"""(?<!['"`])</{}>(?!['"`])""",
     "channel": r"<\|end\|>|(?=<\|start\|>)|(?=<\|channel\|>)",
 }  # fmt: skip
 _ONLY_CLOSED = re.compile(rf"""(?<!['"`])(?:</(?:{_TAGS})>|\[/think\]|◁/think▷)(?!['"`])""", re.IGNORECASE)
@@ -45,6 +45,8 @@ PYTHON = frozenset(
         "tool_code",
     )
 )
+_USUAL_FENCE = 3
+_BEHIND = re.compile(r"(`{3,40}|~{3,40})[ \t]{0,40}$", re.MULTILINE)
 _OUTER = frozenset({"markdown", "md"})
 
 
@@ -65,6 +67,10 @@ def without_reasoning(text: str) -> str:
         kept.append(text[position : opening.start()])
         kind = str(opening.lastgroup)
         closing = re.compile(_CLOSINGS[kind].format(opening[kind]), re.IGNORECASE).search(text, opening.end())
+        if closing is None and text[text.rfind("\n", 0, opening.start()) + 1 : opening.start()].strip():
+            kept.append(text[opening.start() : opening.end()])  # within a sentence, it is spoken of
+            position = opening.end()
+            continue
         if closing is None:
             return "".join(kept)
         position = closing.end()
@@ -81,7 +87,13 @@ def blocks(text: str) -> list[Block]:
     while place < len(fences):
         opening = fences[place]
         mark, language = opening[1], opening[2].strip().split(" ")[0].lower().strip("{}.")
-        if language in _OUTER:  # its contents are an answer of their own
+        bare = (
+            not language
+            and len(mark) > _USUAL_FENCE
+            and place + 1 < len(fences)
+            and len(fences[place + 1][1]) < len(mark)
+        )
+        if language in _OUTER or bare:  # its contents are an answer of their own
             place += 1
             continue
         later = (other for other in range(place + 1, len(fences)) if _closes(fences[other], mark))
@@ -89,6 +101,9 @@ def blocks(text: str) -> list[Block]:
         following = _right_closing(text, fences, opening, closings)
         closed = following < len(fences)
         end = fences[following].start() if closed else len(text)
+        behind = None if closed else _BEHIND.search(text, opening.end())
+        if behind is not None and behind[1].startswith(mark):  # it is closed at the end of its last line
+            closed, end = True, behind.start()
         found.append(Block(language, _inside(text, opening, end), closed))
         place = following + 1
     return found

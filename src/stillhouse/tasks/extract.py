@@ -6,6 +6,8 @@ that an answer of 10 MB takes milliseconds; parsing is bounded.
 """
 
 import ast
+import builtins
+import html
 import json
 import re
 import textwrap
@@ -14,6 +16,8 @@ from collections.abc import Iterator
 from stillhouse.conversations.code_blocks import PYTHON, Block, blocks, parsed, without_reasoning
 
 _TAGGED = (("[PYTHON]", "[/PYTHON]"), ("[BEGIN]", "[DONE]"), ("<code>", "</code>"), ("<answer>", "</answer>"))
+# As pages have it, with escaped text in it.
+_CODE_ELEMENT = re.compile(r"(<code\s[^<>]{0,200}>)[^<]{0,200000}(?=</code>)")
 # Longer text is not looked at as JSON.
 _LONGEST_JSON = 200_000
 # A line at the left margin that can begin a statement above a function.
@@ -28,7 +32,9 @@ _LINES_ABOVE, _TOPS_TRIED = 2_000, 32
 def code_of(text: str, entry_point: str, prompt: str = "") -> str:
     """The code of an answer; "" where there is none. ``prompt`` is code that the answer may go on from, such as a signature."""
     answer = without_reasoning(text).replace("\ufeff", "").replace("\xa0", " ")
-    answer = _out_of_json(answer)
+    answer = _out_of_json(
+        _CODE_ELEMENT.sub(lambda found: html.unescape(found[0].replace(found[1], "<code>", 1)), answer)
+    )
     return _usable(_found(answer, entry_point, prompt), entry_point)
 
 
@@ -37,6 +43,10 @@ def _found(answer: str, entry_point: str, prompt: str) -> str:
     found = _last_that_defines(fenced, entry_point)
     if found:
         return found
+    for block in blocks(answer):
+        inside = _out_of_json(block.code) if block.language == "json" else ""
+        if inside and _defines(inside, entry_point):
+            return inside
     for start, end in _TAGGED:
         inside = answer.rpartition(start)[2].partition(end)[0] if start in answer else ""
         if _defines(inside, entry_point):
@@ -73,12 +83,10 @@ def _usable(code: str, entry_point: str) -> str:
         )
         if asks:
             lines[node.lineno - 1 : node.end_lineno] = [""] * ((node.end_lineno or node.lineno) - node.lineno + 1)
-    made = {name for node in tree.body for name in _names(node)}
-    for node in tree.body:
-        methods = {one.name for one in getattr(node, "body", ()) if isinstance(one, ast.FunctionDef)}
-        if isinstance(node, ast.ClassDef) and entry_point in methods and entry_point not in made:
-            lines.append(f"{entry_point} = {node.name}().{entry_point}\n")
-            break
+    made = {name for node in tree.body for name in _defined(node)}
+    having = [node for node in tree.body if isinstance(node, ast.ClassDef) and entry_point in _methods(node)]
+    if having and entry_point not in made:  # of several classes the last: those before it are what it is derived from
+        lines.append(f"{entry_point} = {having[-1].name}().{entry_point}\n")
     return "\n".join(lines)
 
 
@@ -94,19 +102,22 @@ def _last_that_defines(fenced: list[Block], entry_point: str) -> str:
         for place in range(len(fenced) - 1, -1, -1):
             block = fenced[place]
             if block.closed is whole and _defines(block.code, entry_point):
-                return _with_helpers(fenced[:place], block.code)
+                return _with_helpers(fenced[:place], fenced[place + 1 :], block.code)
     return ""
 
 
-def _with_helpers(before: list[Block], code: str) -> str:
-    """A block behind what it needs of the blocks before it: imports and definitions that it uses and does not make itself."""
+def _with_helpers(before: list[Block], after: list[Block], code: str) -> str:
+    """A block behind what it needs of the blocks before it, or, where none of those has it, of those after it: imports,
+    definitions and tables that it uses and does not make itself.
+    """
     tree = parsed(code)
-    if tree is None or not before:
+    if tree is None or not (before or after):
         return code
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     used -= {name for node in tree.body for name in _names(node)}
+    used -= set(dir(builtins))
     parts: list[str] = []
-    for block in reversed(before):
+    for block in (*reversed(before), *after):
         other = parsed(block.code)
         needed = [node for node in other.body if used & set(_names(node))] if other is not None else []
         if needed:
@@ -119,13 +130,37 @@ def _with_helpers(before: list[Block], code: str) -> str:
 
 
 def _names(node: ast.stmt) -> Iterator[str]:
-    """What a statement at the top of a module makes."""
+    """What a statement at the top of a module makes, or fills: a table by a loop, an import that is tried."""
+    yield from _defined(node)
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        yield from ((alias.asname or alias.name).partition(".")[0] for alias in node.names)
+    elif isinstance(node, ast.If | ast.Try | ast.For | ast.While | ast.With):
+        for part in ("body", "orelse", "handlers", "finalbody"):
+            for inner in getattr(node, part, ()):
+                yield from _names(inner) if isinstance(inner, ast.stmt) else ()
+        yield from (
+            inner.value.id
+            for inner in ast.walk(node)
+            if isinstance(inner, ast.Subscript | ast.Attribute)
+            and isinstance(inner.ctx if isinstance(inner, ast.Subscript) else ast.Store(), ast.Store)
+            and isinstance(inner.value, ast.Name)
+        )
+
+
+def _defined(node: ast.stmt) -> Iterator[str]:
+    """What a statement defines by itself: what it only imports, its author defined elsewhere."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         yield node.name
-    elif isinstance(node, ast.Import | ast.ImportFrom):
-        yield from ((alias.asname or alias.name).partition(".")[0] for alias in node.names)
     elif isinstance(node, ast.Assign):
-        yield from (target.id for target in node.targets if isinstance(target, ast.Name))
+        yield from (
+            inner.id for target in node.targets for inner in ast.walk(target)
+            if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store)
+        )  # fmt: skip
+    elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
+        yield node.target.id
+    elif isinstance(node, ast.If | ast.Try):
+        for inner in (*node.body, *node.orelse):
+            yield from _defined(inner)
 
 
 def _defines(code: str, entry_point: str) -> bool:
@@ -133,7 +168,7 @@ def _defines(code: str, entry_point: str) -> bool:
     tree = parsed(code)
     if tree is None:
         return re.search(rf"^[ \t]*(?:async[ \t]+)?def[ \t]+{re.escape(entry_point)}\b", code, re.MULTILINE) is not None
-    return any(entry_point in (*_names(node), *_methods(node)) for node in tree.body)
+    return any(entry_point in (*_defined(node), *_methods(node)) for node in tree.body)
 
 
 def _methods(node: ast.stmt) -> Iterator[str]:

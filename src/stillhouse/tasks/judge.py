@@ -1,8 +1,11 @@
 """What is an answer's code worth? The program runs in the sandbox; what it returned is compared here, outside."""
 
 import collections
+import hashlib
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from decimal import Context, Decimal
+from fractions import Fraction
 from typing import Any
 
 import msgspec
@@ -16,7 +19,7 @@ from stillhouse.sandbox.programs import Limits, Outcome, Program
 from stillhouse.tasks.extract import code_of, split_future
 
 # Part of every judge's digest: raise it when the same answer could get another verdict, and answers are judged anew.
-JUDGE_VERSION = 2
+JUDGE_VERSION = 3
 # Longer code is not a program that a teacher wrote on purpose, and parsing it would cost more than running it.
 LONGEST_CODE = 1 << 20
 
@@ -150,7 +153,10 @@ def equal(expected: Any, actual: Any) -> bool:
     if isinstance(expected, dict):
         items = _items_of(actual, "dict")
         return items is not None and _same_pairs(expected, items)
-    return type(expected) is type(actual) and bool(expected == actual)
+    try:
+        return type(expected) is type(actual) and bool(expected == actual)
+    except ArithmeticError:  # a signalling NaN
+        return False
 
 
 def _close(expected: float, actual: float) -> bool:
@@ -194,19 +200,46 @@ def _same_pairs(expected: Mapping[Any, Any], pairs: Sequence[tuple[Any, Any]]) -
     return len(pairs) == len(keys) == len(found)
 
 
-def _as_key(value: Any) -> Any:
-    """What an item or a key is looked up by: the same for values that are ``==``. Sets within sets by their sorted forms."""
+def _as_key(value: Any) -> str:
+    """What an item or a key is looked up by: the same for values that are ``==``, of one size whatever the value's, so that what
+    is nested deeply takes no more work than it has parts.
+    """
     if isinstance(value, Items):
-        return (value.kind, tuple(sorted(map(repr, map(_as_key, value.items)))))
+        return _digest(value.kind, *sorted(map(_as_key, value.items)))
     if isinstance(value, set | frozenset):
-        return ("set", tuple(sorted(map(repr, map(_as_key, value)))))
-    if isinstance(value, list | tuple):
-        return (type(value).__name__, tuple(map(_as_key, value)))
-    if isinstance(value, float):
-        return float(f"{value:.9g}") if math.isfinite(value) else repr(value)
-    return value
+        return _digest("set", *sorted(map(_as_key, value)))
+    if isinstance(value, list | tuple | collections.deque):
+        return _digest(type(value).__name__, *map(_as_key, value))
+    if isinstance(value, float) and math.isfinite(value):
+        value = float(f"{value:.9g}")
+        value = int(value) if value.is_integer() else value
+    if isinstance(value, int):
+        return _digest("number", hex(value))
+    if isinstance(value, Fraction):
+        return _digest("fraction", hex(value.numerator), hex(value.denominator))
+    if isinstance(value, Decimal):
+        return _digest("decimal", _plain_decimal(value))
+    return _digest(type(value).__name__, value if isinstance(value, str) else repr(value))
+
+
+def _plain_decimal(value: Decimal) -> str:
+    """A decimal without the zeros at its end, by which equal ones differ."""
+    if not value.is_finite():
+        return str(value)
+    return str(value.normalize(Context(prec=max(1, len(value.as_tuple().digits)))))
+
+
+def _digest(*parts: str) -> str:
+    found = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        data = part.encode("utf-8", "surrogatepass")
+        found.update(len(data).to_bytes(8, "little") + data)
+    return found.hexdigest()
 
 
 def _brief(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a whole number of more digits than Python writes out
+        text = f"a {type(value).__name__} that is too large to be shown"
     return text if len(text) <= 80 else text[:77] + "..."

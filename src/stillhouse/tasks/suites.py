@@ -149,6 +149,10 @@ def _example(test: Any, where: str) -> Example:
     if not isinstance(test, dict) or not isinstance(test.get("arguments"), list) or "returns" not in test:
         raise PromptsError(f'{where}: an example is {{"arguments": [...], "returns": ...}}.')
     arguments, returns = _python(test["arguments"], where), _python(test["returns"], where)
+    try:
+        encode([arguments, returns])
+    except (NotPlain, RecursionError) as failure:
+        raise PromptsError(f"{where}: a test has a value that cannot be compared ({failure}).") from failure
     return Example(tuple(arguments), returns)
 
 

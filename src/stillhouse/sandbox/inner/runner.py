@@ -5,6 +5,7 @@ with what it should be.
 """
 
 import builtins
+import contextlib
 import json
 import linecache
 import os
@@ -32,7 +33,8 @@ def run(job: dict[str, Any], results: int) -> None:
     sys.modules["program"] = module
     _as_usual(job["code"], scope)
     try:
-        exec(compile(job["code"], _NAME, "exec", dont_inherit=True), scope)
+        with contextlib.suppress(SystemExit, EOFError):  # it ends, or asks for input: what it defined by then is there
+            exec(compile(job["code"], _NAME, "exec", dont_inherit=True), scope)
         if job["check"]:
             exec(compile(job["check"], "<check>", "exec", dont_inherit=True), scope)
         function = scope.get(job["entry_point"])
@@ -54,8 +56,11 @@ def run(job: dict[str, Any], results: int) -> None:
 
 
 def _as_usual(code: str, scope: dict[str, Any]) -> None:
-    """What a program finds when it is a file that is run: a name, its source, ``exit``."""
+    """What a program finds when it is a file that is run: a name, its source, no arguments, ``exit``."""
     scope["__file__"] = os.path.join(os.getcwd(), "program.py")
+    with contextlib.suppress(OSError), open(scope["__file__"], "w", encoding="utf-8", errors="replace") as file:
+        file.write(code)
+    sys.argv = [scope["__file__"]]
     linecache.cache[_NAME] = (len(code), None, code.splitlines(keepends=True), _NAME)
     for name in ("exit", "quit"):
         setattr(builtins, name, sys.exit)

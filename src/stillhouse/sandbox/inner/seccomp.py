@@ -9,9 +9,11 @@ _ARCHITECTURE_X86_64 = 0xC000003E
 _LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _JUMP_SET, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 _EPERM, _ENOSYS = 1, 38
-_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT, _SECOND_ARGUMENT = 0, 4, 16, 24
+_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT, _SECOND_ARGUMENT, _THIRD_ARGUMENT = 0, 4, 16, 24, 32
 _CLONE, _CLONE3, _TGKILL, _CLONE_THREAD = 56, 435, 234, 0x10000
 _X32_BIT = 0x40000000
+# Limits may be read. Setting one does nothing and says that it did: programs ask for a larger stack as a matter of course.
+_SETRLIMIT, _PRLIMIT = 160, 302
 # Of fcntl, nothing that makes the kernel signal somebody: F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_DUPFD_CLOEXEC.
 # Of ioctl, what Python's own open() and isatty() ask: TCGETS, TIOCGWINSZ, FIONREAD, FIONCLEX, FIOCLEX.
 _BY_COMMAND = {72: (0, 1, 2, 3, 1030), 16: (0x5401, 0x5413, 0x541B, 0x5450, 0x5451)}
@@ -87,6 +89,12 @@ def _jumps(*, isolated: bool) -> bytes:
     for number, (argument, wanted) in by_argument.items():
         checks = [part for value in wanted for part in (_jump(_JUMP_EQUAL, value, 0, 1), allow)]
         parts += [_jump(_JUMP_EQUAL, number, 0, len(checks) + 2), _statement(_LOAD, argument), *checks, refuse]
+    nothing = _statement(_RETURN, _ERRNO)
+    parts += [_jump(_JUMP_EQUAL, _SETRLIMIT, 0, 1), nothing]
+    parts += [_jump(_JUMP_EQUAL, _PRLIMIT, 0, 6)]
+    for half, otherwise in ((_THIRD_ARGUMENT, 3), (_THIRD_ARGUMENT + 4, 1)):
+        parts += [_statement(_LOAD, half), _jump(_JUMP_EQUAL, 0, 0, otherwise)]
+    parts += [allow, nothing]
     parts += [_jump(_JUMP_EQUAL, _CLONE3, 0, 1), _statement(_RETURN, _ERRNO | _ENOSYS)]
     parts += [_jump(_JUMP_EQUAL, _CLONE, 0, 4), _statement(_LOAD, _FIRST_ARGUMENT)]
     parts += [_jump(_JUMP_SET, _CLONE_THREAD, 0, 1), allow, refuse]

@@ -29,6 +29,9 @@ class Items:
     def __init__(self, kind: str, items: list[Any]) -> None:
         self.kind, self.items = kind, items
 
+    def __repr__(self) -> str:
+        return f"<{self.kind} of {len(self.items)}>"
+
 
 def encode(value: Any, depth: int = 0) -> Any:
     """A JSON form; whatever is no JSON value of its own is ``[tag, content]``. Raises NotPlain.

@@ -153,6 +153,8 @@ def build_root(packages: list[str]) -> None:
             with open(root + file, "w"):
                 pass
             syscalls.mount(file, root + file, "none", syscalls.MS_BIND)
+    with open(root + "/etc/hosts", "w") as hosts:  # of the network of its own
+        hosts.write("127.0.0.1 localhost\n::1 localhost\n")
     places = [(folder, folder) for folder in TIME_ZONES]
     places += zip(packages, places_of(packages), strict=True)
     for folder, place in places:
