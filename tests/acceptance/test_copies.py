@@ -1,6 +1,7 @@
 """Copies elsewhere: made, checked, mended, and a lost home rebuilt from one."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -241,6 +242,30 @@ def test_what_is_no_copy_is_not_counted_as_one(home, data):
         before = sorted(path for path in home.home.rglob("*") if "heads" in path.parts)
         assert "is no copy" in home("vault", "backup", "--copy", f"c{number}", code=None).err, place
         assert sorted(path for path in home.home.rglob("*") if "heads" in path.parts) == before
+
+
+@pytest.mark.parametrize("how", ["the vault lies elsewhere", "a link to it", "the heads of another", "hard links"])
+def test_what_only_looks_like_another_place_is_no_copy(home, data, tmp_path, how):
+    """The vault's own bytes, by whatever links they are reached."""
+    place, objects = tmp_path / "far", home.home / "objects"
+    match how:
+        case "the vault lies elsewhere":
+            place.mkdir()
+            objects.rename(place / "objects")
+            objects.symlink_to(place / "objects")
+        case "a link to it":
+            place.mkdir()
+            (place / "objects").symlink_to(objects)
+        case "the heads of another":
+            configure(home, f'[copies.first]\nplace = "{tmp_path / "first"}"\n')
+            home("vault", "backup")
+            place.mkdir()
+            (place / "objects").symlink_to(tmp_path / "first" / "objects")
+        case _:
+            shutil.copytree(objects, place / "objects", copy_function=os.link)
+    configure(home, f'[copies.far]\nplace = "{place}"\ndomain = "the other team"\n')
+    assert "is no copy" in home("vault", "backup", "--copy", "far", code=None).err
+    assert "the other team" not in home("status").out
 
 
 def test_a_copy_whose_bytes_are_gone_is_found_out(copied, data):

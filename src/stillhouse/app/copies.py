@@ -1,5 +1,6 @@
 """Copies of the vault in other places: find them, bring them up to date, keep their locks."""
 
+import itertools
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +23,8 @@ from stillhouse.vault.objects import Objects, digest_of, key_of
 from stillhouse.vault.writer import segments
 
 S3 = "s3://"
+# Of a copy's objects so many are compared with the vault's own: those of a folder that was linked are all the same files.
+_LOOKED_AT = 16
 # What says who decides here, but no secrets: private keys are in no copy.
 FILES = (CONFIG, "policy.toml", "prices.toml", HEAD)
 _BACK_UP = "Run `stillhouse vault backup`, which brings what is missing."
@@ -50,37 +53,48 @@ def open_place(copy: Copy) -> Place:
 def root_of(copy: Copy) -> object:
     """What two names of one place have in common: device and inode of a folder, or the bucket."""
     if copy.place.startswith(S3):
-        return copy.endpoint, copy.place.removeprefix(S3).partition("/")[0]
+        return copy.endpoint.rstrip("/").lower(), copy.place.removeprefix(S3).partition("/")[0]
     return identity(Path(copy.place)) or str(Path(copy.place).absolute())
 
 
 def device_of(place: str) -> int | None:
-    """The device that a folder is on; None for a bucket, or what is not there."""
-    found = None if place.startswith(S3) else identity(Path(place))
+    """The device that the objects of a folder are on; None for a bucket, or what is not there."""
+    found = None if place.startswith(S3) else identity(Path(place) / "objects") or identity(Path(place))
     return found[0] if found else None
 
 
 def overlap(settings: Settings, copy: Copy) -> str:
-    """Why a place cannot hold a copy: it is this home, its vault, or another copy, or lies in one, or one lies in it; else ""."""
+    """Why a place cannot hold a copy: it is this home, its vault, or another copy, or lies in one, or one lies in it, by whatever
+    links; or its objects are the vault's own files by other names; else "".
+    """
     if copy.place.startswith(S3):
         return ""
-    others = {"this home": settings.home, "its vault": settings.objects}
-    others |= {"its custodian's folder": settings.custodian} if settings.custodian else {}
+    own = [settings.home, settings.objects, *([settings.custodian] if settings.custodian else [])]
+    others = dict(zip(("this home", "its vault", "its custodian's folder"), own, strict=False))
     others |= {f"the copy {one.name}": Path(one.place) for one in settings.copies if one.name != copy.name
-               and not one.place.startswith(S3)}  # fmt: skip
-    place = Path(copy.place).absolute()
-    above = {found for parent in (place, *place.parents) if (found := identity(parent))}
+               and not one.place.startswith(S3) and identity(Path(one.place)) != identity(Path(copy.place))}  # fmt: skip
+    place = Path(copy.place)
     for name, other in others.items():
-        root = identity(other)
-        if root is None:
-            continue
-        if root == identity(place) and name.startswith("the copy "):
-            continue  # two names of one place, which count as one
-        if root in above:
-            return f"is {name}, or lies in it"
-        if identity(place) in {found for parent in other.absolute().parents if (found := identity(parent))}:
-            return f"holds {name}"
+        for mine in _stores(place):
+            for theirs in _stores(other):
+                if identity(theirs) in _above(mine):
+                    return f"is {name}, or lies in it"
+                if identity(mine) in _above(theirs):
+                    return f"holds {name}"
+    some = itertools.islice((place / "objects").glob("??/*"), _LOOKED_AT)
+    if any(identity(path) == identity(settings.objects / path.parent.name / path.name) for path in some):
+        return "has the vault's own files by other names (hard links)"
     return ""
+
+
+def _stores(folder: Path) -> list[Path]:
+    """A folder of objects and heads, and those: each can be a link to somewhere else."""
+    places = (folder.absolute(), folder / "objects", folder / "heads")
+    return [place.resolve() for place in places if identity(place) is not None] or [folder.absolute()]
+
+
+def _above(place: Path) -> set[tuple[int, int]]:
+    return {found for folder in (place, *place.parents) if (found := identity(folder))}
 
 
 def find_copy(settings: Settings, name: str) -> Copy:

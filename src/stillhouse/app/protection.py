@@ -21,6 +21,7 @@ from stillhouse.identity.chain import one_may_delete
 from stillhouse.ledger import custody, queries, schema
 from stillhouse.ledger.custody import StoredCopy, StoredScrub
 from stillhouse.settings.home import Copy
+from stillhouse.vault.files import identity
 from stillhouse.vault.local import LocalBackend
 from stillhouse.vault.sealing import seal_of
 
@@ -115,9 +116,11 @@ def other_domains(app: App, holding: Sequence[StoredCopy]) -> set[str]:
     is on this home's own device is in none.
     """
     by_device: dict[object, str] = {}
+    home = app.settings.home
+    own = {found[0] for place in (home, app.settings.objects) if (found := identity(place))}
     for copy in holding:
         device = device_of(copy.place)
-        if copy.domain and device != device_of(str(app.settings.home)):
+        if copy.domain and device not in own:
             by_device.setdefault(copy.place if device is None else device, copy.domain)
     return set(by_device.values())
 
