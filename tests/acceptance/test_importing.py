@@ -99,12 +99,12 @@ def test_raw_responses_of_an_intermediary(home, shared_data):
     assert providers["openrouter > Anthropic"] == 102
     assert sum(entry["rows"] for entry in found["triage"]) <= 2676
     assert found["triage"][0]["missing"]
-    kept = [word for kind in ("truncated", "filtered", "failed") for word in ("--keep", kind)]
+    kept = [word for kind in ("truncated", "filtered", "failed", "empty") for word in ("--keep", kind)]
     done = home("dataset", "import", path, "--name", "speech", *kept, "--json").json
     assert done["left_out"] == {}
     assert home("dataset", "inventory", "speech", "--json").json["by_channel"] == found["by_channel"]
     whole = home("dataset", "import", path, "--name", "whole", "--json").json
-    assert whole["left_out"].keys() == {"filtered", "failed"}
+    assert whole["left_out"].keys() == {"filtered", "failed", "empty"}
     assert sum(whole["left_out"].values()) == done["rows"] - whole["rows"]
 
 

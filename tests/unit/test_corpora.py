@@ -11,6 +11,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stillhouse.datasets.corpora import files
 from stillhouse.datasets.corpora.files import files_of, lines_of
 from stillhouse.datasets.corpora.inventory import take_inventory, what_is_missing
 from stillhouse.datasets.corpora.origins import Declared, stamp_of, stamps_of
@@ -79,10 +80,78 @@ def test_shapes(row, shape, model):
         ({}, "of no known shape"),
         ({"messages": "Hi"}, "of no known shape"),
         ({**CURATOR, "response_message": None}, "the answer is empty"),
+        (
+            {"prompt": "q", "response": "a", "tool_calls": [{"id": 1}]},
+            "a row cannot hold calls of tools and their results yet",
+        ),
+        (
+            {**CURATOR, "generic_request": {**CURATOR["generic_request"], "tools": [{"type": "function"}]}},
+            "a row cannot hold definitions of tools yet",
+        ),
+        (
+            {
+                "question": "q",
+                "raw_response": {"choices": [{"message": {"content": "a"}}, {"message": {"content": "b"}}]},
+            },
+            "a row cannot hold several answers to one question yet",
+        ),
+        ({"question": "q", "answer": "a", "context": ["c"]}, "a row cannot hold a context of an unknown form yet"),
     ],
 )
 def test_rows_that_say_nothing_are_skipped_with_a_reason(row, reason):
     assert read_row(row) == Skipped(reason)
+
+
+@pytest.mark.parametrize(
+    ("row", "messages"),
+    [
+        ({"system": "Latin only.", "messages": [*CHAT]}, ["Latin only.", *(turn["content"] for turn in CHAT[:-1])]),
+        ({"system_prompt": "Latin only.", "messages": [*CHAT]}, ["Latin only.", *(turn["content"] for turn in CHAT[:-1])]),
+        ({"request": {"system": "Latin only.", "messages": [{"role": "user", "content": "q"}]},
+          "response": {"content": [{"type": "text", "text": "a"}], "role": "assistant"}}, ["Latin only.", "q"]),
+        ({"instruction": "Who?", "context": "Ann was.", "response": "Ann"}, ["Who?\n\nAnn was."]),
+        ({"question": "Who?", "context": "Ann was.", "answer": "Ann"}, ["Who?\n\nAnn was."]),
+        ({"instruction": "Who?", "input": "Ann was.", "generation": "Ann"}, ["Who?\n\nAnn was."]),
+        ({"prompt": "q", "response": "a", "chat_history": [["x", "y"]]}, ["x", "y", "q"]),
+        ({"input": "q", "output": "a"}, ["q"]),
+    ],
+)  # fmt: skip
+def test_what_stands_beside_a_question_is_part_of_it(row, messages):
+    assert [message.content for message in read_row(row).messages] == messages
+
+
+def test_values_that_python_has_no_form_for_cost_their_row(tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    dates = pyarrow.array([1, 2**30, 2], pyarrow.int32()).cast(pyarrow.date32())
+    pyarrow.parquet.write_table(pyarrow.table({"a": [1, 2, 3], "day": dates}), tmp_path / "a.parquet")
+    lines = list(lines_of(tmp_path / "a.parquet"))
+    assert [line.row["a"] if line.row else None for line in lines] == [1, None, 3]
+    assert "a value cannot be read" in lines[1].problem
+
+
+def test_a_row_that_is_nested_too_deeply_costs_itself():
+    part = {"type": "text", "text": "x"}
+    for _ in range(2000):
+        part = {"type": "thinking", "thinking": [part]}
+    assert isinstance(read_row({"messages": [CHAT[0], {"role": "assistant", "content": [part]}]}), Skipped)
+
+
+def test_a_long_first_line_that_is_broken_costs_that_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_LONGEST_LINE", 2000)
+    (tmp_path / "a.jsonl").write_text('{"broken\n' + "".join(f'{{"a": {n}}}\n' for n in range(1000)))
+    assert sum(line.row is not None for line in lines_of(tmp_path / "a.jsonl")) == 1000
+
+
+def test_links_of_a_folder_are_named(tmp_path):
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "a.jsonl").write_text('{"a": 1}\n')
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "rows" / "folder").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "rows" / "nowhere").symlink_to(tmp_path / "gone")
+    found = {file.path.name: file.left_out for file in files_of(tmp_path / "rows")}
+    assert found == {"a.jsonl": "", "folder": "a link that leads to no file", "nowhere": "a link that leads to no file"}
 
 
 @given(
@@ -236,7 +305,11 @@ def _read(folder):
     [
         ("a.jsonl", b'{"a": 1}\n{"b', 1, "not JSON"),
         ("a.jsonl", b'{"a": 1}\n{"b\n{"a": 2}\n', 2, "not JSON"),
-        ("a.jsonl", b'[1]\n{"a": 1}\n', 0, "not JSON"),
+        ("a.jsonl", b'[1]\n{"a": 1}\n', 1, "not a JSON object"),
+        ("a.jsonl", b'[]\n{"a": 1}\n{"a": 2}\n', 2, "not a JSON object"),
+        ("a.json", b'[{"a": 1},\n{"a": 2\n', 0, "not JSON"),
+        ("a.csv", b"a,b\n1,2\nS\xe3o,2\n3,4\n", 2, "not UTF-8"),
+        ("a.json", b'{"train": [{"a": 1}], "test": [{"a": 2}, {"a": 3}]}', 1, "it stands under 'test'"),
         ("a.jsonl", b'{"a": "\xff"}\n{"a": 1}\n', 1, "not UTF-8"),
         ("a.json", b"{", 0, "not JSON"),
         ("a.json", b'[1, {"a": 2}]', 1, "not a JSON object"),

@@ -56,7 +56,11 @@ def files_of(path: Path) -> list[Found]:
         return [Found(path)]
     if not path.is_dir():
         raise PromptsError(f"{path} does not exist.", next_step="Correct the path.")
-    found = [Found(file, _why_not(file, path)) for file in sorted(path.rglob("*")) if file.is_file()]
+    found = [
+        Found(file, _why_not(file, path) if file.is_file() else "a link that leads to no file")
+        for file in sorted(path.rglob("*"))
+        if file.is_file() or file.is_symlink()
+    ]
     if all(file.left_out for file in found):
         reasons = "; ".join(f"{file.path.name}: {file.left_out}" for file in found[:5]) or "the folder is empty"
         raise PromptsError(f"{path} holds no file with rows ({reasons}).", next_step="Name the file itself.")
@@ -83,7 +87,15 @@ def _lines_of(path: Path, file: IO[bytes]) -> Iterator[Line]:
     elif (separator := _SEPARATED.get(_plain_suffix(path))) is not None:
         yield from _separated(file, separator)
     elif _starts_with(head) == b"[":
-        yield from _whole(file.read())
+        data = file.read()
+        first = data.partition(b"\n")[0]
+        rows, problem = _array(data)
+        if rows is None and _array(first)[0] is not None:  # JSON lines, of which the first is no object
+            yield from _json_lines(io.BytesIO(data), single=False)
+        elif rows is None:
+            yield Line(0, None, problem)
+        else:
+            yield from _listed(rows)
     else:
         yield from _json_lines(file, single=_plain_suffix(path) == ".json")
 
@@ -132,13 +144,29 @@ def _json_lines(file: IO[bytes], *, single: bool) -> Iterator[Line]:
                 yield from _rows_in(whole)
                 return
             yield Line(number, None, problem)
-            yield from (one._replace(number=one.number + number) for one in _json_lines(io.BytesIO(rest), single=False))
+            following = io.BufferedReader(_Joined(rest, file))
+            yield from (one._replace(number=one.number + number) for one in _json_lines(following, single=False))
             return
         if single and not first and row is not None and isinstance(file, io.BufferedReader) and not file.peek(1):
             yield from _rows_in(row)
             return
         first = text
         yield Line(number, row, problem)
+
+
+class _Joined(io.RawIOBase):
+    """What was read of a file already, then the rest of it."""
+
+    def __init__(self, begun: bytes, file: IO[bytes]) -> None:
+        self._begun, self._file = io.BytesIO(begun), file
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._begun.read(len(buffer)) or self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
 
 
 def _numbered(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
@@ -162,25 +190,30 @@ def _parsed(text: bytes) -> tuple[Row | None, str]:
     return (value, "") if isinstance(value, dict) else (None, "not a JSON object")
 
 
-def _whole(data: bytes) -> Iterator[Line]:
-    """A JSON array."""
+def _array(data: bytes) -> tuple[list[Any] | None, str]:
+    """A JSON array, or why it is none."""
     try:
         value = json.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError:
-        yield Line(0, None, "not UTF-8")
-        return
+        return None, "not UTF-8"
     except (ValueError, RecursionError) as failure:
-        yield Line(0, None, f"not JSON ({failure})" if isinstance(failure, ValueError) else "not JSON")
-        return
-    yield from _listed(value)
+        return None, f"not JSON ({failure})" if isinstance(failure, ValueError) else "not JSON"
+    return (value, "") if isinstance(value, list) else (None, "not JSON")
 
 
 def _rows_in(value: Row) -> Iterator[Line]:
-    """The rows of an object: those of the list that it holds under a usual name, else itself."""
+    """The rows of an object: those of the list that it holds under a usual name, else itself. Other lists of rows are named."""
+    lists = {
+        name: rows
+        for name, rows in value.items()
+        if isinstance(rows, list) and any(isinstance(row, dict) for row in rows)
+    }
     for name in _CONTAINERS:
-        rows = value.get(name)
-        if isinstance(rows, list) and any(isinstance(row, dict) for row in rows):
-            yield from _listed(rows)
+        if name in lists:
+            yield from _listed(lists[name])
+            for other, rows in lists.items():
+                said = f"it stands under {other!r}, and read is what stands under {name!r}"
+                yield from (Line(number, None, said) for number in range(1, len(rows) + 1) if other != name)
             return
     yield Line(1, value)
 
@@ -192,21 +225,55 @@ def _listed(rows: list[Any]) -> Iterator[Line]:
 
 def _separated(file: IO[bytes], separator: str) -> Iterator[Line]:
     """CSV with a heading (RFC 4180)."""
-    text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="strict", newline="")
+    text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
     csv.field_size_limit(_LONGEST_LINE)
     reader = csv.DictReader(text, delimiter=separator)
     try:
         for row in reader:
-            odd = None in row or None in row.values()
-            yield (
-                Line(reader.line_num, None, "another number of columns than its heading")
-                if odd
-                else Line(reader.line_num, dict(row))
-            )
-    except (csv.Error, UnicodeDecodeError) as failure:
+            if None in row or None in row.values():
+                yield Line(reader.line_num, None, "another number of columns than its heading")
+            elif _is_utf8("".join(row.values())):
+                yield Line(reader.line_num, dict(row))
+            else:
+                yield Line(reader.line_num, None, "not UTF-8")
+    except csv.Error as failure:
         yield Line(reader.line_num + 1, None, f"the file cannot be read any further ({failure})")
     finally:
         text.detach()  # the file is closed by whoever opened it
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _numbered_rows(batches: Any) -> Iterator[Line]:
+    """The rows of some batches of Arrow; a value that Python has no form for costs its row."""
+    number = 0
+    for batch in batches:
+        for start in range(0, batch.num_rows, _ROWS_AT_ONCE):
+            part = batch.slice(start, _ROWS_AT_ONCE)
+            try:
+                rows = part.to_pylist()
+            except (OverflowError, ValueError):
+                rows = [_alone(part.slice(place, 1)) for place in range(part.num_rows)]
+            for row in rows:
+                number += 1
+                yield (
+                    Line(number, row)
+                    if isinstance(row, dict)
+                    else Line(number, None, f"a value cannot be read ({row})")
+                )
+
+
+def _alone(part: Any) -> Any:
+    try:
+        return part.to_pylist()[0]
+    except (OverflowError, ValueError) as failure:
+        return str(failure) or type(failure).__name__
 
 
 def _parquet(path: Path) -> Iterator[Line]:
@@ -215,10 +282,9 @@ def _parquet(path: Path) -> Iterator[Line]:
 
     number = 0
     try:
-        for batch in pyarrow.parquet.ParquetFile(path).iter_batches(_ROWS_AT_ONCE):
-            for row in batch.to_pylist():
-                number += 1
-                yield Line(number, row)
+        for line in _numbered_rows(pyarrow.parquet.ParquetFile(path).iter_batches(_ROWS_AT_ONCE)):
+            number = line.number
+            yield line
     except (pyarrow.ArrowException, OSError, ValueError) as failure:
         yield Line(number + 1, None, f"the file cannot be read any further ({failure})")
 
@@ -235,11 +301,9 @@ def _arrow(path: Path) -> Iterator[Line]:
                 source.seek(0)
                 opened = pyarrow.ipc.open_file(source)
                 reader = (opened.get_batch(place) for place in range(opened.num_record_batches))
-            for batch in reader:
-                for start in range(0, batch.num_rows, _ROWS_AT_ONCE):
-                    for row in batch.slice(start, _ROWS_AT_ONCE).to_pylist():
-                        number += 1
-                        yield Line(number, row)
+            for line in _numbered_rows(reader):
+                number = line.number
+                yield line
     except (pyarrow.ArrowException, OSError, ValueError) as failure:
         yield Line(number + 1, None, f"the file cannot be read any further ({failure})")
 

@@ -8,7 +8,7 @@ them, reasoning before the last turn, pictures, parts of unknown kinds.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -33,6 +33,7 @@ _ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "ass
 _SPEAKERS = ("system", "developer", "user", "assistant")
 _TOOL_ROLES = frozenset({"tool", "function", "function_call", "tool_call", "observation", "ipython", "tool_response"})
 # What a row can say beside its conversation that a row here cannot hold.
+_CONTEXTS = ("input", "context", "contexts", "passage", "document", "documents")
 _MEDIA_COLUMNS = ("images", "image", "videos", "video", "audios", "audio")
 _REASONING_COLUMNS = ("reasoning", "reasoning_content", "thinking", "reasoning_trace", "chain_of_thought")
 
@@ -74,7 +75,9 @@ def read_row(row: Mapping[str, Any]) -> Said | Skipped:
                 said = _with_columns(said, row)
         except _CannotHold as failure:
             return Skipped(f"a row cannot hold {failure} yet")
-        except (KeyError, TypeError, IndexError, AttributeError, ValueError):
+        except RecursionError:
+            return Skipped("nested too deeply")
+        except (KeyError, TypeError, IndexError, AttributeError, ValueError, OverflowError):
             continue
         if said is not None:
             return _checked(said)
@@ -98,6 +101,8 @@ def _with_columns(said: Said, row: Mapping[str, Any]) -> Said:
     """A row with what its columns say beside the conversation."""
     if _definitions(row.get("tools")) or _definitions(row.get("functions")):
         raise _CannotHold("definitions of tools")
+    if row.get("tool_calls") or row.get("function_call"):
+        raise _CannotHold("calls of tools and their results")
     if any(row.get(name) is not None and row.get(name) not in ("", [], {}) for name in _MEDIA_COLUMNS):
         raise _CannotHold("images, audio or video")
     reasoning = next((row[name] for name in _REASONING_COLUMNS if row.get(name)), "")
@@ -121,6 +126,8 @@ def read_request(body: Mapping[str, Any]) -> tuple[Message, ...] | Skipped:
         asked = [{"role": "user", "content": asked}]
     if not isinstance(asked, list) or not asked:
         return Skipped("no conversation")
+    if body.get("previous_response_id") or body.get("conversation"):
+        return Skipped("what was said before stands with the provider")
     try:
         return _messages([*before, *asked])
     except _CannotHold as failure:
@@ -137,8 +144,12 @@ def _raw_response(row: Mapping[str, Any]) -> Said | None:
     request = row.get("request") or row.get("raw_request") or {}
     asked = row.get("messages") or request.get("messages") or row.get("question") or row.get("prompt")
     messages = _messages(asked) if isinstance(asked, list) else (Message("user", str(asked or "")),)
+    if messages[0].content:
+        messages = (*(_system(row, messages) or _system(request, messages)), *messages)
     if _definitions(request.get("tools")):
         raise _CannotHold("definitions of tools")
+    if len(response.get("choices") or ()) > 1:
+        raise _CannotHold("several answers to one question")
     answer = _answer_of(response)
     # OpenRouter names the provider that it chose; nobody else's responses have that field.
     through = str(row.get("api_provider") or row.get("via") or ("openrouter" if response.get("provider") else ""))
@@ -162,6 +173,8 @@ def _curator(row: Mapping[str, Any]) -> Said | None:
     request = row.get("generic_request")
     if not isinstance(request, dict):
         return None
+    if _definitions(request.get("tools")) or _definitions(request.get("functions")):
+        raise _CannotHold("definitions of tools")
     message = row.get("response_message")
     finish, usage, provider, model = finish_label(row.get("finish_reason")), Usage(), "", str(request["model"])
     reasoning = ""
@@ -189,9 +202,8 @@ def _distilabel(row: Mapping[str, Any]) -> Said | None:
     if "generation" not in row or not ("instruction" in row or "messages" in row or "prompt" in row):
         return None
     asked = row.get("messages") or row.get("instruction") or row.get("prompt")
-    messages = _messages(asked) if isinstance(asked, list) else (Message("user", str(asked)),)
-    if row.get("system_prompt"):
-        messages = (Message("system", str(row["system_prompt"])), *messages)
+    messages = _messages(asked) if isinstance(asked, list) else (Message("user", _with_context(str(asked), row)),)
+    messages = (*_system(row, messages), *messages)
     metadata = row.get("distilabel_metadata") or {}
     statistics = next((v for k, v in metadata.items() if k.startswith("statistics_") and isinstance(v, dict)), {})
     usage = Usage(_tokens(statistics.get("input_tokens")), _tokens(statistics.get("output_tokens")))
@@ -212,7 +224,8 @@ def _chat(row: Mapping[str, Any]) -> Said | None:
         return None
     metadata = row.get("metadata")
     told = metadata if isinstance(metadata, dict) else {}
-    return _conversation(row["messages"], "chat", {**told, **row})
+    said = _conversation(row["messages"], "chat", {**told, **row})
+    return said._replace(messages=(*_system(row, said.messages), *said.messages))
 
 
 def _share_gpt(row: Mapping[str, Any]) -> Said | None:
@@ -237,11 +250,7 @@ def _conversation(turns: list[Any], shape: str, told: Mapping[str, Any]) -> Said
 def _pair(row: Mapping[str, Any]) -> Said | None:
     for question, answer in _PAIRS:
         if isinstance(row.get(question), str) and isinstance(row.get(answer), str):
-            asked = (
-                f"{row[question]}\n\n{row['input']}"
-                if question == "instruction" and row.get("input")
-                else row[question]
-            )
+            asked = _with_context(row[question], row) if "input" not in (question, answer) else row[question]
             before = _before(row)
             return Said((*before, Message("user", asked)) if asked else (), row[answer], "columns", **_told(row))
     return None
@@ -249,11 +258,8 @@ def _pair(row: Mapping[str, Any]) -> Said | None:
 
 def _before(row: Mapping[str, Any]) -> tuple[Message, ...]:
     """What was said before an Alpaca row's question: its system text, and its history of questions and answers."""
-    system = next((row[name] for name in ("system", "system_prompt") if row.get(name)), "")
-    if system and not isinstance(system, str):
-        raise _CannotHold("a system text of an unknown form")
-    said = [Message("system", system)] if system else []
-    history = row.get("history") or ()
+    said = [*_system(row, ())]
+    history = row.get("history") or row.get("chat_history") or ()
     if not isinstance(history, list | tuple):
         raise _CannotHold("a history of an unknown form")
     for turn in history:
@@ -264,6 +270,26 @@ def _before(row: Mapping[str, Any]) -> tuple[Message, ...]:
             raise _CannotHold("a history of an unknown form")
         said += [Message("user", turn[0]), Message("assistant", turn[1])]
     return tuple(said)
+
+
+def _system(row: Mapping[str, Any], messages: Sequence[Message]) -> tuple[Message, ...]:
+    """The system text that stands beside a conversation, unless the conversation has one itself."""
+    given = next((row[name] for name in ("system", "system_prompt", "instructions") if row.get(name)), "")
+    if isinstance(given, list):
+        given = _text("system", read_message({"content": given}))
+    if given and not isinstance(given, str):
+        raise _CannotHold("a system text of an unknown form")
+    if not given or any(message.role in ("system", "developer") for message in messages):
+        return ()
+    return (Message("system", given),)
+
+
+def _with_context(asked: str, row: Mapping[str, Any]) -> str:
+    """An instruction with what it is about (Alpaca's input, Dolly's context): without it, nobody could answer it."""
+    about = next((row[name] for name in _CONTEXTS if row.get(name)), "")
+    if about and not isinstance(about, str):
+        raise _CannotHold("a context of an unknown form")
+    return f"{asked}\n\n{about}" if about and about != asked else asked
 
 
 _READERS: tuple[Callable[[Mapping[str, Any]], Said | None], ...] = (
