@@ -15,7 +15,7 @@ from pathlib import Path
 
 from stillhouse.__main__ import WAITING
 
-ROUNDS, ANSWERS, BATCH, LIMIT = 3, 64, 32, 96
+ROUNDS, ANSWERS, BATCH, LIMIT = 3, 32, 32, 64
 
 
 def measure() -> None:

@@ -285,6 +285,19 @@ def test_a_copy_whose_bytes_are_gone_is_found_out(copied, data):
     assert tree(copied.folder / "again") == tree(data)
 
 
+def test_names_with_a_backslash_and_with_other_bytes_are_found_as_they_are_typed(home):
+    folder = home.folder / "odd"
+    folder.mkdir()
+    for name in (b"a\\b", b"k\xff", b"plain"):
+        (folder / os.fsdecode(name)).write_bytes(name)
+    home("vault", "snapshot", folder, "--name", os.fsdecode(b"na\xff"))
+    for typed in ("a\\b", "a\\x5cb", os.fsdecode(b"k\xff"), "k\\xff", "plain"):
+        listed = home("vault", "list", os.fsdecode(b"na\xff"), typed, "--json").json
+        assert len(listed["entries"] if isinstance(listed, dict) else listed) == 1, typed
+        home("vault", "restore", os.fsdecode(b"na\xff"), "out", "--path", typed)
+        (home.folder / "out").unlink()
+
+
 def test_a_snapshot_is_listed_without_being_restored(home, data):
     listed = home("vault", "list", "data", "--json").json
     assert {row["path"] for row in listed if row["kind"] == "f"} == {f"{n}.jsonl" for n in range(5)}

@@ -1,6 +1,7 @@
 """Snapshots of a home: take, find, restore, verify."""
 
 import os
+import re
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -132,7 +133,7 @@ def keep(app: App, taken: Taken, name: str, source: str, subject: str, erasable:
 def find(app: App, start: str) -> StoredSnapshot:
     """A snapshot by its digest, the first characters of it, or its name (then the newest). Raises UnknownName."""
     known = custody.snapshots(app.ledger)
-    named = [one for one in known if one.name == start]
+    named = [one for one in known if one.name in (start, escape(os.fsencode(start)))]
     if named:
         return named[-1]
     wanted = start if start.startswith("blake3:") else f"blake3:{start}"
@@ -179,7 +180,8 @@ def path_within(typed: str) -> str:
         text.encode()
     except UnicodeEncodeError:  # bytes that are not UTF-8
         return escape(os.fsencode(text))
-    return text
+    # A backslash as a listing shows it is one of two characters and two digits; any other is one that was typed.
+    return re.sub(r"\\(?!x[0-9a-f]{2})", r"\\x5c", text)
 
 
 def _source(app: App, source: str) -> Source:

@@ -9,8 +9,9 @@ should have been is known only outside, so nothing that a program does to its ow
 Rungs, best first; the one in use is named in every outcome:
 
 ``namespaces+seccomp``  user, mount, process, network, IPC and host-name namespaces; a root with nothing but Python's
-                        standard library and shared libraries, read-only; a fresh 16 MiB /tmp per program; an
-                        allow-list of system calls.
+                        standard library and shared libraries, read-only; a fresh 16 MiB /tmp per program, with the
+                        program's own file in it; an allow-list of system calls. Limits can be read; setting one does
+                        nothing and says that it did.
 ``landlock+seccomp``    for containers where namespaces are refused: the same allow-list, with Landlock in place of mounts,
                         and no folder at all to write to.
 otherwise               refused: SandboxUnavailable.
