@@ -1,6 +1,6 @@
 """Generation with one busy process per core beside it, and alone: OpenMP as it comes (threads spin while they wait) and as
-Stillhouse sets it (threads sleep). Every measurement is a process of its own, because the library reads its setting when it is
-loaded; the four take turns, and the medians are compared.
+Stillhouse sets it (they spin shortly, then sleep). Every measurement is a process of its own, because the library reads its
+setting when it is loaded; the four take turns, and the medians are compared.
 """
 
 import contextlib
@@ -13,13 +13,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from stillhouse.__main__ import WAITING
+from stillhouse.__main__ import CHOSEN_BY, WAITING
 
-ROUNDS, ANSWERS, BATCH, LIMIT = 3, 32, 32, 64
+ROUNDS, ANSWERS, BATCH, LIMIT = 3, 16, 16, 32
 
 
-def measure() -> None:
-    """Print tokens per second of one decoding, loading left out."""
+def measure(cache: Path) -> None:
+    """Print tokens per second of one decoding, loading left out; the model is unpacked in ``cache``, once for all."""
     import transformers
 
     from stillhouse.app.home import embedded_weights
@@ -27,21 +27,21 @@ def measure() -> None:
     from stillhouse.generation.batches import Request, plan_batches, seed_of
     from stillhouse.generation.decode import decode, never
     from stillhouse.generation.model import load
+    from stillhouse.generation.probe import training_dtype
     from stillhouse.generation.sampling import Sampling
     from stillhouse.tasks.suites import load_suite
 
     transformers.logging.set_verbosity_error()
-    with tempfile.TemporaryDirectory() as cache:
-        loaded = load(embedded_weights(), dtype="bfloat16", cache=Path(cache))
-        prompts = [
-            loaded.render([{"role": "user", "content": task.messages[-1].content}])
-            for task in spread(load_suite("stillhouse", "train"), ANSWERS)
-        ]
-        requests = [Request(str(n), prompt, seed_of(0, prompt, n)) for n, prompt in enumerate(prompts)]
-        started, tokens = time.perf_counter(), 0
-        for batch in plan_batches(requests, BATCH):
-            tokens += sum(made.completion_tokens for made in decode(loaded, batch, Sampling(0.8, LIMIT), never))
-        print(tokens / (time.perf_counter() - started))
+    loaded = load(embedded_weights(), dtype=training_dtype(), cache=cache)
+    prompts = [
+        loaded.render([{"role": "user", "content": task.messages[-1].content}])
+        for task in spread(load_suite("stillhouse", "train"), ANSWERS)
+    ]
+    requests = [Request(str(n), prompt, seed_of(0, prompt, n)) for n, prompt in enumerate(prompts)]
+    started, tokens = time.perf_counter(), 0
+    for batch in plan_batches(requests, BATCH):
+        tokens += sum(made.completion_tokens for made in decode(loaded, batch, Sampling(0.8, LIMIT), never))
+    print(tokens / (time.perf_counter() - started))
 
 
 @contextlib.contextmanager
@@ -56,26 +56,31 @@ def others(count: int) -> Iterator[None]:
             process.wait()
 
 
-def speed(waiting: dict[str, str], beside: int) -> float:
-    environment = {name: value for name, value in os.environ.items() if name != WAITING[0]} | waiting
+def speed(waiting: dict[str, str], beside: int, cache: str) -> float:
+    environment = {name: value for name, value in os.environ.items() if name not in CHOSEN_BY} | waiting
     with others(beside):
-        out = subprocess.run([sys.executable, __file__, "measure"], env=environment, check=True, capture_output=True)
+        out = subprocess.run(
+            [sys.executable, __file__, "measure", cache], env=environment, check=True, capture_output=True
+        )
     return float(out.stdout)
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["measure"]:
-        measure()
+    if sys.argv[1:2] == ["measure"]:
+        measure(Path(sys.argv[2]))
         sys.exit()
     cores = os.cpu_count() or 1
-    cases = {(name, beside): [] for name in ("as it comes", "passive") for beside in (0, cores)}
-    for _ in range(ROUNDS):
-        for (name, beside), found in cases.items():
-            found.append(speed(dict([WAITING]) if name == "passive" else {}, beside))
+    cases = {(name, beside): [] for name in ("as it comes", "ours") for beside in (0, cores)}
+    with tempfile.TemporaryDirectory() as cache:
+        speed(dict([WAITING]), 0, cache)  # which unpacks the model
+        for _ in range(ROUNDS):
+            for (name, beside), found in cases.items():
+                found.append(speed(dict([WAITING]) if name == "ours" else {}, beside, cache))
+                print(f"  {name}, {beside} busy processes: {found[-1]:.0f} tokens/s", file=sys.stderr, flush=True)
     medians = {case: statistics.median(found) for case, found in cases.items()}
     for (name, beside), value in medians.items():
         print(f"{name}, {beside} busy processes: {value:.0f} tokens/s")
-    spinning, sleeping = medians["as it comes", 0], medians["passive", 0]
-    print(f"alone, passive to as it comes: {sleeping / spinning:.3f}")
-    print(f"passive, busy to alone: {medians['passive', cores] / sleeping:.2f}")
+    spinning, sleeping = medians["as it comes", 0], medians["ours", 0]
+    print(f"alone, ours to as it comes: {sleeping / spinning:.3f}")
+    print(f"ours, busy to alone: {medians['ours', cores] / sleeping:.2f}")
     print(f"as it comes, busy to alone: {medians['as it comes', cores] / spinning:.2f}")
