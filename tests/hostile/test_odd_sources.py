@@ -246,6 +246,22 @@ def test_a_folder_that_becomes_a_link_leads_nowhere(vault, source, tmp_path):
     assert not [path for path in (tmp_path / "again").rglob("*") if path.is_file() and path.read_text() == "outside"]
 
 
+def test_a_folder_that_is_exchanged_for_another_is_taken_as_it_is_then(vault, source, tmp_path):
+    (source / "d").mkdir()
+    (source / "d" / "old").write_text("old")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "new").write_text("new")
+
+    def happens(met):
+        if met.path == "d":
+            (source / "d").rename(tmp_path / "moved")
+            (tmp_path / "other").rename(source / "d")
+
+    taken = take_with(vault, source, happens)
+    vault.restore(taken.snapshot, tmp_path / "again")
+    assert (tmp_path / "again" / "d" / "new").read_text() == "new"
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody who may not enter")
 def test_a_folder_that_may_be_listed_and_not_entered_is_named(source, tmp_path):
     (source / "open").write_text("x")

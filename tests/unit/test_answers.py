@@ -317,6 +317,13 @@ def test_an_end_that_the_api_never_said_is_none(reader, events):
     assert incomplete(stream.answer.text, stream.answer.finish) is Kind.FAILED
 
 
+def test_news_of_a_queue_is_no_error():
+    assert (
+        streamed(read_chat, sse({"message": "queued"}, {"status": "ok", "msg": "soon"}, *HELLO))[0].answer.text
+        == "Hello"
+    )
+
+
 def test_a_mark_of_the_byte_order_costs_no_event():
     assert streamed(read_chat, b"\xef\xbb\xbf" + sse(*HELLO).lstrip(), 5)[0].answer.text == "Hello"
 

@@ -22,6 +22,8 @@ _TYPES = ("error", "response.error")
 _SAYING = ("choices", "content", "output", "data", "type", "delta", "message_id", "usage")
 _SENTENCES = ("message", "detail", "msg", "error_message", "errors")
 _BARE = (*_SENTENCES, "statusCode")
+# A mere message can be news of a queue.
+_SURE = ("detail", "errors", "error_message", "statusCode")
 
 
 class Trouble(NamedTuple):
@@ -39,7 +41,8 @@ def trouble_named(body: Mapping[str, Any]) -> Trouble | None:
 
 def trouble_of(body: Mapping[str, Any]) -> Trouble | None:
     """The error that a body or an event is, by its own word or since it says nothing else; None where it is none."""
-    bare = any(body.get(name) for name in _BARE) and not any(name in body for name in _SAYING)
+    said = any(body.get(name) for name in _SURE) or body.get("success") is False or _status(body) > 0
+    bare = said and any(body.get(name) for name in _BARE) and not any(name in body for name in _SAYING)
     return _trouble(body) if bare else trouble_named(body)
 
 

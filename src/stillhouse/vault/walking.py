@@ -59,7 +59,7 @@ class Walk:
             if met is not None:
                 yield met
                 if met.entry.kind is Kind.FOLDER:
-                    left.append(self._below(met.path, met.place, (met.inode.st_dev, met.inode.st_ino)))
+                    left.append(self._below(met.path, met.place))
 
     def _meet(self, path: str, place: bytes, inode: os.stat_result) -> Met | None:
         """What a name is; None where it is skipped, or went away."""
@@ -84,12 +84,11 @@ class Walk:
         self.skipped.append(path)
         return None
 
-    def _below(self, path: str, place: bytes, inode: tuple[int, int]) -> Iterator[tuple[str, bytes, os.stat_result]]:
+    def _below(self, path: str, place: bytes) -> Iterator[tuple[str, bytes, os.stat_result]]:
         try:
             with storage_errors(f"{os.fsdecode(place)} could not be read"), os.scandir(place) as listing:
-                now = os.stat(place, follow_symlinks=False)
-                if (now.st_dev, now.st_ino) != inode and path:
-                    return  # another stands in its place, or a link that leads elsewhere: as if it had gone
+                if path and os.path.islink(place):
+                    return  # a link stands in its place since, and leads elsewhere: as if it had gone
                 names = sorted(entry.name for entry in listing)
         except FileNotFoundError:
             return

@@ -250,9 +250,8 @@ def _limited(key: GatewayKey, teacher: Teacher, endpoint: Endpoint, body: bytes)
 def _without_nulls(body: bytes, names: set[str]) -> bytes:
     """A request without limits that are null: a client says by them that it sets none, and the last of two names would win."""
     fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    if not any(bytes(fields[name]).strip() == b"null" for name in names & fields.keys()):
-        return body
-    return msgspec.json.encode({name: value for name, value in fields.items() if name not in names})
+    nulls = {name for name in names & fields.keys() if bytes(fields[name]).strip() == b"null"}
+    return msgspec.json.encode({name: value for name, value in fields.items() if name not in nulls}) if nulls else body
 
 
 async def _reserved(purse: Purse, call: str, worst: Decimal) -> str:
