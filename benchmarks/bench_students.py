@@ -1,9 +1,10 @@
 """The demo's recipe with ten seeds, each from an empty home: what is gained on held-out families, and how sure that is.
 
-    python benchmarks/bench_students.py [--seeds 1 2 3]
+    python benchmarks/bench_students.py [--seeds 1 2 3] [--homes FOLDER]
 
 Every seed gives other answers, another order of training, other adapters, and other answers to the evaluation. The recipe was
-tuned on tasks of the train families only. All seeds are printed, whatever they show.
+tuned on tasks of the train families only. All seeds are printed, whatever they show. With ``--homes`` every seed's home is kept
+there, and a seed that was stopped goes on.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from pathlib import Path
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(1, 11)))
+    parser.add_argument("--homes", type=Path)
     options = parser.parse_args()
     print(
         "| seed | rows | suite | tasks x answers | before | unverified | after | after - before | after - unverified | all, s |"
@@ -25,7 +27,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|---|---|", flush=True)
     for seed in options.seeds:
         with tempfile.TemporaryDirectory() as folder:
-            report(seed, run(seed, Path(folder)))
+            report(seed, run(seed, (options.homes or Path(folder)) / str(seed)))
 
 
 def run(seed: int, folder: Path) -> dict:
@@ -35,11 +37,13 @@ def run(seed: int, folder: Path) -> dict:
         .replace("temperature = 0.8", f"temperature = 0.8\nseed = {seed}")
         .replace("[train]", f"[train]\nseed = {seed}")
     )
+    folder.mkdir(parents=True, exist_ok=True)
     recipe = folder / "recipe.toml"
     recipe.write_text(text)
     words = [sys.executable, "-m", "stillhouse"]
     home = ["--home", str(folder / "home")]
-    subprocess.run([*words, "init", *home], check=True, capture_output=True)
+    if not (folder / "home").exists():
+        subprocess.run([*words, "init", *home], check=True, capture_output=True)
     done = subprocess.run([*words, "run", str(recipe), *home, "--json"], stdout=subprocess.PIPE, check=True)
     return json.loads(done.stdout)
 

@@ -13,7 +13,7 @@ from stillhouse.generation.sampling import Sampling
 
 @pytest.mark.model
 def test_the_embedded_model_answers(embedded, tmp_path_factory):
-    found = load(embedded, dtype="bfloat16", cache=tmp_path_factory.getbasetemp().parent / "model-cache")
+    found = load(embedded, dtype="float32", cache=tmp_path_factory.getbasetemp().parent / "model-cache")
     prompt = found.render([{"role": "user", "content": "Write a Python function `add(a, b)` that returns the sum."}])
     batch = Batch(0, tuple(Request(str(n), prompt, n) for n in range(8)))
     made = list(decode(found, batch, Sampling(temperature=0.5, max_tokens=96), closed_code_block))

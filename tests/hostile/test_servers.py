@@ -184,9 +184,9 @@ def test_empty_and_huge_answers(home, serve, sandboxed, size):
         return web.json_response(chat("```python\n# " + "x" * size + "\n```" if size else ""))
 
     home.add_mock(serve(huge).url)
-    home.prompts(2)
+    home.prompts(1)
     done = home("run", home.recipe(), "--json").json
-    assert (done["answers"], done["verified"]) == (2, 0)
+    assert (done["answers"], done["verified"]) == (1, 0)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import msgspec
 
 from stillhouse.canon import digest_value, is_digest
 from stillhouse.errors import UnknownName, UsageError
-from stillhouse.nouns import AccessChange, AccessKind
+from stillhouse.nouns import AccessChange, AccessKind, Waiver
 from stillhouse.policy.decide import void_ids
 from stillhouse.policy.known import fold
 from stillhouse.policy.table import Verdict
@@ -45,6 +45,11 @@ def make_change(draft: AccessChange, known: Collection[AccessChange]) -> AccessC
     change = msgspec.structs.replace(draft, lab=fold(draft.lab), **days)
     place = len(known)  # the same words said twice are two changes
     return msgspec.structs.replace(change, id=digest_value([change, place]).partition(":")[2][:12])
+
+
+def waiver_id(waiver: Waiver) -> str:
+    """The id that a waiver's contents give it."""
+    return digest_value(msgspec.structs.replace(waiver, id="")).partition(":")[2][:12]
 
 
 def utc_day(text: str, what: str) -> str:

@@ -43,6 +43,15 @@ def plan_change(app: App, draft: AccessChange, document: Path | None) -> Change:
             raise UsageError(f"{document} cannot be read: {failure.strerror}.") from failure
     known = list(load(app.ledger, app.settings).state.changes)
     change = make_change(draft, known)
+    found = impact_now(app, change)
+    kind = GRANT if change.kind == AccessKind.GRANT else REVOKE
+    does = {"change": msgspec.to_builtins(change)}
+    return Change(plan_act(app, kind, change.lab, does, msgspec.to_builtins(found)), found)
+
+
+def impact_now(app: App, change: AccessChange) -> Impact:
+    """What a change that is not in force yet would touch. Raises CorruptObject."""
+    known = list(load(app.ledger, app.settings).state.changes)
     before = app.policy
     policy = Policy(before.organisation, before.registry, before.rules, (*known, change), before.waivers, app.today)
     about = change  # of a reversal, what it makes void or brings back
@@ -54,9 +63,7 @@ def plan_change(app: App, draft: AccessChange, document: Path | None) -> Change:
         sets = queries.stamp_sets(app.ledger)
         usable = usable_after(app.ledger, policy, sets, touched_sets(before, about, sets))
         found = msgspec.structs.replace(found, usable=usable, retrain=(), irreplaceable=0)
-    kind = GRANT if change.kind == AccessKind.GRANT else REVOKE
-    does = {"change": msgspec.to_builtins(change)}
-    return Change(plan_act(app, kind, change.lab, does, msgspec.to_builtins(found)), found)
+    return found
 
 
 def list_changes(app: App) -> list[dict[str, Any]]:

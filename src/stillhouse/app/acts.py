@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from stillhouse import facts
+from stillhouse.access.changes import make_change, waiver_id
 from stillhouse.app.erasure import finish
 from stillhouse.app.home import App
 from stillhouse.app.permission import (
@@ -31,11 +32,22 @@ from stillhouse.canon import digest_value
 from stillhouse.errors import ApprovalMissing, PlanRefused, SignatureRefused, UnknownName
 from stillhouse.identity.chain import CUSTODY_ROLES, KIND, Content, Entry, State, digest, lacking, statement
 from stillhouse.identity.keys import public_key
-from stillhouse.identity.roster import holders, member
+from stillhouse.identity.roster import change_between, holders, member, roster_subject
 from stillhouse.identity.signatures import Signatory, is_signed
 from stillhouse.ledger import custody, permission, queries
 from stillhouse.ledger.queries import StoredPlan
-from stillhouse.nouns import AccessChange, Deletion, Erasure, HoldRelease, Plan, Role, Roster, Signature, Waiver
+from stillhouse.nouns import (
+    AccessChange,
+    AccessKind,
+    Deletion,
+    Erasure,
+    HoldRelease,
+    Plan,
+    Role,
+    Roster,
+    Signature,
+    Waiver,
+)
 from stillhouse.plans.plan import executing, make_plan, plan_digest
 from stillhouse.recorder import now
 
@@ -126,7 +138,7 @@ def differences(app: App, plan: Plan) -> list[str]:
         )
         return _unlike("subject", plan.subject, held)
     if isinstance(content, AccessChange | Waiver | Roster):
-        return []
+        return _unlike_permission(app, plan, content)
     reach = reach_of(app, tuple(content.mentions))
     said = {
         "subject": (plan.subject, ", ".join(reach.subjects)),
@@ -136,6 +148,21 @@ def differences(app: App, plan: Plan) -> list[str]:
         "usd": (content.usd, reach.replaceability.usd),
     }
     return [line for name, (says, found) in said.items() for line in _unlike(name, says, found)]
+
+
+def _unlike_permission(app: App, plan: Plan, content: AccessChange | Waiver | Roster) -> list[str]:
+    state = load(app.ledger, app.settings).state
+    if isinstance(content, Roster):
+        what = change_between(state.roster, content)
+        return _unlike("subject", plan.subject, roster_subject(content)) + _unlike("what", plan.does.get("what"), what)
+    if isinstance(content, Waiver):
+        id, subject = waiver_id(content), content.id
+    else:
+        id, subject = make_change(msgspec.structs.replace(content, id=""), state.changes).id, content.lab
+        kind = GRANT if content.kind == AccessKind.GRANT else REVOKE
+        if plan.kind != kind:
+            return _unlike("kind", plan.kind, kind)
+    return _unlike("id", content.id, id) + _unlike("subject", plan.subject, subject)
 
 
 def _unlike(name: str, says: object, found: object) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from stillhouse import facts
-from stillhouse.app.acts import DELETE, ERASE, RELEASE, Proposed, differences, plan_act, submit
+from stillhouse.app.acts import DELETE, ERASE, RELEASE, Proposed, plan_act, submit
 from stillhouse.app.home import App
 from stillhouse.app.permission import load
 from stillhouse.app.protection import copies_with, kept_since
@@ -38,7 +38,7 @@ def plan_deletion(app: App, subjects: list[str], reason: str) -> Plan:
         reason=reason,
     )
     does = {"deletion": msgspec.to_builtins(deletion)}
-    return plan_act(app, DELETE, ", ".join(reach.subjects), does, _impact(app, reach))
+    return plan_act(app, DELETE, ", ".join(reach.subjects), does, impact_of_reach(app, reach))
 
 
 def plan_erasure(app: App, source: str, reason: str) -> Plan:
@@ -49,7 +49,7 @@ def plan_erasure(app: App, source: str, reason: str) -> Plan:
     key = next(one.key for one in custody.erasure_keys(app.ledger).values() if one.source == source)
     does = {"erasure": msgspec.to_builtins(Erasure(source=source, key=key, reason=reason))}
     impact = {
-        **_impact(app, reach),
+        **impact_of_reach(app, reach),
         "encrypted with its key": list(reach.subjects),
         "in every copy": True,
         "can be undone": False,
@@ -57,32 +57,8 @@ def plan_erasure(app: App, source: str, reason: str) -> Plan:
     return plan_act(app, ERASE, source, does, impact)
 
 
-def recompute(app: App, plan: Plan) -> dict[str, Any]:
-    """What a plan to delete, to erase or to end a hold would do as it is found now, and where that is not what its author wrote.
-
-    Empty for other plans. Raises UnknownName, CorruptObject.
-    """
-    if plan.kind == DELETE:
-        reach = reach_of(app, tuple(plan.does["deletion"]["mentions"]))
-    elif plan.kind == ERASE:
-        reach = reach_of_source(app, str(plan.does["erasure"]["source"]))
-    elif plan.kind == RELEASE:
-        held = [one for one in active_holds(app) if one.hold == plan.does["release"]["hold"]]
-        return {
-            "subjects": [one.subject for one in held],
-            "held because": [one.reason for one in held],
-            "differs from what it says": differences(app, plan),
-        }
-    else:
-        return {}
-    return {
-        "subjects": list(reach.subjects),
-        **_impact(app, reach),
-        "differs from what it says": differences(app, plan),
-    }
-
-
-def _impact(app: App, reach: Reach) -> dict[str, object]:
+def impact_of_reach(app: App, reach: Reach) -> dict[str, object]:
+    """What a deletion takes, what depends on it, where else it is, and what it would cost to get back."""
     kinds = ("dataset", "run", "model", "snapshot", "export")
     copies, unseen = copies_with(app, [node for node in kept_since(app) if node in reach.subjects], reach.objects)
     return {

@@ -10,7 +10,7 @@ from stillhouse.app.home import App
 from stillhouse.app.permission import current_roster, enrolled_signer, key_path, next_key_path, own_signatory
 from stillhouse.errors import NameTaken, SignatureRefused, UnknownName, UsageError
 from stillhouse.identity.keys import Signer, make_key, public_key, read_signer
-from stillhouse.identity.roster import advisory, check, member, with_member, without
+from stillhouse.identity.roster import advisory, change_between, check, member, roster_subject, with_member, without
 from stillhouse.identity.signatures import HOME, Signatory, is_signed
 from stillhouse.nouns import Member, Plan, Role, Roster, Signature
 from stillhouse.vault.files import storage_errors, write_whole
@@ -67,7 +67,7 @@ def enrol(
         recovery_pem = read_signer(recovery).public.pem
     candidate = with_member(roster, Member(name, roles, key), threshold, recovery_pem)
     check(candidate)
-    plan = _plan(app, candidate, f"enrol {name} as {', '.join(roles)}")
+    plan = _plan(app, roster, candidate)
     if roster is None:  # the first member signs for itself: there is nobody else
         return propose(app, plan, Signatory(name, _own_key(app, name), 0))
     return propose(app, plan)
@@ -84,7 +84,7 @@ def rotate(app: App, name: str, request: Path | None, recovery: Path | None) -> 
     coming = None if request else _next_key(app, name, known)
     key = _requested(name, request) if request else coming.public.pem if coming else ""
     candidate = with_member(roster, Member(name, known.roles, key))
-    plan = _plan(app, candidate, f"another key for {name}" + (", by the recovery key" if recovery else ""))
+    plan = _plan(app, roster, candidate)
     signers = []
     if recovery is not None:
         signer = read_signer(recovery, app.settings.passphrase)
@@ -118,13 +118,12 @@ def drop(app: App, name: str) -> Proposed:
     roster, _ = _known(app, name)
     candidate = without(roster, name)
     check(candidate)
-    return propose(app, _plan(app, candidate, f"drop {name}"))
+    return propose(app, _plan(app, roster, candidate))
 
 
-def _plan(app: App, candidate: Roster, what: str) -> Plan:
-    return plan_act(
-        app, ROSTER, f"roster {candidate.version}", {"roster": msgspec.to_builtins(candidate), "what": what}
-    )
+def _plan(app: App, present: Roster | None, candidate: Roster) -> Plan:
+    does = {"roster": msgspec.to_builtins(candidate), "what": change_between(present, candidate)}
+    return plan_act(app, ROSTER, roster_subject(candidate), does)
 
 
 def _known(app: App, name: str) -> tuple[Roster, Member]:

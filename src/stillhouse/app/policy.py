@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 
+from stillhouse.access.changes import waiver_id
 from stillhouse.app.acts import WAIVE, plan_act
 from stillhouse.app.home import App
-from stillhouse.canon import digest_value
 from stillhouse.errors import UnknownName, UsageError
 from stillhouse.ledger import queries
 from stillhouse.nouns import Decision, Plan, Use, Waiver
@@ -109,7 +109,13 @@ def plan_waiver(app: App, waiver: Waiver) -> Plan:
     if not (waiver.lab or waiver.channel or waiver.terms):
         raise UsageError("A waiver is for a lab, a channel or terms, not for everything.")
     waiver = msgspec.structs.replace(waiver, expires=expires.isoformat())  # days are compared as text
-    waiver = msgspec.structs.replace(waiver, id=digest_value(waiver).partition(":")[2][:12])
+    waiver = msgspec.structs.replace(waiver, id=waiver_id(waiver))
+    impact = {"records": lifted_by(app, waiver)}
+    return plan_act(app, WAIVE, waiver.id, {"waiver": msgspec.to_builtins(waiver)}, impact)
+
+
+def lifted_by(app: App, waiver: Waiver) -> dict[str, int]:
+    """Records here that may not serve its use now: those that a waiver would lift, and those that stay denied."""
     before = app.policy
     after = Policy(
         before.organisation, before.registry, before.rules, before.changes, (*before.waivers, waiver), app.today
@@ -120,4 +126,4 @@ def plan_waiver(app: App, waiver: Waiver) -> Plan:
         was, becomes = (policy.decide_set(known.stamps, waiver.use) for policy in (before, after))
         if not was.allowed:
             counts["lifted" if becomes.allowed else "still denied"] += answers.get(id, 0)
-    return plan_act(app, WAIVE, waiver.id, {"waiver": msgspec.to_builtins(waiver)}, {"records": dict(counts)})
+    return dict(counts)

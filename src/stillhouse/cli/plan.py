@@ -39,7 +39,7 @@ def list_plans(home: Home = None, as_json: Json = False) -> None:
 def show(digest: Start, home: Home = None, as_json: Json = False) -> None:
     """One plan, who approved it, and its receipts with their signatures."""
     from stillhouse.app.acts import find
-    from stillhouse.app.deletion import recompute
+    from stillhouse.app.recompute import recompute
     from stillhouse.errors import StillhouseError
     from stillhouse.ledger import permission
 

@@ -76,7 +76,8 @@ def without_reasoning(text: str) -> str:
         position = closing.end()
     rest = "".join([*kept, text[position:]])
     # Some templates open the reasoning themselves, so that only its end stands in the answer.
-    return _FINAL.sub("", _ONLY_CLOSED.split(rest)[-1])
+    rest = _ONLY_CLOSED.split(rest)[-1]
+    return _FINAL.sub("", rest) if "<|channel|>" in rest else rest
 
 
 def blocks(text: str) -> list[Block]:

@@ -1,5 +1,6 @@
 """Which records make the dataset, and why the others do not. Pure: candidates in, a funnel and placements out."""
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
@@ -70,12 +71,18 @@ def protect(tasks: Sequence[Task], own_prompts: Sequence[str]) -> Protected:
     grams: dict[tuple[str, ...], str] = {}
     codes: dict[str, str] = {}
     for task in tasks:
-        for text in (task.messages[-1].content, task.solution):
-            for gram in ngrams(text, NGRAM) - common:
-                grams.setdefault(gram, task.id)
-        if task.solution:
-            codes.setdefault(code_digest(task.solution), task.id)
+        found, code = _marks(task.messages[-1].content, task.solution)
+        for gram in found - common:
+            grams.setdefault(gram, task.id)
+        if code:
+            codes.setdefault(code, task.id)
     return Protected(grams, codes, frozenset(gram[0] for gram in grams if gram))
+
+
+@functools.lru_cache(maxsize=4096)  # a suite's tasks, which every dataset of a process is compared with
+def _marks(prompt: str, solution: str) -> tuple[frozenset[tuple[str, ...]], str]:
+    """The n-grams of a task's texts, and the digest of its solution; "" where it has none."""
+    return ngrams(prompt, NGRAM) | ngrams(solution, NGRAM), code_digest(solution) if solution else ""
 
 
 # The steps of a funnel, in order, by name.

@@ -99,6 +99,34 @@ def advisory(roster: Roster | None) -> tuple[str, ...]:
     return tuple(found)
 
 
+def roster_subject(roster: Roster) -> str:
+    """By which a plan names the roster that it proposes."""
+    return f"roster {roster.version}"
+
+
+def change_between(previous: Roster | None, candidate: Roster) -> str:
+    """What a roster changes, in words; every difference is said."""
+    before = {known.name: known for known in previous.members} if previous else {}
+    after = {known.name: known for known in candidate.members}
+    found = [f"drop {name}" for name in before if name not in after]
+    for name, known in after.items():
+        was = before.get(name)
+        if was is None:
+            found.append(f"enrol {name} as {', '.join(known.roles)}")
+            continue
+        if was.key != known.key:
+            found.append(f"another key for {name}")
+        if was.roles != known.roles:
+            found.append(f"{name} becomes {', '.join(known.roles)} instead of {', '.join(was.roles)}")
+    threshold, recovery = (previous.threshold, previous.recovery) if previous else (1, "")
+    if candidate.threshold != threshold:
+        found.append(f"a threshold of {candidate.threshold} instead of {threshold}")
+    if candidate.recovery != recovery:
+        kind = "another" if candidate.recovery and recovery else "a" if candidate.recovery else "no"
+        found.append(f"{kind} recovery key")
+    return "; ".join(found) or "nothing"
+
+
 def with_member(roster: Roster | None, new: Member, threshold: int = 0, recovery: str = "") -> Roster:
     """The next roster, with a member added or replaced."""
     members = tuple(known for known in (roster.members if roster else ()) if known.name != new.name)

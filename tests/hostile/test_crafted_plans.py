@@ -1,0 +1,105 @@
+"""A plan whose author writes something else than it does: whoever is asked to agree sees it, and it goes through neither way."""
+
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import pytest
+
+from stillhouse.app.access import plan_change
+from stillhouse.app.acts import GRANT, REVOKE, ROSTER, WAIVE, plan_act, submit
+from stillhouse.app.permission import current_roster
+from stillhouse.app.policy import plan_waiver
+from stillhouse.identity.roster import change_between, roster_subject, without
+from stillhouse.nouns import AccessChange, AccessKind, Role, Use, Waiver
+from tests.acceptance.test_custody import people  # noqa: F401
+from tests.hostile.test_what_may_go import inside
+
+EXPIRES = (datetime.now(UTC) + timedelta(days=30)).date().isoformat()
+
+
+def honest(app, kind):
+    """The plan as the product makes it."""
+    if kind == ROSTER:
+        present = current_roster(app.ledger, app.settings)
+        coming = without(present, "bob")
+        does = {"roster": msgspec.to_builtins(coming), "what": change_between(present, coming)}
+        return plan_act(app, ROSTER, roster_subject(coming), does)
+    if kind == WAIVE:
+        return plan_waiver(
+            app, Waiver(id="", use=Use.PUBLISH_DATA, owner="ada", expires=EXPIRES, reason="x", lab="openai")
+        )
+    grant = AccessKind.GRANT if kind == GRANT else AccessKind.REVOKE
+    return plan_change(app, AccessChange(id="", kind=grant, lab="openai", reason="x"), None).plan
+
+
+def crafted(plan, wrong):
+    name = next(name for name in plan.does if name != "what")
+    content, does = dict(plan.does[name]), dict(plan.does)
+    if wrong == "subject":
+        return msgspec.structs.replace(plan, subject="something small")
+    if wrong == "what":
+        does["what"] = "enrol carl as requester"
+    elif wrong == "id":
+        does[name] = content | {"id": "0123456789ab"}
+    elif wrong == "members":
+        does[name] = content | {"members": [known | {"roles": ["governance"]} for known in content["members"]]}
+    elif wrong == "scope":
+        does[name] = content | {"lab": "anthropic"}
+    elif wrong == "kind":
+        return msgspec.structs.replace(plan, kind=REVOKE if plan.kind == GRANT else GRANT)
+    return msgspec.structs.replace(plan, does=does)
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong"),
+    [
+        *((ROSTER, wrong) for wrong in ("subject", "what", "members")),
+        *((kind, wrong) for kind in (GRANT, REVOKE) for wrong in ("subject", "id", "scope", "kind")),
+        *((WAIVE, wrong) for wrong in ("subject", "id", "scope")),
+    ],
+)
+def test_a_plan_that_says_something_else_than_it_does(home, people, kind, wrong):  # noqa: F811
+    with inside(home, "ada") as app:
+        proposed = submit(app, crafted(honest(app, kind), wrong)).digest
+    shown = people("bob", "plan", "show", proposed, "--json").json["recomputed"]
+    assert shown["differs from what it says"]
+    for who, what in (("bob", "approve"), ("ada", "execute")):
+        assert "does not say what it would do" in people(who, "plan", what, proposed, code=3).err
+
+
+@pytest.mark.parametrize("kind", [ROSTER, GRANT, REVOKE, WAIVE])
+def test_an_honest_plan_differs_in_nothing(home, people, kind):  # noqa: F811
+    with inside(home, "ada") as app:
+        proposed = submit(app, honest(app, kind)).digest
+    shown = people("bob", "plan", "show", proposed, "--json").json["recomputed"]
+    assert shown.pop("differs from what it says") == []
+    assert shown, "what it would do is said"
+    people("bob", "plan", "approve", proposed)
+
+
+@pytest.mark.parametrize("kind", [GRANT, REVOKE, WAIVE])
+def test_an_impact_that_was_written_otherwise_is_shown(home, people, kind):  # noqa: F811
+    """It refuses nothing: what a revocation reaches grows with every answer that comes in."""
+    with inside(home, "ada") as app:
+        plan = honest(app, kind)
+        proposed = submit(app, msgspec.structs.replace(plan, impact={**plan.impact, "records": 10**6})).digest
+    shown = people("bob", "plan", "show", proposed, "--json").json["recomputed"]
+    assert [line for line in shown["differs from what it says"] if line.startswith("records: it says 1000000")]
+    people("bob", "plan", "approve", proposed)
+
+
+def test_every_difference_between_rosters_is_said(home, people):  # noqa: F811
+    with inside(home, "ada") as app:
+        present = current_roster(app.ledger, app.settings)
+    bob, ada = sorted(present.members, key=lambda known: known.name != "bob")[:2]
+    other = msgspec.structs.replace
+    for candidate, said in (
+        (without(present, "bob"), "drop bob"),
+        (other(present, members=(ada, other(bob, key=ada.key))), "another key for bob"),
+        (other(present, members=(ada, other(bob, roles=(Role.CUSTODIAN,)))), "bob becomes custodian instead of"),
+        (other(present, members=(*present.members, other(bob, name="eve"))), "enrol eve as"),
+        (other(present, threshold=present.threshold + 1), "a threshold of"),
+        (other(present, recovery=ada.key), "recovery key"),
+        (present, "nothing"),
+    ):
+        assert said in change_between(present, candidate)
