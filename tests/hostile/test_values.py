@@ -33,6 +33,9 @@ ODD_VALUES = {
     "sets within sets": 'v = "\'\\""\n    for _ in range(36): v = frozenset([v])\n    return v',
     "tuples within sets": "v = 0\n    for _ in range(30): v = frozenset([(v, v)])\n    return v",
     "an exponent": "from decimal import Decimal\n    return {Decimal('1E+999999')}",
+    "a larger exponent": "from decimal import Decimal\n    return {Decimal('1E+1000000'): 1}",
+    "a larger one below zero": "from decimal import Decimal\n    return {Decimal('-1E+99999999')}",
+    "what is infinitely small": "from decimal import Decimal\n    return {Decimal('1E-1000000'): Decimal('1E-99999999')}",
     "a fraction": "from fractions import Fraction\n    return {Fraction(10**3000, 7)}",
     "infinity": "return {float('inf'), float('nan')}",
 }
@@ -50,6 +53,24 @@ def test_whatever_is_returned_there_is_a_verdict(sandbox, odd):  # noqa: F811
         assert found[0].reason == found[1].reason
         assert time.process_time() - before[0] < 2
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before[1] < 300_000
+
+
+def test_a_value_that_breaks_the_comparison_costs_its_answer_only(sandbox, monkeypatch):  # noqa: F811
+    def broken(expected, actual):
+        raise OverflowError("of a kind that nobody thought of")
+
+    monkeypatch.setattr("stillhouse.tasks.judge.equal", broken)
+    task = Task(id="t", messages=(), entry_point="f", tests=(Example((1,), 2),))
+    found = next(judge(sandbox, [(task, "```python\ndef f(x):\n    return x\n```")]))
+    assert (found.status, "cannot be compared" in found.reason) == ("failed", True)
+
+
+def test_lines_that_nobody_can_read_cost_the_judge_little(sandbox):  # noqa: F811
+    text = "```python\nimport os\ndef f(x):\n    for _ in range(50): os.write(3, b'{\\n' * 10000)\n    os._exit(0)\n```"
+    task = Task(id="t", messages=(), entry_point="f", tests=(Example((1,), 2),))
+    started = time.process_time()
+    assert next(judge(sandbox, [(task, text)])).status != "passed"
+    assert time.process_time() - started < 1
 
 
 def test_values_in_sets_and_keys_are_what_they_equal(sandbox):  # noqa: F811

@@ -132,6 +132,55 @@ def test_the_final_answers_code_is_found_in_every_form(answer):
     assert scope["f"]([3, 1, 2]) == [1, 2, 3]
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+ # tags beside marks
+ "<think>so `x + 1`</think>\n\n"+FENCED,
+ "<think>so\n```python\ndef f(a):\n    return a\n```</think>\n"+FENCED,
+ "<think>so</think>"+FENCED,
+ 'He said "x"</think>\n'+FENCED,
+ "it's a draft</think>\nI'm sure:\n"+FENCED,
+ "```python\ndef f(a):\n    # strips </think> tags\n    return sorted(a)\n```",
+ '```python\nimport re\ndef f(a):\n    re.sub("<think>.*</think>", "", "x")\n    return sorted(a)\n```',
+ "<antThinking>"+FENCED.replace("sorted(a)", "a")+"</antThinking>\n"+FENCED,
+ "<|channel>thought\n"+FENCED.replace("sorted(a)", "a")+"\n<channel|>"+FENCED,
+ "analysisFirst a draft.\n"+FENCED.replace("sorted(a)", "a")+"\nassistantfinal"+FENCED,
+ # which code
+ "```python\ndef f(a):\n    return a\n\nWait, better:\n\n"+FENCED,
+ FENCED+"\nIts signature:\n```python\ndef f(a):\n    ...\n```",
+ FENCED+"\nor\n```python\ndef f(a):\n    \"\"\"Sort.\"\"\"\n    pass\n```",
+ "```python\ndef g(a):\n    return a\ndef f(a):\n    return g(a)\n```\nOops, g should be:\n```python\ndef g(a):\n    return sorted(a)\n```",  # noqa: E501
+ FENCED+"\n```python\nclass TestF:\n    def f(self):\n        assert True\n```",
+ "f = lambda a: sorted(a)\n\nThat is it.",
+ "class Solution:\n    def f(self, a):\n        return sorted(a)\n\nDone.",
+ "def f(a):\n    return sorted(a)\n\n    This sorts the list, as asked.",
+ "```python\nfrom heapq import *\n```\n```python\ndef f(a):\n    h = list(a)\n    heapify(h)\n    return [heappop(h) for _ in range(len(h))]\n```",  # noqa: E501
+ "```python\ndef f(a):\n    return sorted(a)\nn = int(input())\nfor i in range(n):\n    print(f([i]))\nprint(n)\n```",
+ '```python\n{"code": "def f(a):\\n    return sorted(a)\\n"}\n```',
+ '{"reasoning": "x", "final_answer": "def f(a):\\n    return sorted(a)\\n"}',
+ '{"result": {"solution_code": "def f(a):\\n    return sorted(a)\\n"}}',
+ '[{"explanation": "x"}, {"code": "def f(a):\\n    return sorted(a)\\n"}]',
+ 'Here you are:\n{"code": "def f(a):\\n    return sorted(a)\\n"}',
+ "<|python_tag|>def f(a):\n    return sorted(a)\n",
+ FENCED.replace("python","python-repl"), FENCED.replace("python","python3.11"), FENCED.replace("python","Python"),
+ "> > "+FENCED.replace("\n","\n> > "),
+ "```python def f(a): return sorted(a)```",
+ FENCED.replace("\n","\r"),
+ FENCED.replace("    return","\u3000\u3000return"), FENCED.replace("    return","\u202f\u202freturn"),
+ "```python\n1 def f(a):\n2     return sorted(a)\n```",
+ "```python\n 9: def f(a):\n10:     return sorted(a)\n```",
+ "```python\n1 | def f(a):\n2 |     return sorted(a)\n```",
+ "```python\n--- a/x.py\n+++ b/x.py\n@@ -1,2 +1,2 @@\n def f(a):\n-    return a\n+    return sorted(a)\n```",
+ "```python\n%matplotlib inline\n!pip install numpy\ndef f(a):\n    return sorted(a)\n```",
+],
+)  # fmt: skip
+def test_the_final_answers_code_is_found_however_it_is_presented(answer):
+    scope: dict = {}
+    exec(code_of(answer, "f"), scope)
+    assert scope["f"]([3, 1, 2]) == [1, 2, 3]
+
+
 def test_a_body_goes_on_from_the_prompts_signature():
     prompt = 'def f(a):\n    """Sort."""\n'
     scope: dict = {}

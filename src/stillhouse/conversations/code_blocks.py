@@ -14,37 +14,25 @@ from typing import NamedTuple
 _LONGEST_PARSED = 200_000
 _FENCE = re.compile(r"^[ \t>]{0,40}(?:[-*+]|\d{1,3}[.)])?[ \t>]{0,40}(`{3,}|~{3,})[ \t]*([^\n`]{0,200})$", re.MULTILINE)
 # What opens reasoning, and what closes it. A tag in quotes is somebody's string: an answer may be code that parses such text.
-_TAGS = "think|thinking|thought|reasoning|scratchpad|seed:think"
+_TAGS = "think|thinking|thought|antThinking|reasoning|scratchpad|seed:think"
 _THINKING = re.compile(
     rf"""(?<!['"`])(?:<(?P<tag>{_TAGS})>|\[(?P<square>think)\]|◁(?P<kimi>think)▷|<\|begin_of_(?P<bar>thought)\|>"""
-    r"|<\|channel\|>(?P<channel>analysis|commentary)<\|message\|>)",
+    r"|<\|channel\|>(?P<channel>analysis|commentary)<\|message\|>|<\|channel>(?P<turn>thought)\b)",
     re.IGNORECASE,
 )
 _CLOSINGS = {
-    "square": r"\[/{}\]", "kimi": "◁/{}▷", "bar": r"<\|end_of_{}\|>", "tag": r"""(?<!['"`])</{}>(?!['"`])""",
+    "square": r"\[/{}\]", "kimi": "◁/{}▷", "bar": r"<\|end_of_{}\|>", "tag": "</{}>", "turn": r"<channel\|>",
     "channel": r"<\|end\|>|(?=<\|start\|>)|(?=<\|channel\|>)",
 }  # fmt: skip
-_ONLY_CLOSED = re.compile(rf"""(?<!['"`])(?:</(?:{_TAGS})>|\[/think\]|◁/think▷)(?!['"`])""", re.IGNORECASE)
+_ONLY_CLOSED = re.compile(rf"</(?:{_TAGS})>|\[/think\]|◁/think▷", re.IGNORECASE)
 _FINAL = re.compile(r"(?:<\|start\|>assistant)?<\|channel\|>final<\|message\|>")
+# What is left of such an answer where the special tokens were taken out.
+_BARE_ANALYSIS, _BARE_FINAL = "analysis", "assistantfinal"
+# So far beside a tag it is looked for what it stands in.
+_BESIDE = 500
 _CLOSINGS_TRIED, _MOST_FENCES = 8, 4_000
 # Fences of other languages hold no Python, whatever else they hold; an unnamed fence may.
-PYTHON = frozenset(
-    (
-        "",
-        "python",
-        "py",
-        "python3",
-        "py3",
-        "python2",
-        "pycon",
-        "ipython",
-        "code",
-        "text",
-        "txt",
-        "plaintext",
-        "tool_code",
-    )
-)
+_PYTHON = re.compile(r"|(?:i?python|py|pycon)[\w.+-]*|code|text|txt|plaintext|tool_code")
 _USUAL_FENCE = 3
 _BEHIND = re.compile(r"(`{3,40}|~{3,40})[ \t]{0,40}$", re.MULTILINE)
 _OUTER = frozenset({"markdown", "md"})
@@ -58,15 +46,21 @@ class Block(NamedTuple):
     closed: bool
 
 
+def is_python(language: str) -> bool:
+    """May a fence of this language hold Python?"""
+    return _PYTHON.fullmatch(language) is not None
+
+
 def without_reasoning(text: str) -> str:
     """An answer without what its author thought aloud. Of reasoning that never ends nothing is the answer."""
     position, kept = 0, []
     for opening in _THINKING.finditer(text):
-        if opening.start() < position:
+        if opening.start() < position or _is_quoted(text, opening):
             continue
         kept.append(text[position : opening.start()])
         kind = str(opening.lastgroup)
-        closing = re.compile(_CLOSINGS[kind].format(opening[kind]), re.IGNORECASE).search(text, opening.end())
+        closings = re.compile(_CLOSINGS[kind].format(opening[kind]), re.IGNORECASE).finditer(text, opening.end())
+        closing = next((found for found in closings if not _is_quoted(text, found)), None)
         if closing is None and text[text.rfind("\n", 0, opening.start()) + 1 : opening.start()].strip():
             kept.append(text[opening.start() : opening.end()])  # within a sentence, it is spoken of
             position = opening.end()
@@ -75,9 +69,41 @@ def without_reasoning(text: str) -> str:
             return "".join(kept)
         position = closing.end()
     rest = "".join([*kept, text[position:]])
-    # Some templates open the reasoning themselves, so that only its end stands in the answer.
-    rest = _ONLY_CLOSED.split(rest)[-1]
+    rest = rest[_end_of_unopened(rest) :]
+    if rest.startswith(_BARE_ANALYSIS) and _BARE_FINAL in rest:
+        return rest.rpartition(_BARE_FINAL)[2]
     return _FINAL.sub("", rest) if "<|channel|>" in rest else rest
+
+
+def _end_of_unopened(text: str) -> int:
+    """Where reasoning ends that the template itself opened, so that only its end stands in the answer; 0 where there is none."""
+    end = fences = looked = 0
+    for closing in _ONLY_CLOSED.finditer(text):
+        fences += text.count("```", looked, closing.start())
+        looked = closing.start()
+        before, after = _beside(text, closing)
+        in_code = bool(before.strip() and after.strip()) and (fences % 2 == 1 or "#" in before)
+        if not in_code and not _is_quoted(text, closing):
+            end = closing.end()
+    return end
+
+
+def _is_quoted(text: str, tag: "re.Match[str]") -> bool:
+    """Does a tag stand within a string or between back-ticks, on its line? A fence beside it is none of those."""
+    if not tag[0]:
+        return False
+    before, after = _beside(text, tag)
+    if before.endswith("```") or after.startswith("```"):
+        return False
+    if before.endswith("'") and after.startswith("'"):  # elsewhere it is an apostrophe
+        return True
+    return any(before.count(mark) % 2 == 1 and mark in after for mark in ('"', "`"))
+
+
+def _beside(text: str, tag: "re.Match[str]") -> tuple[str, str]:
+    """What stands before and behind a tag on its line."""
+    before = text[max(0, tag.start() - _BESIDE) : tag.start()].rpartition("\n")[2]
+    return before, text[tag.end() : tag.end() + _BESIDE].partition("\n")[0]
 
 
 def blocks(text: str) -> list[Block]:
@@ -98,8 +124,13 @@ def blocks(text: str) -> list[Block]:
             place += 1
             continue
         later = (other for other in range(place + 1, len(fences)) if _closes(fences[other], mark))
-        closings = list(itertools.islice(later, _CLOSINGS_TRIED if language in PYTHON else 1))
+        closings = list(itertools.islice(later, _CLOSINGS_TRIED if is_python(language) else 1))
         following = _right_closing(text, fences, opening, closings)
+        another = _begun_anew(text, fences, place, following) if is_python(language) else None
+        if another is not None:
+            found.append(Block(language, _inside(text, opening, fences[another].start()), closed=False))
+            place = another
+            continue
         closed = following < len(fences)
         end = fences[following].start() if closed else len(text)
         behind = None if closed else _BEHIND.search(text, opening.end())
@@ -118,6 +149,15 @@ def _right_closing(text: str, fences: "list[re.Match[str]]", opening: "re.Match[
     return closings[0] if closings else len(fences)
 
 
+def _begun_anew(text: str, fences: "list[re.Match[str]]", place: int, following: int) -> int | None:
+    """The next fence that opens a block, where this one was never closed: what would be in both is no code."""
+    another = next((at for at in range(place + 1, following) if fences[at][2].strip()), None)
+    if another is None or another > place + _CLOSINGS_TRIED:
+        return None
+    end = fences[following].start() if following < len(fences) else len(text)
+    return another if parsed(_inside(text, fences[place], end)) is None else None
+
+
 def _closes(fence: "re.Match[str]", mark: str) -> bool:
     return fence[1].startswith(mark) and not fence[2].strip()
 
@@ -126,7 +166,7 @@ def _inside(text: str, opening: "re.Match[str]", end: int) -> str:
     """The lines between two fences, without the quotation marks and the indent that they share."""
     lines = text[opening.end() + 1 : end].split("\n")
     if opening[0].lstrip().startswith(">"):
-        lines = [re.sub(r"^[ \t]*> ?", "", line) for line in lines]
+        lines = [re.sub(r"^[ \t]*(?:> ?){1,8}", "", line) for line in lines]
     code = textwrap.dedent("\n".join(lines))
     if re.match(r"\s*>>> ", code):  # a session
         code = "\n".join(line[4:] for line in code.split("\n") if re.match(r">>> |\.\.\. ", line))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy
 import torch
 
-from stillhouse.conversations.code_blocks import PYTHON, blocks, without_reasoning
+from stillhouse.conversations.code_blocks import blocks, is_python, without_reasoning
 from stillhouse.generation.batches import Batch
 from stillhouse.generation.cache import in_place_cache, take_rows
 from stillhouse.generation.caching import Caching
@@ -28,7 +28,7 @@ def closed_code_block(text: str) -> bool:
     code. A draft within reasoning, or a block of another language, is not what was asked for.
     """
     found = blocks(without_reasoning(text))
-    return any(block.closed and block.language in PYTHON and block.code.strip() for block in found)
+    return any(block.closed and is_python(block.language) and block.code.strip() for block in found)
 
 
 def never(text: str) -> bool:

@@ -19,6 +19,7 @@ from stillhouse.sandbox.programs import Call, Limits, Outcome, Program
 
 ZYGOTE = Path(__file__).parent / "inner" / "zygote.py"
 _NEARLY = 0.95
+_MOST_UNREADABLE = 1_000
 RUNGS = ("namespaces", "landlock")
 
 
@@ -85,7 +86,7 @@ def _frame(value: dict[str, Any]) -> bytes:
 def _outcome(header: dict[str, Any], said: bytes, isolation: str, limits: Limits) -> Outcome:
     """Read what an untrusted program said, believing only its shape."""
     calls: list[Call] = []
-    error, done = "", False
+    error, done, unreadable = "", False, 0
     for line in said.split(b"\n"):
         try:
             message = json.loads(line) if line else {}
@@ -99,6 +100,11 @@ def _outcome(header: dict[str, Any], said: bytes, isolation: str, limits: Limits
                 done = True
         except Exception:  # whatever an untrusted line does to the decoder is the program's doing
             calls.append(Call(error="the program wrote something unreadable in place of a result"))
+            unreadable += 1
+            if (
+                unreadable > _MOST_UNREADABLE
+            ):  # the rest is no better, and each line costs the judge more than the program
+                break
     if header["ending"] == "not isolated":
         error = "the sandbox could not isolate it, and did not run it"
     status = _status(header, done, limits)

@@ -37,6 +37,7 @@ _WITHOUT_EFFECT = {
     "use_cache",
     "output_attentions",
     "output_hidden_states",
+    "output_router_logits",
 }
 
 

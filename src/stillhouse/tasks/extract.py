@@ -8,18 +8,24 @@ that an answer of 10 MB takes milliseconds; parsing is bounded.
 import ast
 import builtins
 import html
-import json
 import re
 import textwrap
 from collections.abc import Iterator
 
-from stillhouse.conversations.code_blocks import PYTHON, Block, blocks, parsed, without_reasoning
+from stillhouse.conversations.code_blocks import Block, blocks, is_python, parsed, without_reasoning
+from stillhouse.tasks.presentation import as_python, out_of_json, plain_lines, up_to_the_last_that_parses
 
-_TAGGED = (("[PYTHON]", "[/PYTHON]"), ("[BEGIN]", "[DONE]"), ("<code>", "</code>"), ("<answer>", "</answer>"))
+_TAGGED = (
+    ("<|python_tag|>", "<|eom_id|>"),
+    ("[PYTHON]", "[/PYTHON]"),
+    ("[BEGIN]", "[DONE]"),
+    ("<code>", "</code>"),
+    ("<answer>", "</answer>"),
+)
 # As pages have it, with escaped text in it.
 _CODE_ELEMENT = re.compile(r"(<code\s[^<>]{0,200}>)[^<]{0,200000}(?=</code>)")
-# Longer text is not looked at as JSON.
-_LONGEST_JSON = 200_000
+# A fence of one line.
+_ONE_LINE = re.compile(r"```(?:python|py)?[ \t]+([^`\n]{1,2000})```")
 # A line at the left margin that can begin a statement above a function.
 _STATEMENT = re.compile(
     r"(?:import|from|def|class|async|if|for|while|try|except|finally|else|elif|with)\b|[A-Za-z_][\w.]{0,80}\s*(?::[^=]{0,80})?=[^=]"
@@ -31,22 +37,23 @@ _LINES_ABOVE, _TOPS_TRIED = 2_000, 32
 
 def code_of(text: str, entry_point: str, prompt: str = "") -> str:
     """The code of an answer; "" where there is none. ``prompt`` is code that the answer may go on from, such as a signature."""
-    answer = without_reasoning(text).replace("\ufeff", "").replace("\xa0", " ")
-    answer = _out_of_json(
-        _CODE_ELEMENT.sub(lambda found: html.unescape(found[0].replace(found[1], "<code>", 1)), answer)
-    )
+    answer = plain_lines(without_reasoning(text))
+    answer = _CODE_ELEMENT.sub(lambda found: html.unescape(found[0].replace(found[1], "<code>", 1)), answer)
+    if answer.lstrip().startswith(("{", "[")):
+        answer = out_of_json(answer, lambda code: _defines(code, entry_point))
     return _usable(_found(answer, entry_point, prompt), entry_point)
 
 
 def _found(answer: str, entry_point: str, prompt: str) -> str:
-    fenced = [block for block in blocks(answer) if block.language in PYTHON]
+    every = blocks(answer)
+    fenced = [block._replace(code=as_python(block.code)) for block in every if is_python(block.language)]
     found = _last_that_defines(fenced, entry_point)
     if found:
         return found
-    for block in blocks(answer):
-        inside = _out_of_json(block.code) if block.language == "json" else ""
-        if inside and _defines(inside, entry_point):
-            return inside
+    for text in (*(block.code for block in reversed(every)), *_ONE_LINE.findall(answer), *([] if every else [answer])):
+        inside = out_of_json(text, lambda code: _defines(code, entry_point)).strip()
+        if parsed(inside) is not None and _defines(inside, entry_point):
+            return f"{inside}\n"
     for start, end in _TAGGED:
         inside = answer.rpartition(start)[2].partition(end)[0] if start in answer else ""
         if _defines(inside, entry_point):
@@ -58,36 +65,34 @@ def _found(answer: str, entry_point: str, prompt: str) -> str:
     return _with_signature(body or ("" if fenced else answer), entry_point, prompt) or body
 
 
-def _out_of_json(answer: str) -> str:
-    """The code of an answer that is a JSON object with one."""
-    if not answer.lstrip().startswith("{") or len(answer) > _LONGEST_JSON:
-        return answer
-    try:
-        value = json.loads(answer)
-    except (ValueError, RecursionError):
-        return answer
-    named = (value.get(name) for name in ("code", "solution", "answer", "completion", "response", "program"))
-    return next((text for text in named if isinstance(text, str)), answer)
-
-
 def _usable(code: str, entry_point: str) -> str:
     """Code whose function can be called: a method of a class by its own name, and nothing that waits for input when it loads."""
     tree = parsed(code)
     if tree is None:
         return _up_to_prose(code) if code else code
     lines = code.split("\n")
-    for node in tree.body:
-        asks = isinstance(node, ast.Expr | ast.Assign) and any(
-            isinstance(inner, ast.Call) and isinstance(inner.func, ast.Name) and inner.func.id == "input"
-            for inner in ast.walk(node)
-        )
-        if asks:
-            lines[node.lineno - 1 : node.end_lineno] = [""] * ((node.end_lineno or node.lineno) - node.lineno + 1)
+    for node in _asking(tree):
+        lines[node.lineno - 1 : node.end_lineno] = [""] * ((node.end_lineno or node.lineno) - node.lineno + 1)
     made = {name for node in tree.body for name in _defined(node)}
     having = [node for node in tree.body if isinstance(node, ast.ClassDef) and entry_point in _methods(node)]
     if having and entry_point not in made:  # of several classes the last: those before it are what it is derived from
         lines.append(f"{entry_point} = {having[-1].name}().{entry_point}\n")
     return "\n".join(lines)
+
+
+def _asking(tree: ast.Module) -> Iterator[ast.stmt]:
+    """The statements that wait for input when the module loads, and those that use what they would have got."""
+    missing: set[str] = set()
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Import | ast.ImportFrom):
+            continue
+        names = {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)}
+        simple = isinstance(node, ast.Expr | ast.Assign | ast.AnnAssign | ast.AugAssign)
+        if (simple and "input" in names) or names & missing:
+            missing |= {
+                inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store)
+            }
+            yield node
 
 
 def _up_to_prose(code: str) -> str:
@@ -97,13 +102,37 @@ def _up_to_prose(code: str) -> str:
 
 
 def _last_that_defines(fenced: list[Block], entry_point: str) -> str:
-    """The last whole block that defines the function; where only one that was cut off does, that one."""
-    for whole in (True, False):
-        for place in range(len(fenced) - 1, -1, -1):
-            block = fenced[place]
-            if block.closed is whole and _defines(block.code, entry_point):
-                return _with_helpers(fenced[:place], fenced[place + 1 :], block.code)
-    return ""
+    """The last block that defines the function; a whole one before one that was cut off, one that does something before a stub, a
+    function before a method.
+    """
+    best, code = (-1, -1, -1, -1), ""
+    for place, block in enumerate(fenced):
+        if _defines(block.code, entry_point):
+            rank = (not _is_stub(block.code, entry_point), block.closed, _at_top(block.code, entry_point), place)
+            if rank > best:
+                best, code = rank, block.code
+    place = best[-1]
+    return _with_helpers(fenced[:place], fenced[place + 1 :], code) if code else ""
+
+
+def _at_top(code: str, entry_point: str) -> bool:
+    tree = parsed(code)
+    return tree is None or any(entry_point in _defined(node) for node in tree.body)
+
+
+def _is_stub(code: str, entry_point: str) -> bool:
+    """Is the function only announced: does it hold nothing but a docstring, ``pass`` or ``...``?"""
+    tree = parsed(code)
+    found = [
+        node
+        for node in ast.walk(tree or ast.Module([], []))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == entry_point
+    ]
+    return bool(found) and all(
+        isinstance(inner, ast.Pass | ast.Raise)
+        or (isinstance(inner, ast.Expr) and isinstance(inner.value, ast.Constant))
+        for inner in found[-1].body
+    )
 
 
 def _with_helpers(before: list[Block], after: list[Block], code: str) -> str:
@@ -117,9 +146,12 @@ def _with_helpers(before: list[Block], after: list[Block], code: str) -> str:
     used -= {name for node in tree.body for name in _names(node)}
     used -= set(dir(builtins))
     parts: list[str] = []
+    code += _mended_later(tree, after)
     for block in (*reversed(before), *after):
         other = parsed(block.code)
-        needed = [node for node in other.body if used & set(_names(node))] if other is not None else []
+        needed = (
+            [node for node in other.body if used & {*_names(node)} or (used and _brings_all(node))] if other else []
+        )
         if needed:
             parts = [*(ast.unparse(node) for node in needed), *parts]
             made = {name for node in needed for name in _names(node)}
@@ -127,6 +159,26 @@ def _with_helpers(before: list[Block], after: list[Block], code: str) -> str:
                 inner.id for node in needed for inner in ast.walk(node) if isinstance(inner, ast.Name)
             } - made
     return "\n".join([*parts, code]) if parts else code
+
+
+def _mended_later(tree: ast.Module, after: list[Block]) -> str:
+    """Helpers of a block that stand in a later one again, with as many arguments: what is said last holds."""
+    own = {node.name: len(node.args.args) for node in tree.body if isinstance(node, ast.FunctionDef)}
+    called = {inner.id for inner in ast.walk(tree) if isinstance(inner, ast.Name)}
+    later = [node for block in after for node in (parsed(block.code) or ast.Module([], [])).body]
+    again = [
+        node
+        for node in later
+        if isinstance(node, ast.FunctionDef)
+        and node.name in called
+        and own.get(node.name) == len(node.args.args)
+        and not _is_stub(ast.unparse(node), node.name)
+    ]
+    return "".join(f"\n{ast.unparse(node)}\n" for node in again)
+
+
+def _brings_all(node: ast.stmt) -> bool:
+    return isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names)
 
 
 def _names(node: ast.stmt) -> Iterator[str]:
@@ -178,9 +230,10 @@ def _methods(node: ast.stmt) -> Iterator[str]:
 
 def _without_fence(answer: str, entry_point: str) -> str:
     """Code that stands in the text itself: from its first line of code to the last one that still parses."""
-    defining = re.compile(rf"^(?:async[ \t]+)?def[ \t]+{re.escape(entry_point)}\b", re.MULTILINE)
+    name = re.escape(entry_point)
+    defining = re.compile(rf"^(?:(?:async[ \t]+)?def[ \t]+{name}\b|{name}[ \t]*=[ \t]*lambda\b)", re.MULTILINE)
     text = textwrap.dedent(answer)
-    places = [match.start() for match in defining.finditer(text)]
+    places = [match.start() for match in defining.finditer(text)] or _classes_with(text, name)
     if not places:  # within a line, behind other words
         start = text.find(f"def {entry_point}")
         code = text[start : _end_of_code(text, start)] if start >= 0 else ""
@@ -200,7 +253,14 @@ def _without_fence(answer: str, entry_point: str) -> str:
         code = "\n".join(lines[top:]).strip("\n") + "\n"
         if parsed(code) is not None:
             return code
-    return "\n".join(lines[first:]).strip("\n") + "\n"
+    return up_to_the_last_that_parses("\n".join(lines[first:]).strip("\n") + "\n")
+
+
+def _classes_with(text: str, name: str) -> list[int]:
+    """Where classes begin, at the left margin, that have the function as a method."""
+    method = re.search(rf"^[ \t]+(?:async[ \t]+)?def[ \t]+{name}\b", text, re.MULTILINE)
+    start = text.rfind("\nclass ", 0, method.start()) + 1 if method else 0
+    return [start] if method and text.startswith("class ", start) else []
 
 
 def _end_of_code(text: str, start: int) -> int:

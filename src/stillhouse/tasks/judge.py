@@ -4,7 +4,7 @@ import collections
 import hashlib
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from decimal import Context, Decimal
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
 from fractions import Fraction
 from typing import Any
 
@@ -19,7 +19,7 @@ from stillhouse.sandbox.programs import Limits, Outcome, Program
 from stillhouse.tasks.extract import code_of, split_future
 
 # Part of every judge's digest: raise it when the same answer could get another verdict, and answers are judged anew.
-JUDGE_VERSION = 3
+JUDGE_VERSION = 4
 # Longer code is not a program that a teacher wrote on purpose, and parsing it would cost more than running it.
 LONGEST_CODE = 1 << 20
 
@@ -125,8 +125,11 @@ def _call_problem(expected: Any, error: str, actual: Any, in_program: bool) -> s
     """What is wrong with one call; empty where it did what it should."""
     if error:
         return error
-    if in_program or equal(expected, actual):
-        return ""
+    try:
+        if in_program or equal(expected, actual):
+            return ""
+    except Exception as failure:  # a value can do anything to arithmetic; its answer gets its verdict, and ends no run
+        return f"returned what cannot be compared ({type(failure).__name__}: {failure})"[:300]
     return f"returned {_brief(actual)}, not {_brief(expected)}"
 
 
@@ -226,7 +229,7 @@ def _plain_decimal(value: Decimal) -> str:
     """A decimal without the zeros at its end, by which equal ones differ."""
     if not value.is_finite():
         return str(value)
-    return str(value.normalize(Context(prec=max(1, len(value.as_tuple().digits)))))
+    return str(value.normalize(Context(max(1, len(value.as_tuple().digits)), Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[])))
 
 
 def _digest(*parts: str) -> str:
