@@ -251,7 +251,7 @@ def test_one_purchase_over_several_workers(gateway, home, upstream):
     assert (answers, len(upstream.requests)) == (["Hello"] * 12, 1)
 
 
-SKIPPED = {"a row cannot hold calls of tools and their results yet": 1, "the answer is empty": 1}
+SKIPPED = {"a row cannot hold definitions of tools yet": 1, "the answer is empty": 1}
 
 
 def test_a_dataset_of_what_was_asked(client, claude, running, home):

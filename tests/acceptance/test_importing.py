@@ -67,6 +67,15 @@ def test_what_a_model_wrote_cannot_be_declared_human(home):
     assert "gpt-4o wrote it" in home("dataset", "import", path, "--name", "old", *words, code=3).err
 
 
+def test_a_folder_with_links_that_lead_nowhere_is_imported(home):
+    folder = home.folder / "corpus"
+    folder.mkdir()
+    (folder / "a.jsonl").write_text(rows(3))
+    (folder / "b.jsonl").symlink_to(folder / "gone")
+    done = home("dataset", "import", folder, "--name", "d", "--json").json
+    assert (done["rows"], done["files"]["b.jsonl"]) == (3, "left out: a link that leads to no file")
+
+
 def test_nothing_to_import(home):
     path = home.write("odd.jsonl", '{"text": "x"}\n')
     ran = home("dataset", "import", path, "--name", "odd", code=2)

@@ -1,5 +1,6 @@
 """Every input of "what may go" (vault/FORMAT.md), forged: nothing that is named leaves, and a forged act is shown."""
 
+import shutil
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -16,6 +17,7 @@ from stillhouse.canon import raw_digest
 from stillhouse.identity.chain import KIND, statement
 from stillhouse.ledger import custody, permission, queries
 from stillhouse.nouns import Deletion, Erasure, HoldRelease
+from stillhouse.plans.plan import plan_digest
 from stillhouse.recorder import now
 from stillhouse.settings.home import read_settings
 from stillhouse.vault.erasable import CIPHER_MAGIC
@@ -59,6 +61,7 @@ def still_there(home, data, *names):  # noqa: F811
     for words in (["vault", "gc"], ["tick"], ["vault", "gc"]):
         home(*words, code=None)
     for name in names or ("precious", "sealed"):
+        shutil.rmtree(home.folder / f"back-{name}", ignore_errors=True)
         home("vault", "restore", name, f"back-{name}")
         assert tree(home.folder / f"back-{name}") == tree(data)
 
@@ -152,8 +155,60 @@ def test_an_erasure_of_another_s_key(precious, people, data):  # noqa: F811
         keys = {one.source: one.key for one in custody.erasure_keys(app.ledger).values()}
         does = {"erasure": {"source": "s2", "key": keys["s1"], "reason": ""}}
         crafted = submit(app, plan_act(app, ERASE, "s2", does)).digest
-    assert "which is not the key of s2" in people("bob", "plan", "approve", crafted, code=3).err
+    assert "key of: it says s2, and it is s1" in people("bob", "plan", "approve", crafted, code=3).err
     still_there(home, data)
+
+
+@pytest.mark.parametrize("at", ["2000-01-01T00:00:00.000Z", "2099-01-01T00:00:00.000Z"])
+def test_an_erasure_of_a_key_that_a_forged_claim_makes_one_s_own(precious, people, data, at):  # noqa: F811
+    """Another writer's entry, dated as it likes, says that the key of s1 is that of s2, and a plan to erase s2 names it."""
+    home = precious
+    home("vault", "snapshot", home.folder / "scratch", "--name", "other", "--erasable", "s2")
+    with inside(home) as first, inside(home, "ada") as app:  # the second is another writer
+        first.recorder.record(facts.DayPassed(at=now(), by=first.recorder.by, day="2026-01-01"))
+        keys = {one.source: one.key for one in custody.erasure_keys(app.ledger).values()}
+        app.recorder.record(facts.ErasureKeyMade(at=at, by=app.recorder.by, source="s2", key=keys["s1"]))
+        app.recorder.refresh()
+        does = {"erasure": {"source": "s2", "key": keys["s1"], "reason": ""}}
+        crafted = submit(app, plan_act(app, ERASE, "s2", does)).digest
+    assert "key of: it says s2, and it is" in people("bob", "plan", "approve", crafted, code=3).err
+    assert "does not say what it would do" in people("ada", "plan", "execute", crafted, code=3).err
+    assert "are all said to have the key" in people("ada", "delete", "erase", "s1", "--reason", "x", code=4).err
+    assert "are all said to have the key" in home("vault", "snapshot", data, "--erasable", "s1", code=4).err
+    still_there(home, data)
+    erase(home, people, "s2")
+    still_there(home, data)
+
+
+@pytest.mark.parametrize("at", ["2000-01-01T00:00:00.000Z", "2099-01-01T00:00:00.000Z"])
+def test_a_release_of_a_hold_whose_name_is_forged(precious, people, data, at):  # noqa: F811
+    home = precious
+    held = people("ada", "vault", "hold", subject_of(home, "precious"), "--reason", "a lawsuit", "--json").json["hold"]
+    scratch = subject_of(home, "scratch")
+    with inside(home) as first, inside(home, "ada") as app:
+        first.recorder.record(facts.DayPassed(at=now(), by=first.recorder.by, day="2026-01-01"))
+        app.recorder.record(facts.HoldPlaced(at=at, by=app.recorder.by, hold=held, subject=scratch, reason="old"))
+        app.recorder.refresh()
+        crafted = submit(app, plan_act(app, RELEASE, scratch, {"release": {"hold": held, "reason": "x"}})).digest
+    assert "does not say what it would do" in people("bob", "plan", "approve", crafted, code=3).err
+    assert "does not say what it would do" in people("ada", "plan", "execute", crafted, code=3).err
+    assert "hold" in people("ada", "delete", "plan", subject_of(home, "precious"), code=3).err
+
+
+def test_a_plan_that_is_not_what_its_digest_is_of(precious, people):  # noqa: F811
+    home = precious
+    with inside(home, "ada") as app:
+        honest = plan_act(
+            app,
+            DELETE,
+            "x",
+            {"deletion": {"mentions": {}, "id": "1", "reason": "", "objects": 0, "bytes": 0, "usd": "0"}},
+        )
+        other = msgspec.structs.replace(honest, subject="something else")
+        app.recorder.record(facts.PlanMade(at=now(), by=app.recorder.by, digest=plan_digest(honest), plan=other))
+        app.recorder.refresh()
+    for words in (("show",), ("approve",), ("execute",)):
+        assert "is not what its digest is of" in people("bob", "plan", *words, plan_digest(honest), code=4).err
 
 
 def test_a_release_of_another_hold_than_its_plan_names(precious, people, data):  # noqa: F811

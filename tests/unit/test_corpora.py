@@ -392,3 +392,44 @@ def test_nothing_there(tmp_path):
         files_of(tmp_path / "nowhere")
     with pytest.raises(PromptsError, match="holds no file with rows"):
         files_of(tmp_path)
+
+
+def packed_tables(folder):
+    import pyarrow
+    import pyarrow.parquet
+
+    table = pyarrow.table({"prompt": ["a", "b"], "response": ["c", "d"]})
+    pyarrow.parquet.write_table(table, folder / "a.parquet")
+    for name, writer in (("b.arrow", pyarrow.ipc.new_file), ("c.arrow", pyarrow.ipc.new_stream)):
+        with writer(folder / name, table.schema) as to:
+            to.write_table(table)
+    return [folder / name for name in ("a.parquet", "b.arrow", "c.arrow")]
+
+
+@pytest.mark.parametrize("packing", [gzip.compress, bz2.compress, lzma.compress, zstandard.compress])
+def test_tables_are_read_packed(tmp_path, packing):
+    for path in packed_tables(tmp_path):
+        assert [line.row["prompt"] for line in lines_of(path)] == ["a", "b"]
+        path.write_bytes(packing(path.read_bytes()))
+        assert [line.row["prompt"] for line in lines_of(path) if line.row] == ["a", "b"], path
+
+
+def test_json_lines_by_the_name_of_csv(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text('{"prompt": "a", "response": "b"}\n')
+    assert [line.row for line in lines_of(path)] == [{"prompt": "a", "response": "b"}]
+
+
+def test_every_name_of_a_folder_is_read_or_named(tmp_path):
+    (tmp_path / "blank.jsonl").write_text("\n" * 20_000 + '{"prompt": "a", "response": "b"}\n')
+    (tmp_path / "empty.jsonl").write_text("\n" * 20_000)
+    (tmp_path / "dangling.jsonl").symlink_to(tmp_path / "nothing")
+    (tmp_path / "loop.jsonl").symlink_to(tmp_path / "loop.jsonl")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    found = {file.path.name: file.left_out for file in files_of(tmp_path)}
+    assert found == {
+        "blank.jsonl": "", "empty.jsonl": "it is empty", "pipe": "neither a file nor a folder",
+        "dangling.jsonl": "a link that leads to no file", "loop.jsonl": "a link that leads to no file",
+    }  # fmt: skip
+    assert len(list(lines_of(tmp_path / "blank.jsonl"))) == 1

@@ -29,7 +29,7 @@ from stillhouse.app.reach import check_caps, reach_of, reach_of_source
 from stillhouse.app.references import active_holds
 from stillhouse.app.trash import discard, recover_named
 from stillhouse.canon import digest_value
-from stillhouse.errors import ApprovalMissing, PlanRefused, SignatureRefused, UnknownName
+from stillhouse.errors import ApprovalMissing, ForgedEntry, PlanRefused, SignatureRefused, UnknownName
 from stillhouse.identity.chain import CUSTODY_ROLES, KIND, Content, Entry, State, digest, lacking, statement
 from stillhouse.identity.keys import public_key
 from stillhouse.identity.roster import change_between, holders, member, roster_subject
@@ -127,16 +127,14 @@ def differences(app: App, plan: Plan) -> list[str]:
     """
     content = _content(plan)
     if isinstance(content, Erasure):
-        keys = {one.key for one in custody.erasure_keys(app.ledger).values() if one.source == content.source}
-        wrong = (
-            [] if content.key in keys else [f"key: it names {content.key}, which is not the key of {content.source}"]
-        )
-        return wrong + _unlike("subject", plan.subject, content.source)
+        known = custody.erasure_keys(app.ledger).get(content.key)
+        whose = ", ".join((known.source, *known.others)) if known else "no source"
+        return _unlike("key of", content.source, whose) + _unlike("subject", plan.subject, content.source)
     if isinstance(content, HoldRelease):
-        held = next(
-            (hold.subject for hold in active_holds(app) if hold.hold == content.hold), "no hold that is in force"
-        )
-        return _unlike("subject", plan.subject, held)
+        held = {
+            hold.subject for hold in active_holds(app) if hold.hold == content.hold
+        }  # one name, however often forged
+        return _unlike("subject", plan.subject, ", ".join(sorted(held)) or "no hold that is in force")
     if isinstance(content, AccessChange | Waiver | Roster):
         return _unlike_permission(app, plan, content)
     reach = reach_of(app, tuple(content.mentions))
@@ -218,11 +216,13 @@ def execute(app: App, start: str) -> Proposed:
 
 
 def find(app: App, start: str) -> StoredPlan:
-    """A plan by its digest or the first characters of it. Raises UnknownName."""
+    """A plan by its digest or the first characters of it. Raises UnknownName, ForgedEntry."""
     wanted = start if start.startswith("blake3:") else f"blake3:{start}"
     found = [stored for stored in queries.plans(app.ledger) if stored.digest.startswith(wanted)]
     if len(found) != 1:
         raise UnknownName(f"{'Several plans begin' if found else 'No plan begins'} with {start!r}.")
+    if plan_digest(found[0].plan) != found[0].digest:
+        raise ForgedEntry(f"(the plan {found[0].digest} is not what its digest is of)")
     return found[0]
 
 

@@ -166,7 +166,7 @@ def plan_import(
     for stamps in sets:
         app.recorder.decide(f"import {name}", stamps.stamps, (Use.STORE,))
     # The log is for ever: of what can be erased, no digest may stand in it by which a guess at the rows could be tried.
-    size = sum(file.path.stat().st_size for file in files)
+    size = sum(file.path.stat().st_size for file in files if not file.left_out)
     known_by = [erasable, str(path), inventory.rows, size] if erasable else rows_digest
     digest = digest_value([name, use, known_by, [stamps.digest for stamps in sets]])
     does = {

@@ -46,7 +46,7 @@ def plan_erasure(app: App, source: str, reason: str) -> Plan:
     reach = reach_of_source(app, source)
     if reach.holds:
         raise Held("; ".join(f"{hold.subject}: {hold.reason} (hold {hold.hold})" for hold in reach.holds))
-    key = next(one.key for one in custody.erasure_keys(app.ledger).values() if one.source == source)
+    key = custody.keys_of_source(app.ledger, source)[0].key
     does = {"erasure": msgspec.to_builtins(Erasure(source=source, key=key, reason=reason))}
     impact = {
         **impact_of_reach(app, reach),

@@ -15,7 +15,7 @@ from pathlib import Path
 from stillhouse import facts
 from stillhouse.app.home import App
 from stillhouse.app.permission import load
-from stillhouse.errors import CorruptObject, KeyMissing, SourceErased, StorageError, UsageError
+from stillhouse.errors import CorruptObject, ForgedEntry, KeyMissing, SourceErased, StorageError, UsageError
 from stillhouse.identity.keys import write_private
 from stillhouse.ledger import custody
 from stillhouse.recorder import now
@@ -47,7 +47,15 @@ def key_for(app: App, source: str) -> bytes:
         with app.alone("erasure-keys"):  # two first ones at once would make two keys
             app.recorder.refresh()
             known = _keys_of(app, source) or [_make_key(app, source)]
+    for one in custody.keys_of_source(app.ledger, source):
+        check_claim(one)
     return key_of(app, known[0])
+
+
+def check_claim(key: custody.ErasureKey) -> None:
+    """Raises ForgedEntry where a second source claims a key: who destroys it would not know what becomes unreadable."""
+    if key.others:
+        raise ForgedEntry(f"({', '.join((key.source, *key.others))} are all said to have the key {key.key})")
 
 
 def key_of(app: App, name: str) -> bytes:
@@ -165,7 +173,7 @@ def _erased_keys(app: App) -> dict[str, str]:
 
 
 def _keys_of(app: App, source: str) -> list[str]:
-    return [one.key for one in custody.erasure_keys(app.ledger).values() if one.source == source]
+    return [one.key for one in custody.keys_of_source(app.ledger, source)]
 
 
 def _make_key(app: App, source: str) -> str:

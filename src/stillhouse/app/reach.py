@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Float, cast, func, select
 
+from stillhouse.app.erasure import check_claim
 from stillhouse.app.home import App
 from stillhouse.app.permission import load
 from stillhouse.app.references import (
@@ -67,11 +68,14 @@ def reach_of(app: App, subjects: tuple[str, ...]) -> Reach:
 
 
 def reach_of_source(app: App, source: str) -> Reach:
-    """What erasing a source would reach: all that is encrypted with its key. Raises UnknownName, CorruptObject."""
+    """What erasing a source would reach: all that is encrypted with its key. Raises UnknownName, CorruptObject, ForgedEntry."""
     erased = {
         erasure.key for erasure in load(app.ledger, app.settings).state.erasures
     }  # signed, unlike that it was done
-    keys = {one.key for one in custody.erasure_keys(app.ledger).values() if one.source == source} - erased
+    claims = custody.keys_of_source(app.ledger, source)
+    for one in claims:
+        check_claim(one)
+    keys = {one.key for one in claims} - erased
     nodes = nodes_of_keys(app, keys)
     if not keys:
         raise UnknownName(

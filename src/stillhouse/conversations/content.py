@@ -15,7 +15,7 @@ _RESULTS = frozenset({"tool_result", "function_call_output", "custom_tool_call_o
 # Beside the content of a message: what calls a tool, what thinks, what is no text.
 _CALL_FIELDS = ("tool_calls", "function_call")
 _REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking", "reasoning_details")
-_MEDIA_FIELDS = ("images", "image", "audio", "videos", "video")
+_MEDIA_FIELDS = ("images", "image", "image_url", "audio", "videos", "video", "file")
 
 
 class Content(NamedTuple):
@@ -54,7 +54,8 @@ def _part(part: Any) -> Content:
     kind = str(part.get("type") or ("text" if isinstance(part.get("text"), str) else "?"))
     if kind in _TEXT:
         text = part.get("text")
-        return Content(text) if isinstance(text, str) else Content(other=frozenset({kind}))
+        beside = {name for name in _MEDIA_FIELDS if part.get(name)}
+        return Content(text, other=frozenset(beside)) if isinstance(text, str) else Content(other=frozenset({kind}))
     if kind == "refusal":
         return Content(refusal=str(part.get("refusal") or ""))
     if kind in _REASONING:

@@ -37,20 +37,32 @@ def snapshots(ledger: Ledger) -> list[StoredSnapshot]:
 
 
 class ErasureKey(NamedTuple):
-    """The key of a source that can be erased, and whether it was destroyed."""
+    """The key of a source that can be erased, and whether it was destroyed. ``others`` are sources that claim it, too: of whom a
+    key is that several claim, nobody can say.
+    """
 
     source: str
     key: str
     destroyed: bool
+    others: tuple[str, ...] = ()
 
 
 def erasure_keys(ledger: Ledger) -> dict[str, ErasureKey]:
-    """The keys of all sources that can be erased, or were, by their digests. A key is of the source that it was made for."""
+    """The keys of all sources that can be erased, or were, by their digests. A key is of the source that claimed it first, as far
+    as clocks tell.
+    """
     found: dict[str, ErasureKey] = {}
     for row in as_written(all_rows(ledger, ordered(schema.erasure_keys))):
         known = found.setdefault(row.key, ErasureKey(row.source, row.key, destroyed=False))
-        found[row.key] = known._replace(destroyed=known.destroyed or bool(row.destroyed))
+        others = known.others if row.source in (known.source, *known.others) else (*known.others, row.source)
+        found[row.key] = known._replace(destroyed=known.destroyed or bool(row.destroyed), others=others)
     return found
+
+
+def keys_of_source(ledger: Ledger, source: str) -> list[ErasureKey]:
+    """The keys that a source alone claims; where there is none, those that it claims with others."""
+    claimed = [one for one in erasure_keys(ledger).values() if source in (one.source, *one.others)]
+    return [one for one in claimed if not one.others] or claimed
 
 
 class StoredRegistration(NamedTuple):

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from stillhouse.identity.chain import Entry
 from stillhouse.ledger import schema
-from stillhouse.ledger.queries import all_rows, ordered
+from stillhouse.ledger.queries import all_rows, as_written, ordered
 from stillhouse.ledger.store import Ledger
 from stillhouse.nouns import AccessChange, Deletion, Erasure, HoldRelease, Roster, Signature, Waiver
 
@@ -97,7 +97,7 @@ def passports(ledger: Ledger) -> list[tuple[str, str, str]]:
 def run_opened(ledger: Ledger, run: str) -> StoredRun | None:
     """What was written down when a run last began."""
     found = None
-    for row in all_rows(ledger, ordered(schema.runs).where(schema.runs.c.run == run)):
+    for row in as_written(all_rows(ledger, ordered(schema.runs).where(schema.runs.c.run == run))):
         found = StoredRun(
             row.at, row.run, row.recipe, _read(row.inputs, dict[str, str]), row.code, row.environment, row.machine
         )

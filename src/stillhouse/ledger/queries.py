@@ -72,7 +72,7 @@ class Spending(NamedTuple):
 
 def teachers(ledger: Ledger) -> list[Teacher]:
     """All teachers, as last registered, by name."""
-    found = {row.name: _decode(row.teacher, Teacher) for row in all_rows(ledger, ordered(schema.teachers))}
+    found = {row.name: _decode(row.teacher, Teacher) for row in as_written(all_rows(ledger, ordered(schema.teachers)))}
     return [found[name] for name in sorted(found)]
 
 
@@ -338,8 +338,12 @@ def unviewed(ledger: Ledger) -> list[Unviewed]:
 
 def gateway_keys(ledger: Ledger) -> dict[GatewayKey, str]:
     """All keys to the gateway, oldest first, with the reason why they were revoked (empty where they were not)."""
-    revoked = {row.key: row.reason or "revoked" for row in all_rows(ledger, ordered(schema.key_revocations))}
-    found = {row.key: _decode(row.issued, GatewayKey) for row in all_rows(ledger, ordered(schema.gateway_keys))}
+    revoked = {
+        row.key: row.reason or "revoked" for row in as_written(all_rows(ledger, ordered(schema.key_revocations)))
+    }
+    found = {
+        row.key: _decode(row.issued, GatewayKey) for row in as_written(all_rows(ledger, ordered(schema.gateway_keys)))
+    }
     return {key: revoked.get(key.id, "") for key in found.values()}
 
 
@@ -393,7 +397,7 @@ def datasets(ledger: Ledger) -> list[DatasetVersion]:
 
 def dataset_claims(ledger: Ledger) -> list[DatasetVersion]:
     """Every time that a dataset version was written down: nobody signs that, so a version can stand there with other files."""
-    return [_decode(row.dataset, DatasetVersion) for row in all_rows(ledger, ordered(schema.datasets))]
+    return [_decode(row.dataset, DatasetVersion) for row in as_written(all_rows(ledger, ordered(schema.datasets)))]
 
 
 def run_of_dataset(ledger: Ledger, dataset: DatasetVersion) -> str:
@@ -439,7 +443,7 @@ class StoredStep(NamedTuple):
 def models(ledger: Ledger) -> list[Model]:
     """All models that were trained here, by name and version."""
     found: dict[str, Model] = {}
-    for row in all_rows(ledger, ordered(schema.models)):
+    for row in as_written(all_rows(ledger, ordered(schema.models))):
         model = _decode(row.model, Model)
         found.setdefault(model.label, model)
     return sorted(found.values(), key=lambda model: (model.name, model.version))
@@ -489,19 +493,20 @@ def fed(ledger: Ledger, training: str) -> dict[int, tuple[str, ...]]:
 def evaluations(ledger: Ledger, subject: str) -> list[Evaluation]:
     """What a model was found to be worth: every evaluation, oldest first. None displaces another."""
     query = ordered(schema.evaluations).where(schema.evaluations.c.subject == subject)
-    return [_decode(text, Evaluation) for text in dict.fromkeys(row.evaluation for row in all_rows(ledger, query))]
+    rows = as_written(all_rows(ledger, query))
+    return [_decode(text, Evaluation) for text in dict.fromkeys(row.evaluation for row in rows)]
 
 
 def plans(ledger: Ledger) -> list[StoredPlan]:
     """All plans, oldest first, with their receipts."""
     receipts: dict[str, list[Receipt]] = {}
-    for row in all_rows(ledger, ordered(schema.receipts)):
+    for row in as_written(all_rows(ledger, ordered(schema.receipts))):
         signature = _decode(row.signature, Signature) if row.signature else None
         result = msgspec.json.decode(row.result)
         receipt = Receipt(plan=row.plan, outcome=row.outcome, result=result, made=row.at, signature=signature)
         receipts.setdefault(row.plan, []).append(receipt)
     found: dict[str, StoredPlan] = {}
-    for row in all_rows(ledger, ordered(schema.plans)):
+    for row in as_written(all_rows(ledger, ordered(schema.plans))):
         plan = _decode(row.plan, Plan)
         found.setdefault(row.digest, StoredPlan(row.digest, row.at, plan, tuple(receipts.get(row.digest, ()))))
     return list(found.values())

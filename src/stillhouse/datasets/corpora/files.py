@@ -7,12 +7,15 @@ row is in memory at a time, but for a JSON array, which is read whole.
 
 import bz2
 import codecs
+import contextlib
 import csv
 import gzip
 import io
 import json
 import lzma
 import re
+import shutil
+import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +29,8 @@ Row = dict[str, Any]
 # A line that is longer is no row of a conversation.
 _LONGEST_LINE = 256 << 20
 _ROWS_AT_ONCE = 256
+# So much of a file says what it is.
+_LOOKED_AT = 8192
 _LONGEST_WINDOW = 1 << 31
 # A compressed file that cannot be read any further.
 _UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError)
@@ -57,9 +62,7 @@ def files_of(path: Path) -> list[Found]:
     if not path.is_dir():
         raise PromptsError(f"{path} does not exist.", next_step="Correct the path.")
     found = [
-        Found(file, _why_not(file, path) if file.is_file() else "a link that leads to no file")
-        for file in sorted(path.rglob("*"))
-        if file.is_file() or file.is_symlink()
+        Found(file, _why_not(file, path)) for file in sorted(path.rglob("*")) if file.is_symlink() or not file.is_dir()
     ]
     if all(file.left_out for file in found):
         reasons = "; ".join(f"{file.path.name}: {file.left_out}" for file in found[:5]) or "the folder is empty"
@@ -79,12 +82,14 @@ def lines_of(path: Path) -> Iterator[Line]:
 
 
 def _lines_of(path: Path, file: IO[bytes]) -> Iterator[Line]:
-    head = file.peek(64)[:64] if isinstance(file, io.BufferedReader) else b""
+    head = file.peek(_LOOKED_AT) if isinstance(file, io.BufferedReader) else b""
     if head.startswith(b"PAR1"):
-        yield from _parquet(path)
+        with _seekable(file) as whole:
+            yield from _parquet(whole)
     elif head.startswith((b"ARROW1", b"\xff\xff\xff\xff")):
-        yield from _arrow(path)
-    elif (separator := _SEPARATED.get(_plain_suffix(path))) is not None:
+        with _seekable(file) as whole:
+            yield from _arrow(whole)
+    elif (separator := _SEPARATED.get(_plain_suffix(path))) is not None and _starts_with(head) not in (b"{", b"["):
         yield from _separated(file, separator)
     elif _starts_with(head) == b"[":
         data = file.read()
@@ -98,6 +103,18 @@ def _lines_of(path: Path, file: IO[bytes]) -> Iterator[Line]:
             yield from _listed(rows)
     else:
         yield from _json_lines(file, single=_plain_suffix(path) == ".json")
+
+
+@contextlib.contextmanager
+def _seekable(file: IO[bytes]) -> Iterator[IO[bytes]]:
+    """A file in which one can go to the end and back, which a packed one is not: that one is unpacked beside."""
+    if isinstance(getattr(file, "raw", None), io.FileIO):
+        yield file
+        return
+    with tempfile.TemporaryFile() as unpacked:
+        shutil.copyfileobj(file, unpacked)
+        unpacked.seek(0)
+        yield unpacked
 
 
 def _plain_suffix(path: Path) -> str:
@@ -276,25 +293,25 @@ def _alone(part: Any) -> Any:
         return str(failure) or type(failure).__name__
 
 
-def _parquet(path: Path) -> Iterator[Line]:
+def _parquet(file: IO[bytes]) -> Iterator[Line]:
     import pyarrow
     import pyarrow.parquet
 
     number = 0
     try:
-        for line in _numbered_rows(pyarrow.parquet.ParquetFile(path).iter_batches(_ROWS_AT_ONCE)):
+        for line in _numbered_rows(pyarrow.parquet.ParquetFile(file).iter_batches(_ROWS_AT_ONCE)):
             number = line.number
             yield line
     except (pyarrow.ArrowException, OSError, ValueError) as failure:
         yield Line(number + 1, None, f"the file cannot be read any further ({failure})")
 
 
-def _arrow(path: Path) -> Iterator[Line]:
+def _arrow(file: IO[bytes]) -> Iterator[Line]:
     import pyarrow
 
     number = 0
     try:
-        with pyarrow.memory_map(str(path)) as source:
+        with pyarrow.PythonFile(file, mode="r") as source:
             try:
                 reader = pyarrow.ipc.open_stream(source)
             except pyarrow.ArrowInvalid:
@@ -316,6 +333,8 @@ _RESPONSES, _REQUESTS, _METADATA = (
 
 def _why_not(file: Path, root: Path) -> str:
     """Why a file of a folder holds no rows; empty where it is to be read."""
+    if not file.is_file():
+        return "a link that leads to no file" if file.is_symlink() else "neither a file nor a folder"
     inside = file.relative_to(root)
     if any(part.startswith(".") for part in inside.parts):
         return "hidden"
@@ -343,7 +362,9 @@ def _unknown_format(file: Path) -> str:
     """Why a file is of no format that is read here, by its first bytes."""
     try:
         with _opened(file) as opened:
-            head = opened.read(64)
+            head = opened.read(_LOOKED_AT)
+            while head and not head.strip():
+                head = opened.read(_LOOKED_AT)
     except _UNREADABLE as failure:
         return f"it cannot be read ({failure or type(failure).__name__})"
     if not head.strip():

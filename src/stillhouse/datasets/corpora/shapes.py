@@ -23,6 +23,16 @@ from stillhouse.conversations.answers import (
 from stillhouse.conversations.content import Content, read_message
 from stillhouse.conversations.finishes import ERROR, REFUSAL, TOOL_CALLS, finish_label
 from stillhouse.conversations.troubles import Trouble
+from stillhouse.datasets.corpora.columns import (
+    ABOUT,
+    SYSTEM,
+    CannotHold,
+    check_media,
+    check_tools,
+    history_of,
+    reasoning_of,
+    with_about,
+)
 from stillhouse.nouns import Message, Usage
 
 _PAIRS = (
@@ -32,10 +42,10 @@ _PAIRS = (
 _ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant", "chatgpt": "assistant"}
 _SPEAKERS = ("system", "developer", "user", "assistant")
 _TOOL_ROLES = frozenset({"tool", "function", "function_call", "tool_call", "observation", "ipython", "tool_response"})
-# What a row can say beside its conversation that a row here cannot hold.
-_CONTEXTS = ("input", "context", "contexts", "passage", "document", "documents")
-_MEDIA_COLUMNS = ("images", "image", "videos", "video", "audios", "audio")
-_REASONING_COLUMNS = ("reasoning", "reasoning_content", "thinking", "reasoning_trace", "chain_of_thought")
+# By which turns name what is said in them.
+_SAYINGS = ("value", "content", "text", "val", "message", "utterance", "parts")
+# Longer text is not looked at as the JSON of a response.
+_LONGEST_RESPONSE = 10_000_000
 
 
 class Said(NamedTuple):
@@ -62,10 +72,6 @@ class Skipped(NamedTuple):
     reason: str
 
 
-class _CannotHold(Exception):
-    """The row says what a row here cannot hold; the text names it."""
-
-
 def read_row(row: Mapping[str, Any]) -> Said | Skipped:
     """What a row says."""
     for reader in _READERS:
@@ -73,7 +79,7 @@ def read_row(row: Mapping[str, Any]) -> Said | Skipped:
             said = reader(row)
             if said is not None:
                 said = _with_columns(said, row)
-        except _CannotHold as failure:
+        except CannotHold as failure:
             return Skipped(f"a row cannot hold {failure} yet")
         except RecursionError:
             return Skipped("nested too deeply")
@@ -99,21 +105,18 @@ def _checked(said: Said) -> Said | Skipped:
 
 def _with_columns(said: Said, row: Mapping[str, Any]) -> Said:
     """A row with what its columns say beside the conversation."""
-    if _definitions(row.get("tools")) or _definitions(row.get("functions")):
-        raise _CannotHold("definitions of tools")
-    if row.get("tool_calls") or row.get("function_call"):
-        raise _CannotHold("calls of tools and their results")
-    if any(row.get(name) is not None and row.get(name) not in ("", [], {}) for name in _MEDIA_COLUMNS):
-        raise _CannotHold("images, audio or video")
-    reasoning = next((row[name] for name in _REASONING_COLUMNS if row.get(name)), "")
-    if reasoning and not isinstance(reasoning, str):
-        raise _CannotHold("reasoning of an unknown form")
-    return said._replace(reasoning=said.reasoning or reasoning)
-
-
-def _definitions(tools: Any) -> bool:
-    """Does a column define tools? Many hold them as JSON text."""
-    return bool(tools) and not (isinstance(tools, str) and tools.strip() in ("", "[]", "{}", "null", "None"))
+    check_tools(row)
+    check_media(row)
+    messages = with_about(said.messages, row) if said.messages else ()
+    before = (*_system(row, messages), *_history(row)) if messages else ()
+    known = {message.content for message in messages}
+    if any(message.content in known for message in before if message.role == "user"):
+        before = _system(row, messages)  # the conversation has it already
+    if messages and messages[0].role in ("system", "developer"):
+        messages = (messages[0], *before, *messages[1:])
+    else:
+        messages = (*before, *messages)
+    return said._replace(messages=messages, reasoning=said.reasoning or reasoning_of(row))
 
 
 def read_request(body: Mapping[str, Any]) -> tuple[Message, ...] | Skipped:
@@ -128,9 +131,12 @@ def read_request(body: Mapping[str, Any]) -> tuple[Message, ...] | Skipped:
         return Skipped("no conversation")
     if body.get("previous_response_id") or body.get("conversation"):
         return Skipped("what was said before stands with the provider")
+    if isinstance(body.get("n"), int) and body["n"] > 1:
+        return Skipped("a row cannot hold several answers to one question yet")
     try:
+        check_tools(body)
         return _messages([*before, *asked])
-    except _CannotHold as failure:
+    except CannotHold as failure:
         return Skipped(f"a row cannot hold {failure} yet")
     except (KeyError, TypeError, AttributeError, ValueError):
         return Skipped("no conversation")
@@ -138,18 +144,17 @@ def read_request(body: Mapping[str, Any]) -> tuple[Message, ...] | Skipped:
 
 def _raw_response(row: Mapping[str, Any]) -> Said | None:
     """An API's own answer, kept with its question."""
-    response = row.get("raw_response") if isinstance(row.get("raw_response"), dict) else row.get("response")
-    if not isinstance(response, dict) or not (response.keys() & {"choices", "content", "output"}):
+    named = (_response(row.get(name)) for name in ("raw_response", "response", "answer", "completion", "output"))
+    response = next((found for found in named if found is not None), None)
+    if response is None:
         return None
     request = row.get("request") or row.get("raw_request") or {}
     asked = row.get("messages") or request.get("messages") or row.get("question") or row.get("prompt")
     messages = _messages(asked) if isinstance(asked, list) else (Message("user", str(asked or "")),)
     if messages[0].content:
-        messages = (*(_system(row, messages) or _system(request, messages)), *messages)
-    if _definitions(request.get("tools")):
-        raise _CannotHold("definitions of tools")
+        messages = (*(() if _system(row, messages) else _system(request, messages)), *messages)
     if len(response.get("choices") or ()) > 1:
-        raise _CannotHold("several answers to one question")
+        raise CannotHold("several answers to one question")
     answer = _answer_of(response)
     # OpenRouter names the provider that it chose; nobody else's responses have that field.
     through = str(row.get("api_provider") or row.get("via") or ("openrouter" if response.get("provider") else ""))
@@ -173,18 +178,17 @@ def _curator(row: Mapping[str, Any]) -> Said | None:
     request = row.get("generic_request")
     if not isinstance(request, dict):
         return None
-    if _definitions(request.get("tools")) or _definitions(request.get("functions")):
-        raise _CannotHold("definitions of tools")
+    check_tools(request)
     message = row.get("response_message")
     finish, usage, provider, model = finish_label(row.get("finish_reason")), Usage(), "", str(request["model"])
     reasoning = ""
     # Newer versions keep the whole answer there; structured output is an object of the user's own.
-    is_answer = isinstance(message, dict) and message.get("object") == "chat.completion" and "choices" in message
-    raw = message if is_answer else row.get("raw_response")
-    text = message if isinstance(message, str) else ""
+    is_answer = _response(message) is not None
+    raw = _response(message) or _response(row.get("raw_response"))
+    text = message if isinstance(message, str) and not is_answer else ""
     if isinstance(message, dict) and not is_answer:
         text = json.dumps(message, ensure_ascii=False)
-    if isinstance(raw, dict) and "choices" in raw:
+    if raw is not None:
         said = _answer_of(raw)
         finish, usage, reasoning = said.finish, said.usage, said.reasoning
         text, provider = text or said.text, str(raw.get("provider") or "")
@@ -202,8 +206,10 @@ def _distilabel(row: Mapping[str, Any]) -> Said | None:
     if "generation" not in row or not ("instruction" in row or "messages" in row or "prompt" in row):
         return None
     asked = row.get("messages") or row.get("instruction") or row.get("prompt")
-    messages = _messages(asked) if isinstance(asked, list) else (Message("user", _with_context(str(asked), row)),)
-    messages = (*_system(row, messages), *messages)
+    messages = _messages(asked) if isinstance(asked, list) else (Message("user", str(asked)),)
+    messages = with_about(messages, row, ("input", *ABOUT))
+    if isinstance(row["generation"], list) and sum(isinstance(part, str) for part in row["generation"]) > 1:
+        raise CannotHold("several answers to one question")
     metadata = row.get("distilabel_metadata") or {}
     statistics = next((v for k, v in metadata.items() if k.startswith("statistics_") and isinstance(v, dict)), {})
     usage = Usage(_tokens(statistics.get("input_tokens")), _tokens(statistics.get("output_tokens")))
@@ -224,16 +230,14 @@ def _chat(row: Mapping[str, Any]) -> Said | None:
         return None
     metadata = row.get("metadata")
     told = metadata if isinstance(metadata, dict) else {}
-    said = _conversation(row["messages"], "chat", {**told, **row})
-    return said._replace(messages=(*_system(row, said.messages), *said.messages))
+    return _conversation(row["messages"], "chat", {**told, **row})
 
 
 def _share_gpt(row: Mapping[str, Any]) -> Said | None:
     turns = row.get("conversations") or row.get("conversation")
     if not isinstance(turns, list) or not turns:
         return None
-    before = [{"role": "system", "content": row["system"]}] if row.get("system") else []
-    return _conversation([*before, *turns], "ShareGPT", row)
+    return _conversation(turns, "ShareGPT", row)
 
 
 def _conversation(turns: list[Any], shape: str, told: Mapping[str, Any]) -> Said:
@@ -250,46 +254,54 @@ def _conversation(turns: list[Any], shape: str, told: Mapping[str, Any]) -> Said
 def _pair(row: Mapping[str, Any]) -> Said | None:
     for question, answer in _PAIRS:
         if isinstance(row.get(question), str) and isinstance(row.get(answer), str):
-            asked = _with_context(row[question], row) if "input" not in (question, answer) else row[question]
-            before = _before(row)
-            return Said((*before, Message("user", asked)) if asked else (), row[answer], "columns", **_told(row))
+            asked = (Message("user", row[question]),) if row[question] else ()
+            names = ABOUT if "input" in (question, answer) else ("input", *ABOUT)
+            return Said(with_about(asked, row, names), row[answer], "columns", **_told(row))
     return None
 
 
-def _before(row: Mapping[str, Any]) -> tuple[Message, ...]:
-    """What was said before an Alpaca row's question: its system text, and its history of questions and answers."""
-    said = [*_system(row, ())]
-    history = row.get("history") or row.get("chat_history") or ()
-    if not isinstance(history, list | tuple):
-        raise _CannotHold("a history of an unknown form")
-    for turn in history:
-        if isinstance(turn, Mapping) and "role" in turn:
+def _history(row: Mapping[str, Any]) -> tuple[Message, ...]:
+    """What was said before a row's question, in turns or in pairs of a question and its answer."""
+    said: list[Message] = []
+    for turn in history_of(row):
+        if isinstance(turn, Mapping) and ("role" in turn or "from" in turn):
             said += _messages([turn])
             continue
         if not isinstance(turn, list | tuple) or len(turn) != 2 or not all(isinstance(text, str) for text in turn):
-            raise _CannotHold("a history of an unknown form")
+            raise CannotHold("a history of an unknown form")
         said += [Message("user", turn[0]), Message("assistant", turn[1])]
     return tuple(said)
 
 
 def _system(row: Mapping[str, Any], messages: Sequence[Message]) -> tuple[Message, ...]:
     """The system text that stands beside a conversation, unless the conversation has one itself."""
-    given = next((row[name] for name in ("system", "system_prompt", "instructions") if row.get(name)), "")
+    given = next((row[name] for name in SYSTEM if row.get(name)), "")
     if isinstance(given, list):
         given = _text("system", read_message({"content": given}))
     if given and not isinstance(given, str):
-        raise _CannotHold("a system text of an unknown form")
+        raise CannotHold("a system text of an unknown form")
     if not given or any(message.role in ("system", "developer") for message in messages):
         return ()
     return (Message("system", given),)
 
 
-def _with_context(asked: str, row: Mapping[str, Any]) -> str:
-    """An instruction with what it is about (Alpaca's input, Dolly's context): without it, nobody could answer it."""
-    about = next((row[name] for name in _CONTEXTS if row.get(name)), "")
-    if about and not isinstance(about, str):
-        raise _CannotHold("a context of an unknown form")
-    return f"{asked}\n\n{about}" if about and about != asked else asked
+def _response(value: Any) -> Mapping[str, Any] | None:
+    """An API's own answer, as a value or as JSON text; None for anything else."""
+    is_text = isinstance(value, str)
+    if is_text and value.lstrip()[:1] == "{" and len(value) < _LONGEST_RESPONSE:
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return None
+    if not isinstance(value, dict):
+        return None
+    lists = {name for name in ("choices", "content", "output") if isinstance(value.get(name), list)}
+    if not is_text:
+        return value if lists else None
+    is_message = "content" in lists and ("role" in value or value.get("type") == "message")
+    return (
+        value if "choices" in lists or is_message or ("output" in lists and value.get("object") == "response") else None
+    )
 
 
 _READERS: tuple[Callable[[Mapping[str, Any]], Said | None], ...] = (
@@ -322,12 +334,15 @@ def _answer_of(response: Mapping[str, Any]) -> Answer:
     if isinstance(read, Trouble):
         return Answer("", ERROR, Usage())
     if read.finish == TOOL_CALLS:
-        raise _CannotHold("calls of tools and their results")
+        raise CannotHold("calls of tools and their results")
     return read
 
 
 def _messages(given: list[Any]) -> tuple[Message, ...]:
-    return tuple(Message(role, _text(role, read)) for role, read in map(_read_turn, given))
+    said = tuple(Message(role, _text(role, read)) for role, read in map(_read_turn, given))
+    if any(not message.content and message.role not in ("system", "developer") for message in said):
+        raise CannotHold("a turn without text")
+    return tuple(message for message in said if message.content)
 
 
 def _read_turn(turn: Mapping[str, Any]) -> tuple[str, Content]:
@@ -335,26 +350,24 @@ def _read_turn(turn: Mapping[str, Any]) -> tuple[str, Content]:
     named = str(turn.get("from") or turn.get("role") or turn.get("type") or "")
     role = _ROLES.get(named, named)
     if role in _TOOL_ROLES or turn.get("tool_call_id"):
-        raise _CannotHold("calls of tools and their results")
-    if "value" in turn:
-        turn = {**turn, "content": turn["value"]}
-    elif "content" not in turn and isinstance(turn.get("text"), str):
-        turn = {**turn, "content": turn["text"]}
+        raise CannotHold("calls of tools and their results")
+    check_media(turn)
+    turn = {**turn, "content": next((turn[name] for name in _SAYINGS if turn.get(name)), None)}
     if role not in _SPEAKERS:
         if "call" in role or role == "reasoning":
-            raise _CannotHold("calls of tools" if "call" in role else "reasoning")
-        raise _CannotHold(f"the role {role[:40]!r}")
+            raise CannotHold("calls of tools" if "call" in role else "reasoning")
+        raise CannotHold(f"the role {role[:40]!r}")
     return role, read_message(turn)
 
 
 def _text(role: str, read: Content, *, holds_reasoning: bool = False) -> str:
     """The text of a message, where text is all that it is; a row holds the reasoning of its answer, and of no other turn."""
     if read.calls or "tool_result" in read.other:
-        raise _CannotHold("calls of tools and their results")
+        raise CannotHold("calls of tools and their results")
     if read.reasoning and not holds_reasoning:
-        raise _CannotHold("reasoning before its last turn")
+        raise CannotHold("reasoning before its last turn")
     if read.other:
-        raise _CannotHold(f"content of type {', '.join(sorted(read.other))[:80]}")
+        raise CannotHold(f"content of type {', '.join(sorted(read.other))[:80]}")
     return read.text or (read.refusal if role == "assistant" else "")
 
 
