@@ -125,7 +125,17 @@ def test_an_error_is_one_whatever_its_status(reader, body, status):
     assert read.reason
 
 
-@pytest.mark.parametrize("raw", [b"", b"{", b"null", b"[]", b"7", b"\xff", b"{}", b'{"choices": [7]}', b"[" * 99_999])
+@pytest.mark.parametrize(
+    "raw", [b"", b" \n", b"<html>x</html>", b"\n<!DOCTYPE html>\n<p>x</p>", "<?xml version='1.0'?>"]
+)
+def test_a_page_or_nothing_is_no_answer(raw):
+    for reader in (read_chat, read_completion, read_messages, read_response, read_embedding):
+        read = read_answer(reader, raw)
+        assert isinstance(read, Trouble)
+        assert read.status == 502
+
+
+@pytest.mark.parametrize("raw", [b"{", b"null", b"[]", b"7", b"\xff", b"{}", b'{"choices": [7]}', b"[" * 99_999])
 def test_what_nobody_understands_is_malformed_and_nothing_breaks(raw):
     for reader in (read_chat, read_completion, read_messages, read_response):
         read = read_answer(reader, raw)

@@ -8,7 +8,7 @@ from stillhouse.app.evaluate import EvaluationOptions, evaluate, evaluate_nearne
 from stillhouse.app.home import App
 from stillhouse.app.progress import Progress
 from stillhouse.app.run import RunOutcome, erasable_as, form_dataset, prepare, run
-from stillhouse.app.train import UNVERIFIED, Trained, check_processes, prepare_training_of, train_on
+from stillhouse.app.train import UNVERIFIED, Trained, check_models, check_processes, prepare_training_of, train_on
 from stillhouse.datasets.form import VERIFIED
 from stillhouse.generation.probe import choose
 from stillhouse.ledger import queries
@@ -55,6 +55,8 @@ def distil(
     for suite in recipe.eval.suites if recipe.eval and evaluated else ():
         load_suite(*_suite(recipe, suite))  # a suite that is not there is better known now than after the training
     check_processes(erasable_as(app, recipe.dataset.mix), processes)
+    if source is Source.TEACHER:
+        check_models(app, recipe)
     outcome = run(app, recipe, progress, judged=True, source=source)
     stages = dict(outcome.stages)
     if recipe.train is None or outcome.budget_reached is not None:
@@ -77,6 +79,7 @@ def distil(
 
 def plan_distil(app: App, recipe: Recipe) -> Plan:
     """What comes next: the training, where its dataset is there already, else the collection."""
+    check_models(app, recipe)
     prepared = prepare(app, recipe)
     found = queries.datasets_of_run(app.ledger, recipe.run, recipe.dataset.name)
     if prepared.collection.missing or not found or recipe.train is None:

@@ -8,6 +8,7 @@ import msgspec
 
 from stillhouse import __version__
 from stillhouse.app.home import HOME_VERSION, App
+from stillhouse.app.references import named_objects
 from stillhouse.errors import CorruptObject, SandboxUnavailable, StillhouseError
 from stillhouse.ledger import queries
 from stillhouse.sandbox.pool import best_rung
@@ -15,6 +16,7 @@ from stillhouse.students.models import check_files
 from stillhouse.vault.checkpoints import audit, load_checkpoints
 
 OK, NOTE, BAD = "ok", "note", "bad"
+_MOST_NAMED = 20
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -63,6 +65,12 @@ def _log(app: App) -> list[Check]:
 def _objects(app: App) -> list[Check]:
     results = list(app.objects.verify())
     bad = [Check("objects", BAD, problem) for _, problem in results if problem]
+    missing = sorted(set(named_objects(app).objects) - {digest for digest, _ in results})
+    bad += [Check("objects", BAD, f"{digest} is missing.") for digest in missing[:_MOST_NAMED]]
+    if len(missing) > _MOST_NAMED:
+        bad.append(
+            Check("objects", BAD, f"{len(missing)} objects are missing in all (`stillhouse vault verify` names them).")
+        )
     return bad or [Check("objects", OK, f"{len(results)} objects have the bytes that their digests name")]
 
 

@@ -48,14 +48,14 @@ def replay(app: App, name: str, progress: Progress) -> dict[str, Any]:
     scratch = app.cache / "replays" / stored.run
     shutil.rmtree(scratch, ignore_errors=True)
     try:
-        return _replay(app, stored, scratch, progress)
+        return _replay(app, name, stored, scratch, progress)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _replay(app: App, stored: StoredRun, scratch: Path, progress: Progress) -> dict[str, Any]:
+def _replay(app: App, name: str, stored: StoredRun, scratch: Path, progress: Progress) -> dict[str, Any]:
     recipe = recipe_of(app, stored, scratch / "inputs")
-    dataset, model = _came_of_it(app, stored, recipe)
+    dataset, model = _came_of_it(app, name, stored, recipe)
     until = model.made if model is not None else dataset.made
     differences = same_environment(app, stored)
     denied = _denied_today(app, dataset, model)
@@ -91,13 +91,15 @@ def _replay(app: App, stored: StoredRun, scratch: Path, progress: Progress) -> d
     return value
 
 
-def _came_of_it(app: App, stored: StoredRun, recipe: Recipe) -> tuple[DatasetVersion, Model | None]:
+def _came_of_it(app: App, name: str, stored: StoredRun, recipe: Recipe) -> tuple[DatasetVersion, Model | None]:
+    """What is repeated: the version or the model that was named, or the newest that came of the run."""
     datasets = queries.datasets_of_run(app.ledger, stored.run, recipe.dataset.name)
     if not datasets:
         raise UnknownName(
             f"The run {stored.run} never came to a dataset.", next_step="Run its recipe to the end first."
         )
-    dataset = datasets[-1]
+    made_of = next((model.dataset for model in queries.models(app.ledger) if name == model.label), "")
+    dataset = next((version for version in datasets if version.label in (name, made_of)), datasets[-1])
     models = [
         model for model in queries.models(app.ledger) if model.dataset == dataset.label and model.name == recipe.model
     ]

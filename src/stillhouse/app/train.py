@@ -111,6 +111,15 @@ def check_processes(erasable: str, processes: int) -> None:
         )
 
 
+def check_models(app: App, recipe: Recipe) -> None:
+    """Are the models there that a recipe trains and learns from? Better known before answers are bought. Raises UnknownName,
+    UsageError, PolicyRefusal.
+    """
+    if recipe.train is not None:
+        resolve_student(app, recipe.train.student, Path(recipe.folder))
+        _distribution(app, recipe, recipe.train)
+
+
 def resolve_student(app: App, name: str, folder: Path) -> Teacher:
     """The weights that a student starts from, as what they are registered as.
 

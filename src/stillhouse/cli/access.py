@@ -200,13 +200,15 @@ def egress(
 ) -> None:
     """Calls to teachers' hosts that are in no record. Exit code 3 where there are any."""
     from stillhouse.app.access import compare_egress
-    from stillhouse.errors import RefusedError
+    from stillhouse.errors import RefusedError, UsageError
 
     with opened(home) as app:
         found = compare_egress(app, log, tuple(own or ()))
     rows = [[one.day, one.client, one.host, one.lab or "?", one.connections] for one in found.unrecorded]
     text = f"{found.lines} lines, {found.unreadable} unreadable; {found.to_teachers} to teachers, {found.recorded} recorded\n"
     emit(found, as_json, text + table(["day", "client", "host", "lab", "in no record"], rows))
+    if found.lines and found.unreadable == found.lines:
+        raise UsageError(f"{log} is no log of a proxy: none of its {found.lines} lines can be read.")
     if found.unrecorded:
         raise typer.Exit(RefusedError.exit_code)
 

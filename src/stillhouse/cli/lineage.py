@@ -15,8 +15,10 @@ Node = Annotated[str, typer.Argument(help="teacher:NAME, run:ID, dataset:NAME@N 
 def show(node: Node, home: Home = None, as_json: Json = False) -> None:
     """Everything that a node was made from."""
     from stillhouse.ledger.lineage import ancestry
+    from stillhouse.ledger.queries import check_node
 
     with opened(home) as app:
+        check_node(app.ledger, node)
         edges = ancestry(app.ledger, node)
     emit([edge._asdict() for edge in edges], as_json, table(["from", "to", "how"], edges))
 
@@ -25,8 +27,10 @@ def show(node: Node, home: Home = None, as_json: Json = False) -> None:
 def impact(node: Node, home: Home = None, as_json: Json = False) -> None:
     """Everything that was made from a node."""
     from stillhouse.ledger.lineage import impact as impact_of
+    from stillhouse.ledger.queries import check_node
 
     with opened(home) as app:
+        check_node(app.ledger, node)
         found = impact_of(app.ledger, node)
     value = {"records": found.records, "nodes": list(found.nodes), "edges": [edge._asdict() for edge in found.edges]}
     emit(value, as_json, f"{found.records} records\n" + table(["from", "to", "how"], found.edges))

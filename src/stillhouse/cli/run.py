@@ -86,6 +86,7 @@ def run(
     watch: ProgressAs = Watch.AUTO,
 ) -> None:
     """Run a recipe as far as it says. Run it again to go on: nothing that the log has is asked for again."""
+    from stillhouse.app.train import check_models
     from stillhouse.errors import UsageError
     from stillhouse.settings.recipe import read_recipe
 
@@ -99,6 +100,7 @@ def run(
     with opened(home, durability) as app:
         parsed = read_recipe(recipe)
         if plan:
+            check_models(app, parsed)
             _show_plan(app, parsed, as_json)
         else:
             _run(app, parsed, as_json, started, watch)

@@ -69,6 +69,7 @@ def list_snapshots(
     as_json: Json = False,
 ) -> None:
     """All snapshots, oldest first; or what one of them holds."""
+    from stillhouse.app.references import dead_nodes
     from stillhouse.ledger import custody
 
     with opened(home) as app:
@@ -80,9 +81,22 @@ def list_snapshots(
             emit(digests, as_json, "\n".join(digests) or "(none)")
             return
         found = custody.snapshots(app.ledger)
-    rows = [[one.snapshot[7:19], one.at, one.name, one.files, f"{one.bytes:,}", f"{one.added:,}"] for one in found]
-    heads = ["snapshot", "at", "name", "files", "bytes", "added"]
-    emit([one._asdict() for one in found], as_json, table(heads, rows))
+        dead = dead_nodes(app, custody.mentions(app.ledger))
+    gone = {one.snapshot: f"snapshot:{one.snapshot}" in dead for one in found}
+    rows = [
+        [
+            one.snapshot[7:19],
+            one.at,
+            one.name,
+            one.files,
+            f"{one.bytes:,}",
+            f"{one.added:,}",
+            "deleted" * gone[one.snapshot],
+        ]
+        for one in found
+    ]
+    heads = ["snapshot", "at", "name", "files", "bytes", "added", ""]
+    emit([one._asdict() | {"deleted": gone[one.snapshot]} for one in found], as_json, table(heads, rows))
 
 
 def _list_entries(app: "App", snapshot: str, path: str, as_json: bool) -> None:

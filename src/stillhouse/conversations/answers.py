@@ -34,13 +34,19 @@ class Answer(NamedTuple):
 
 Read = Answer | Trouble
 _MALFORMED = Answer("", MALFORMED, Usage())
+_LOOKED_AT = 1000
 Reader = Callable[[Mapping[str, Any]], Read]
 
 
 def read_answer(reader: Reader, raw: bytes | str) -> Read:
     """What the bytes of an answer say, by the reader of its API. What no reader understands is an answer all the same, of no
-    text: it was paid for, and asking again would pay again.
+    text: it was paid for, and asking again would pay again. A page in its place, or nothing, is what stands before a server says.
     """
+    start = raw[:_LOOKED_AT].strip()
+    if not start and len(raw) < _LOOKED_AT:
+        return Trouble("an empty body in place of an answer", BAD_GATEWAY)
+    if start[:1] in ("<", b"<"):
+        return Trouble("a page (HTML or XML) in place of an answer", BAD_GATEWAY)
     try:
         body = decoded(raw)
         return reader(body) if isinstance(body, Mapping) else trouble_in(body) or _MALFORMED

@@ -1,5 +1,6 @@
 """Write a dataset version, read it, export it."""
 
+import contextlib
 import io
 import json
 import secrets
@@ -115,6 +116,17 @@ def candidate_of(row: Mapping[str, Any]) -> Candidate:
     )  # fmt: skip
 
 
+@contextlib.contextmanager
+def _removed_where_it_fails(target: Path) -> Iterator[None]:
+    """Half a file looks like a whole one, and would be in the way of the next try."""
+    try:
+        yield
+    except BaseException as failure:
+        if not isinstance(failure, FileExistsError):
+            target.unlink(missing_ok=True)
+        raise
+
+
 def export_jsonl(recorder: Recorder, objects: Objects, dataset: DatasetVersion, target: Path) -> int:
     """Write rows as chat JSONL: ``messages`` with the answer as last turn, and where it comes from. Returns the rows.
 
@@ -122,9 +134,13 @@ def export_jsonl(recorder: Recorder, objects: Objects, dataset: DatasetVersion, 
     """
     if target.exists():
         raise UsageError(f"{target} exists already.", next_step="Name a file that does not exist yet.")
+    if not dataset.rows:
+        raise UsageError(
+            f"{dataset.label} holds no rows.", next_step="`stillhouse dataset list` shows its other versions: name one."
+        )
     count = 0
     try:
-        with target.open("x", encoding="utf-8") as file:
+        with _removed_where_it_fails(target), target.open("x", encoding="utf-8") as file:
             for row in read_rows(objects, dataset):
                 answer = {"role": "assistant", "content": row["response"]}
                 if row.get("reasoning"):

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, Select, Table, and_, func, select
+from sqlalchemy import ColumnElement, Row, Select, Table, and_, func, or_, select
 
 from stillhouse import facts
 from stillhouse.errors import UnknownName
@@ -510,6 +510,29 @@ def plans(ledger: Ledger) -> list[StoredPlan]:
         plan = _decode(row.plan, Plan)
         found.setdefault(row.digest, StoredPlan(row.digest, row.at, plan, tuple(receipts.get(row.digest, ()))))
     return list(found.values())
+
+
+def check_node(ledger: Ledger, node: str) -> None:
+    """Does the log know a node of lineage? Raises UnknownName: of one that nobody knows, "none" would be no answer."""
+    edges = schema.edges
+    kind, _, name = node.partition(":")
+    names = {
+        "teacher": {known.name for known in teachers(ledger)},
+        "dataset": {known.label for known in datasets(ledger)},
+        "model": {known.label for known in models(ledger)},
+    }.get(kind, set())
+    known = name in names or any(
+        True
+        for _ in all_rows(
+            ledger, select(edges.c.child).where(or_(edges.c.parent == node, edges.c.child == node)).limit(1)
+        )
+    )
+    runs = select(schema.answers.c.run).where(schema.answers.c.run == name).limit(1)
+    if not known and not (kind == "run" and any(True for _ in all_rows(ledger, runs))):
+        raise UnknownName(
+            f"Nothing here is called {node!r}.",
+            next_step="Name teacher:NAME, run:ID, dataset:NAME@N, model:NAME@N, snapshot:DIGEST or corpus:FILE.",
+        )
 
 
 def outcomes(ledger: Ledger, plan: str) -> list[str]:

@@ -10,7 +10,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 
 from stillhouse import facts
-from stillhouse.errors import CorruptLog, HomeNewer, LedgerUnavailable
+from stillhouse.errors import CorruptLog, HomeNewer, LedgerUnavailable, StorageError
 from stillhouse.ledger import schema
 from stillhouse.ledger.clean import clean
 from stillhouse.ledger.view import rows_of
@@ -161,15 +161,31 @@ class Ledger:
         upgrade(self.engine)
 
 
+# What SQLite says of its file, and what helps: the ledger is a view of the log.
+_FREE = "Free some space, then run the command again; it resumes."
+_REMOVE = (
+    "Remove ledger.db, ledger.db-wal and ledger.db-shm from the home: the next command builds them anew from the log."
+)
+_ADVICE = {
+    "file is not a database": _REMOVE,
+    "malformed": _REMOVE,
+    "unable to open database file": "Look whether the home can be written and its disk has room.",
+    "readonly database": "The home must be writable.",
+    "disk I/O error": "Look whether the disk is full or failing; the log has everything, and ledger.db can be built anew.",
+}
+
+
 @contextlib.contextmanager
 def database_errors() -> Iterator[None]:
     """Turn the database's refusals into LedgerUnavailable."""
     try:
         yield
-    except OperationalError as failure:
-        raise LedgerUnavailable(f"({_reason(failure)})") from failure
     except (SQLAlchemyError, ImportError) as failure:
-        raise LedgerUnavailable(f"({_reason(failure)})") from failure
+        reason = _reason(failure)
+        if "database or disk is full" in reason:
+            raise StorageError(f"The ledger could not be written: {reason}.", next_step=_FREE) from failure
+        advice = next((advice for words, advice in _ADVICE.items() if words in reason), "")
+        raise LedgerUnavailable(f"({reason})", next_step=advice) from failure
 
 
 def _reason(failure: Exception) -> str:

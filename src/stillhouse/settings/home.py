@@ -171,12 +171,18 @@ def read_settings(home: Path | None, environment: dict[str, str] | None = None) 
         keys=_keys_folder(variables),
         passphrase=variables.get("STILLHOUSE_KEY_PASSPHRASE") or "",
         custody=_caps(config.custody, place / CONFIG),
-        custodian=Path(config.custody.custodian) if config.custody.custodian else None,
+        custodian=place / config.custody.custodian if config.custody.custodian else None,
         key_stores=tuple(place / store for store in config.custody.key_stores) or (place / "keys" / "erasure",),
         copies=tuple(
-            Copy(name, copy.place, copy.domain, copy.endpoint, copy.lock_days) for name, copy in config.copies.items()
+            Copy(name, _absolute(copy.place, place), copy.domain, copy.endpoint, copy.lock_days)
+            for name, copy in config.copies.items()
         ),
     )
+
+
+def _absolute(copy: str, home: Path) -> str:
+    """A place of a copy, whatever folder a command is run in; one that is not said is found wanting where it is used."""
+    return copy if "://" in copy or not copy else os.path.normpath(home / copy)
 
 
 def _caps(config: _Custody, path: Path) -> Caps:

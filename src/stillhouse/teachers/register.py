@@ -28,6 +28,10 @@ DEFAULT_BASE_URLS = {
     TeacherKind.ANTHROPIC: AnthropicDialect.default_base_url,
 }
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+# As variables are named; keys are long, with small letters and digits, or begin as those of known services do.
+_VARIABLE = re.compile(
+    r"(?!(?:sk|pk|rk|gsk|hf|xai|ghp|r8|AIza|nvapi|eyJ)[_A-Za-z0-9]{16,})(?!(?=.*[a-z])(?=.*[0-9]).{25,})[A-Za-z_][A-Za-z0-9_]{0,63}"
+)
 
 
 def register(recorder: Recorder, teacher: Teacher, *, unmetered: bool) -> Teacher:
@@ -93,6 +97,12 @@ def _check_shape(teacher: Teacher, unmetered: bool) -> None:
         raise UsageError(f"{teacher.name!r} is no name for a teacher: use a-z, 0-9, dot, dash and underscore.")
     if not teacher.lab or not teacher.model or not teacher.terms:
         raise UsageError(f"{teacher.name} needs --model, --lab and --terms.")
+    if teacher.key_env and not _VARIABLE.fullmatch(teacher.key_env):  # it may be the key itself, and is not repeated
+        raise UsageError(
+            f"{teacher.name}: what --key-env was given is no name of an environment variable.",
+            next_step="Put the key into a variable, such as TEACHER_KEY, and give that name. If a key stood there, "
+            "your shell's history has it now.",
+        )
     if teacher.limit_field not in ("", *LIMITS) or (teacher.limit_field and teacher.kind is not TeacherKind.OPENAI):
         raise UsageError(f"--limit-field is {' or '.join(LIMITS)}, and for openai teachers alone.")
     if unknown := set(teacher.rejects) - set(OPTIONAL):

@@ -1,0 +1,133 @@
+"""Mistakes that people make: each is said, with what to do next and the right exit code, and nothing is lost or bought by it."""
+
+import json
+import shutil
+
+import pytest
+from aiohttp import web
+
+from tests.acceptance.test_custody import data, objects_on_disk  # noqa: F401
+from tests.server import chat
+
+
+@pytest.mark.parametrize(
+    "key", ["sk-proj-0123456789abcdef", "sk_live_0123456789abcdefghij", "AIzaSyD0123456789abcdefghijklmnop", "a b"]
+)
+def test_a_key_in_place_of_the_name_of_its_variable_is_written_nowhere(home, key):
+    words = [
+        "teacher",
+        "add",
+        "t",
+        "--kind",
+        "openai",
+        "--model",
+        "m",
+        "--lab",
+        "testlab",
+        "--channel",
+        "official",
+        "--unmetered",
+    ]
+    said = home(
+        *words, "--terms", "licence/mit", "--base-url", "http://127.0.0.1:1/v1", "--key-env", key, "--json", code=2
+    )
+    assert "is no name of an environment variable" in said.out
+    assert key not in said.out + said.err
+    for file in home.home.rglob("*"):
+        assert not file.is_file() or key.encode() not in file.read_bytes(), file
+
+
+@pytest.mark.parametrize("name", ["TEACHER_KEY", "key", "OPENAI_API_KEY_2", "my_own_key_for_testlab_1"])
+def test_variables_may_be_named_as_usual(home, name):
+    home.add_mock("http://127.0.0.1:1/v1", "mock", "--unmetered", "--key-env", name)
+
+
+@pytest.mark.parametrize("command", ["show", "impact"])
+def test_lineage_of_what_nobody_knows(home, command):
+    home.add_mock("http://127.0.0.1:1/v1")
+    assert home("lineage", command, "teacher:mock", "--json", code=0).json is not None
+    for node in ("teacher:nope", "mock", "dataset:x@1", "run:x", ""):
+        assert "Nothing here is called" in home("lineage", command, node, code=2).err
+
+
+def test_a_file_that_is_no_log_of_a_proxy(home):
+    log = home.write("access.log", "this\nis\nno log\n")
+    assert "none of its 3 lines can be read" in home("access", "egress", log, code=2).err
+
+
+def test_a_student_that_is_not_there_is_known_before_anything_is_bought(home, serve):
+    server = serve()
+    home.add_mock(server.url)
+    home.prompts(2)
+    path = home.recipe()
+    path.write_text(path.read_text() + '[train]\nstudent = "nope"\n')
+    for words in (("run", path), ("run", path, "--plan"), ("train", path)):
+        assert "nope" in home(*words, code=2).err
+    assert server.requests == []
+
+
+def test_an_export_that_fails_leaves_no_file(home, serve):
+    home.add_mock(serve().url)
+    home.prompts(2)
+    home("collect", home.recipe())
+    for name in objects_on_disk(home):
+        for path in (home.home / "objects").rglob(name):
+            path.unlink()
+    home("dataset", "export", "example", "rows.jsonl", code=4)
+    assert not (home.folder / "rows.jsonl").exists(), "half a file is none"
+
+
+def test_a_version_without_rows_is_not_exported(home, serve):
+    async def empty(server, body):
+        return web.json_response(chat(""))
+
+    home.add_mock(serve(empty).url)
+    home.prompts(2)
+    home("collect", home.recipe())
+    assert "holds no rows" in home("dataset", "export", "example", "rows.jsonl", code=2).err
+    assert not (home.folder / "rows.jsonl").exists()
+
+
+def test_a_copy_s_place_counts_from_the_home(home, data, tmp_path_factory):  # noqa: F811
+    config = home.home / "config.toml"
+    config.write_text(config.read_text() + '\n[copies.far]\nplace = "../far"\n')
+    home("vault", "snapshot", data)
+    home("vault", "backup")
+    assert (home.folder / "far").is_dir()
+    home.folder = tmp_path_factory.mktemp("elsewhere")
+    done = home("vault", "backup", "--json").json
+    assert done[0]["added"] == 0 if isinstance(done, list) else done["added"] == 0
+    assert not (home.folder.parent / "far").exists()
+
+
+def test_a_snapshot_that_is_deleted_is_marked(home, data):  # noqa: F811
+    taken = home("vault", "snapshot", data, "--json").json["snapshot"]
+    asked = home("delete", "plan", f"snapshot:{taken}", "--json").json
+    assert [one["deleted"] for one in home("vault", "list", "--json").json] == [False]
+    home("plan", "execute", asked["plan"])
+    assert [one["deleted"] for one in home("vault", "list", "--json").json] == [True]
+    assert "deleted" in home("vault", "list").out
+
+
+def test_objects_that_are_gone_are_found(home, data):  # noqa: F811
+    home("vault", "snapshot", data)
+    assert home("doctor")
+    kept = home.folder / "kept"
+    shutil.move(home.home / "objects", kept)
+    (home.home / "objects").mkdir()
+    found = home("doctor", "--json", code=4).json["checks"]
+    assert [
+        check
+        for check in found
+        if check["name"] == "objects" and check["state"] == "bad" and "is missing" in check["detail"]
+    ]
+
+
+def test_a_ledger_file_that_is_damaged(home):
+    """It is a view: what to do is said, and helps."""
+    (home.home / "ledger.db").write_bytes(b"no database at all" * 500)
+    for suffix in ("-wal", "-shm"):
+        (home.home / f"ledger.db{suffix}").unlink(missing_ok=True)
+    assert "Remove ledger.db" in home("status", code=1).err
+    (home.home / "ledger.db").unlink()
+    assert json.loads(home("status", "--json").out)
