@@ -103,3 +103,12 @@ def test_the_decision_table_is_the_one_in_force():
     written.pop("---")
     assert written == {str(verdict): [str(row[use]) for use in Use] for verdict, row in TABLE.items()}
     assert f"{len(shipped().versions)} dated facts" in page
+
+
+def test_every_refusal_of_the_gateway_is_explained():
+    """By its code, in the table of docs/gateway.md."""
+    sources = (Path(__file__).parents[2] / "src" / "stillhouse" / "teachers" / "gateway").glob("*.py")
+    codes = {code for file in sources for code in re.findall(r'Refusal\(\s*\d+,\s*"([a-z_]+)"', file.read_text())}
+    assert len(codes) > 15
+    page = (Path(__file__).parents[2] / "docs" / "gateway.md").read_text()
+    assert sorted(code for code in codes if f"`{code}`" not in page) == []

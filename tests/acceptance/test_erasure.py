@@ -391,3 +391,21 @@ def test_no_key_goes_into_a_snapshot(home, data, people):
     home("vault", "restore", taken["snapshot"], "out")
     restored = {path.read_bytes() for path in (home.folder / "out").rglob("*") if path.is_file()}
     assert not secrets & restored
+
+
+def test_a_copy_of_a_key_is_in_no_snapshot(home, data, people):
+    """Wherever it lies: in a store that is none any more, or among the data; and so with the keys that people sign with."""
+    home("vault", "snapshot", data, "--name", "data", "--erasable", "s1")
+    for number, key in enumerate(keys_of(home)):
+        shutil.copy(key, data / f"{number}.txt")
+        (data / f"{number}-with-a-line.txt").write_text(key.read_text().strip() + "\n")
+    signer = next(path for path in (home.folder / "keys-ada").iterdir() if b"PRIVATE KEY" in path.read_bytes())
+    shutil.copy(signer, data / "signer")
+    config = home.home / "config.toml"
+    config.write_text(config.read_text().replace(str(home.folder / "stick"), str(home.folder / "another")))
+    (home.folder / "another").mkdir()
+    taken = people("ada", "vault", "snapshot", home.folder, "--name", "all", "--json").json
+    home("vault", "restore", taken["snapshot"], "back")
+    kept = [path.read_bytes() for path in (home.folder / "back").rglob("*") if path.is_file()]
+    assert not [one for one in kept if one.strip() in {key.read_bytes().strip() for key in keys_of(home)}]
+    assert signer.read_bytes() not in kept

@@ -247,6 +247,22 @@ def test_an_erasure_destroys_the_key_that_was_signed_for_and_no_other(precious, 
     assert home("vault", "restore", "other", "x", code=None).code != 0
 
 
+def test_what_is_claimed_against_the_bytes_is_shown(precious):
+    home = precious
+    assert [one["state"] for one in home("doctor", "--json").json["checks"] if one["name"] == "claims"] == ["ok"]
+    with inside(home) as app:
+        keys = {one.source: one.key for one in custody.erasure_keys(app.ledger).values()}
+    fields = {"name": "x", "source": "x", "subject": "", "files": 0, "bytes": 0, "added": 0, "erasable": "gone"}
+    plain = subject_of(home, "precious").removeprefix("snapshot:")
+    record(
+        home,
+        (facts.SnapshotTaken, fields | {"snapshot": plain}),
+        (facts.ErasureKeyMade, {"source": "s9", "key": keys["s1"]}),
+    )
+    said = [one["detail"] for one in home("doctor", "--json").json["checks"] if one["name"] == "claims"]
+    assert [plain in said[0], "s1, s9 are all said to have one key" in said[1]] == [True, True]
+
+
 def test_a_key_that_is_only_said_to_be_destroyed_is_destroyed(precious, people):  # noqa: F811
     home = precious
     with inside(home) as app:

@@ -1,5 +1,6 @@
 """Look at a home and say what is proved, what is wrong, and what this machine lacks."""
 
+import contextlib
 import importlib.util
 import sys
 from collections.abc import Callable
@@ -10,10 +11,11 @@ from stillhouse import __version__
 from stillhouse.app.home import HOME_VERSION, App
 from stillhouse.app.references import named_objects
 from stillhouse.errors import CorruptObject, SandboxUnavailable, StillhouseError
-from stillhouse.ledger import queries
+from stillhouse.ledger import custody, queries
 from stillhouse.sandbox.pool import best_rung
 from stillhouse.students.models import check_files
 from stillhouse.vault.checkpoints import audit, load_checkpoints
+from stillhouse.vault.erasable import key_of_snapshot
 
 OK, NOTE, BAD = "ok", "note", "bad"
 _MOST_NAMED = 20
@@ -32,7 +34,7 @@ def examine(app: App) -> list[Check]:
     checks = [
         Check("version", OK, f"stillhouse {__version__}, home version {HOME_VERSION}, Python {sys.version.split()[0]}")
     ]
-    for check in (_log, _objects, _ledger, _models):
+    for check in (_log, _objects, _ledger, _models, _claims):
         checks += _guarded(check, app)
     return [*checks, _sandbox(), _generation()]
 
@@ -95,6 +97,23 @@ def _models(app: App) -> list[Check]:
         except CorruptObject as failure:
             found.append(Check("models", BAD, failure.detail))
     return found or [Check("models", OK, f"{len(models)} models have the bytes that they were written with")]
+
+
+def _claims(app: App) -> list[Check]:
+    """What entries that nobody signs say against what is so. Nothing is removed by them; who wrote them may be asked why."""
+    found = []
+    for one in custody.snapshots(app.ledger):
+        with contextlib.suppress(CorruptObject):  # that it is gone is said by another check
+            if one.erasable and not key_of_snapshot(app.objects, one.snapshot):
+                said = f"An entry calls {one.snapshot} erasable as {one.erasable}, and by its own bytes it is not encrypted."
+                found.append(Check("claims", NOTE, said))
+    shared = [
+        (key.key, ", ".join((key.source, *key.others)))
+        for key in custody.erasure_keys(app.ledger).values()
+        if key.others
+    ]
+    found += [Check("claims", NOTE, f"{sources} are all said to have one key: {key}.") for key, sources in shared]
+    return found or [Check("claims", OK, "what entries say of snapshots and keys is so")]
 
 
 def _sandbox() -> Check:

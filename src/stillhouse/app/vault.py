@@ -1,10 +1,11 @@
 """Snapshots of a home: take, find, restore, verify."""
 
+import contextlib
 import os
 import re
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,7 +20,7 @@ from stillhouse.ledger import custody, queries
 from stillhouse.ledger.custody import StoredSnapshot
 from stillhouse.recorder import now
 from stillhouse.settings.home import Settings
-from stillhouse.vault.erasable import ErasableObjects, enclose_snapshot, key_digest, open_snapshot
+from stillhouse.vault.erasable import KEY_BYTES, ErasableObjects, enclose_snapshot, key_digest, open_snapshot
 from stillhouse.vault.files import identity, storage_errors
 from stillhouse.vault.manifests import Entry, escape
 from stillhouse.vault.reading import Reader, is_below
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 DATASET, MODEL, SNAPSHOT = "dataset:", "model:", "snapshot:"
 _SHORTEST = 6
+_LARGEST_KEY = 16_384
 
 
 class Source(NamedTuple):
@@ -60,6 +62,7 @@ def snapshot(
             f"{place} is a key store, and keys are kept in no snapshot.", next_step="Copy it to another key store."
         )
     walk = Walk(place, frozenset(own | keys))
+    walk.is_secret = _secrets(app)
     walk.skip_unreadable = skip_unreadable
     progress.start(f"snapshot of {source}", 0)
     key = key_for(app, erasable) if erasable else b""
@@ -90,6 +93,35 @@ def keys_of(settings: Settings) -> set[tuple[int, int]]:
     folders = [*settings.key_stores, *([settings.keys] if settings.keys else [])]
     files = [file for folder in folders if folder.is_dir() for file in folder.glob("*") if file.is_file()]
     return {one for path in (*folders, *files) if (one := identity(path))}
+
+
+def _secrets(app: App) -> Callable[[bytes, os.stat_result], bool]:
+    """Is a file a copy of a key: of a source that can be erased, whatever store it once lay in, or of somebody who signs?"""
+    known = set(custody.erasure_keys(app.ledger))
+    folders = [app.settings.home / "keys", *([app.settings.keys] if app.settings.keys else [])]
+    files = [file for folder in folders if folder.is_dir() for file in folder.rglob("*") if file.is_file()]
+    private = {data for file in files if b"PRIVATE KEY" in (data := _small(os.fsencode(file)))}
+    sizes = {2 * KEY_BYTES, 2 * KEY_BYTES + 1, *map(len, private)}
+
+    def is_secret(place: bytes, inode: os.stat_result) -> bool:
+        if inode.st_size not in sizes:
+            return False
+        data = _small(place)
+        if data in private:
+            return True
+        with contextlib.suppress(ValueError):
+            return key_digest(bytes.fromhex(data.decode("ascii"))) in known
+        return False
+
+    return is_secret
+
+
+def _small(path: bytes) -> bytes:
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            return file.read(_LARGEST_KEY)
+    except OSError:  # whoever takes it says so
+        return b""
 
 
 def open_index(app: App) -> "ChunkIndex":

@@ -53,7 +53,7 @@ def export(
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """Write a version's rows as chat JSONL, with each row's origin beside it."""
+    """Write a version's rows as chat JSONL, each with its record and stamp set (`policy check` and `access gate` read them)."""
     from stillhouse.app.access import check_export
     from stillhouse.app.erasure import objects_of
     from stillhouse.datasets.store import export_jsonl

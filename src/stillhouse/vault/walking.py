@@ -37,6 +37,8 @@ class Walk:
         # Names that could not be read, where ``skip_unreadable`` says to go on without them.
         self.unreadable: list[str] = []
         self.skip_unreadable = False
+        # Files that are not taken for what is in them: keys, wherever a copy of one lies.
+        self.is_secret: Callable[[bytes, os.stat_result], bool] = lambda place, inode: False
         self._source, self._leave_out = os.fsencode(source), leave_out
         self._links: dict[tuple[int, int], str] = {}
 
@@ -69,6 +71,9 @@ class Walk:
             return None
         if stat.S_ISDIR(mode):
             return Met(path, place, inode, self._entry(path, place, inode, Kind.FOLDER))
+        if stat.S_ISREG(mode) and self.is_secret(place, inode):
+            self.skipped.append(path)
+            return None
         if stat.S_ISREG(mode):
             first = self._links.setdefault((inode.st_dev, inode.st_ino), path) if inode.st_nlink > 1 else path
             kind = Kind.FILE if first == path else Kind.SAME
