@@ -6,6 +6,7 @@
     |-- UsageError                     2  wrong use
     |   |-- RecipeError                   a recipe that cannot be read as meant
     |   |-- PromptsError                  a prompts or tasks file that cannot be read as meant
+    |   |-- CorpusUnreadable              a file or a folder that holds nothing to import
     |   |-- UnknownName                   a teacher, dataset, plan ... that is not registered
     |   |-- NameTaken                     a name that already means something else
     |   |-- NothingToDrill                no snapshot that a restore could be tried with
@@ -93,6 +94,12 @@ class PromptsError(UsageError):
     """The prompts file cannot be used."""
 
     next_step = "Correct the line named above; docs/recipes.md shows the format."
+
+
+class CorpusUnreadable(UsageError):
+    """There is nothing to import."""
+
+    next_step = "docs/importing.md lists what is read."
 
 
 class UnknownName(UsageError):

@@ -17,6 +17,7 @@ from pathlib import Path
 import anthropic
 import openai
 import pytest
+import time_machine
 from aiohttp import web
 
 from stillhouse import facts
@@ -319,7 +320,8 @@ def test_a_revocation_cuts_a_stream(running, upstream):
 
 
 def test_an_expired_key_opens_nothing(running):
-    key = running.key("old", "--project", "p", "--use", "train", "--expires", "2020-01-01")
+    with time_machine.travel("2020-01-01T12:00:00Z"):
+        key = running.key("old", "--project", "p", "--use", "train", "--expires", "2020-01-01")
     with pytest.raises(openai.AuthenticationError):
         openai.OpenAI(base_url=f"{running.url}/v1", api_key=key, max_retries=0).chat.completions.create(**ASK)
 

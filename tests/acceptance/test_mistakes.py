@@ -1,6 +1,7 @@
 """Mistakes that people make: each is said, with what to do next and the right exit code, and nothing is lost or bought by it."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -131,3 +132,37 @@ def test_a_ledger_file_that_is_damaged(home):
     assert "Remove ledger.db" in home("status", code=1).err
     (home.home / "ledger.db").unlink()
     assert json.loads(home("status", "--json").out)
+
+
+def test_a_gateway_key_that_has_expired_already(home):
+    words = ["gateway", "key", "add", "me", "--project", "p", "--use", "train", "--expires"]
+    assert "is over already" in home(*words, "2020-01-01", code=2).err
+    home(*words, "2099-01-01")
+
+
+def test_a_teacher_whose_key_is_not_set_is_named_by_the_gateway(home, gateway):
+    home.add_mock("http://127.0.0.1:1/v1", "open")
+    home.add_mock("http://127.0.0.1:1/v1", "shut", "--unmetered", "--key-env", "KEY_THAT_IS_NOT_SET")
+    _, said = gateway().ended()
+    assert "shut is left out: the variable KEY_THAT_IS_NOT_SET with its key is not set." in said
+    assert "open is left out" not in said
+
+
+@pytest.mark.parametrize(
+    "name", [b"\xff.jsonl", b"\xed\xa0\x80.jsonl", b"new\nline.jsonl", "\u202eidden.jsonl".encode()]
+)
+def test_files_may_be_called_anything(home, name):
+    folder = home.folder / "corpus"
+    folder.mkdir()
+    path = os.fsdecode(os.fsencode(folder) + b"/" + name)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write('{"prompt": "a", "response": "b"}\n{"broken')
+    assert home("dataset", "import", path, "--name", "file", "--json").json["rows"] == 1
+    assert home("dataset", "import", folder, "--name", "folder", "--json").json["rows"] == 1
+    assert home("lineage", "show", "dataset:file@1", "--json").json
+
+
+def test_a_snapshot_of_what_is_none(home):
+    assert "neither a file nor a folder" in home("vault", "snapshot", "/dev/null", code=2).err
+    assert "is the home itself" in home("vault", "snapshot", home.home, code=2).err
+    assert home("vault", "list", "--json").json == []

@@ -269,3 +269,17 @@ def test_a_packed_answer_is_opened_within_bounds(home, serve, size):
         assert ran.json["answers"] == 1
     else:
         assert "larger than 40 MiB" in ran.err
+
+
+def test_a_kept_connection_that_the_server_has_closed_costs_no_call(home, serve):
+    """It is found out only by using it: the call is made again over a new one, at once and at no cost."""
+    served = set()
+
+    async def once(server, body):
+        if server.transport in served:
+            server.transport.abort()
+        served.add(server.transport)
+        return web.json_response(chat(code_answer(body)))
+
+    done = collect(home, serve(once), 6, in_flight=1).json
+    assert (done["answers"], done["failed"], done["unsettled"]) == (6, 0, 0)

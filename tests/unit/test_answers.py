@@ -16,6 +16,7 @@ from stillhouse.conversations.answers import (
     read_messages,
     read_response,
 )
+from stillhouse.conversations.content import read_message
 from stillhouse.conversations.finishes import LABELS, Kind, finish_label, incomplete, is_usable
 from stillhouse.conversations.streams import StreamReader
 from stillhouse.nouns import Usage
@@ -390,3 +391,9 @@ def test_which_answers_make_rows(text, finish, kind):
     assert incomplete(text, finish) is kind
     assert is_usable(text, finish) is (kind is None)
     assert is_usable(text, finish, [str(kind)]) is (kind is not Kind.TOOL_CALLS)
+
+
+def test_reasoning_in_parts_beside_the_content():
+    details = [{"type": "reasoning.text", "text": "so "}, {"type": "reasoning.summary", "summary": "it is"}]
+    assert read_message({"content": "yes", "reasoning_details": details}).reasoning == "so it is"
+    assert read_message({"content": "yes", "reasoning_details": [{"type": "reasoning.encrypted", "x": 1}]}).reasoning

@@ -16,7 +16,7 @@ from stillhouse.datasets.corpora.files import files_of, lines_of
 from stillhouse.datasets.corpora.inventory import take_inventory, what_is_missing
 from stillhouse.datasets.corpora.origins import Declared, stamp_of, stamps_of
 from stillhouse.datasets.corpora.shapes import Said, Skipped, read_row
-from stillhouse.errors import PromptsError
+from stillhouse.errors import CorpusUnreadable
 from stillhouse.nouns import Channel, Grade, Message, Origin, Stamp, Use
 from stillhouse.policy.decide import Policy
 from stillhouse.policy.known import lab_of_model
@@ -388,9 +388,9 @@ def test_every_file_of_a_folder_is_read_or_named(tmp_path):
 
 
 def test_nothing_there(tmp_path):
-    with pytest.raises(PromptsError, match="does not exist"):
+    with pytest.raises(CorpusUnreadable, match="does not exist"):
         files_of(tmp_path / "nowhere")
-    with pytest.raises(PromptsError, match="holds no file with rows"):
+    with pytest.raises(CorpusUnreadable, match="holds no file with rows"):
         files_of(tmp_path)
 
 

@@ -20,11 +20,12 @@ from stillhouse.datasets.corpora.origins import Declared, stamps_of, withheld
 from stillhouse.datasets.corpora.shapes import Said, Skipped, read_row
 from stillhouse.datasets.form import ALLOWED, COMPLETE, DISTINCT, Candidate, form, protect
 from stillhouse.datasets.store import write_version
-from stillhouse.errors import PlanRefused, PromptsError, TeacherContradiction
+from stillhouse.errors import CorpusUnreadable, PlanRefused, TeacherContradiction
 from stillhouse.ledger import queries
 from stillhouse.nouns import Channel, DatasetVersion, Origin, Plan, StampSet, Task, Use, Verdict, VerdictStatus
 from stillhouse.plans.plan import executing, make_plan
 from stillhouse.recorder import now, prompt_digest
+from stillhouse.vault.files import readable
 from stillhouse.vault.objects import Objects
 
 # Few enough to keep an entry of the log small, enough to make a write worth while.
@@ -56,7 +57,8 @@ class LeftOut:
         self.rows[kind] += 1
         named = self.examples.setdefault(kind, [])
         if len(named) < self._EXAMPLES:
-            named.append(f"{path.name}, line {number}" if number else path.name)
+            called = readable(path.name)
+            named.append(f"{called}, line {number}" if number else called)
 
     def told(self) -> str:
         """All of it for a reader; empty where everything was read."""
@@ -87,7 +89,7 @@ def read_corpus(
 ) -> Iterator[Read]:
     """The rows of some files; what is not understood is counted by reason. ``heard`` is what counts of what a row says.
 
-    Raises PromptsError, TeacherContradiction.
+    Raises CorpusUnreadable, TeacherContradiction.
     """
     for file, why in files:
         left_out.files[_named(file, left_out.files)] = f"left out: {why}" if why else "read"
@@ -148,7 +150,7 @@ def plan_import(
 ) -> Import:
     """What an import would bring; encrypted with the key of a source, where it is to be ``erasable`` as that.
 
-    Raises PromptsError, TeacherContradiction, PolicyRefusal.
+    Raises CorpusUnreadable, TeacherContradiction, PolicyRefusal.
     """
     if erasable:
         check_source(app, erasable)
@@ -159,7 +161,7 @@ def plan_import(
     )
     if not inventory.rows:
         reasons = "; ".join(left_out.told().splitlines()[:9]) or "it is empty"
-        raise PromptsError(
+        raise CorpusUnreadable(
             f"{path} holds nothing to import: {reasons}.", next_step="docs/importing.md lists the shapes."
         )
     decisions = [app.recorder.policy.decide_set(stamps.stamps, use) for stamps in sets]
@@ -167,11 +169,11 @@ def plan_import(
         app.recorder.decide(f"import {name}", stamps.stamps, (Use.STORE,))
     # The log is for ever: of what can be erased, no digest may stand in it by which a guess at the rows could be tried.
     size = sum(file.path.stat().st_size for file in files if not file.left_out)
-    known_by = [erasable, str(path), inventory.rows, size] if erasable else rows_digest
+    known_by = [erasable, readable(path), inventory.rows, size] if erasable else rows_digest
     digest = digest_value([name, use, known_by, [stamps.digest for stamps in sets]])
     does = {
         "dataset": name,
-        "from": str(path),
+        "from": readable(path),
         "shapes": dict(shapes),
         "rows": inventory.rows,
         "skipped": inventory.skipped,
@@ -216,10 +218,10 @@ def execute_import(
         if rows.hexdigest() != planned.rows_digest:
             raise PlanRefused(f"{path} has changed since it was looked at.")
         imported = facts.CorpusImported(
-            at=now(), by=app.recorder.by, run=planned.run, source=str(path), digest=objects.alias(planned.rows_digest),
+            at=now(), by=app.recorder.by, run=planned.run, source=readable(path), digest=objects.alias(planned.rows_digest),
             shape=", ".join(planned.plan.does["shapes"]), rows=seen, skipped=dict(left_out.rows), erasable=planned.erasable,
         )  # fmt: skip
-        edge = {"parent": f"corpus:{path.name}", "child": f"run:{planned.run}", "kind": "imported in"}
+        edge = {"parent": f"corpus:{readable(path.name)}", "child": f"run:{planned.run}", "kind": "imported in"}
         app.recorder.record(imported, facts.Derived(at=now(), by=app.recorder.by, **edge))
         app.recorder.refresh()
         progress.finish(f"{len(candidates)} different rows of {seen}")

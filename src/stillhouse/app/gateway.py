@@ -63,6 +63,14 @@ def upstreams(app: App) -> dict[str, Upstream]:
     return found
 
 
+def without_key(app: App) -> dict[str, str]:
+    """The teachers that cannot be asked, and the variable of each that is not set."""
+    over_http = (TeacherKind.OPENAI, TeacherKind.ANTHROPIC)
+    known = {teacher.name: teacher.key_env for teacher in queries.teachers(app.ledger) if teacher.kind in over_http}
+    usable = upstreams(app)
+    return {name: variable for name, variable in known.items() if name not in usable}
+
+
 def run_worker(app: App, listening: int, counters: int, row: int, stall_seconds: float) -> None:
     """One worker: serve until told to stop, or until the watcher is gone."""
     uvloop.run(_work(app, listening, Counters(counters, row), stall_seconds))

@@ -31,6 +31,8 @@ def issue_key(
         queries.teacher(app.ledger, teacher)
     if expires:
         _check_day(expires)
+        if expires < app.today:
+            raise UsageError(f"{expires} is over already: the key would never be valid.")
     if budget:
         parse_usd(budget, "--budget")
     taken = [key for key, revoked in queries.gateway_keys(app.ledger).items() if key.name == name and not revoked]

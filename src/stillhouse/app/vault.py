@@ -61,6 +61,13 @@ def snapshot(
         raise UsageError(
             f"{place} is a key store, and keys are kept in no snapshot.", next_step="Copy it to another key store."
         )
+    if place.exists() and not (place.is_file() or place.is_dir()):
+        raise UsageError(f"{place} is neither a file nor a folder.")
+    if found.subject == "" and home is not None and identity(place) == home:
+        raise UsageError(
+            f"{place} is the home itself, which is in no snapshot of its own.",
+            next_step="`stillhouse vault backup` copies it to the places under [copies] in config.toml.",
+        )
     walk = Walk(place, frozenset(own | keys))
     walk.is_secret = _secrets(app)
     walk.skip_unreadable = skip_unreadable

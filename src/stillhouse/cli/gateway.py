@@ -26,7 +26,7 @@ def serve(
     durability: Safety = None,
 ) -> None:
     """Serve until Ctrl-C or SIGTERM; then finish the calls in flight, and end."""
-    from stillhouse.app.gateway import GatewayAddress, serve_gateway, upstreams
+    from stillhouse.app.gateway import GatewayAddress, serve_gateway, upstreams, without_key
 
     with opened(home, durability) as app:
         usable = upstreams(app)
@@ -39,6 +39,8 @@ def serve(
                 f"clients: {url}/v1   health and metrics: {ops}   teachers: {', '.join(value['teachers'])}",
             )
 
+        for name, variable in without_key(app).items():
+            note(f"{name} is left out: the variable {variable} with its key is not set.")
         if not usable:
             note("No teacher can be asked over HTTP yet: register one with `stillhouse teacher add`, and set its key.")
         count = workers or len(os.sched_getaffinity(0))

@@ -17,14 +17,19 @@ _SECONDS_BETWEEN_JSON = 1.0
 def emit(value: Any, as_json: bool, text: str = "") -> None:
     """Print a value: as JSON, or the text that says the same to people."""
     if as_json:
-        sys.stdout.write(json.dumps(msgspec.to_builtins(value), ensure_ascii=False) + "\n")
+        sys.stdout.write(_printable(json.dumps(msgspec.to_builtins(value), ensure_ascii=False)) + "\n")
     elif text:
-        sys.stdout.write(text.rstrip("\n") + "\n")
+        sys.stdout.write(_printable(text.rstrip("\n")) + "\n")
 
 
 def note(text: str) -> None:
     """A line for whoever watches."""
-    sys.stderr.write(text + "\n")
+    sys.stderr.write(_printable(text) + "\n")
+
+
+def _printable(text: str) -> str:
+    """Text that can be written: names of files can hold bytes that are no UTF-8. In JSON the escape means what it stands for."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

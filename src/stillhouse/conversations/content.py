@@ -58,7 +58,7 @@ def _part(part: Any) -> Content:
         return Content(text, other=frozenset(beside)) if isinstance(text, str) else Content(other=frozenset({kind}))
     if kind == "refusal":
         return Content(refusal=str(part.get("refusal") or ""))
-    if kind in _REASONING:
+    if kind in _REASONING or kind.startswith("reasoning."):
         said = next((part[name] for name in ("thinking", "text", "content", "summary", "data") if part.get(name)), "")
         return Content(reasoning=said if isinstance(said, str) else read_content(said).text or "(not shown)")
     if kind in _CALLS:
@@ -73,12 +73,17 @@ def read_message(message: Mapping[str, Any]) -> Content:
     refusal = message.get("refusal")
     return Content(
         read.text,
-        read.reasoning
-        or (thought if isinstance(thought, str) else read_content(thought).text or "(not shown)" * bool(thought)),
+        read.reasoning or (thought if isinstance(thought, str) else _thought(thought)),
         read.refusal or (refusal if isinstance(refusal, str) else ""),
         read.calls or any(message.get(name) for name in _CALL_FIELDS),
         read.other | {name for name in _MEDIA_FIELDS if message.get(name)},
     )
+
+
+def _thought(parts: Any) -> str:
+    """What was thought, where it stands in parts beside the content; some of them are encrypted."""
+    read = read_content(parts)
+    return read.text or read.reasoning or "(not shown)" * bool(parts)
 
 
 def decoded(raw: bytes | str) -> Any:

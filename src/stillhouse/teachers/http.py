@@ -9,7 +9,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence, Set
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import aiohttp
 import msgspec
@@ -21,6 +21,7 @@ from stillhouse.conversations.troubles import Trouble
 from stillhouse.errors import BudgetReached, FieldRejected, StillhouseError, TeacherRejected, TeacherUnreachable
 from stillhouse.nouns import Ask, Teacher
 from stillhouse.teachers.client import FREE, REJECTED, Admit, Deliver, Failure, Load, More, Reply, nothing_more
+from stillhouse.teachers.connections import post, tracing
 from stillhouse.teachers.dialect import LIMITS, OPTIONAL, Dialect, error_message, rejected_field
 from stillhouse.teachers.pace import LONGEST_WAIT, Pace, PaceOptions, seconds_of
 from stillhouse.teachers.packed import TooLarge, Unreadable, unpack
@@ -62,6 +63,8 @@ class HttpOptions(NamedTuple):
 
 class HttpTeacher:
     """A teacher behind an HTTP API."""
+
+    _fresh: aiohttp.ClientSession  # keeps no connection
 
     def __init__(self, teacher: Teacher, dialect: Dialect, options: HttpOptions) -> None:
         self._teacher, self._dialect, self._options = teacher, dialect, options
@@ -124,13 +127,14 @@ class HttpTeacher:
         )
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)
         tasks: set[asyncio.Task[None]] = set()
-        async with aiohttp.ClientSession(
-            timeout=timeout,
-            connector=connector,
-            trust_env=False,
-            auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-        ) as session:
+        shared: dict[str, Any] = {"timeout": timeout, "trust_env": False, "auto_decompress": False}
+        unkept = aiohttp.TCPConnector(limit=0, force_close=True)
+        async with (
+            aiohttp.ClientSession(
+                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trace_configs=[tracing()], **shared
+            ) as session,
+            aiohttp.ClientSession(connector=unkept, cookie_jar=aiohttp.DummyCookieJar(), **shared) as self._fresh,
+        ):
             try:
                 while not round_.over:
                     batch, wait = self._ready(round_)
@@ -278,7 +282,7 @@ class HttpTeacher:
                 self._dialect.idempotency_header: f"{ask.key.rpartition(':')[2]}-{ask.tries + item.attempt}",
             }
         try:
-            async with session.post(self._url, data=body, headers=headers, allow_redirects=False) as response:
+            async with await post(session, self._fresh, self._url, data=body, headers=headers) as response:
                 raw = await read_bounded(response)
                 status, answered = response.status, response.headers
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as failure:

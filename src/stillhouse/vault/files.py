@@ -19,6 +19,11 @@ _ADVICE = {
 }
 
 
+def readable(path: Path | str) -> str:
+    """A path as text that can be written down: bytes that are no UTF-8 are shown as such."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
 @contextlib.contextmanager
 def storage_errors(what: str) -> Iterator[None]:
     """Turn the medium's refusal into a StorageError that says what to do."""

@@ -23,7 +23,7 @@ from typing import IO, Any, NamedTuple
 
 import zstandard
 
-from stillhouse.errors import PromptsError
+from stillhouse.errors import CorpusUnreadable
 
 Row = dict[str, Any]
 # A line that is longer is no row of a conversation.
@@ -56,27 +56,27 @@ class Found(NamedTuple):
 
 
 def files_of(path: Path) -> list[Found]:
-    """Every file of a path, in order: each is read, or left out for a reason. Raises PromptsError where there is none."""
+    """Every file of a path, in order: each is read, or left out for a reason. Raises CorpusUnreadable where there is none."""
     if path.is_file():
         return [Found(path)]
     if not path.is_dir():
-        raise PromptsError(f"{path} does not exist.", next_step="Correct the path.")
+        raise CorpusUnreadable(f"{path} does not exist.", next_step="Correct the path.")
     found = [
         Found(file, _why_not(file, path)) for file in sorted(path.rglob("*")) if file.is_symlink() or not file.is_dir()
     ]
     if all(file.left_out for file in found):
         reasons = "; ".join(f"{file.path.name}: {file.left_out}" for file in found[:5]) or "the folder is empty"
-        raise PromptsError(f"{path} holds no file with rows ({reasons}).", next_step="Name the file itself.")
+        raise CorpusUnreadable(f"{path} holds no file with rows ({reasons}).", next_step="Name the file itself.")
     return found
 
 
 def lines_of(path: Path) -> Iterator[Line]:
-    """The rows of a file, in order, and what in it is none. Raises PromptsError where it is not there."""
+    """The rows of a file, in order, and what in it is none. Raises CorpusUnreadable where it is not there."""
     try:
         with _opened(path) as file:
             yield from _lines_of(path, file)
     except FileNotFoundError:
-        raise PromptsError(f"{path} does not exist.", next_step="Correct the path.") from None
+        raise CorpusUnreadable(f"{path} does not exist.", next_step="Correct the path.") from None
     except _UNREADABLE as failure:
         yield Line(0, None, f"the file cannot be read any further ({failure or type(failure).__name__})")
 

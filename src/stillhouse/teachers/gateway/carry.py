@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any
 
 import aiohttp
 from aiohttp import web
@@ -21,6 +20,7 @@ from stillhouse.conversations.streams import StreamReader
 from stillhouse.conversations.troubles import Trouble
 from stillhouse.errors import StillhouseError
 from stillhouse.nouns import GatewayKey, Outcome, TeacherKind
+from stillhouse.teachers.connections import post
 from stillhouse.teachers.dialect import Dialect
 from stillhouse.teachers.gateway.admission import Admission, Admitted, Refused
 from stillhouse.teachers.gateway.counters import Counters
@@ -68,24 +68,6 @@ def forwarded(headers: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-class Connection:
-    """Over what a call went. ``kept``: a connection that had served a call before."""
-
-    kept = False
-
-
-def tracing() -> aiohttp.TraceConfig:
-    """Notes on a call's ``Connection`` whether it was a kept one."""
-
-    async def reused(session: object, context: Any, parameters: object) -> None:
-        if isinstance(context.trace_request_ctx, Connection):
-            context.trace_request_ctx.kept = True
-
-    config = aiohttp.TraceConfig()
-    config.on_connection_reuseconn.append(reused)
-    return config
-
-
 class Carrier:
     """What all calls of a worker share. ``reload_keys`` is called where a key may have been revoked."""
 
@@ -108,11 +90,7 @@ class Carrier:
     async def open(
         self, admitted: Admitted, endpoint: Endpoint, request: web.BaseRequest, body: bytes
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The call to the teacher.
-
-        A kept connection that its server had closed is found out only by using it. Where not a byte of an answer came over
-        one, the call is made once more, over a new connection (RFC 9112, 9.3.1).
-        """
+        """The call to the teacher."""
         assert self.session is not None
         upstream = self.admission.upstream(admitted.teacher.name)
         dialect = self._dialects[endpoint.kind]
@@ -124,16 +102,8 @@ class Carrier:
         base = (admitted.teacher.base_url or dialect.default_base_url).rstrip("/")
         query = f"?{request.rel_url.raw_query_string}" if request.rel_url.raw_query_string else ""
         url = URL(base + endpoint.upstream + query, encoded=True)
-        used = Connection()
-        try:
-            answer = await self.session.post(
-                url, data=body, headers=headers, allow_redirects=False, trace_request_ctx=used
-            )
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as failure:
-            begun = isinstance(failure, aiohttp.ServerDisconnectedError) and not isinstance(failure.message, str)
-            if not used.kept or begun or self.fresh is None:
-                raise
-            answer = await self.fresh.post(url, data=body, headers=headers, allow_redirects=False)
+        assert self.fresh is not None
+        answer = await post(self.session, self.fresh, url, data=body, headers=headers)
         async with answer:
             yield answer
 

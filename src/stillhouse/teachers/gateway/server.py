@@ -24,9 +24,10 @@ from stillhouse.errors import StillhouseError
 from stillhouse.ledger import queries
 from stillhouse.nouns import Durability, GatewayKey, Outcome, TeacherKind
 from stillhouse.recorder import Recorder
+from stillhouse.teachers.connections import tracing
 from stillhouse.teachers.dialect import Dialect
 from stillhouse.teachers.gateway.admission import PURPOSE_HEADER, Admission, Refused
-from stillhouse.teachers.gateway.carry import Carried, Carrier, forwarded, refuse, tracing
+from stillhouse.teachers.gateway.carry import Carried, Carrier, forwarded, refuse
 from stillhouse.teachers.gateway.counters import Counters
 from stillhouse.teachers.gateway.dialects import (
     ENDPOINTS,
