@@ -52,6 +52,7 @@ def edit(home, *statements):
 def test_a_ledger_that_was_edited_by_hand_decides_nothing(governed, statement):
     home = governed
     edit(home, statement)
+    assert home("vault", "list", "--json").json == [], "what needs no decision goes on"
     refused = home("access", "list", code=4)
     assert "not signed by whom it names" in refused.err
     assert home("access", "gate", "x", code=4)

@@ -208,7 +208,7 @@ def test_a_plan_that_is_not_what_its_digest_is_of(precious, people):  # noqa: F8
         app.recorder.record(facts.PlanMade(at=now(), by=app.recorder.by, digest=plan_digest(honest), plan=other))
         app.recorder.refresh()
     for words in (("show",), ("approve",), ("execute",)):
-        assert "is not what its digest is of" in people("bob", "plan", *words, plan_digest(honest), code=4).err
+        assert "do not match its digest" in people("bob", "plan", *words, plan_digest(honest), code=4).err
 
 
 def test_a_release_of_another_hold_than_its_plan_names(precious, people, data):  # noqa: F811

@@ -63,7 +63,15 @@ def test_what_a_row_cannot_hold_beside_a_conversation_is_named(shape, beside):
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(
     "beside",
-    [{"tools": "[]"}, {"tools": None}, {"images": []}, {"history": []}, {"function": "def f(): 1"}, {"tool": "web"}],
+    [
+        {"tools": "[]"},
+        {"image": float("nan")},
+        {"tools": None},
+        {"images": []},
+        {"history": []},
+        {"function": "def f(): 1"},
+        {"tool": "web"},
+    ],
 )
 def test_what_says_nothing_costs_no_row(shape, beside):
     assert isinstance(read_row(SHAPES[shape] | beside), Said)

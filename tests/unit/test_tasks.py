@@ -181,6 +181,23 @@ def test_the_final_answers_code_is_found_however_it_is_presented(answer):
     assert scope["f"]([3, 1, 2]) == [1, 2, 3]
 
 
+def test_only_what_waits_for_input_is_taken_out():
+    """And what uses it; a name that is given another value is a name again."""
+    code = code_of(
+        "```python\nn = int(input())\nm = n + 1\nn = 3\nT = [n]\nread = input\ndef f(a): return sorted(a) + T\n```", "f"
+    )
+    scope: dict = {}
+    exec(code, scope)
+    assert (scope["f"]([2, 1]), scope["n"], "m" in scope, scope["read"]) == ([1, 2, 3], 3, False, input)
+
+
+def test_a_cut_off_block_mends_nothing():
+    text = "```python\ndef f(a):\n    return f(a[1:]) + a[:1] if a else []\n```\nor\n```python\ndef f(a):\n    return a"
+    scope: dict = {}
+    exec(code_of(text, "f"), scope)
+    assert scope["f"]([1, 2]) == [2, 1]
+
+
 def test_a_body_goes_on_from_the_prompts_signature():
     prompt = 'def f(a):\n    """Sort."""\n'
     scope: dict = {}

@@ -222,7 +222,7 @@ def find(app: App, start: str) -> StoredPlan:
     if len(found) != 1:
         raise UnknownName(f"{'Several plans begin' if found else 'No plan begins'} with {start!r}.")
     if plan_digest(found[0].plan) != found[0].digest:
-        raise ForgedEntry(f"(the plan {found[0].digest} is not what its digest is of)")
+        raise ForgedEntry(f"(the contents of plan {found[0].digest} do not match its digest)")
     return found[0]
 
 

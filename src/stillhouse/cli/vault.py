@@ -1,5 +1,6 @@
 """The commands of the vault: snapshots and their way back, holds, garbage, copies, what protects it, data in place."""
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -70,6 +71,7 @@ def list_snapshots(
 ) -> None:
     """All snapshots, oldest first; or what one of them holds."""
     from stillhouse.app.references import dead_nodes
+    from stillhouse.errors import ForgedEntry
     from stillhouse.ledger import custody
 
     with opened(home) as app:
@@ -81,7 +83,11 @@ def list_snapshots(
             emit(digests, as_json, "\n".join(digests) or "(none)")
             return
         found = custody.snapshots(app.ledger)
-        dead = dead_nodes(app, custody.mentions(app.ledger))
+        dead: frozenset[str] = frozenset()
+        with contextlib.suppress(
+            ForgedEntry
+        ):  # what is deleted cannot be decided then, and what there is can be listed
+            dead = dead_nodes(app, custody.mentions(app.ledger))
     gone = {one.snapshot: f"snapshot:{one.snapshot}" in dead for one in found}
     rows = [
         [

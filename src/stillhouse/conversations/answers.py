@@ -40,7 +40,8 @@ Reader = Callable[[Mapping[str, Any]], Read]
 
 def read_answer(reader: Reader, raw: bytes | str) -> Read:
     """What the bytes of an answer say, by the reader of its API. What no reader understands is an answer all the same, of no
-    text: it was paid for, and asking again would pay again. A page in its place, or nothing, is what stands before a server says.
+    text: it was paid for, and asking again would pay again. A page or an empty body comes
+    from a proxy in front of the server, and is an error.
     """
     start = raw[:_LOOKED_AT].strip()
     if not start and len(raw) < _LOOKED_AT:

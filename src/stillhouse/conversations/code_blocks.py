@@ -24,6 +24,7 @@ _CLOSINGS = {
     "square": r"\[/{}\]", "kimi": "◁/{}▷", "bar": r"<\|end_of_{}\|>", "tag": "</{}>", "turn": r"<channel\|>",
     "channel": r"<\|end\|>|(?=<\|start\|>)|(?=<\|channel\|>)",
 }  # fmt: skip
+_COMMENT = re.compile(r"(?:^|\s)#\s")
 _ONLY_CLOSED = re.compile(rf"</(?:{_TAGS})>|\[/think\]|◁/think▷", re.IGNORECASE)
 _FINAL = re.compile(r"(?:<\|start\|>assistant)?<\|channel\|>final<\|message\|>")
 # What is left of such an answer where the special tokens were taken out.
@@ -82,7 +83,7 @@ def _end_of_unopened(text: str) -> int:
         fences += text.count("```", looked, closing.start())
         looked = closing.start()
         before, after = _beside(text, closing)
-        in_code = bool(before.strip() and after.strip()) and (fences % 2 == 1 or "#" in before)
+        in_code = bool(before.strip() and after.strip()) and (fences % 2 == 1 or _COMMENT.search(before) is not None)
         if not in_code and not _is_quoted(text, closing):
             end = closing.end()
     return end

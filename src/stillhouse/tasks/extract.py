@@ -86,13 +86,18 @@ def _asking(tree: ast.Module) -> Iterator[ast.stmt]:
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Import | ast.ImportFrom):
             continue
-        names = {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)}
-        simple = isinstance(node, ast.Expr | ast.Assign | ast.AnnAssign | ast.AugAssign)
-        if (simple and "input" in names) or names & missing:
-            missing |= {
-                inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store)
-            }
+        inside = list(ast.walk(node))
+        made = {inner.id for inner in inside if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store)}
+        used = {inner.id for inner in inside if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Load)}
+        asks = isinstance(node, ast.Expr | ast.Assign | ast.AnnAssign | ast.AugAssign) and any(
+            isinstance(inner, ast.Call) and isinstance(inner.func, ast.Name) and inner.func.id == "input"
+            for inner in inside
+        )
+        if asks or used & missing:
+            missing |= made
             yield node
+        else:
+            missing -= made  # it is made anew
 
 
 def _up_to_prose(code: str) -> str:
@@ -165,7 +170,7 @@ def _mended_later(tree: ast.Module, after: list[Block]) -> str:
     """Helpers of a block that stand in a later one again, with as many arguments: what is said last holds."""
     own = {node.name: len(node.args.args) for node in tree.body if isinstance(node, ast.FunctionDef)}
     called = {inner.id for inner in ast.walk(tree) if isinstance(inner, ast.Name)}
-    later = [node for block in after for node in (parsed(block.code) or ast.Module([], [])).body]
+    later = [node for block in after if block.closed for node in (parsed(block.code) or ast.Module([], [])).body]
     again = [
         node
         for node in later

@@ -100,8 +100,6 @@ def with_about(
 
 
 def _says(value: Any) -> bool:
-    return (
-        value is not None
-        and not (isinstance(value, str | list | tuple | dict | bytes) and not value)
-        and value is not False
-    )
+    """Does a column hold anything? NaN is how tables write that it does not."""
+    empty = isinstance(value, str | list | tuple | dict | bytes) and not value
+    return not (value is None or value is False or empty or (isinstance(value, float) and value != value))
