@@ -135,6 +135,20 @@ def test_the_weights_are_signed_as_others_verify_them(model_home):
     assert done.returncode == 0, done.stderr
 
 
+def test_another_passport_leaves_those_that_were_given_out_valid(model_home):
+    pytest.importorskip("model_signing")
+    folder = model_home.home / "models" / "mixed-1"
+    signed = (folder / "model.sig").read_bytes()
+    model_home("passport", "write", "mixed", "--to", model_home.folder / "another.json")
+    assert (folder / "model.sig").read_bytes() == signed
+    assert model_home("passport", "verify", folder / "passport.json", "--json").json["result"] == "trusted"
+    (folder / "model.sig").write_bytes(signed[:-10])
+    model_home("passport", "write", "mixed")
+    assert model_home("passport", "verify", folder / "passport.json", "--json").json["result"] == "trusted", (
+        "signed anew"
+    )
+
+
 def _statement(folder):
     import base64
 

@@ -5,7 +5,6 @@ whether what the signer says is true, and whether its key was lost; ``revocation
 """
 
 import hashlib
-import tempfile
 from collections.abc import Collection, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -160,10 +159,7 @@ def _weights(signature: Any, folder: Path) -> list[str]:
         return [f"{SIGNATURE}: has other bytes"]
     if not can_sign():
         return []
-    with tempfile.NamedTemporaryFile(suffix=".pub") as key:
-        key.write(str(signature.get("public_key")).encode())
-        key.flush()
-        wrong = verify_weights(folder, Path(key.name))
+    wrong = verify_weights(folder, str(signature.get("public_key")))
     return [f"{SIGNATURE}: {wrong}"] if wrong else []
 
 

@@ -7,6 +7,7 @@ made; that is the passport's part. Needs the extra `release`; without it weights
 import hashlib
 import importlib
 import importlib.util
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +23,30 @@ def can_sign() -> bool:
 
 
 def sign_weights(folder: Path, keys: Path) -> WeightsSignature | None:
-    """Sign a folder with the home's P-256 key; None where the library is not installed. Raises KeyUnusable, StorageError."""
+    """Sign a folder with the home's P-256 key; None where the library is not installed. Raises KeyUnusable, StorageError.
+
+    A signature that holds stays: passports that were given out name its bytes, and ECDSA makes others each time.
+    """
     if not can_sign():
         return None
     hashing, signing = _library("hashing"), _library("signing")
     private, public = weights_key(keys)
     ignored = hashing.Config().set_ignored_paths(paths=[folder / SIGNATURE, folder / PASSPORT])
     target = folder / SIGNATURE
-    signing.Config().use_elliptic_key_signer(private_key=private).set_hashing_config(ignored).sign(folder, target)
+    if not target.is_file() or verify_weights(folder, public):
+        signing.Config().use_elliptic_key_signer(private_key=private).set_hashing_config(ignored).sign(folder, target)
     return WeightsSignature(SIGNATURE, hashlib.sha256(target.read_bytes()).hexdigest(), public)
 
 
-def verify_weights(folder: Path, public_key: Path) -> str:
-    """What is wrong with the signature of a folder; empty where it holds."""
+def verify_weights(folder: Path, public_key: str) -> str:
+    """What is wrong with the signature of a folder, by a public key (PEM); empty where it holds."""
     verifying = _library("verifying")
     try:
-        verifying.Config().use_elliptic_key_verifier(public_key=public_key).verify(folder, folder / SIGNATURE)
+        with tempfile.NamedTemporaryFile(suffix=".pub") as file:  # the library reads keys from files only
+            file.write(public_key.encode())
+            file.flush()
+            config = verifying.Config().use_elliptic_key_verifier(public_key=Path(file.name))
+        config.verify(folder, folder / SIGNATURE)
     except Exception as failure:  # whatever the library raises, the signature does not hold
         if str(failure).startswith("Signature mismatch"):
             return "it was made over other files than these"
