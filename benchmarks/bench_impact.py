@@ -13,11 +13,13 @@ from pathlib import Path
 
 import msgspec
 import networkx
-from sqlalchemy import insert, text
+from sqlalchemy import text
 
 from stillhouse.access.impact import impact_of_sets, touched_sets
-from stillhouse.ledger import queries, schema
+from stillhouse.ledger import queries
+from stillhouse.ledger.databases import insert_many
 from stillhouse.ledger.lineage import impact
+from stillhouse.ledger.projection import tables
 from stillhouse.ledger.store import Ledger
 from stillhouse.nouns import AccessChange, AccessKind, Channel, Grade, Origin, Stamp
 from stillhouse.policy.decide import Policy
@@ -25,6 +27,22 @@ from stillhouse.recorder import stamp_set
 
 LABS, DAYS = 20, 50
 AT = "2026-05-01T00:00:00.000Z"
+
+
+ANSWER = {
+    "task": "t",
+    "prompt": "p",
+    "sample": 0,
+    "text": "x",
+    "finish": "stop",
+    "prompt_tokens": 50,
+    "completion_tokens": 200,
+}
+ANSWER |= {"cost_usd": "0", "seconds": 0.1, "lease": ""}
+
+
+def _entry(writer: str, number: int) -> dict[str, object]:
+    return {"writer": writer, "number": number, "place": 0, "at": AT, "by": "b"}
 
 
 def _stamp(lab: int, day: int) -> Stamp:
@@ -37,53 +55,21 @@ def build(ledger: Ledger, records: int, edges: int) -> list[tuple[str, str]]:
     draw = random.Random(0)
     sets = [stamp_set([_stamp(lab, day)]) for lab in range(LABS) for day in range(DAYS)]
     with ledger.engine.begin() as connection:
-        connection.execute(
-            insert(schema.stamp_sets),
-            [
-                {
-                    "writer": "w",
-                    "number": n,
-                    "place": 0,
-                    "at": AT,
-                    "id": s.id,
-                    "digest": s.digest,
-                    "stamps": msgspec.json.encode(s.stamps).decode(),
-                }
-                for n, s in enumerate(sets)
-            ],
-        )
+        rows = [
+            {**_entry("w", n), "id": s.id, "digest": s.digest, "stamps": msgspec.json.encode(s.stamps).decode()}
+            for n, s in enumerate(sets)
+        ]
+        insert_many(connection, tables.stamp_sets, rows)
     runs = max(LABS, records // 10_000)
     for start in range(0, records, 200_000):
         rows = []
         for n in range(start, min(records, start + 200_000)):
             run = n * runs // records
             known = sets[(run * 7 + n % 3) % len(sets)]
-            rows.append(
-                (
-                    "a",
-                    n,
-                    0,
-                    AT,
-                    f"blake3:{n:064x}",
-                    f"run{run}",
-                    f"t{run % LABS}",
-                    "t",
-                    "p",
-                    0,
-                    known.id,
-                    "x",
-                    "stop",
-                    50,
-                    200,
-                    "0",
-                    0.1,
-                    "",
-                )
-            )
+            answer = {"key": f"blake3:{n:064x}", "run": f"run{run}", "teacher": f"t{run % LABS}", "stamps": known.id}
+            rows.append({**_entry("a", n), **ANSWER, **answer})
         with ledger.engine.begin() as connection:
-            connection.connection.driver_connection.executemany(
-                f"INSERT INTO answers VALUES ({','.join('?' * 18)})", rows
-            )
+            insert_many(connection, tables.answers, rows)
         print(f"\r{min(records, start + 200_000):,} records", end="", flush=True)
     print()
     made = set()
@@ -102,10 +88,11 @@ def build(ledger: Ledger, records: int, edges: int) -> list[tuple[str, str]]:
         before = after
     found = sorted(made)
     with ledger.engine.begin() as connection:
-        connection.connection.driver_connection.executemany(
-            "INSERT INTO edges VALUES (?,?,?,?,?,?,?)",
-            [("e", n, 0, AT, parent, child, "made") for n, (parent, child) in enumerate(found)],
-        )
+        rows = [
+            {**_entry("e", n), "parent": parent, "child": child, "kind": "made"}
+            for n, (parent, child) in enumerate(found)
+        ]
+        insert_many(connection, tables.edges, rows)
         connection.execute(text("ANALYZE"))
     return found
 

@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 
 from stillhouse.app.home import open_app
-from stillhouse.ledger import queries, schema
+from stillhouse.ledger import queries
+from stillhouse.ledger.projection import tables
 from stillhouse.sandbox.pool import Sandbox
 from stillhouse.settings.home import read_settings
 from stillhouse.tasks.judge import judge
@@ -22,7 +23,7 @@ from stillhouse.tasks.suites import load_suite
 
 def main(home: Path) -> None:
     with open_app(read_settings(home)) as app, app.ledger.engine.connect() as connection:
-        keys = [row.key for row in connection.execute(schema.answers.select())]
+        keys = [row.key for row in connection.execute(tables.answers.select())]
         tasks = {task.id: task for task in load_suite("stillhouse")}
         work = [(tasks[a.task], a.text) for a in queries.answers(app.ledger, keys).values() if a.task in tasks]
     idle, seconds_idle = verdicts(work)

@@ -11,6 +11,7 @@ entry that names them, in the same write, so no reader meets an integer or a dig
 """
 
 import contextlib
+import functools
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
@@ -97,10 +98,8 @@ class Recorder:
         self._heard = (0, 0)
         self._open_writer: Writer | None = None
         self._viewing = threading.Lock()
-        self._stamps = queries.stamp_set_ids(ledger)
-        self._prompts = queries.prompt_digests(ledger)
 
-    def record(self, *entries: facts.AnyFact) -> list[Position]:
+    def record(self, *entries: facts.Fact) -> list[Position]:
         """Append facts in one write. Raises StorageError, and then none of them counts."""
         payloads = [facts.encode(entry) for entry in entries]
         self._reached("decided")
@@ -212,25 +211,31 @@ class Recorder:
         self,
         sets: Iterable[StampSet],
         prompts: dict[str, tuple[Message, ...]],
-        then: Sequence[facts.AnyFact] = (),
+        then: Sequence[facts.Fact] = (),
     ) -> None:
         """Write down stamp sets and prompts that the log does not have yet, and ``then`` what names them, in one write."""
-        entries: list[facts.AnyFact] = []
+        known_stamps, known_prompts = self._interned
+        entries: list[facts.Fact] = []
         new_stamps: set[int] = set()
         for stamps in sets:
-            if stamps.id not in self._stamps and stamps.id not in new_stamps:
+            if stamps.id not in known_stamps and stamps.id not in new_stamps:
                 new_stamps.add(stamps.id)
                 entries.append(
                     facts.StampsSeen(at=now(), by=self.by, id=stamps.id, digest=stamps.digest, stamps=stamps.stamps)
                 )
-        new_prompts = [digest for digest in prompts if digest not in self._prompts]
+        new_prompts = [digest for digest in prompts if digest not in known_prompts]
         for digest, messages in prompts.items():
-            if digest not in self._prompts:
+            if digest not in known_prompts:
                 entries.append(facts.PromptSeen(at=now(), by=self.by, prompt=digest, messages=messages))
         if entries or then:
             self.record(*entries, *then)
-            self._stamps |= new_stamps  # only once it is written down: a write that failed is tried again
-            self._prompts.update(new_prompts)
+            known_stamps |= new_stamps  # only once it is written down: a write that failed is tried again
+            known_prompts.update(new_prompts)
+
+    @functools.cached_property
+    def _interned(self) -> tuple[set[int], set[str]]:
+        """The stamp sets and the prompts that the log has; looked up when they are needed first, once the view is there."""
+        return queries.stamp_set_ids(self.ledger), queries.prompt_digests(self.ledger)
 
     @property
     def wrote(self) -> bool:

@@ -10,7 +10,8 @@ from sqlalchemy import select
 from stillhouse import facts
 from stillhouse.app import open_app
 from stillhouse.canon import digest_bytes
-from stillhouse.ledger import queries, schema
+from stillhouse.ledger import queries
+from stillhouse.ledger.projection import tables
 from stillhouse.settings.home import read_settings
 from tests.acceptance.test_student import RIGHT
 from tests.vaults import tree
@@ -293,7 +294,7 @@ def test_what_stands_in_the_log_cannot_be_guessed_at(home):
         keys = [{row.key for row in queries.placements(app.ledger, dataset.label)} for dataset in sets]
         prompts = [
             {answer.prompt for answer in queries.answers_of_run(app.ledger, f"{run}").values()}
-            for run in sorted({row.run for row in queries.all_rows(app.ledger, select(schema.answers.c.run))})
+            for run in sorted({row.run for row in queries.all_rows(app.ledger, select(tables.answers.c.run))})
         ]
         imported = [
             fact.digest

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.views import edit
+
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "t", "AWS_SECRET_ACCESS_KEY": "t", "AWS_DEFAULT_REGION": "us-east-1"}
 
 
@@ -81,12 +83,7 @@ def test_tick_looks_after_it_and_says_so(home, data):
     home("vault", "register", data)
     assert "OVERDUE" not in home("status").out
     assert "in place     corpus" in home("status").out and "nothing here keeps it" in home("status").out
-    database = home.home / "ledger.db"
-    import sqlite3
-
-    with sqlite3.connect(database) as connection:  # as if a week had passed
-        connection.execute("update registrations set at = '2026-01-01T00:00:00.000Z'")
-    connection.close()
+    edit(home.home, "UPDATE registrations SET at = '2026-01-01T00:00:00.000Z'")  # as if a week had passed
     assert "examine corpus" in home("status").out
     assert "40 files are as they were registered" in home("tick").out
     stealthily(data / "inner" / "01.bin")

@@ -54,7 +54,7 @@ def test_differences_are_named(ran):
         "with open_app(read_settings(Path(sys.argv[1]))) as app:\n"
         "    stored = stored_run(app, 'mixed@1')\n"
         "    then = json.loads(app.objects.get(stored.environment)) | {'torch': '1.0', 'gone': '2'}\n"
-        "    named = {k: v for k, v in stored._asdict().items() if k != 'at'}\n"
+        "    named = {k: v for k, v in stored.shown().items() if k != 'at'}\n"
         "    named |= {'environment': app.objects.put(json.dumps(then).encode()), 'machine': 'Linux x86_64, 999 cores',\n"
         "              'code': app.objects.put(b'other')}\n"
         "    app.recorder.record(facts.RunOpened(at='2027-01-01T00:00:00.000Z', by='t', **named))\n"

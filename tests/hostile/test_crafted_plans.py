@@ -5,14 +5,15 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from stillhouse.app.access import plan_change
-from stillhouse.app.acts import GRANT, REVOKE, ROSTER, WAIVE, plan_act, submit
+from stillhouse.app.access import GRANT, REVOKE, plan_change
+from stillhouse.app.approvals import submit
+from stillhouse.app.people import ROSTER
 from stillhouse.app.permission import current_roster
-from stillhouse.app.policy import plan_waiver
+from stillhouse.app.policy import WAIVE, plan_waiver
 from stillhouse.identity.roster import change_between, roster_subject, without
 from stillhouse.nouns import AccessChange, AccessKind, Role, Use, Waiver
 from tests.acceptance.test_custody import people  # noqa: F401
-from tests.hostile.test_what_may_go import inside
+from tests.hostile.test_what_may_go import inside, planned
 
 EXPIRES = (datetime.now(UTC) + timedelta(days=30)).date().isoformat()
 
@@ -23,7 +24,7 @@ def honest(app, kind):
         present = current_roster(app.ledger, app.settings)
         coming = without(present, "bob")
         does = {"roster": msgspec.to_builtins(coming), "what": change_between(present, coming)}
-        return plan_act(app, ROSTER, roster_subject(coming), does)
+        return planned(app, ROSTER, roster_subject(coming), does)
     if kind == WAIVE:
         return plan_waiver(
             app, Waiver(id="", use=Use.PUBLISH_DATA, owner="ada", expires=EXPIRES, reason="x", lab="openai")

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from stillhouse.app import acts, deletion, trash, vault
+from stillhouse.app import approvals, deletion, trash, vault
 from stillhouse.app.home import create_home, open_app
 from stillhouse.app.progress import Silence
 from stillhouse.app.protection import kept_since
@@ -54,10 +54,10 @@ class Life:
                 vault.snapshot(app, str(folder / name), name, Silence())
                 self.recorder.tell(name)
             node = "snapshot:" + vault.find(app, "first").snapshot
-            asked = acts.submit(app, deletion.plan_deletion(app, [node], "old"))
+            asked = approvals.submit(app, deletion.plan_deletion(app, [node], "old"))
             self.plan = asked.digest
             self.recorder.tell("asked")
-            acts.execute(app, asked.digest)
+            approvals.execute(app, asked.digest)
             self.recorder.tell("deleted")
             trash.collect(app, trash.plan_collection(app))
             deletion.undo(app, asked.digest)

@@ -139,7 +139,7 @@ def test_nothing_is_built_on_a_damaged_pack(home, data):  # noqa: F811
 
 def test_a_snapshot_that_ends_while_a_deletion_is_carried_out_is_whole(tmp_path, monkeypatch):
     """It checks that its objects are there, and then they go: whoever takes them must look again."""
-    from stillhouse.app import acts, deletion
+    from stillhouse.app import approvals, deletion
 
     settings = read_settings(tmp_path / "home", {})
     create_home(settings)
@@ -148,15 +148,15 @@ def test_a_snapshot_that_ends_while_a_deletion_is_carried_out_is_whole(tmp_path,
         taken = vault.snapshot(app, str(tmp_path / "data"), "d", Silence())
         (tmp_path / "same").mkdir()
         shutil.copy(tmp_path / "data", tmp_path / "same" / "data")
-        asked = acts.submit(app, deletion.plan_deletion(app, [f"snapshot:{taken.snapshot}"], ""))
-        discard = acts.discard
+        asked = approvals.submit(app, deletion.plan_deletion(app, [f"snapshot:{taken.snapshot}"], ""))
+        discard = deletion.discard
 
         def meanwhile(*words):
             vault.snapshot(other, str(tmp_path / "same"), "same", Silence())
             discard(*words)
 
-        monkeypatch.setattr(acts, "discard", meanwhile)
-        acts.execute(app, asked.digest)
+        monkeypatch.setattr(deletion, "discard", meanwhile)
+        approvals.execute(app, asked.digest)
         vault.restore_to(other, "same", tmp_path / "again", "", Silence())
 
 
@@ -365,7 +365,12 @@ def test_a_suspended_collector_takes_nothing_that_was_named_meanwhile(home, dela
     time.sleep(delay)
     process.send_signal(signal.SIGSTOP)
     try:
-        home("vault", "snapshot", source)
+        while home(
+            "vault", "snapshot", source, code=None
+        ).code:  # it was writing to the ledger just then: a little later
+            process.send_signal(signal.SIGCONT)
+            time.sleep(0.02)
+            process.send_signal(signal.SIGSTOP)
     finally:
         process.send_signal(signal.SIGCONT)
         process.communicate()

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from stillhouse.app import acts, deletion, trash, vault
+from stillhouse.app import approvals, deletion, trash, vault
 from stillhouse.app.home import create_home, open_app
 from stillhouse.app.progress import Silence
 from stillhouse.app.protection import kept_since
@@ -72,8 +72,8 @@ class Custody(RuleBasedStateMachine):
             with pytest.raises(Held):
                 deletion.plan_deletion(self.app, subjects, "")
             return
-        asked = acts.submit(self.app, deletion.plan_deletion(self.app, subjects, ""))
-        acts.execute(self.app, asked.digest)
+        asked = approvals.submit(self.app, deletion.plan_deletion(self.app, subjects, ""))
+        approvals.execute(self.app, asked.digest)
         self.gone.append((asked.digest, {one: self.alive.pop(one) for one in chosen}))
 
     @precondition(lambda self: self.gone)
@@ -100,7 +100,7 @@ class Custody(RuleBasedStateMachine):
     def release(self, data):
         chosen = data.draw(st.sampled_from(sorted(self.held)))
         asked = deletion.release(self.app, self.held.pop(chosen), "")
-        acts.execute(self.app, asked.digest)
+        approvals.execute(self.app, asked.digest)
 
     @rule()
     def collect(self):
@@ -155,8 +155,8 @@ def test_a_clock_that_jumps_ends_no_grace(tmp_path, monkeypatch):
     (tmp_path / "data").write_bytes(random.Random(0).randbytes(5000))
     with open_app(settings_) as app:
         taken = vault.snapshot(app, str(tmp_path / "data"), "d", Silence())
-        asked = acts.submit(app, deletion.plan_deletion(app, [f"snapshot:{taken.snapshot}"], ""))
-        acts.execute(app, asked.digest)
+        asked = approvals.submit(app, deletion.plan_deletion(app, [f"snapshot:{taken.snapshot}"], ""))
+        approvals.execute(app, asked.digest)
 
         class Later(clock.datetime):
             jump = clock.timedelta(days=400)

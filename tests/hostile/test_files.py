@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from tests.views import edit
+
 GOOD = "[teacher]\nuse = 'recorded'\n[prompts]\nfile = 'prompts.jsonl'\n[dataset]\nname = 'example'\n"
 
 
@@ -194,11 +196,7 @@ class TestDamage:
         assert done("dataset", "export", "example", "x.jsonl", "--json", code=4).json["error"] == "CorruptObject"
 
     def test_in_the_ledger(self, done):
-        import sqlite3
-
-        with sqlite3.connect(done.home / "ledger.db") as connection:
-            connection.execute("UPDATE answers SET text = 'forged'")
-        connection.close()
+        edit(done.home, "UPDATE answers SET text = 'forged'")
         ran = done("doctor", "--json", code=4)
         assert [check["name"] for check in ran.json["checks"] if check["state"] == "bad"] == ["ledger"]
         rebuilt = done("doctor", "--rebuild", "--json").json

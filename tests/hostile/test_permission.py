@@ -2,11 +2,12 @@
 
 import json
 import os
-import sqlite3
 import subprocess
 import sys
 
 import pytest
+
+from tests.views import edit
 
 
 @pytest.fixture
@@ -25,33 +26,30 @@ def governed(home):
     return home
 
 
-def edit(home, *statements):
-    with sqlite3.connect(home.home / "ledger.db") as database:
-        for statement in statements:
-            assert database.execute(statement).rowcount > 0, statement
-    database.close()
-
-
 @pytest.mark.parametrize(
     "statement",
     [
-        "UPDATE access_changes SET content = replace(content, 'rival', 'nobody')",
-        "UPDATE access_changes SET content = replace(content, '2026-01-15', '2029-01-15')",
-        "DELETE FROM access_changes WHERE content LIKE '%rival%'",
-        'UPDATE access_changes SET signatures = replace(signatures, \'"by":"ada"\', \'"by":"bob"\')',
-        "UPDATE access_changes SET plan = 'blake3:00'",
-        "UPDATE rosters SET roster = replace(roster, '\"bob\"', '\"eve\"')",
-        "UPDATE rosters SET signatures = '[]' WHERE version = 2",
-        "DELETE FROM rosters WHERE version = 1",
-        "UPDATE access_changes SET signatures = '[]'",
-        "UPDATE access_changes SET previous = '' WHERE content LIKE '%other%'",
-        "DELETE FROM access_changes WHERE content LIKE '%other%'",
-        "DELETE FROM rosters",
+        "UPDATE acts SET content = replace(content, 'rival', 'nobody')",
+        "UPDATE acts SET content = replace(content, '2026-01-15', '2029-01-15')",
+        "DELETE FROM acts WHERE content LIKE '%rival%'",
+        'UPDATE acts SET signatures = replace(signatures, \'"by":"ada"\', \'"by":"bob"\')',
+        "UPDATE acts SET plan = 'blake3:00' WHERE kind = 'AccessChange'",
+        "UPDATE acts SET content = replace(content, '\"bob\"', '\"eve\"')",
+        "UPDATE acts SET signatures = '[]' WHERE content LIKE '%\"version\":2%'",
+        "DELETE FROM acts WHERE content LIKE '%\"version\":1%'",
+        "UPDATE acts SET signatures = '[]' WHERE kind = 'AccessChange'",
+        "UPDATE acts SET previous = '' WHERE content LIKE '%other%'",
+        "DELETE FROM acts WHERE content LIKE '%other%'",
+        "DELETE FROM acts WHERE kind = 'Roster'",
+        "UPDATE acts SET kind = 'Waiver' WHERE kind = 'AccessChange'",
+        "UPDATE acts SET kind = 'Roster' WHERE kind = 'AccessChange'",
+        "UPDATE acts SET content = 'x' WHERE kind = 'AccessChange'",
+        "UPDATE acts SET signatures = '{}' WHERE kind = 'AccessChange'",
     ],
 )
 def test_a_ledger_that_was_edited_by_hand_decides_nothing(governed, statement):
     home = governed
-    edit(home, statement)
+    edit(home.home, statement)
     assert home("vault", "list", "--json").json == [], "what needs no decision goes on"
     refused = home("access", "list", code=4)
     assert "not signed by whom it names" in refused.err
@@ -61,9 +59,9 @@ def test_a_ledger_that_was_edited_by_hand_decides_nothing(governed, statement):
 
 
 def test_without_the_remembered_head_a_missing_end_is_found_by_comparing_with_the_log(governed):
-    edit(governed, "DELETE FROM access_changes WHERE content LIKE '%other%'")
+    edit(governed.home, "DELETE FROM acts WHERE content LIKE '%other%'")
     (governed.home / "permission.head").unlink()
-    assert "access_changes" in governed("doctor", code=4).out
+    assert "acts: " in governed("doctor", code=4).out
 
 
 def test_a_log_cut_at_the_tail_is_found_where_a_checkpoint_is_kept_elsewhere(cli):
@@ -94,6 +92,7 @@ from stillhouse.ledger import permission
 from stillhouse.nouns import AccessChange
 from stillhouse.recorder import now
 from stillhouse.settings.home import read_settings
+from tests.views import edit
 
 kind, how = sys.argv[2:]
 with open_app(read_settings(Path(sys.argv[1]))) as app:

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from stillhouse import facts
-from stillhouse.ledger import queries, schema
+from stillhouse.ledger import queries
 from stillhouse.ledger.store import Ledger
 from stillhouse.nouns import Durability
 from stillhouse.vault.log import Log
@@ -32,6 +32,7 @@ NUMBERS = (0, -1, 2**31, 2**53 + 1, 2**63, 2**64 - 1, -(2**63))
 
 def made(kind: typing.Any, text: str, number: int, real: float) -> typing.Any:
     """A value of a type, with this in every text and this in every number of it."""
+    kind = kind.__origin__ if typing.get_origin(kind) is typing.Annotated else kind
     origin = typing.get_origin(kind)
     if origin in (typing.Union, types.UnionType):
         return made(next(one for one in typing.get_args(kind) if one is not type(None)), text, number, real)
@@ -59,7 +60,7 @@ def made(kind: typing.Any, text: str, number: int, real: float) -> typing.Any:
 
 
 def every_fact(text: str = "x", number: int = 1, real: float = 1.0) -> list[typing.Any]:
-    return [made(kind, text, number, real) for kind in typing.get_args(facts.AnyFact)]
+    return [made(kind, text, number, real) for kind in facts.KINDS]
 
 
 def view_of(tmp_path, url, written):  # noqa: F811
@@ -111,7 +112,7 @@ def test_a_real_number_that_is_none(tmp_path, url, real):  # noqa: F811
 
 def test_what_a_database_refuses_all_the_same_is_counted_and_stops_nothing(tmp_path, url, monkeypatch):  # noqa: F811
     """Without the cleaning: PostgreSQL refuses a NUL, and whatever was written before and after it is viewed."""
-    monkeypatch.setattr("stillhouse.ledger.store.clean", lambda table, values: values)
+    monkeypatch.setattr("stillhouse.ledger.applying.clean", lambda table, values: values)
     bad = every_fact("a\x00b")
     good = every_fact("fine")
     written = [one for pair in zip(good, bad, strict=True) for one in pair]
@@ -127,5 +128,5 @@ def test_what_a_database_refuses_all_the_same_is_counted_and_stops_nothing(tmp_p
     assert all(one.kind and one.reason for one in refused)
     assert ledger.differences(log) == []
     assert ledger.catch_up(log) == 0
-    assert ledger.counts()[schema.refusals.name] >= 1
+    assert ledger.counts()["refusals"] >= 1
     ledger.close()

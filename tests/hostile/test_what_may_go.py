@@ -11,7 +11,9 @@ from msgspec.structs import asdict
 
 from stillhouse import facts
 from stillhouse.app import open_app
-from stillhouse.app.acts import DELETE, ERASE, RELEASE, plan_act, submit
+from stillhouse.app.acts import plan_act
+from stillhouse.app.approvals import HANDLINGS, submit
+from stillhouse.app.deletion import DELETE, ERASE, RELEASE
 from stillhouse.app.permission import load, own_signatory
 from stillhouse.canon import raw_digest
 from stillhouse.identity.chain import KIND, statement
@@ -24,6 +26,11 @@ from stillhouse.vault.erasable import CIPHER_MAGIC
 from tests.acceptance.test_custody import data, objects_on_disk, people  # noqa: F401
 from tests.signers import somebody
 from tests.vaults import tree
+
+
+def planned(app, kind, *rest):
+    """A plan as somebody crafts it."""
+    return plan_act(app, HANDLINGS[kind], kind, *rest)
 
 
 @contextmanager
@@ -134,7 +141,7 @@ def test_a_plan_that_says_less_than_it_does(precious, people, data, wrong):  # n
     if wrong == "impact":
         impact |= {"copies elsewhere": ["far", "farther"], "last copy": False, "bytes": 0, "objects": 0}
     with inside(home, "ada") as app:
-        crafted = submit(app, plan_act(app, DELETE, subject, {"deletion": deletion}, impact)).digest
+        crafted = submit(app, planned(app, DELETE, subject, {"deletion": deletion}, impact)).digest
     shown = people("bob", "plan", "show", crafted, "--json").json["recomputed"]
     assert shown["last copy"] is True
     assert shown["copies elsewhere"] == []
@@ -154,7 +161,7 @@ def test_an_erasure_of_another_s_key(precious, people, data):  # noqa: F811
     with inside(home, "ada") as app:
         keys = {one.source: one.key for one in custody.erasure_keys(app.ledger).values()}
         does = {"erasure": {"source": "s2", "key": keys["s1"], "reason": ""}}
-        crafted = submit(app, plan_act(app, ERASE, "s2", does)).digest
+        crafted = submit(app, planned(app, ERASE, "s2", does)).digest
     assert "key of: it says s2, and it is s1" in people("bob", "plan", "approve", crafted, code=3).err
     still_there(home, data)
 
@@ -170,7 +177,7 @@ def test_an_erasure_of_a_key_that_a_forged_claim_makes_one_s_own(precious, peopl
         app.recorder.record(facts.ErasureKeyMade(at=at, by=app.recorder.by, source="s2", key=keys["s1"]))
         app.recorder.refresh()
         does = {"erasure": {"source": "s2", "key": keys["s1"], "reason": ""}}
-        crafted = submit(app, plan_act(app, ERASE, "s2", does)).digest
+        crafted = submit(app, planned(app, ERASE, "s2", does)).digest
     assert "key of: it says s2, and it is" in people("bob", "plan", "approve", crafted, code=3).err
     assert "does not say what it would do" in people("ada", "plan", "execute", crafted, code=3).err
     assert "are all said to have the key" in people("ada", "delete", "erase", "s1", "--reason", "x", code=4).err
@@ -189,7 +196,7 @@ def test_a_release_of_a_hold_whose_name_is_forged(precious, people, data, at):  
         first.recorder.record(facts.DayPassed(at=now(), by=first.recorder.by, day="2026-01-01"))
         app.recorder.record(facts.HoldPlaced(at=at, by=app.recorder.by, hold=held, subject=scratch, reason="old"))
         app.recorder.refresh()
-        crafted = submit(app, plan_act(app, RELEASE, scratch, {"release": {"hold": held, "reason": "x"}})).digest
+        crafted = submit(app, planned(app, RELEASE, scratch, {"release": {"hold": held, "reason": "x"}})).digest
     assert "does not say what it would do" in people("bob", "plan", "approve", crafted, code=3).err
     assert "does not say what it would do" in people("ada", "plan", "execute", crafted, code=3).err
     assert "hold" in people("ada", "delete", "plan", subject_of(home, "precious"), code=3).err
@@ -198,7 +205,7 @@ def test_a_release_of_a_hold_whose_name_is_forged(precious, people, data, at):  
 def test_a_plan_that_is_not_what_its_digest_is_of(precious, people):  # noqa: F811
     home = precious
     with inside(home, "ada") as app:
-        honest = plan_act(
+        honest = planned(
             app,
             DELETE,
             "x",
@@ -216,7 +223,7 @@ def test_a_release_of_another_hold_than_its_plan_names(precious, people, data): 
     held = people("ada", "vault", "hold", subject_of(home, "precious"), "--reason", "a lawsuit", "--json").json["hold"]
     with inside(home, "ada") as app:
         does = {"release": {"hold": held, "reason": "scratch of last week"}}
-        crafted = submit(app, plan_act(app, RELEASE, subject_of(home, "scratch"), does, {"hold": "scratch"})).digest
+        crafted = submit(app, planned(app, RELEASE, subject_of(home, "scratch"), does, {"hold": "scratch"})).digest
     shown = people("bob", "plan", "show", crafted, "--json").json["recomputed"]
     assert shown["subjects"] == [subject_of(home, "precious")]
     assert shown["held because"] == ["a lawsuit"]

@@ -61,9 +61,9 @@ def test_what_was_not_answered_is_a_failure_with_its_reason(done):
     failures = done.ledger.counts()["failures"]
     assert failures == 1
     with done.ledger.engine.connect() as connection:
-        from stillhouse.ledger import schema
+        from stillhouse.ledger.projection import tables
 
-        row = connection.execute(schema.failures.select()).one()
+        row = connection.execute(tables.failures.select()).one()
     assert row.reason == "the recording does not hold this answer"
 
 

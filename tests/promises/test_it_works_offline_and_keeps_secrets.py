@@ -66,7 +66,7 @@ socket.create_connection = refuse
 socket.getaddrinfo = refuse
 import stillhouse.app, stillhouse.cli.main, stillhouse.teachers.http, stillhouse.report.render, stillhouse.app.distil
 import stillhouse.app.passport
-heavy = {"torch", "transformers", "pyarrow", "altair", "alembic"} & set(sys.modules)
+heavy = {"torch", "transformers", "pyarrow", "altair"} & set(sys.modules)
 assert not heavy, f"imported without need: {heavy}"
 """
 

@@ -1,4 +1,4 @@
-"""What references what must know every field of every fact: a reference that is missed is data that is collected as garbage."""
+"""Every field that names an object is declared as one: a reference that is missed is data that is collected as garbage."""
 
 import typing
 
@@ -7,58 +7,48 @@ import pytest
 
 from stillhouse import facts
 from stillhouse.canon import digest_bytes
-from stillhouse.custody.references import references
+from stillhouse.vault.local import LocalBackend
+from stillhouse.vault.log import Log
+from stillhouse.vault.objects import Objects
+from tests.older_homes import unpacked
 
-# Every field that can hold a digest: text, or something with text in it. Those that name an object are marked; whoever adds a
-# field to a fact, or to a noun within one, finds it here, decides whether it names an object, and if so teaches `references`.
-OBJECTS = {
-    "DatasetFormed.dataset.files",
-    "RunOpened.recipe",
-    "RunOpened.inputs",
-    "RunOpened.code",
-    "RunOpened.environment",
-    "SnapshotTaken.snapshot",
-    "Registered.manifest",
-}
+PATHS = [(kind, path) for kind in facts.KINDS for kept in kind.keeps for path in kept.paths]
+# Entries that name objects without keeping them: what left, what was damaged; a manifest is kept where it was registered.
+NOT_KEPT = (facts.Discarded, facts.Recovered, facts.Reclaimed, facts.Scrubbed, facts.Examined)
 
 
-def fields(kind: type, prefix: str) -> list[str]:
-    found = []
-    for field in msgspec.structs.fields(kind):
-        inner = list(_structs(field.type))
-        name = f"{prefix}.{field.name}"
-        found += [name, *(deeper for one in inner for deeper in fields(one, name))]
-    return found
-
-
-def _structs(kind: typing.Any) -> list[type]:
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        return [kind]
-    return [one for part in typing.get_args(kind) for one in _structs(part)]
-
-
-def every_field() -> list[str]:
-    return sorted(name for kind in facts.AnyFact.__args__ for name in fields(kind, kind.__name__))
-
-
-def test_every_field_was_looked_at(request):
-    known = (request.path.parent / "reference_fields.txt").read_text().splitlines()
-    new = sorted(set(every_field()) - set(known))
-    assert new == [], (
-        "Do these name objects of the vault? Teach stillhouse.custody.references, then add them to reference_fields.txt "
-        "(and to OBJECTS here, if so)."
-    )
-    assert sorted(set(known) - set(every_field())) == [], "these fields are gone: take them off the list"
-    assert set(known) >= OBJECTS
-
-
-@pytest.mark.parametrize("name", sorted(OBJECTS))
-def test_every_field_that_names_an_object_is_found(name):
+@pytest.mark.parametrize("kind,path", PATHS, ids=lambda one: getattr(one, "__name__", one))
+def test_every_field_that_names_an_object_is_found(kind, path):
     """A fact with another digest in that field names another object."""
-    kind = getattr(facts, name.split(".")[0])
     digests = [digest_bytes(b"1"), digest_bytes(b"2")]
-    named = [{one.digest for one in references(_fact(kind, name.split(".")[1:], digest))} for digest in digests]
+    named = [{one.digest for one in facts.references(_fact(kind, path.split("."), digest))} for digest in digests]
     assert digests[0] in named[0] and digests[1] in named[1] and digests[0] not in named[1]
+
+
+def test_every_object_that_an_entry_of_a_real_home_names_is_declared(tmp_path):
+    """By the values: whatever says the digest of an object that is there must keep it, or stand above with the reason."""
+    cli = unpacked("home-1", tmp_path)
+    objects = Objects(LocalBackend(cli.home / "objects"))
+    log, there = Log(cli.home / "log", objects), set(objects.list())
+    seen, missed = set(), set()
+    for writer in log.writers():
+        for entry in log.read(writer):
+            fact = facts.decode(entry.payload)
+            named = {one.digest for one in facts.references(fact)}
+            said = {text for text in _texts(msgspec.to_builtins(fact)) if text in there}
+            seen |= {type(fact)} if said & named else set()
+            missed |= {(type(fact).__name__, text) for text in said - named if not isinstance(fact, NOT_KEPT)}
+    # These are kept by the fact that made them: a dataset's files, a snapshot.
+    assert {name for name, _ in missed} == set()
+    assert seen == {kind for kind in facts.KINDS if kind.keeps}, "the home has one of each"
+
+
+def _texts(value):
+    if isinstance(value, dict):
+        return [text for pair in value.items() for one in pair for text in _texts(one)]
+    if isinstance(value, list | tuple):
+        return [text for one in value for text in _texts(one)]
+    return [value] if isinstance(value, str) else []
 
 
 def _fact(kind, path, digest):

@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stillhouse.errors import ForgedEntry, SignatureRefused, UsageError
-from stillhouse.identity.chain import KIND, Entry, State, advance, lacking, replay, statement
+from stillhouse.identity.acts.base import State
+from stillhouse.identity.chain import KIND, Entry, advance, lacking, replay, statement
 from stillhouse.identity.keys import make_key, read_signer
 from stillhouse.identity.roster import advisory, check, with_member, without
 from stillhouse.identity.signatures import HOME, Signatory, is_signed, message
@@ -168,7 +169,9 @@ def test_every_entry_that_is_altered_moved_played_again_or_taken_out_is_found(si
             read(signers, [*entries, entry._replace(previous=state.head)])
         with pytest.raises(ForgedEntry):
             read(signers, [*entries, entry])
-    assert read(signers, entries[:-1]).waivers == (), "without a head that is kept elsewhere, a missing end is not seen"
+    assert read(signers, entries[:-1]).of(Waiver) == (), (
+        "without a head that is kept elsewhere, a missing end is not seen"
+    )
 
 
 def test_a_grant_needs_two_and_it_does_not_matter_who_of_them_began(signers, history):
@@ -192,7 +195,7 @@ def test_the_home_signs_only_before_there_is_a_roster(signers):
     by_home = Signatory(HOME, signers["home"], 0).sign(KIND, value)
     home = signers["home"].public.pem
     state = advance(State(), Entry(change(), "p", "", (by_home,)), home)
-    assert state.changes == (change(),)
+    assert state.of(AccessChange) == (change(),)
     with pytest.raises(ForgedEntry):
         advance(State(), Entry(change(), "p", "", signed(signers, change(), State(), "ada", plan="p")), home)
 

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillhouse import facts
 from stillhouse.app.live import LiveView
 from stillhouse.app.reporting import wilson
 from stillhouse.app.run import spread
@@ -15,8 +14,6 @@ from stillhouse.datasets.form import Candidate, content_digest, form, protect
 from stillhouse.errors import HomeError, RecipeError
 from stillhouse.fingerprint import code_digest, common_ngrams, ngrams, shared_ngram
 from stillhouse.generation.batches import Request, plan_batches, seed_of
-from stillhouse.ledger import schema
-from stillhouse.ledger.view import rows_of
 from stillhouse.nouns import (
     Decision,
     Example,
@@ -161,22 +158,6 @@ def test_spread_takes_from_everywhere():
     assert spread(list(range(10)), 0) == tuple(range(10))
     assert spread(list(range(10)), 3) == (0, 3, 6)
     assert spread([1], 5) == (1,)
-
-
-# --- the view
-
-
-def test_every_fact_has_a_view_and_every_row_its_columns():
-    columns = {"writer", "number", "place", "at"}
-    for kind in facts.AnyFact.__args__:
-        assert rows_of.dispatch(kind) is not rows_of.dispatch(object), kind
-    fact = facts.RefusalMade(at="now", by="me", subject="s", reason="r")
-    assert facts.decode(facts.encode(fact)) == fact
-    for row in rows_of(fact):
-        assert {*row.values, *columns} == {column.name for column in row.table.columns}
-    with pytest.raises(TypeError):
-        rows_of("something else")
-    assert "answers" in schema.metadata.tables
 
 
 # --- forming a dataset

@@ -137,7 +137,7 @@ def impact_of_sets(
             for export in permission.exports(ledger)
             if export.dataset in labels
         ),
-        passports=tuple(f"{model} ({digest})" for model, digest, _ in permission.passports(ledger) if model in steps),
+        passports=tuple(f"{one.model} ({one.digest})" for one in permission.passports(ledger) if one.model in steps),
         irreplaceable=sum(tally.records for tally in records_by_stamps(ledger, touched.irreplaceable)),
         retrain=tuple(_retrain(ledger, policy, sets, model, datasets, steps[model.label][0], home) for model in models),
     )

@@ -14,7 +14,7 @@ from stillhouse.access.egress import Egress, compare, read_lines
 from stillhouse.access.gate import Gated, look_at
 from stillhouse.access.impact import Impact, denied_by_revocation, impact_of, touched_sets, usable_after
 from stillhouse.access.loader import StampGate
-from stillhouse.app.acts import GRANT, REVOKE, plan_act
+from stillhouse.app.acts import Found, Handling, Written, plan_act, unlike
 from stillhouse.app.home import App
 from stillhouse.app.permission import load, own_signatory
 from stillhouse.canon import digest_file
@@ -25,6 +25,33 @@ from stillhouse.policy.decide import Policy, void_ids
 from stillhouse.policy.known import fold, known_labs, labs_in
 from stillhouse.recorder import now
 from stillhouse.teachers.register import DEFAULT_BASE_URLS
+
+GRANT, REVOKE = "grant", "revoke"
+
+
+class _Access(Handling[AccessChange]):
+    kinds, name, content = (GRANT, REVOKE), "change", AccessChange
+
+    def differences(self, app: App, plan: Plan, content: AccessChange) -> list[str]:
+        if plan.kind != _kind(content):
+            return unlike("kind", plan.kind, _kind(content))
+        known = load(app.ledger, app.settings).state.of(AccessChange)
+        id = make_change(msgspec.structs.replace(content, id=""), known).id
+        return unlike("id", content.id, id) + unlike("subject", plan.subject, content.lab)
+
+    def found(self, app: App, content: AccessChange) -> Found:
+        return Found({}, msgspec.structs.asdict(impact_now(app, content)))
+
+    def carry_out(self, plan: Plan, content: AccessChange, written: Written, prepared: Any) -> dict[str, Any]:
+        written.app.recorder.record(facts.AccessChanged(change=content, **written.shared))
+        return {"change": content.id, "signed by": written.signed_by}
+
+
+ACCESS = _Access()
+
+
+def _kind(change: AccessChange) -> str:
+    return GRANT if change.kind == AccessKind.GRANT else REVOKE
 
 
 class Change(NamedTuple):
@@ -41,17 +68,16 @@ def plan_change(app: App, draft: AccessChange, document: Path | None) -> Change:
             draft = msgspec.structs.replace(draft, document=digest_file(document))
         except OSError as failure:
             raise UsageError(f"{document} cannot be read: {failure.strerror}.") from failure
-    known = list(load(app.ledger, app.settings).state.changes)
+    known = list(load(app.ledger, app.settings).state.of(AccessChange))
     change = make_change(draft, known)
     found = impact_now(app, change)
-    kind = GRANT if change.kind == AccessKind.GRANT else REVOKE
     does = {"change": msgspec.to_builtins(change)}
-    return Change(plan_act(app, kind, change.lab, does, msgspec.to_builtins(found)), found)
+    return Change(plan_act(app, ACCESS, _kind(change), change.lab, does, msgspec.to_builtins(found)), found)
 
 
 def impact_now(app: App, change: AccessChange) -> Impact:
     """What a change that is not in force yet would touch. Raises CorruptObject."""
-    known = list(load(app.ledger, app.settings).state.changes)
+    known = list(load(app.ledger, app.settings).state.of(AccessChange))
     before = app.policy
     policy = Policy(before.organisation, before.registry, before.rules, (*known, change), before.waivers, app.today)
     about = change  # of a reversal, what it makes void or brings back
@@ -69,7 +95,7 @@ def impact_now(app: App, change: AccessChange) -> Impact:
 def list_changes(app: App) -> list[dict[str, Any]]:
     """Grants and revocations, who signed them, and whether they are in force."""
     found = load(app.ledger, app.settings)
-    void = void_ids(found.state.changes)
+    void = void_ids(found.state.of(AccessChange))
     return [
         {
             **msgspec.to_builtins(change),
@@ -84,10 +110,7 @@ def list_changes(app: App) -> list[dict[str, Any]]:
 
 def gates(app: App) -> list[dict[str, Any]]:
     """What the training-launch gate decided, newest first, and who signed it."""
-    return [
-        {**gate._asdict(), "signature": msgspec.to_builtins(gate.signature)}
-        for gate in reversed(permission.gates(app.ledger))
-    ]
+    return [gate.shown() for gate in reversed(permission.gates(app.ledger))]
 
 
 def quarantine(app: App, use: Use) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from stillhouse.app.permission import load
 from stillhouse.errors import CorruptObject, ForgedEntry, KeyMissing, SourceErased, StorageError, UsageError
 from stillhouse.identity.keys import write_private
 from stillhouse.ledger import custody
+from stillhouse.nouns import Erasure
 from stillhouse.recorder import now
 from stillhouse.vault.erasable import KEY_BYTES, ErasableObjects, key_digest
 from stillhouse.vault.files import storage_errors, sync_folder
@@ -164,12 +165,12 @@ def spread(app: App) -> int:
 
 
 def _erased(app: App) -> set[str]:
-    return {erasure.source for erasure in load(app.ledger, app.settings).state.erasures}
+    return {erasure.source for erasure in load(app.ledger, app.settings).state.of(Erasure)}
 
 
 def _erased_keys(app: App) -> dict[str, str]:
     """The keys that signed erasures name, and of which source each is."""
-    return {erasure.key: erasure.source for erasure in load(app.ledger, app.settings).state.erasures}
+    return {erasure.key: erasure.source for erasure in load(app.ledger, app.settings).state.of(Erasure)}
 
 
 def _keys_of(app: App, source: str) -> list[str]:

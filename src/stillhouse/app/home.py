@@ -11,7 +11,9 @@ from pathlib import Path
 from types import TracebackType
 
 from stillhouse.app.permission import load_policy, own_signatory
+from stillhouse.app.progress import Progress, Silence
 from stillhouse.errors import CustodianAway, HomeMissing, HomeNewer, StorageError
+from stillhouse.ledger.building import Reached
 from stillhouse.ledger.store import Ledger
 from stillhouse.nouns import Channel, Teacher, TeacherKind
 from stillhouse.plans.prices import parse_usd
@@ -28,6 +30,8 @@ from stillhouse.vault.log import Log
 from stillhouse.vault.objects import Objects
 
 HOME_VERSION = 1
+# A view of so many entries takes more than a second to build.
+_TOLD_OF = 20_000
 # Made by `vault pull`: the number of the first chain that is this home's own.
 FOLLOWS = "follows"
 EMBEDDED_TEACHER = "smollm2-135m-instruct"
@@ -168,16 +172,35 @@ def custodian_of(settings: Settings) -> CustodianBackend | None:
     return CustodianBackend(settings.objects, settings.custodian / SOCKET) if settings.custodian else None
 
 
-def open_app(settings: Settings) -> App:
+def open_app(settings: Settings, progress: Progress | None = None) -> App:
     """Open a home that exists, with its view brought up to date. Raises CorruptLog where the log is damaged."""
     app = App(settings)
     try:
-        app.ledger.catch_up(app.log)
+        app.ledger.catch_up(app.log, building(progress or Silence()))
+        if app.ledger.swapped:  # processes of an older version must notice before they buy anything
+            ring(app.bell)
         app.recorder.follow(app.bell, lambda: load_policy(app.ledger, settings, app.today))
     except BaseException:
         app.ledger.close()
         raise
     return app
+
+
+def building(progress: Progress) -> Reached:
+    """Tells of the building of a view, where that takes long enough to be told of."""
+    begun = False
+
+    def reached(point: str, done: int, total: int) -> None:
+        nonlocal begun
+        if point == "filling" and not begun and total > _TOLD_OF:
+            begun = True
+            progress.start("build the view of the log", total)
+        if begun and point == "swapped":
+            progress.finish(f"{done:,} entries")
+        elif begun:
+            progress.update(done, "indexes" if point in ("filled", "indexed") else "")
+
+    return reached
 
 
 def create_home(settings: Settings) -> tuple[bool, bool]:

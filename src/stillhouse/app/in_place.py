@@ -14,7 +14,6 @@ from stillhouse.app.progress import Progress
 from stillhouse.app.references import dead_nodes
 from stillhouse.errors import UnknownName
 from stillhouse.ledger import custody
-from stillhouse.ledger.custody import StoredRegistration
 from stillhouse.recorder import now
 from stillhouse.vault import in_place
 from stillhouse.vault.in_place import Bucket, Examined, Place, Registered, open_folder
@@ -49,7 +48,7 @@ def register(app: App, source: str, name: str, endpoint: str, progress: Progress
     return done
 
 
-def registered(app: App) -> list[StoredRegistration]:
+def registered(app: App) -> list[facts.Registered]:
     """What is registered, and was not deleted."""
     dead = dead_nodes(app, custody.mentions(app.ledger))
     return [one for one in custody.registrations(app.ledger) if f"registered:{one.manifest}" not in dead]

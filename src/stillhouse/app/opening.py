@@ -21,7 +21,6 @@ from stillhouse.app.home import App
 from stillhouse.canon import canonical
 from stillhouse.errors import CorruptObject, UnknownName
 from stillhouse.ledger import permission, queries
-from stillhouse.ledger.permission import StoredRun
 from stillhouse.recorder import now
 from stillhouse.settings.home import CONFIG
 from stillhouse.settings.recipe import Recipe
@@ -55,7 +54,7 @@ def open_run(app: App, recipe: Recipe) -> None:
         app.recorder.refresh()
 
 
-def stored_run(app: App, name: str) -> StoredRun:
+def stored_run(app: App, name: str) -> facts.RunOpened:
     """What was written down of a run, by its name, or by a dataset or model that came of it. Raises UnknownName."""
     with contextlib.suppress(UnknownName):
         name = queries.model(app.ledger, name).dataset or name
@@ -68,7 +67,7 @@ def stored_run(app: App, name: str) -> StoredRun:
     return found
 
 
-def recipe_of(app: App, stored: StoredRun, folder: Path) -> Recipe:
+def recipe_of(app: App, stored: facts.RunOpened, folder: Path) -> Recipe:
     """The recipe of a run, with its prompts laid out in ``folder``. Raises CorruptObject, StorageError."""
     try:
         recipe = msgspec.json.decode(app.objects.get(stored.recipe), type=Recipe)
@@ -117,7 +116,7 @@ def machine() -> str:
     return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
 
 
-def same_environment(app: App, stored: StoredRun) -> list[str]:
+def same_environment(app: App, stored: facts.RunOpened) -> list[str]:
     """In what the present differs from when a run began, in words."""
     found = []
     if stored.code != app.objects.put(code_archive()):

@@ -1,20 +1,31 @@
 """Enrol people and programs, replace their keys, take them off the roster."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
-from stillhouse.app.acts import ROSTER, Proposed, plan_act, propose
+from stillhouse import facts
+from stillhouse.app.acts import Found, Handling, Proposed, Written, plan_act, propose, unlike
 from stillhouse.app.home import App
-from stillhouse.app.permission import current_roster, enrolled_signer, key_path, next_key_path, own_signatory
+from stillhouse.app.permission import (
+    current_roster,
+    enrolled_signer,
+    key_path,
+    next_key_path,
+    own_signatory,
+    personal_signer,
+    publish_keys,
+)
 from stillhouse.errors import NameTaken, SignatureRefused, UnknownName, UsageError
+from stillhouse.identity.acts.base import State
 from stillhouse.identity.keys import Signer, make_key, public_key, read_signer
 from stillhouse.identity.roster import advisory, change_between, check, member, roster_subject, with_member, without
 from stillhouse.identity.signatures import HOME, Signatory, is_signed
 from stillhouse.nouns import Member, Plan, Role, Roster, Signature
 from stillhouse.vault.files import storage_errors, write_whole
 
+ROSTER = "change-roster"
 _REQUEST = "key-request"
 
 
@@ -24,6 +35,38 @@ class Request(msgspec.Struct, frozen=True):
     name: str
     key: str
     signature: Signature
+
+
+class _Rosters(Handling[Roster]):
+    kinds, name, content = (ROSTER,), "roster", Roster
+
+    def differences(self, app: App, plan: Plan, content: Roster) -> list[str]:
+        what = change_between(current_roster(app.ledger, app.settings), content)
+        return unlike("subject", plan.subject, roster_subject(content)) + unlike("what", plan.does.get("what"), what)
+
+    def found(self, app: App, content: Roster) -> Found:
+        return Found({"what": change_between(current_roster(app.ledger, app.settings), content)}, {})
+
+    def carry_out(self, plan: Plan, content: Roster, written: Written, prepared: Any) -> dict[str, Any]:
+        what = str(plan.does["what"])
+        written.app.recorder.record(facts.RosterChanged(roster=content, change=what, **written.shared))
+        publish_keys(written.app.settings, content)
+        return {"version": content.version, "change": what}
+
+    def approver(self, app: App, state: State, content: Roster, signatory: Signatory) -> Signatory:
+        """Whoever holds a key of the one to come, or is a member of the present one."""
+        coming = personal_signer(msgspec.structs.replace(app.settings, identity=""), content)
+        if coming is not None:
+            return Signatory(coming[0], coming[1], state.roster.version if state.roster else 0)
+        if state.roster is None or member(state.roster, signatory.name) is None:
+            raise SignatureRefused(f"{signatory.name} is on neither roster.")
+        return signatory
+
+    def keys(self, content: Roster) -> list[str]:
+        return [known.key for known in content.members]
+
+
+ROSTERS = _Rosters()
 
 
 class Standing(NamedTuple):
@@ -69,8 +112,8 @@ def enrol(
     check(candidate)
     plan = _plan(app, roster, candidate)
     if roster is None:  # the first member signs for itself: there is nobody else
-        return propose(app, plan, Signatory(name, _own_key(app, name), 0))
-    return propose(app, plan)
+        return propose(app, ROSTERS, plan, Signatory(name, _own_key(app, name), 0))
+    return propose(app, ROSTERS, plan)
 
 
 def rotate(app: App, name: str, request: Path | None, recovery: Path | None) -> Proposed:
@@ -95,7 +138,7 @@ def rotate(app: App, name: str, request: Path | None, recovery: Path | None) -> 
         signers.append(Signatory(name, present, roster.version))
     if coming is not None and signers:
         signers.append(Signatory(name, coming, roster.version))
-    return propose(app, plan, *signers)
+    return propose(app, ROSTERS, plan, *signers)
 
 
 def _next_key(app: App, name: str, known: Member) -> Signer:
@@ -118,12 +161,12 @@ def drop(app: App, name: str) -> Proposed:
     roster, _ = _known(app, name)
     candidate = without(roster, name)
     check(candidate)
-    return propose(app, _plan(app, roster, candidate))
+    return propose(app, ROSTERS, _plan(app, roster, candidate))
 
 
 def _plan(app: App, present: Roster | None, candidate: Roster) -> Plan:
     does = {"roster": msgspec.to_builtins(candidate), "what": change_between(present, candidate)}
-    return plan_act(app, ROSTER, roster_subject(candidate), does)
+    return plan_act(app, ROSTERS, ROSTER, roster_subject(candidate), does)
 
 
 def _known(app: App, name: str) -> tuple[Roster, Member]:

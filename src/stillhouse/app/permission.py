@@ -5,14 +5,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stillhouse.errors import ForgedEntry, KeyUnusable, SignatureRefused
-from stillhouse.identity.chain import State, replay
+from stillhouse.identity.acts.base import State
+from stillhouse.identity.chain import replay
 from stillhouse.identity.keys import PRIVATE, PUBLIC, Signer, home_signer, public_key, read_public_keys, read_signer
 from stillhouse.identity.roster import holders, member
 from stillhouse.identity.signatures import HOME, Signatory
 from stillhouse.ledger import permission
 from stillhouse.ledger.permission import SignedAct
 from stillhouse.ledger.store import Ledger
-from stillhouse.nouns import Role, Roster
+from stillhouse.nouns import AccessChange, Role, Roster, Waiver
 from stillhouse.policy.decide import Policy, facts_of
 from stillhouse.policy.registry import read_versions, shipped
 from stillhouse.policy.rules import read_rules
@@ -73,7 +74,7 @@ def policy_of(settings: Settings, state: State, today: str) -> Policy:
     """What decides where this was permitted. Raises TermsError, RuleError."""
     registry = shipped().with_more(read_versions(settings.terms))
     rules = read_rules(settings.rules, facts_of(settings.organisation))
-    return Policy(settings.organisation, registry, rules, state.changes, state.waivers, today)
+    return Policy(settings.organisation, registry, rules, state.of(AccessChange), state.of(Waiver), today)
 
 
 def current_roster(ledger: Ledger, settings: Settings) -> Roster | None:

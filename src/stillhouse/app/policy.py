@@ -6,8 +6,9 @@ from typing import Any
 
 import msgspec
 
+from stillhouse import facts
 from stillhouse.access.changes import waiver_id
-from stillhouse.app.acts import WAIVE, plan_act
+from stillhouse.app.acts import Found, Handling, Written, plan_act, unlike
 from stillhouse.app.home import App
 from stillhouse.errors import UnknownName, UsageError
 from stillhouse.ledger import queries
@@ -15,6 +16,25 @@ from stillhouse.nouns import Decision, Plan, Use, Waiver
 from stillhouse.policy.decide import Policy, join
 from stillhouse.policy.registry import TermsVersion
 from stillhouse.policy.rules import reach
+
+WAIVE = "waive"
+
+
+class _Waivers(Handling[Waiver]):
+    kinds, name, content = (WAIVE,), "waiver", Waiver
+
+    def differences(self, app: App, plan: Plan, content: Waiver) -> list[str]:
+        return unlike("id", content.id, waiver_id(content)) + unlike("subject", plan.subject, content.id)
+
+    def found(self, app: App, content: Waiver) -> Found:
+        return Found({}, {"records": lifted_by(app, content)})
+
+    def carry_out(self, plan: Plan, content: Waiver, written: Written, prepared: Any) -> dict[str, Any]:
+        written.app.recorder.record(facts.WaiverGiven(waiver=content, **written.shared))
+        return {"waiver": content.id, "signed by": written.signed_by}
+
+
+WAIVERS = _Waivers()
 
 
 def explain(app: App, name: str) -> list[Decision]:
@@ -111,7 +131,7 @@ def plan_waiver(app: App, waiver: Waiver) -> Plan:
     waiver = msgspec.structs.replace(waiver, expires=expires.isoformat())  # days are compared as text
     waiver = msgspec.structs.replace(waiver, id=waiver_id(waiver))
     impact = {"records": lifted_by(app, waiver)}
-    return plan_act(app, WAIVE, waiver.id, {"waiver": msgspec.to_builtins(waiver)}, impact)
+    return plan_act(app, WAIVERS, WAIVE, waiver.id, {"waiver": msgspec.to_builtins(waiver)}, impact)
 
 
 def lifted_by(app: App, waiver: Waiver) -> dict[str, int]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
+from stillhouse import facts
 from stillhouse.app.copies import S3, device_of, open_place, overlap, root_of
 from stillhouse.app.erasure import STORES, unfinished
 from stillhouse.app.erasure import lacking as keys_lacking
@@ -18,8 +19,8 @@ from stillhouse.custody.probe import Line, probe_bucket, probe_folder
 from stillhouse.custody.replaceability import Class
 from stillhouse.errors import MissingExtra, StorageError
 from stillhouse.identity.chain import one_may_delete
-from stillhouse.ledger import custody, queries, schema
-from stillhouse.ledger.custody import StoredCopy, StoredScrub
+from stillhouse.ledger import custody, queries
+from stillhouse.ledger.projection import tables
 from stillhouse.settings.home import Copy
 from stillhouse.vault.files import identity
 from stillhouse.vault.local import LocalBackend
@@ -64,7 +65,7 @@ def standings(app: App) -> list[Standing]:
             drilled[one.subject] = drilled[node]
     found = []
     for node in kept_since(app):
-        holding = [copy for copy in places if copy.has(where[node])]
+        holding = [copy for copy in places if custody.has(copy, where[node])]
         domains = other_domains(app, holding)
         last = drilled.get(node)
         kind = replaceability_of(app, (node,)).kind
@@ -72,7 +73,7 @@ def standings(app: App) -> list[Standing]:
     return found
 
 
-def whole_copies(app: App) -> list[StoredCopy]:
+def whole_copies(app: App) -> list[facts.CopyMade]:
     """The newest backup to each place that is whole as far as anybody knows.
 
     Two names of one place are one copy; a place within this home, or within another copy, is none; one of which nothing was
@@ -80,7 +81,7 @@ def whole_copies(app: App) -> list[StoredCopy]:
     """
     scrubbed = {one.copy: one for one in custody.scrubs(app.ledger)}
     settings = {copy.name: copy for copy in app.settings.copies}
-    found: dict[object, StoredCopy] = {}
+    found: dict[object, facts.CopyMade] = {}
     for one in custody.copies(app.ledger).values():
         known = settings.get(one.copy) or Copy(one.copy, one.place)
         scrub = scrubbed.get(one.copy)
@@ -99,7 +100,7 @@ def copies_with(app: App, nodes: Sequence[str], objects: Sequence[str]) -> tuple
     where, settings = custody.positions(app.ledger), {copy.name: copy for copy in app.settings.copies}
     having, unseen = [], []
     for copy in whole_copies(app) if nodes else ():
-        if not all(copy.has(where[node]) for node in nodes):
+        if not all(custody.has(copy, where[node]) for node in nodes):
             continue
         try:
             place = open_place(settings.get(copy.copy) or Copy(copy.copy, copy.place)).objects
@@ -111,7 +112,7 @@ def copies_with(app: App, nodes: Sequence[str], objects: Sequence[str]) -> tuple
     return having, unseen
 
 
-def other_domains(app: App, holding: Sequence[StoredCopy]) -> set[str]:
+def other_domains(app: App, holding: Sequence[facts.CopyMade]) -> set[str]:
     """The administrators of copies besides this home's. Copies on one device are one domain, whoever is said to have them; what
     is on this home's own device is in none.
     """
@@ -125,7 +126,7 @@ def other_domains(app: App, holding: Sequence[StoredCopy]) -> set[str]:
     return set(by_device.values())
 
 
-def is_clean(scrub: StoredScrub | None) -> bool:
+def is_clean(scrub: facts.Scrubbed | None) -> bool:
     """Did a scrub leave nothing bad? One that never was found nothing."""
     return scrub is None or not set(scrub.bad) - set(scrub.repaired)
 
@@ -148,8 +149,8 @@ def due(app: App) -> list[Due]:
     }
     names = ["", *custody.copies(app.ledger)]
     marked = {
-        DRILL: custody.days_after(app.ledger, schema.drills, "copy"),
-        SCRUB: custody.days_after(app.ledger, schema.scrubs, "copy"),
+        DRILL: custody.days_after(app.ledger, tables.drills, "copy"),
+        SCRUB: custody.days_after(app.ledger, tables.scrubs, "copy"),
     }
     overdue = [
         Due(act, name)
@@ -257,7 +258,7 @@ def protection_of(app: App) -> Protection:
         for source, count in keys_lacking(app).items()
     ]
     lacking, overdue = [*keys, *below(standings(app))], due(app)
-    copies = [one._asdict() for one in custody.copies(app.ledger).values()]
+    copies = [one.shown() for one in custody.copies(app.ledger).values()]
     others = other_domains(app, whole_copies(app))
     named = [f"{one['copy']} ({one['domain'] or 'administered here'}; {one['at']})" for one in copies]
     lines = [f"copies       {', '.join(named) or 'none'}"]

@@ -5,7 +5,7 @@ import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import tomlkit
@@ -153,26 +153,19 @@ def _check_says(log: Log, source: Log, acts: Sequence[chain.Entry], home: str) -
                 fact = facts.decode(entry.payload)
             except msgspec.MsgspecError as failure:
                 raise CorruptLog(f"entry {entry.position.number} of {writer} cannot be read: {failure}.") from failure
-            content = act_of(fact)
+            content = entry_of(fact)
             if content is not None:
                 new.append(content)
     if new:
         chain.replay([*acts, *new], home)
 
 
-def act_of(fact: facts.AnyFact) -> chain.Entry | None:
+def entry_of(fact: facts.Fact) -> chain.Entry | None:
     """The act of permission that a fact is; None where it is none."""
-    match fact:
-        case (
-            facts.RosterChanged(roster=content)
-            | facts.AccessChanged(change=content)
-            | facts.WaiverGiven(waiver=content)
-            | facts.Deleted(deletion=content)
-            | facts.Erased(erasure=content)
-            | facts.HoldReleased(release=content)
-        ):
-            return chain.Entry(content, fact.plan, fact.previous, fact.signatures)
-    return None
+    if not fact.act:
+        return None
+    signed: Any = fact
+    return chain.Entry(getattr(fact, fact.act), signed.plan, signed.previous, signed.signatures)
 
 
 def _take_over(folder: Path, name: str, data: bytes) -> None:

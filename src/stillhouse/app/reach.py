@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Float, cast, func, select
 
+from stillhouse import facts
 from stillhouse.app.erasure import check_claim
 from stillhouse.app.home import App
 from stillhouse.app.permission import load
@@ -21,9 +22,9 @@ from stillhouse.canon import digest_value
 from stillhouse.custody import replaceability
 from stillhouse.custody.replaceability import Replaceability, Source, worst_first
 from stillhouse.errors import PlanRefused, UnknownName
-from stillhouse.ledger import custody, lineage, queries, schema
-from stillhouse.ledger.custody import StoredHold
-from stillhouse.nouns import Use
+from stillhouse.ledger import custody, lineage, queries
+from stillhouse.ledger.projection import tables
+from stillhouse.nouns import Erasure, Use
 
 RUN, REGISTERED = "run:", "registered:"
 
@@ -36,7 +37,7 @@ class Reach(NamedTuple):
     objects: tuple[str, ...]
     bytes: int
     dependents: tuple[str, ...]
-    holds: tuple[StoredHold, ...]
+    holds: tuple[facts.HoldPlaced, ...]
     elsewhere: int
     replaceability: Replaceability
 
@@ -70,7 +71,7 @@ def reach_of(app: App, subjects: tuple[str, ...]) -> Reach:
 def reach_of_source(app: App, source: str) -> Reach:
     """What erasing a source would reach: all that is encrypted with its key. Raises UnknownName, CorruptObject, ForgedEntry."""
     erased = {
-        erasure.key for erasure in load(app.ledger, app.settings).state.erasures
+        erasure.key for erasure in load(app.ledger, app.settings).state.of(Erasure)
     }  # signed, unlike that it was done
     claims = custody.keys_of_source(app.ledger, source)
     for one in claims:
@@ -138,12 +139,12 @@ def _held_with(app: App, nodes: tuple[str, ...]) -> set[str]:
 def _of_node(app: App, node: str) -> Replaceability:
     if node.startswith(DATASET):
         label = node.removeprefix(DATASET)
-        keys = select(schema.placements.c.key).where(
-            schema.placements.c.dataset == label, schema.placements.c.step == ""
+        keys = select(tables.placements.c.key).where(
+            tables.placements.c.dataset == label, tables.placements.c.step == ""
         )
-        return replaceability.of_records(_sources(app, schema.answers.c.key.in_(keys)))
+        return replaceability.of_records(_sources(app, tables.answers.c.key.in_(keys)))
     if node.startswith(RUN):
-        return replaceability.of_records(_sources(app, schema.answers.c.run == node.removeprefix(RUN)))
+        return replaceability.of_records(_sources(app, tables.answers.c.run == node.removeprefix(RUN)))
     if node.startswith(MODEL):
         model = queries.model(app.ledger, node.removeprefix(MODEL))
         hours = sum(step.seconds for step in queries.steps(app.ledger, model.training)) / 3600
@@ -158,7 +159,7 @@ def _of_node(app: App, node: str) -> Replaceability:
 
 def _sources(app: App, which: Any) -> list[Source]:
     """The sources of some answers, by teacher and stamps: may they be asked again today?"""
-    answers = schema.answers.c
+    answers = tables.answers.c
     query = (
         select(
             answers.teacher,

@@ -12,10 +12,9 @@ from typing import NamedTuple
 from stillhouse import facts
 from stillhouse.app.home import App
 from stillhouse.app.permission import load
-from stillhouse.custody.references import references
 from stillhouse.errors import CorruptObject
 from stillhouse.ledger import custody, queries
-from stillhouse.ledger.custody import StoredHold
+from stillhouse.nouns import Deletion, Erasure, HoldRelease
 from stillhouse.vault.erasable import key_named_by, key_of_snapshot
 from stillhouse.vault.manifests import ENVELOPE_MAGIC
 from stillhouse.vault.reading import Reader
@@ -62,9 +61,9 @@ def out_of_the_trash(app: App, reader: Reader, snapshot: str, there: set[str]) -
         yield digest
 
 
-def active_holds(app: App) -> list[StoredHold]:
+def active_holds(app: App) -> list[facts.HoldPlaced]:
     """The holds that are not released."""
-    released = {release.hold for release in load(app.ledger, app.settings).state.releases}
+    released = {release.hold for release in load(app.ledger, app.settings).state.of(HoldRelease)}
     return [hold for hold in custody.holds(app.ledger) if hold.hold not in released]
 
 
@@ -84,11 +83,11 @@ def _naming(app: App, below: Callable[[Reader, str], Iterator[str]]) -> Naming:
         for digest in app.log.packs(writer):
             named.setdefault(digest, set()).add(LOG)
         for entry in app.log.read(writer):
-            found = list(references(facts.decode(entry.payload)))
+            found = list(facts.references(facts.decode(entry.payload)))
             mentions.update({one.node for one in found})
             for one in found:
                 named.setdefault(one.digest, set()).add(one.node)
-                if one.is_snapshot:
+                if one.tree:
                     snapshots[one.digest] = one.node
     dead, erased = dead_nodes(app, mentions), erased_nodes(app)
     reader = Reader(app.objects)
@@ -112,7 +111,7 @@ def dead_nodes(app: App, mentions: Mapping[str, int]) -> frozenset[str]:
     held = held_nodes(app)
     return frozenset(erased_nodes(app) - held) | frozenset(
         node
-        for deletion in load(app.ledger, app.settings).state.deletions
+        for deletion in load(app.ledger, app.settings).state.of(Deletion)
         if deletion.id not in undone
         for node, count in deletion.mentions.items()
         if mentions.get(node, 0) <= count and node not in held
@@ -121,7 +120,7 @@ def dead_nodes(app: App, mentions: Mapping[str, int]) -> frozenset[str]:
 
 def erased_nodes(app: App) -> set[str]:
     """What nobody can read any more: it says itself that it is encrypted with a key that a signed erasure names."""
-    return nodes_of_keys(app, {erasure.key for erasure in load(app.ledger, app.settings).state.erasures})
+    return nodes_of_keys(app, {erasure.key for erasure in load(app.ledger, app.settings).state.of(Erasure)})
 
 
 def nodes_of_keys(app: App, keys: Collection[str]) -> set[str]:

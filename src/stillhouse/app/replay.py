@@ -20,10 +20,9 @@ from stillhouse.app.permission import home_key, load, policy_of
 from stillhouse.app.progress import Progress
 from stillhouse.app.run import prepare
 from stillhouse.errors import UnknownName
-from stillhouse.identity.chain import State
+from stillhouse.identity.acts.base import State
 from stillhouse.identity.chain import replay as replay_chain
 from stillhouse.ledger import queries
-from stillhouse.ledger.permission import StoredRun
 from stillhouse.nouns import DatasetVersion, Model, Use
 from stillhouse.policy.decide import Policy
 from stillhouse.settings.home import Settings, read_settings
@@ -53,7 +52,7 @@ def replay(app: App, name: str, progress: Progress) -> dict[str, Any]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _replay(app: App, name: str, stored: StoredRun, scratch: Path, progress: Progress) -> dict[str, Any]:
+def _replay(app: App, name: str, stored: facts.RunOpened, scratch: Path, progress: Progress) -> dict[str, Any]:
     recipe = recipe_of(app, stored, scratch / "inputs")
     dataset, model = _came_of_it(app, name, stored, recipe)
     until = model.made if model is not None else dataset.made
@@ -91,7 +90,7 @@ def _replay(app: App, name: str, stored: StoredRun, scratch: Path, progress: Pro
     return value
 
 
-def _came_of_it(app: App, name: str, stored: StoredRun, recipe: Recipe) -> tuple[DatasetVersion, Model | None]:
+def _came_of_it(app: App, name: str, stored: facts.RunOpened, recipe: Recipe) -> tuple[DatasetVersion, Model | None]:
     """What is repeated: the version or the model that was named, or the newest that came of the run."""
     datasets = queries.datasets_of_run(app.ledger, stored.run, recipe.dataset.name)
     if not datasets:
@@ -120,7 +119,7 @@ def _denied_today(app: App, dataset: DatasetVersion, model: Model | None) -> str
     return ""
 
 
-def _scratch_home(app: App, stored: StoredRun, scratch: Path, recipe: Recipe, until: str) -> App:
+def _scratch_home(app: App, stored: facts.RunOpened, scratch: Path, recipe: Recipe, until: str) -> App:
     """A home that knows what was known when the run came to its end, and nothing that came of it."""
     home = scratch / "home"
     for name, digest in stored.inputs.items():
@@ -159,7 +158,7 @@ def _policy_then(app: App, settings: Settings, until: str) -> Policy:
     return policy_of(settings, state, until[:10])
 
 
-def _wanted(fact: facts.AnyFact, keys: set[str], teacher: str, mixed: set[str], until: str) -> bool:
+def _wanted(fact: facts.Fact, keys: set[str], teacher: str, mixed: set[str], until: str) -> bool:
     if isinstance(fact, facts.DatasetFormed):
         return fact.dataset.label in mixed
     if isinstance(fact, facts.ErasureKeyMade):

@@ -15,7 +15,8 @@ from stillhouse.app.home import App
 from stillhouse.app.references import Naming, surely_named_objects
 from stillhouse.canon import digest_value
 from stillhouse.errors import CorruptObject
-from stillhouse.ledger import custody, schema
+from stillhouse.ledger import custody
+from stillhouse.ledger.projection import tables
 from stillhouse.nouns import Plan
 from stillhouse.plans.plan import executing, make_plan
 from stillhouse.recorder import now
@@ -66,7 +67,7 @@ def find_garbage(app: App) -> Garbage:
     ours = [digest for digest in unnamed if may_go(app, naming, digest)]
     there, discarded = set(present), list(app.objects.discarded())
     recover = [digest for digest in discarded if digest in named and digest not in there]
-    since, days = custody.trash(app.ledger), custody.days_after(app.ledger, schema.trash, "object")
+    since, days = custody.trash(app.ledger), custody.days_after(app.ledger, tables.trash, "object")
     # What the log does not say is in the trash is not ours to empty.
     reclaim = [
         one for one in discarded if one in since and one not in recover and _is_over(app, one, since[one].at, days[one])

@@ -17,7 +17,6 @@ from stillhouse.app.references import out_of_the_trash
 from stillhouse.canon import digest_bytes
 from stillhouse.errors import CorruptObject, UnknownName, UsageError
 from stillhouse.ledger import custody, queries
-from stillhouse.ledger.custody import StoredSnapshot
 from stillhouse.recorder import now
 from stillhouse.settings.home import Settings
 from stillhouse.vault.erasable import KEY_BYTES, ErasableObjects, enclose_snapshot, key_digest, open_snapshot
@@ -169,7 +168,7 @@ def keep(app: App, taken: Taken, name: str, source: str, subject: str, erasable:
             raise CorruptObject(f"{digest} went while the snapshot was taken.", next_step="Run the command again.")
 
 
-def find(app: App, start: str) -> StoredSnapshot:
+def find(app: App, start: str) -> facts.SnapshotTaken:
     """A snapshot by its digest, the first characters of it, or its name (then the newest). Raises UnknownName."""
     known = custody.snapshots(app.ledger)
     named = [one for one in known if one.name in (start, escape(os.fsencode(start)))]

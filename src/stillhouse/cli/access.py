@@ -94,7 +94,7 @@ def revoke(
 
 def _change(draft: AccessChange, document: Path | None, home: Path | None, plan: bool, as_json: bool) -> None:
     from stillhouse.app.access import labs_here, plan_change
-    from stillhouse.app.acts import propose
+    from stillhouse.app.approvals import propose
     from stillhouse.app.people import standing
 
     with opened(home) as app:

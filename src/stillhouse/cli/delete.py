@@ -51,7 +51,7 @@ def erase(
 
 def _ask(app: "App", made: "Plan", as_json: bool, *, only_plan: bool) -> None:
     """Show a plan, ask for its approval, and say what is not enforced here."""
-    from stillhouse.app.acts import submit
+    from stillhouse.app.approvals import submit
     from stillhouse.app.people import standing
     from stillhouse.app.protection import advisory
     from stillhouse.cli.run import describe_plan

@@ -52,4 +52,4 @@ def list_drills(home: Home = None, as_json: Json = False) -> None:
         for one in found
     ]
     heads = ["at", "from", "what", "files", "seconds", "outcome", "signed by"]
-    emit([one._asdict() for one in found], as_json, table(heads, rows))
+    emit([one.shown() for one in found], as_json, table(heads, rows))

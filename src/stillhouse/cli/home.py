@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from stillhouse.cli.options import Home, Json, opened
-from stillhouse.cli.output import emit, note, table
+from stillhouse.cli.output import LineProgress, emit, note, table
 
 
 def add_to(cli: typer.Typer) -> None:
@@ -94,11 +94,12 @@ def doctor(
     """Check the log, the objects, the ledger and this machine. Exit code 4 where data is not what was written."""
     from stillhouse.app import App
     from stillhouse.app.doctor import BAD, examine
+    from stillhouse.app.home import building
     from stillhouse.errors import IntegrityError
     from stillhouse.settings.home import read_settings
 
     with App(read_settings(home)) as app:  # not `opened`: a damaged log is a finding here, and not the end
-        rebuilt = app.ledger.rebuild(app.log) if rebuild else None
+        rebuilt = app.ledger.rebuild(app.log, building(LineProgress())) if rebuild else None
         checks = examine(app)
     value = {"checks": checks, "rebuilt_from_entries": rebuilt}
     emit(value, as_json, table(["check", "state", "finding"], [[c.name, c.state, c.detail] for c in checks]))

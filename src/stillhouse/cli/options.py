@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from stillhouse.cli.output import Watch
+from stillhouse.cli.output import LineProgress, Watch
 from stillhouse.nouns import Durability
 
 if TYPE_CHECKING:
@@ -53,5 +53,5 @@ def opened(home: Path | None, durability: Durability | None = None) -> Iterator[
     settings = read_settings(home)
     if durability is not None:
         settings = msgspec.structs.replace(settings, durability=durability)
-    with open_app(settings) as app:
+    with open_app(settings, LineProgress()) as app:
         yield app

@@ -38,8 +38,7 @@ def list_plans(home: Home = None, as_json: Json = False) -> None:
 @commands.command()
 def show(digest: Start, home: Home = None, as_json: Json = False) -> None:
     """One plan, who approved it, and its receipts with their signatures."""
-    from stillhouse.app.acts import find
-    from stillhouse.app.recompute import recompute
+    from stillhouse.app.approvals import find, recompute
     from stillhouse.errors import StillhouseError
     from stillhouse.ledger import permission
 
@@ -70,7 +69,7 @@ def show(digest: Start, home: Home = None, as_json: Json = False) -> None:
 @commands.command()
 def approve(digest: Start, home: Home = None, as_json: Json = False) -> None:
     """Say yes to a plan that somebody else proposed, with your own key."""
-    from stillhouse.app.acts import approve as say_yes
+    from stillhouse.app.approvals import approve as say_yes
 
     with opened(home) as app:
         done = say_yes(app, digest)
@@ -80,7 +79,7 @@ def approve(digest: Start, home: Home = None, as_json: Json = False) -> None:
 @commands.command()
 def execute(digest: Start, home: Home = None, as_json: Json = False) -> None:
     """Carry out a plan that waited for approvals: once, while it is valid, and while what it rests on still holds."""
-    from stillhouse.app.acts import execute as carry_out
+    from stillhouse.app.approvals import execute as carry_out
 
     with opened(home) as app:
         done = carry_out(app, digest)

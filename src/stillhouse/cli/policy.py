@@ -81,7 +81,7 @@ def waive(
     document forbids or a lab revoked.
     """
     from stillhouse.app.access import labs_here
-    from stillhouse.app.acts import propose
+    from stillhouse.app.approvals import propose
     from stillhouse.app.policy import plan_waiver
     from stillhouse.policy.known import fold
 

@@ -102,7 +102,7 @@ def list_snapshots(
         for one in found
     ]
     heads = ["snapshot", "at", "name", "files", "bytes", "added", ""]
-    emit([one._asdict() | {"deleted": gone[one.snapshot]} for one in found], as_json, table(heads, rows))
+    emit([one.shown() | {"deleted": gone[one.snapshot]} for one in found], as_json, table(heads, rows))
 
 
 def _list_entries(app: "App", snapshot: str, path: str, as_json: bool) -> None:
@@ -211,7 +211,8 @@ def holds(home: Home = None, as_json: Json = False) -> None:
 
     with opened(home) as app:
         found = active_holds(app)
-    emit([one._asdict() for one in found], as_json, table(["at", "hold", "what", "why"], [list(one) for one in found]))
+    rows = [[one.at, one.hold, one.subject, one.reason] for one in found]
+    emit([one.shown() for one in found], as_json, table(["at", "hold", "what", "why"], rows))
 
 
 @commands.command()
@@ -370,7 +371,7 @@ def register(
             known = in_place.registered(app)
             rows = [[one.name, one.at, one.source, one.files, f"{one.bytes:,}", one.manifest[7:19]] for one in known]
             emit(
-                [one._asdict() for one in known],
+                [one.shown() for one in known],
                 as_json,
                 table(["name", "at", "place", "files", "bytes", "manifest"], rows),
             )

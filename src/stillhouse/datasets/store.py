@@ -73,7 +73,7 @@ def write_version(
         tokens=dict(sorted(tokens.items())) if tokens.total() else {},
         erasable=erasable,
     )
-    entries: list[facts.AnyFact] = [
+    entries: list[facts.Fact] = [
         facts.RecordsPlaced(
             at=made,
             by=recorder.by,

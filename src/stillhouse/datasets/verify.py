@@ -37,7 +37,7 @@ def verify(
     todo = [answer for answer in answers if (answer.task, answer.key) not in found]
     if not todo:
         return found
-    pending: list[facts.AnyFact] = []
+    pending: list[facts.Fact] = []
     with conditions.sandbox() as sandbox:
         verdicts = judge(sandbox, ((tasks[answer.task], answer.text) for answer in todo))
         for number, (answer, verdict) in enumerate(zip(todo, verdicts, strict=True), start=1):

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from stillhouse.facts.base import Fact
+from stillhouse.facts.base import Always, Column, Fact, KeptTree, Table, table_of_acts
 from stillhouse.nouns import Deletion, Erasure, HoldRelease, Signature
 
 
@@ -21,6 +21,9 @@ class SnapshotTaken(Fact, frozen=True, tag="snapshot-taken"):
     added: int
     erasable: str = ""
 
+    tables = (Table("snapshots", indexes=("snapshot", "name")),)
+    keeps = (KeptTree("snapshot:{0.snapshot}", "snapshot"),)
+
 
 class Registered(Fact, frozen=True, tag="registered"):
     """What lies in a place that is not ours is written down in a manifest; the place keeps it, and nothing here does."""
@@ -31,6 +34,9 @@ class Registered(Fact, frozen=True, tag="registered"):
     endpoint: str
     files: int
     bytes: int
+
+    tables = (Table("registrations", indexes=("manifest", "name")),)
+    keeps = (KeptTree("registered:{0.manifest}", "manifest"),)
 
 
 class Examined(Fact, frozen=True, tag="examined"):
@@ -45,6 +51,8 @@ class Examined(Fact, frozen=True, tag="examined"):
     changes: int
     new: int
     examples: tuple[str, ...]
+
+    tables = (Table("examinations", indexes=("manifest",)),)
 
 
 class CopyMade(Fact, frozen=True, tag="copy-made"):
@@ -64,6 +72,8 @@ class CopyMade(Fact, frozen=True, tag="copy-made"):
     sampled: int = 0
     heads: dict[str, int] = msgspec.field(default_factory=dict)
 
+    tables = (Table("copies", indexes=("copy",), columns={"store": "place"}),)
+
 
 class Scrubbed(Fact, frozen=True, tag="scrubbed"):
     """Objects of the vault, or of a copy of it (``copy``), were read and compared; these were bad, and these were mended."""
@@ -73,6 +83,8 @@ class Scrubbed(Fact, frozen=True, tag="scrubbed"):
     read: int
     bad: tuple[str, ...]
     repaired: tuple[str, ...]
+
+    tables = (Table("scrubs", indexes=("copy",)),)
 
 
 class Drilled(Fact, frozen=True, tag="drilled"):
@@ -92,6 +104,8 @@ class Drilled(Fact, frozen=True, tag="drilled"):
     problem: str
     signature: Signature
 
+    tables = (Table("drills", indexes=("copy",)),)
+
 
 class HoldPlaced(Fact, frozen=True, tag="hold-placed"):
     """A node of lineage, and what it needs, must stay, whoever says otherwise, until the hold is released."""
@@ -99,6 +113,8 @@ class HoldPlaced(Fact, frozen=True, tag="hold-placed"):
     hold: str
     subject: str
     reason: str
+
+    tables = (Table("holds", indexes=("hold",)),)
 
 
 class HoldReleased(Fact, frozen=True, tag="hold-released"):
@@ -109,6 +125,9 @@ class HoldReleased(Fact, frozen=True, tag="hold-released"):
     previous: str
     signatures: tuple[Signature, ...]
 
+    tables = (table_of_acts("HoldRelease", "release"),)
+    act = "release"
+
 
 class Deleted(Fact, frozen=True, tag="deleted"):
     """Some nodes may be forgotten: what only they name goes to the trash."""
@@ -118,12 +137,17 @@ class Deleted(Fact, frozen=True, tag="deleted"):
     previous: str
     signatures: tuple[Signature, ...]
 
+    tables = (table_of_acts("Deletion", "deletion"),)
+    act = "deletion"
+
 
 class ErasureKeyMade(Fact, frozen=True, tag="erasure-key-made"):
     """A source can be erased: what is kept of it is encrypted with a key of its own, of which this is the digest."""
 
     source: str
     key: str
+
+    tables = (Table("erasure_keys", indexes=("source",), columns={"destroyed": Always("")}),)
 
 
 class Erased(Fact, frozen=True, tag="erased"):
@@ -134,6 +158,9 @@ class Erased(Fact, frozen=True, tag="erased"):
     previous: str
     signatures: tuple[Signature, ...]
 
+    tables = (table_of_acts("Erasure", "erasure"),)
+    act = "erasure"
+
 
 class ErasureKeyDestroyed(Fact, frozen=True, tag="erasure-key-destroyed"):
     """An erased source's key is in none of these places any more."""
@@ -142,11 +169,15 @@ class ErasureKeyDestroyed(Fact, frozen=True, tag="erasure-key-destroyed"):
     key: str
     places: tuple[str, ...]
 
+    tables = (Table("erasure_keys", indexes=("source",), columns={"destroyed": "places"}),)
+
 
 class DeletionUndone(Fact, frozen=True, tag="deletion-undone"):
     """A deletion counts no more."""
 
     deletion: str
+
+    tables = (Table("deletions_undone", indexes=("deletion",)),)
 
 
 class Discarded(Fact, frozen=True, tag="discarded"):
@@ -156,11 +187,27 @@ class Discarded(Fact, frozen=True, tag="discarded"):
     bytes: int
     reason: str
 
+    tables = (
+        Table(
+            "trash",
+            indexes=("object",),
+            each="objects",
+            columns={"object": "objects", "what": Always("discarded")},
+            without=("bytes",),
+        ),
+    )
+
+
+def _out_of_the_trash(how: str) -> dict[str, Column]:
+    return {"object": "objects", "what": Always(how), "reason": Always("")}
+
 
 class Recovered(Fact, frozen=True, tag="recovered"):
     """These objects are back from the trash."""
 
     objects: tuple[str, ...]
+
+    tables = (Table("trash", indexes=("object",), each="objects", columns=_out_of_the_trash("recovered")),)
 
 
 class Reclaimed(Fact, frozen=True, tag="reclaimed"):
@@ -168,8 +215,23 @@ class Reclaimed(Fact, frozen=True, tag="reclaimed"):
 
     objects: tuple[str, ...]
 
+    tables = (Table("trash", indexes=("object",), each="objects", columns=_out_of_the_trash("reclaimed")),)
+
 
 class DayPassed(Fact, frozen=True, tag="day-passed"):
     """The home was looked after on this day. A grace counts such days besides the clock, which can jump."""
 
     day: str
+
+    tables = (Table("days", indexes=("day",)),)
+
+
+class TailCut(Fact, frozen=True, tag="tail-cut"):
+    """A writer found a torn tail in its chain and cut it; the bytes were kept aside."""
+
+    writer: str
+    entry: int
+    bytes: int
+    kept_in: str
+
+    tables = (Table("tails", columns={"torn_writer": "writer"}),)

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Row, Select, case, func, select, union
 
-from stillhouse.ledger import schema
-from stillhouse.ledger.store import Ledger, database_errors
+from stillhouse.ledger.databases import database_errors
+from stillhouse.ledger.projection import tables
+from stillhouse.ledger.store import Ledger
 
 # Few enough parameters for any database, enough to make a query worth its while.
 _AT_ONCE = 1000
@@ -59,14 +60,14 @@ def descendants(ledger: Ledger, node: str) -> tuple[str, ...]:
 
 def parents_of(ledger: Ledger, node: str) -> list[Edge]:
     """The edges that lead to a node."""
-    edges = schema.edges
+    edges = tables.edges
     query = select(edges.c.parent, edges.c.child, edges.c.kind).where(edges.c.child == node)
     return [Edge(row.parent, row.child, row.kind) for row in _rows(ledger, query)]
 
 
 def ancestry(ledger: Ledger, node: str) -> tuple[Edge, ...]:
     """Every edge above a node, at any distance."""
-    edges = schema.edges
+    edges = tables.edges
     above = (
         select(edges.c.parent, edges.c.child, edges.c.kind).where(edges.c.child == node).cte("above", recursive=True)
     )
@@ -77,7 +78,7 @@ def ancestry(ledger: Ledger, node: str) -> tuple[Edge, ...]:
 
 def records_by_stamps(ledger: Ledger, ids: Collection[int]) -> list[Tally]:
     """Records that carry one of these stamp sets, each counted once, by stamp set and run."""
-    answers = schema.answers.c
+    answers = tables.answers.c
     tokens = _counted(answers.prompt_tokens) + _counted(answers.completion_tokens)
     found = []
     for chunk in _chunks(sorted(ids)):
@@ -101,7 +102,7 @@ def records_by_stamps(ledger: Ledger, ids: Collection[int]) -> list[Tally]:
 
 
 def _tokens_once(ledger: Ledger, stamps: int, run: str) -> int:
-    answers = schema.answers.c
+    answers = tables.answers.c
     once = (
         select(
             func.max(_counted(answers.prompt_tokens)).label("asked"),
@@ -115,7 +116,7 @@ def _tokens_once(ledger: Ledger, stamps: int, run: str) -> int:
 
 
 def _edges_below(ledger: Ledger, roots: Iterable[str]) -> set[Edge]:
-    edges = schema.edges
+    edges = tables.edges
     found: set[Edge] = set()
     seen = set(roots)
     frontier = sorted(seen)
@@ -138,7 +139,7 @@ def _counted(column: Any) -> Any:
 
 
 def _count_records(ledger: Ledger, runs: Collection[str], teachers: Collection[str]) -> int:
-    answers = schema.answers
+    answers = tables.answers
     once: list[Select[Any]] = []
     for chunk in _chunks(sorted(runs)):
         query = select(answers.c.key).where(answers.c.run.in_(chunk))

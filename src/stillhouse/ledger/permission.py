@@ -6,13 +6,16 @@ It returns rows with their signatures as they stand; whether those hold is for w
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import Row, select
 
+from stillhouse import facts
+from stillhouse.errors import ForgedEntry
+from stillhouse.identity.acts import act_called
 from stillhouse.identity.chain import Entry
-from stillhouse.ledger import schema
-from stillhouse.ledger.queries import all_rows, as_written, ordered
+from stillhouse.ledger.projection import tables
+from stillhouse.ledger.queries import all_rows, ordered, recorded
 from stillhouse.ledger.store import Ledger
-from stillhouse.nouns import AccessChange, Deletion, Erasure, HoldRelease, Roster, Signature, Waiver
+from stillhouse.nouns import Signature
 
 
 class SignedAct(NamedTuple):
@@ -22,109 +25,58 @@ class SignedAct(NamedTuple):
     entry: Entry
 
 
-class StoredExport(NamedTuple):
-    """A dataset version that left the home as a file."""
-
-    at: str
-    dataset: str
-    digest: str
-    name: str
-    rows: int
-
-
-class StoredRun(NamedTuple):
-    """What it takes to run a recipe again: digests of objects."""
-
-    at: str
-    run: str
-    recipe: str
-    inputs: dict[str, str]
-    code: str
-    environment: str
-    machine: str
-
-
-class StoredGate(NamedTuple):
-    """A decision at the training-launch gate."""
-
-    at: str
-    subjects: tuple[str, ...]
-    use: str
-    allowed: bool
-    reasons: tuple[str, ...]
-    job: str
-    signature: Signature
-
-
 def acts(ledger: Ledger) -> list[SignedAct]:
-    """All acts of permission, by when they were written down; their chain says in which order."""
-    found = []
-    tables = (
-        (schema.rosters, "roster", Roster),
-        (schema.access_changes, "content", AccessChange),
-        (schema.waivers, "content", Waiver),
-        (schema.deletions, "content", Deletion),
-        (schema.erasures, "content", Erasure),
-        (schema.hold_releases, "content", HoldRelease),
-    )
-    for table, column, kind in tables:
-        for row in all_rows(ledger, ordered(table)):
-            signatures = _read(row.signatures, tuple[Signature, ...])
-            entry = Entry(_read(getattr(row, column), kind), row.plan, row.previous, signatures)
-            found.append(SignedAct(row.at, entry))
-    return sorted(found, key=lambda act: act.at)
+    """All acts of permission, by when they were written down; their chain says in which order.
+
+    Raises HomeNewer for one of a kind that this version does not know, ForgedEntry for one that cannot be read.
+    """
+    return [SignedAct(row.at, _entry(row)) for row in all_rows(ledger, ordered(tables.acts))]
+
+
+def _entry(row: Row[Any]) -> Entry:
+    kind = act_called(row.kind)
+    try:
+        content, signatures = _read(row.content, kind.content), _read(row.signatures, tuple[Signature, ...])
+    except msgspec.MsgspecError as failure:
+        raise ForgedEntry(f"(a {kind.tag} in the ledger cannot be read: {failure})") from failure
+    return Entry(content, row.plan, row.previous, signatures)
 
 
 def approvals(ledger: Ledger, plan: str) -> list[tuple[str, Signature]]:
     """Who said yes to a plan, and when."""
-    query = ordered(schema.approvals).where(schema.approvals.c.plan == plan)
-    return [(row.at, _read(row.signature, Signature)) for row in all_rows(ledger, query)]
+    found = recorded(ledger, facts.PlanApproved, tables.approvals.c.plan == plan)
+    return [(one.at, one.signature) for one in found]
 
 
-def exports(ledger: Ledger) -> list[StoredExport]:
+def exports(ledger: Ledger) -> list[facts.Exported]:
     """All exports, oldest first."""
-    return [
-        StoredExport(row.at, row.dataset, row.digest, row.name, row.rows)
-        for row in all_rows(ledger, ordered(schema.exports))
-    ]
+    return recorded(ledger, facts.Exported)
 
 
-def passports(ledger: Ledger) -> list[tuple[str, str, str]]:
-    """Passports that were given out: model, digest, signer."""
-    return [(row.model, row.digest, row.signer) for row in all_rows(ledger, ordered(schema.passports))]
+def passports(ledger: Ledger) -> list[facts.PassportWritten]:
+    """Passports that were given out."""
+    return recorded(ledger, facts.PassportWritten)
 
 
-def run_opened(ledger: Ledger, run: str) -> StoredRun | None:
+def run_opened(ledger: Ledger, run: str) -> facts.RunOpened | None:
     """What was written down when a run last began."""
-    found = None
-    for row in as_written(all_rows(ledger, ordered(schema.runs).where(schema.runs.c.run == run))):
-        found = StoredRun(
-            row.at, row.run, row.recipe, _read(row.inputs, dict[str, str]), row.code, row.environment, row.machine
-        )
-    return found
+    return next(reversed(recorded(ledger, facts.RunOpened, tables.runs.c.run == run)), None)
 
 
 def runs(ledger: Ledger) -> list[str]:
     """The runs that could be replayed."""
-    return sorted({row.run for row in all_rows(ledger, select(schema.runs.c.run))})
+    return sorted({row.run for row in all_rows(ledger, select(tables.runs.c.run))})
 
 
-def gates(ledger: Ledger) -> list[StoredGate]:
+def gates(ledger: Ledger) -> list[facts.GateDecided]:
     """What the training-launch gate decided, oldest first."""
-    texts = tuple[str, ...]
-    return [
-        StoredGate(
-            row.at, _read(row.subjects, texts), row.use, bool(row.allowed), _read(row.reasons, texts), row.job,
-            _read(row.signature, Signature),
-        )
-        for row in all_rows(ledger, ordered(schema.gates))
-    ]  # fmt: skip
+    return recorded(ledger, facts.GateDecided)
 
 
 def call_times(ledger: Ledger) -> dict[str, list[str]]:
     """When each teacher was asked or answered, through collections and through the gateway, in order."""
     found: dict[str, list[str]] = {}
-    for table in (schema.asked, schema.answers, schema.calls):
+    for table in (tables.asked, tables.answers, tables.calls):
         for row in all_rows(ledger, select(table.c.teacher, table.c.at)):
             found.setdefault(row.teacher, []).append(row.at)
     return {teacher: sorted(times) for teacher, times in found.items()}
@@ -133,8 +85,8 @@ def call_times(ledger: Ledger) -> dict[str, list[str]]:
 def step_shares(ledger: Ledger, training: str) -> dict[int, dict[int, int]]:
     """Answer tokens by stamp set of each step of a training; a step of an earlier version has none."""
     found: dict[int, dict[int, int]] = {}
-    for row in all_rows(ledger, ordered(schema.steps).where(schema.steps.c.training == training)):
-        shares = _read(row.shares, dict[str, int]) if row.shares else {}
+    for row in all_rows(ledger, ordered(tables.steps).where(tables.steps.c.training == training)):
+        shares = _read(row.shares, dict[str, int])
         found.setdefault(row.step, {int(id): tokens for id, tokens in shares.items()})
     return dict(sorted(found.items()))
 

@@ -13,8 +13,9 @@ from sqlalchemy import ColumnElement, Row, Select, Table, and_, func, or_, selec
 
 from stillhouse import facts
 from stillhouse.errors import UnknownName
-from stillhouse.ledger import schema
-from stillhouse.ledger.store import Ledger, database_errors
+from stillhouse.ledger.databases import database_errors
+from stillhouse.ledger.projection import AFact, fact_of, tables
+from stillhouse.ledger.store import Ledger
 from stillhouse.nouns import (
     DatasetVersion,
     Evaluation,
@@ -72,7 +73,7 @@ class Spending(NamedTuple):
 
 def teachers(ledger: Ledger) -> list[Teacher]:
     """All teachers, as last registered, by name."""
-    found = {row.name: _decode(row.teacher, Teacher) for row in as_written(all_rows(ledger, ordered(schema.teachers)))}
+    found = {row.name: _decode(row.teacher, Teacher) for row in as_written(all_rows(ledger, ordered(tables.teachers)))}
     return [found[name] for name in sorted(found)]
 
 
@@ -92,26 +93,26 @@ def teacher(ledger: Ledger, name: str) -> Teacher:
 
 def stamp_set_ids(ledger: Ledger) -> set[int]:
     """The integers that already stand for a stamp set."""
-    return {row.id for row in all_rows(ledger, select(schema.stamp_sets.c.id))}
+    return {row.id for row in all_rows(ledger, select(tables.stamp_sets.c.id))}
 
 
 def stamp_sets(ledger: Ledger) -> dict[int, StampSet]:
     """All stamp sets by integer."""
     return {
         row.id: StampSet(row.id, row.digest, _decode(row.stamps, tuple[Stamp, ...]))
-        for row in all_rows(ledger, ordered(schema.stamp_sets))
+        for row in all_rows(ledger, ordered(tables.stamp_sets))
     }
 
 
 def prompt_digests(ledger: Ledger) -> set[str]:
     """The prompts that the log already has."""
-    return {row.prompt for row in all_rows(ledger, select(schema.prompts.c.prompt))}
+    return {row.prompt for row in all_rows(ledger, select(tables.prompts.c.prompt))}
 
 
 def answers(ledger: Ledger, keys: Iterable[str]) -> dict[str, StoredAnswer]:
     """The answers to these keys, where there are any."""
     found: dict[str, StoredAnswer] = {}
-    for row in _by_keys(ledger, schema.answers, schema.answers.c.key, keys):
+    for row in _by_keys(ledger, tables.answers, tables.answers.c.key, keys):
         if row.key not in found:
             found[row.key] = _stored(row)
     return found
@@ -120,7 +121,7 @@ def answers(ledger: Ledger, keys: Iterable[str]) -> dict[str, StoredAnswer]:
 def answers_of_run(ledger: Ledger, run: str) -> dict[str, StoredAnswer]:
     """The answers of a run, by key."""
     found: dict[str, StoredAnswer] = {}
-    for row in all_rows(ledger, ordered(schema.answers).where(schema.answers.c.run == run)):
+    for row in all_rows(ledger, ordered(tables.answers).where(tables.answers.c.run == run)):
         if row.key not in found:
             found[row.key] = _stored(row)
     return found
@@ -139,7 +140,7 @@ def answered(ledger: Ledger, keys: Iterable[str]) -> set[str]:
     iterator = iter(keys)
     while chunk := list(itertools.islice(iterator, _KEYS_PER_QUERY)):
         found |= {
-            row.key for row in all_rows(ledger, select(schema.answers.c.key).where(schema.answers.c.key.in_(chunk)))
+            row.key for row in all_rows(ledger, select(tables.answers.c.key).where(tables.answers.c.key.in_(chunk)))
         }
     return found
 
@@ -148,7 +149,7 @@ def answer_tokens(ledger: Ledger, keys: Iterable[str]) -> dict[str, int]:
     """Tokens of these answers as the teacher counted them; -1 where it did not."""
     found: dict[str, int] = {}
     iterator = iter(keys)
-    column = schema.answers.c
+    column = tables.answers.c
     while chunk := list(itertools.islice(iterator, _KEYS_PER_QUERY)):
         query = select(column.key, column.completion_tokens).where(column.key.in_(chunk))
         found |= {row.key: int(row.completion_tokens) for row in all_rows(ledger, query)}
@@ -157,7 +158,7 @@ def answer_tokens(ledger: Ledger, keys: Iterable[str]) -> dict[str, int]:
 
 def answers_by_stamps(ledger: Ledger) -> dict[int, int]:
     """How many answers carry each stamp set."""
-    answers = schema.answers
+    answers = tables.answers
     query = select(answers.c.stamps, func.count(func.distinct(answers.c.key)).label("rows")).group_by(answers.c.stamps)
     return {int(row.stamps): int(row.rows) for row in all_rows(ledger, query)}
 
@@ -165,7 +166,7 @@ def answers_by_stamps(ledger: Ledger) -> dict[int, int]:
 def verdicts(ledger: Ledger, keys: Iterable[str]) -> dict[tuple[str, str], Verdict]:
     """Verdicts by (key, judge)."""
     found: dict[tuple[str, str], Verdict] = {}
-    for row in _by_keys(ledger, schema.verdicts, schema.verdicts.c.key, keys):
+    for row in _by_keys(ledger, tables.verdicts, tables.verdicts.c.key, keys):
         verdict = Verdict(
             VerdictStatus(row.status), row.reason, row.check_failed, row.trust, row.isolation, row.checks,
             row.checks_passed, row.cpu_seconds,
@@ -176,13 +177,13 @@ def verdicts(ledger: Ledger, keys: Iterable[str]) -> dict[tuple[str, str], Verdi
 
 def failures(ledger: Ledger, keys: Iterable[str]) -> dict[str, str]:
     """The last failure's reason of keys that failed."""
-    return {row.key: row.reason for row in _by_keys(ledger, schema.failures, schema.failures.c.key, keys)}
+    return {row.key: row.reason for row in _by_keys(ledger, tables.failures, tables.failures.c.key, keys)}
 
 
 def known_failures(ledger: Ledger, keys: Iterable[str]) -> dict[str, int]:
     """How often calls of these keys failed with an answer that says so: their fate is known."""
     counts: dict[str, int] = {}
-    for row in _by_keys(ledger, schema.failures, schema.failures.c.key, keys):
+    for row in _by_keys(ledger, tables.failures, tables.failures.c.key, keys):
         if row.status:
             counts[row.key] = counts.get(row.key, 0) + 1
     return counts
@@ -208,18 +209,18 @@ def _spending(ledger: Ledger, column: str, value: str, *, leased: bool = True) -
         match = table.c[column] == value
         return match if leased else and_(match, table.c.lease == "")
 
-    asked = _count_by_key(ledger, schema.asked, of(schema.asked))
-    settled = _count_by_key(ledger, schema.answers, of(schema.answers))
-    free = _count_by_key(ledger, schema.failures, and_(of(schema.failures), schema.failures.c.charged == 0))
+    asked = _count_by_key(ledger, tables.asked, of(tables.asked))
+    settled = _count_by_key(ledger, tables.answers, of(tables.answers))
+    free = _count_by_key(ledger, tables.failures, and_(of(tables.failures), tables.failures.c.charged == 0))
     worst = {
-        row.key: Decimal(row.worst_case_usd) for row in all_rows(ledger, select(schema.asked).where(of(schema.asked)))
+        row.key: Decimal(row.worst_case_usd) for row in all_rows(ledger, select(tables.asked).where(of(tables.asked)))
     }
     open_calls = {key: count - settled.get(key, 0) - free.get(key, 0) for key, count in asked.items()}
     open_calls = {key: count for key, count in open_calls.items() if count > 0}
     paid = sum(
         (
             Decimal(row.cost_usd)
-            for row in all_rows(ledger, select(schema.answers.c.cost_usd).where(of(schema.answers)))
+            for row in all_rows(ledger, select(tables.answers.c.cost_usd).where(of(tables.answers)))
         ),
         Decimal(0),
     )
@@ -237,7 +238,7 @@ class OpenLease(NamedTuple):
 
 def open_leases(ledger: Ledger, scope: str) -> list[OpenLease]:
     """The leases of a cap that are not returned; their slices are added up."""
-    leases, returned = schema.leases, schema.lease_returns
+    leases, returned = tables.leases, tables.lease_returns
     query = select(leases.c.lease, leases.c.holder, leases.c.usd).where(
         and_(leases.c.scope == scope, leases.c.lease.not_in(select(returned.c.lease)))
     )
@@ -250,7 +251,7 @@ def open_leases(ledger: Ledger, scope: str) -> list[OpenLease]:
 
 def returned_spending(ledger: Ledger, scope: str) -> Decimal:
     """What the ended leases of a cap used, in USD, calls of unknown fate at their worst case."""
-    leases, returned = schema.leases, schema.lease_returns
+    leases, returned = tables.leases, tables.lease_returns
     query = select(returned.c.used_usd).where(
         returned.c.lease.in_(select(leases.c.lease).where(leases.c.scope == scope))
     )
@@ -259,7 +260,7 @@ def returned_spending(ledger: Ledger, scope: str) -> Decimal:
 
 def returned_of_lease(ledger: Ledger, lease: str) -> Decimal:
     """What a lease was said to have used, in USD; 0 where it was not returned yet."""
-    query = select(schema.lease_returns.c.used_usd).where(schema.lease_returns.c.lease == lease)
+    query = select(tables.lease_returns.c.used_usd).where(tables.lease_returns.c.lease == lease)
     return sum((Decimal(row.used_usd) for row in all_rows(ledger, query)), Decimal(0))
 
 
@@ -274,9 +275,9 @@ def bill_above_its_bound(ledger: Ledger, scope: str, checked: Mapping[str, int])
     """The first call under a cap that cost more than was held for it, after the entries of each writer that were checked
     before; and what is checked now.
     """
-    answers, asked = schema.answers.c, schema.asked.c
-    under = select(schema.leases.c.lease).where(schema.leases.c.scope == scope)
-    now_checked = {row.writer: row.number for row in all_rows(ledger, select(schema.cursors))}
+    answers, asked = tables.answers.c, tables.asked.c
+    under = select(tables.leases.c.lease).where(tables.leases.c.scope == scope)
+    now_checked = {row.writer: row.number for row in all_rows(ledger, select(tables.cursors))}
     for writer, number in now_checked.items():
         query = select(answers.cost_usd, asked.worst_case_usd).where(
             and_(
@@ -304,9 +305,9 @@ class OpenBatch(NamedTuple):
 
 def open_batches(ledger: Ledger, teacher: str) -> list[OpenBatch]:
     """The batches with a teacher that are not settled, oldest first, whichever run submitted them."""
-    batches, ends = schema.batches, schema.batch_ends
+    batches, ends = tables.batches, tables.batch_ends
     query = ordered(batches).where(and_(batches.c.teacher == teacher, batches.c.batch.not_in(select(ends.c.batch))))
-    remotes = {row.batch: row.remote for row in all_rows(ledger, select(schema.submissions))}
+    remotes = {row.batch: row.remote for row in all_rows(ledger, select(tables.submissions))}
     return [
         OpenBatch(
             row.batch, row.run, row.at, row.stamps, _decode(row.calls, tuple[facts.BatchedCall, ...]),
@@ -318,7 +319,7 @@ def open_batches(ledger: Ledger, teacher: str) -> list[OpenBatch]:
 
 def lease_of(ledger: Ledger, keys: Iterable[str]) -> dict[str, str]:
     """Under which lease keys were last asked for."""
-    return {row.key: row.lease for row in _by_keys(ledger, schema.asked, schema.asked.c.key, keys)}
+    return {row.key: row.lease for row in _by_keys(ledger, tables.asked, tables.asked.c.key, keys)}
 
 
 class Unviewed(NamedTuple):
@@ -332,17 +333,17 @@ class Unviewed(NamedTuple):
 
 def unviewed(ledger: Ledger) -> list[Unviewed]:
     """The entries that stand in no table."""
-    table = schema.unviewed
+    table = tables.unviewed
     return [Unviewed(row.writer, row.number, row.kind, row.reason) for row in all_rows(ledger, ordered(table))]
 
 
 def gateway_keys(ledger: Ledger) -> dict[GatewayKey, str]:
     """All keys to the gateway, oldest first, with the reason why they were revoked (empty where they were not)."""
     revoked = {
-        row.key: row.reason or "revoked" for row in as_written(all_rows(ledger, ordered(schema.key_revocations)))
+        row.key: row.reason or "revoked" for row in as_written(all_rows(ledger, ordered(tables.key_revocations)))
     }
     found = {
-        row.key: _decode(row.issued, GatewayKey) for row in as_written(all_rows(ledger, ordered(schema.gateway_keys)))
+        row.key: _decode(row.issued, GatewayKey) for row in as_written(all_rows(ledger, ordered(tables.gateway_keys)))
     }
     return {key: revoked.get(key.id, "") for key in found.values()}
 
@@ -361,7 +362,7 @@ class EarlierCall(NamedTuple):
 
 def earlier_call(ledger: Ledger, key: str, idempotency: str) -> EarlierCall | None:
     """The first call of a gateway key under an idempotency key that was not surely free."""
-    calls, returns = schema.calls, schema.returns
+    calls, returns = tables.calls, tables.returns
     query = (
         select(calls, returns.c.status, returns.c.outcome, returns.c.kind, returns.c.body)
         .join(returns, returns.c.call == calls.c.call, isouter=True)
@@ -377,7 +378,7 @@ def earlier_call(ledger: Ledger, key: str, idempotency: str) -> EarlierCall | No
 
 def calls_by_outcome(ledger: Ledger) -> dict[str, int]:
     """How many calls came through the gateway, by outcome; those without one were never seen to end."""
-    calls, returns = schema.calls, schema.returns
+    calls, returns = tables.calls, tables.returns
     query = (
         select(returns.c.outcome, func.count().label("times"))
         .select_from(calls.join(returns, returns.c.call == calls.c.call, isouter=True))
@@ -389,7 +390,7 @@ def calls_by_outcome(ledger: Ledger) -> dict[str, int]:
 def datasets(ledger: Ledger) -> list[DatasetVersion]:
     """All dataset versions, by name and version."""
     found: dict[str, DatasetVersion] = {}
-    for row in as_written(all_rows(ledger, ordered(schema.datasets))):
+    for row in as_written(all_rows(ledger, ordered(tables.datasets))):
         dataset = _decode(row.dataset, DatasetVersion)
         found.setdefault(dataset.label, dataset)
     return sorted(found.values(), key=lambda dataset: (dataset.name, dataset.version))
@@ -397,19 +398,19 @@ def datasets(ledger: Ledger) -> list[DatasetVersion]:
 
 def dataset_claims(ledger: Ledger) -> list[DatasetVersion]:
     """Every time that a dataset version was written down: nobody signs that, so a version can stand there with other files."""
-    return [_decode(row.dataset, DatasetVersion) for row in as_written(all_rows(ledger, ordered(schema.datasets)))]
+    return [_decode(row.dataset, DatasetVersion) for row in as_written(all_rows(ledger, ordered(tables.datasets)))]
 
 
 def run_of_dataset(ledger: Ledger, dataset: DatasetVersion) -> str:
     """The run that formed a dataset version; empty where none did."""
-    table = schema.datasets
+    table = tables.datasets
     query = ordered(table).where(and_(table.c.name == dataset.name, table.c.version == dataset.version))
     return next((str(row.run) for row in all_rows(ledger, query)), "")
 
 
 def datasets_of_run(ledger: Ledger, run: str, name: str) -> list[DatasetVersion]:
     """The versions of a name that a run formed, oldest first."""
-    query = ordered(schema.datasets).where(and_(schema.datasets.c.run == run, schema.datasets.c.name == name))
+    query = ordered(tables.datasets).where(and_(tables.datasets.c.run == run, tables.datasets.c.name == name))
     found = [_decode(row.dataset, DatasetVersion) for row in all_rows(ledger, query)]
     return sorted(found, key=lambda dataset: dataset.version)
 
@@ -426,7 +427,7 @@ def dataset(ledger: Ledger, label: str) -> DatasetVersion:
 
 def placements(ledger: Ledger, label: str) -> list[Row[Any]]:
     """Where each record ended in the forming of a dataset version: key, stamps, step, reason."""
-    return list(all_rows(ledger, ordered(schema.placements).where(schema.placements.c.dataset == label)))
+    return list(all_rows(ledger, ordered(tables.placements).where(tables.placements.c.dataset == label)))
 
 
 class StoredStep(NamedTuple):
@@ -443,7 +444,7 @@ class StoredStep(NamedTuple):
 def models(ledger: Ledger) -> list[Model]:
     """All models that were trained here, by name and version."""
     found: dict[str, Model] = {}
-    for row in as_written(all_rows(ledger, ordered(schema.models))):
+    for row in as_written(all_rows(ledger, ordered(tables.models))):
         model = _decode(row.model, Model)
         found.setdefault(model.label, model)
     return sorted(found.values(), key=lambda model: (model.name, model.version))
@@ -469,14 +470,14 @@ def model_of_weights(ledger: Ledger, teacher: Teacher) -> Model | None:
 
 def model_of_training(ledger: Ledger, training: str) -> Model | None:
     """The model that came of a training, where it came to an end."""
-    query = ordered(schema.models).where(schema.models.c.training == training)
+    query = ordered(tables.models).where(tables.models.c.training == training)
     return next((_decode(row.model, Model) for row in all_rows(ledger, query)), None)
 
 
 def steps(ledger: Ledger, training: str) -> list[StoredStep]:
     """The steps of a training in order."""
     found: dict[int, StoredStep] = {}
-    for row in all_rows(ledger, ordered(schema.steps).where(schema.steps.c.training == training)):
+    for row in all_rows(ledger, ordered(tables.steps).where(tables.steps.c.training == training)):
         step = StoredStep(row.step, row.tokens, row.answer_tokens, row.loss, row.learning_rate, row.seconds)
         found.setdefault(step.step, step)
     return [found[number] for number in sorted(found)]
@@ -485,14 +486,14 @@ def steps(ledger: Ledger, training: str) -> list[StoredStep]:
 def fed(ledger: Ledger, training: str) -> dict[int, tuple[str, ...]]:
     """Which records fed which step of a training, in order."""
     found: dict[int, dict[str, None]] = {}
-    for row in all_rows(ledger, ordered(schema.fed).where(schema.fed.c.training == training)):
+    for row in all_rows(ledger, ordered(tables.fed).where(tables.fed.c.training == training)):
         found.setdefault(row.step, {})[row.key] = None
     return {step: tuple(found[step]) for step in sorted(found)}
 
 
 def evaluations(ledger: Ledger, subject: str) -> list[Evaluation]:
     """What a model was found to be worth: every evaluation, oldest first. None displaces another."""
-    query = ordered(schema.evaluations).where(schema.evaluations.c.subject == subject)
+    query = ordered(tables.evaluations).where(tables.evaluations.c.subject == subject)
     rows = as_written(all_rows(ledger, query))
     return [_decode(text, Evaluation) for text in dict.fromkeys(row.evaluation for row in rows)]
 
@@ -500,13 +501,13 @@ def evaluations(ledger: Ledger, subject: str) -> list[Evaluation]:
 def plans(ledger: Ledger) -> list[StoredPlan]:
     """All plans, oldest first, with their receipts."""
     receipts: dict[str, list[Receipt]] = {}
-    for row in as_written(all_rows(ledger, ordered(schema.receipts))):
-        signature = _decode(row.signature, Signature) if row.signature else None
+    for row in as_written(all_rows(ledger, ordered(tables.receipts))):
+        signature = _decode(row.signature, Signature | None)
         result = msgspec.json.decode(row.result)
         receipt = Receipt(plan=row.plan, outcome=row.outcome, result=result, made=row.at, signature=signature)
         receipts.setdefault(row.plan, []).append(receipt)
     found: dict[str, StoredPlan] = {}
-    for row in as_written(all_rows(ledger, ordered(schema.plans))):
+    for row in as_written(all_rows(ledger, ordered(tables.plans))):
         plan = _decode(row.plan, Plan)
         found.setdefault(row.digest, StoredPlan(row.digest, row.at, plan, tuple(receipts.get(row.digest, ()))))
     return list(found.values())
@@ -514,7 +515,7 @@ def plans(ledger: Ledger) -> list[StoredPlan]:
 
 def check_node(ledger: Ledger, node: str) -> None:
     """Does the log know a node of lineage? Raises UnknownName: of one that nobody knows, "none" would be no answer."""
-    edges = schema.edges
+    edges = tables.edges
     kind, _, name = node.partition(":")
     names = {
         "teacher": {known.name for known in teachers(ledger)},
@@ -527,7 +528,7 @@ def check_node(ledger: Ledger, node: str) -> None:
             ledger, select(edges.c.child).where(or_(edges.c.parent == node, edges.c.child == node)).limit(1)
         )
     )
-    runs = select(schema.answers.c.run).where(schema.answers.c.run == name).limit(1)
+    runs = select(tables.answers.c.run).where(tables.answers.c.run == name).limit(1)
     if not known and not (kind == "run" and any(True for _ in all_rows(ledger, runs))):
         raise UnknownName(
             f"Nothing here is called {node!r}.",
@@ -537,8 +538,14 @@ def check_node(ledger: Ledger, node: str) -> None:
 
 def outcomes(ledger: Ledger, plan: str) -> list[str]:
     """What came of a plan, by its receipts."""
-    receipts = schema.receipts
+    receipts = tables.receipts
     return [row.outcome for row in all_rows(ledger, select(receipts.c.outcome).where(receipts.c.plan == plan))]
+
+
+def recorded(ledger: Ledger, kind: type[AFact], *conditions: ColumnElement[bool]) -> list[AFact]:
+    """All facts of a kind, in the order in which they were written down."""
+    query = ordered(tables.by_name[kind.tables[0].name]).where(*conditions)
+    return [fact_of(kind, row) for row in as_written(all_rows(ledger, query))]
 
 
 def ordered(table: Table) -> Select[Any]:

@@ -337,7 +337,7 @@ def _contiguous(steps: Sequence[queries.StoredStep]) -> int:
     return count
 
 
-def _facts(recorder: Recorder, places: Places, prepared: Prepared, model: Model) -> Iterable[facts.AnyFact]:
+def _facts(recorder: Recorder, places: Places, prepared: Prepared, model: Model) -> Iterable[facts.Fact]:
     at, by, node = now(), recorder.by, f"model:{model.label}"
     parents = [(f"dataset:{model.dataset}", "trained"), (f"teacher:{prepared.student.name}", "starts from")]
     if prepared.teacher is not None:

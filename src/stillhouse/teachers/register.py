@@ -59,7 +59,7 @@ def register(recorder: Recorder, teacher: Teacher, *, unmetered: bool) -> Teache
             if teacher.weights_digest and same == teacher:
                 break  # the same weights in another place, or written down by an earlier version
             raise NameTaken(f"{teacher.name!r} is registered already, and not as this.")
-    entries: list[facts.AnyFact] = [facts.TeacherRegistered(at=now(), by=recorder.by, teacher=teacher)]
+    entries: list[facts.Fact] = [facts.TeacherRegistered(at=now(), by=recorder.by, teacher=teacher)]
     trained = queries.model_of_weights(recorder.ledger, teacher)
     if trained is not None:  # whatever it is called here, it is that model
         edge = {"parent": f"model:{trained.label}", "child": f"teacher:{teacher.name}", "kind": "teaches as"}

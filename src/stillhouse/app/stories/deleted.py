@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from stillhouse.app.acts import execute, submit
+from stillhouse.app.approvals import execute, submit
 from stillhouse.app.copies import backup
 from stillhouse.app.corpora import execute_import, plan_import
 from stillhouse.app.deletion import plan_deletion, undo

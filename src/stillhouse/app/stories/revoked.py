@@ -18,7 +18,7 @@ import msgspec
 
 from stillhouse.access.impact import Impact
 from stillhouse.app.access import gate, plan_change, quarantine
-from stillhouse.app.acts import propose
+from stillhouse.app.approvals import propose
 from stillhouse.app.corpora import execute_import, plan_import
 from stillhouse.app.distil import distil
 from stillhouse.app.home import App

@@ -118,7 +118,7 @@ class Journal:
             headers=end.headers,
         )  # fmt: skip
 
-    async def _write(self, *entries: facts.AnyFact) -> None:
+    async def _write(self, *entries: facts.Fact) -> None:
         """With power durability each write waits for the disk: in a thread, so that one fsync serves many calls."""
         if self._power:
             await _uncancelled(lambda: self._recorder.record(*entries))
