@@ -34,6 +34,18 @@ def log(tmp_path):
     return open_log(tmp_path)
 
 
+def test_entries_are_counted_over_segments_writers_and_a_torn_tail(tmp_path):
+    log = open_log(tmp_path, segment_bytes=500)
+    assert log.count() == 0
+    with log.writer() as one, log.writer() as other:
+        for number in range(40):
+            (one if number % 3 else other).append(b"%d" % number)
+    assert log.count() == sum(head.count for head in log.heads()) == 40
+    segment = sorted((tmp_path / "log" / "w0000").glob("*.segment"))[-1]
+    segment.write_bytes(segment.read_bytes()[:-5])
+    assert log.count() == 39
+
+
 def test_append_and_read(log):
     with log.writer() as writer:
         assert writer.append(b"a") == Position("w0000", 0)
@@ -43,6 +55,7 @@ def test_append_and_read(log):
     with log.writer() as writer:
         assert writer.append(b"d") == Position("w0000", 3)
     assert [head.count for head in log.heads()] == [4]
+    assert log.count() == 4
 
 
 def test_power_durability(log):

@@ -84,7 +84,7 @@ def _begin(connection: Connection, log: Log | None) -> None:
 
 def _fill(engine: Engine, log: Log, reached: Reached) -> int:
     applied = 0
-    total = sum(head.count for head in log.heads())
+    total = log.count()
     with engine.connect() as connection:
         starts = _cursors(connection)
     for batch in batches(log, starts):

@@ -17,7 +17,7 @@ import zstandard
 
 from stillhouse.errors import CorruptLog
 from stillhouse.nouns import Durability
-from stillhouse.vault.entries import Frame, SegmentHeader, read_frames, read_header
+from stillhouse.vault.entries import Frame, SegmentHeader, count_frames, read_frames, read_header
 from stillhouse.vault.files import make_folder, read_regular, storage_errors
 from stillhouse.vault.objects import Objects
 from stillhouse.vault.writer import SEGMENT_BYTES, Position, Writer, segments
@@ -175,6 +175,11 @@ class Log:
             end, number, chain = first.end + found.end, number + 1, found.chain
         if number == last.position.number + 1:
             self._marks[writer] = _Mark(name, end, number, chain)
+
+    def count(self) -> int:
+        """How many entries there are in all, by the lengths of the active segments: for progress, nothing is checked."""
+        found = [active for writer in self.writers() if (active := self._active(writer)) is not None]
+        return sum(header.first + count_frames(data) - 1 for header, _, data in found)
 
     def heads(self) -> list[Head]:
         """The end of every chain, without checking what lies before the active segments."""
