@@ -233,8 +233,7 @@ EDGES = st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from("abcdef"))
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
 @given(EDGES, st.sampled_from("abcdef"))
-def test_impact_and_ancestry_equal_brute_force(recorder, ledger, log, pairs, root):
-    ledger.rebuild(log)
+def test_impact_and_ancestry_equal_brute_force(ledger, pairs, root):
     with ledger.engine.begin() as connection:
         connection.execute(tables.edges.delete())
         for number, (parent, child) in enumerate(pairs):

@@ -23,6 +23,7 @@ from stillhouse.ledger.databases import (
     building_alone,
     create_index,
     create_table,
+    indexed_columns,
     insert_many,
     is_refusal,
     table_names,
@@ -40,7 +41,21 @@ def nobody(point: str, done: int, total: int) -> None:
     """Nobody watches."""
 
 
-def build(engine: Engine, log: Log | None, replaces: str, reached: Reached = nobody) -> tuple[InUse, int]:
+def make_empty(engine: Engine) -> InUse:
+    """An empty view in a database that has none, in one transaction. Raises HomeNewer."""
+    with building_alone(engine), writing(engine) as connection:
+        in_use.prepare(connection)
+        found = in_use.view_in_use(connection)
+        if found is None:
+            token = secrets.token_hex(4)
+            for table in tables.by_name.values():
+                create_table(connection, table)
+                _index(connection, table, token)
+            found = in_use.put_in_use(connection, token)
+        return found
+
+
+def build(engine: Engine, log: Log, replaces: str, reached: Reached = nobody) -> tuple[InUse, int]:
     """Build this version's view and put it in use, unless somebody else has by then replaced the one with that token.
 
     Returns what is in use, and how many entries were applied. Raises HomeNewer, CorruptLog, and what the driver raises.
@@ -53,26 +68,27 @@ def build(engine: Engine, log: Log | None, replaces: str, reached: Reached = nob
                 return found, 0
             _begin(connection, log)
         reached("begun", 0, 0)
-        applied = _fill(engine, log, reached) if log is not None else 0
+        applied = _fill(engine, log, reached)
         reached("filled", applied, applied)
         token = secrets.token_hex(4)
-        _index(engine, token)
+        for table in new_tables.by_name.values():
+            with writing(engine) as connection:  # each on its own: those of ten million rows take a while
+                _index(connection, table, token)
         reached("indexed", applied, applied)
         with writing(engine) as connection:
             in_use.hold_still(connection)
-            if log is not None:
-                applied += sum(_insert(connection, batch) for batch in batches(log, _cursors(connection)))
+            applied += sum(_insert(connection, batch) for batch in batches(log, _cursors(connection)))
             _swap(connection)
             found = in_use.put_in_use(connection, token)
         reached("swapped", applied, applied)
         return found, applied
 
 
-def _begin(connection: Connection, log: Log | None) -> None:
+def _begin(connection: Connection, log: Log) -> None:
     """New tables, or those that a killed process left, where they are of this log."""
     wanted = {table.name for table in new_tables.by_name.values()}
     left = wanted & set(table_names(connection))
-    if left == wanted and log is not None:
+    if left == wanted:
         ends = connection.execute(select(new_tables.cursors)).all()
         if all(log.holds(end.writer, end.number, end.chain) for end in ends):
             return
@@ -117,12 +133,13 @@ def _new_table(table: Table) -> Table:
     return new_tables.by_name[str(table.info["name"])]
 
 
-def _index(engine: Engine, token: str) -> None:
-    """Every index in a transaction of its own: that of ten million rows takes a while. The token keeps their names apart."""
-    for table in new_tables.by_name.values():
-        with writing(engine) as connection:
-            for index in sorted(table.indexes, key=lambda one: str(one.name)):
-                create_index(connection, f"{index.name}_{token}", table, [column.name for column in index.columns])
+def _index(connection: Connection, table: Table, token: str) -> None:
+    """Make the indexes of a table that it has not. The token keeps their names apart from those of other views."""
+    there = indexed_columns(connection, table)
+    for index in sorted(table.indexes, key=lambda one: str(one.name)):
+        columns = [column.name for column in index.columns]
+        if columns not in there:
+            create_index(connection, f"{index.name}_{token}", table, columns)
 
 
 def _swap(connection: Connection) -> None:

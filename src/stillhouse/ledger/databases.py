@@ -150,11 +150,14 @@ def create_table(connection: Connection, table: Table) -> None:
 
 
 def create_index(connection: Connection, name: str, table: Table, columns: Sequence[str]) -> None:
-    """Make an index, unless there is one of these columns."""
-    if any(one["column_names"] == list(columns) for one in inspect(connection).get_indexes(table.name)):
-        return
+    """Make an index."""
     quoted = ", ".join(connection.dialect.identifier_preparer.quote(column) for column in columns)
     connection.execute(text(f"CREATE INDEX {name} ON {table.name} ({quoted})"))
+
+
+def indexed_columns(connection: Connection, table: Table) -> list[list[str | None]]:
+    """The columns of each index that a table has."""
+    return [list(one["column_names"]) for one in inspect(connection).get_indexes(table.name)]
 
 
 def table_names(connection: Connection) -> list[str]:

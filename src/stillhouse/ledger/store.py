@@ -8,7 +8,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from stillhouse.ledger import in_use
 from stillhouse.ledger.applying import Batch, apply_one_by_one, batches, move_cursor, rows_by_table
-from stillhouse.ledger.building import Reached, build, nobody
+from stillhouse.ledger.building import Reached, build, make_empty, nobody
 from stillhouse.ledger.databases import database_errors, insert_new, is_refusal, open_database, writing
 from stillhouse.ledger.projection import tables
 from stillhouse.vault.log import Log
@@ -104,7 +104,7 @@ class Ledger:
                 return
             fresh = not in_use.tables_of_other_views(connection)
         if fresh:
-            self._build(None, nobody)
+            self._token = make_empty(self.engine).token
 
     def _look(self) -> bool:
         """Is the view in use this version's own? Raises HomeNewer."""
@@ -113,7 +113,7 @@ class Ledger:
         self._token = found.token if found is not None and found.is_ours else ""
         return bool(self._token)
 
-    def _build(self, log: Log | None, reached: Reached) -> int:
+    def _build(self, log: Log, reached: Reached) -> int:
         found, applied = build(self.engine, log, self._token, reached)
         self.swapped = self.swapped or found.token != self._token
         self._token = found.token

@@ -152,12 +152,12 @@ Ledger(url).rebuild(Log(root / "log", Objects(LocalBackend(root / "objects"))), 
 @pytest.mark.parametrize("point", POINTS)
 def test_killed_at_any_point_it_is_resumed(url, log, tmp_path, point):  # noqa: F811
     ledger = Ledger(url)
-    write(log, ledger, *(f"k{n}" for n in range(5000)))
+    write(log, ledger, *(f"k{n}" for n in range(2500)))
     done = subprocess.run(
         [sys.executable, "-c", KILLED, url, str(tmp_path), point, "1" if point == "filling" else "0"], check=False
     )
     assert done.returncode == -signal.SIGKILL
-    assert len(queries.answered(ledger, [f"k{n}" for n in range(5000)])) == 5000
+    assert len(queries.answered(ledger, [f"k{n}" for n in range(2500)])) == 2500
     seen = []
     ledger.catch_up(log)
     ledger.rebuild(log, lambda at, done, total: seen.append((at, done)))
