@@ -18,6 +18,16 @@ def replace_view(home):
     bell.write_text(str(time.time()))
 
 
+@pytest.mark.parametrize("words", [("status",), ("doctor",), ("doctor", "--rebuild")])
+def test_whoever_puts_another_view_in_use_tells_those_at_work(home, words):
+    bell = home.home / "locks" / "gateway-bell"
+    with sqlite3.connect(home.home / "ledger.db") as database:
+        database.execute("UPDATE stillhouse_view SET revision = 7, fingerprint = 'older'")
+    bell.unlink(missing_ok=True)
+    home(*words)
+    assert bell.is_file()
+
+
 def test_the_gateway_forwards_nothing_more(start, home):
     upstream, running, key = start()
     assert post(running, key)[0] == 200

@@ -8,6 +8,7 @@ signatures suffice is asked of the same function before an act is written down a
 What each kind means is not known here: the part that it belongs to says it in a ``Handling``.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -65,7 +66,7 @@ class Found(NamedTuple):
     impact: dict[str, Any]
 
 
-class Handling(Generic[Content]):
+class Handling(ABC, Generic[Content]):
     """What the part that a kind of act belongs to does with it.
 
     ``kinds`` are those of its plans, ``name`` is where a plan has what it brings about.
@@ -83,21 +84,21 @@ class Handling(Generic[Content]):
         """What it rests on besides the chain before it: where that changes, the plan is void."""
         return ()
 
+    @abstractmethod
     def differences(self, app: App, plan: Plan, content: Content) -> list[str]:
         """Where what a plan says is not what it would do. Raises UnknownName, CorruptObject."""
-        raise NotImplementedError
 
+    @abstractmethod
     def found(self, app: App, content: Content) -> Found:
         """What it would do as of now. Raises UnknownName, UsageError, CorruptObject."""
-        raise NotImplementedError
 
     def prepare(self, app: App, content: Content) -> Any:
         """What carrying it out needs; asked before anything is written. Raises whatever refuses it."""
         return None
 
+    @abstractmethod
     def carry_out(self, plan: Plan, content: Content, written: Written, prepared: Any) -> dict[str, Any]:
         """Write it down, and do it; returns what its receipt says."""
-        raise NotImplementedError
 
     def approver(self, app: App, state: State, content: Content, signatory: Signatory) -> Signatory:
         """As whom somebody says yes to it. Raises SignatureRefused where that would mean nothing."""

@@ -49,7 +49,8 @@ class App:
         self.settings = settings
         self.objects = open_objects(settings)
         self.log = Log(settings.home / "log", self.objects, first_writer=first_writer(settings.home))
-        self.ledger = Ledger(settings.ledger_url)
+        # Processes of an older version must notice another view before they buy anything.
+        self.ledger = Ledger(settings.ledger_url, lambda: ring(self.bell))
         self.recorder = Recorder(
             self.log,
             self.ledger,
@@ -177,8 +178,6 @@ def open_app(settings: Settings, progress: Progress | None = None) -> App:
     app = App(settings)
     try:
         app.ledger.catch_up(app.log, building(progress or Silence()))
-        if app.ledger.swapped:  # processes of an older version must notice before they buy anything
-            ring(app.bell)
         app.recorder.follow(app.bell, lambda: load_policy(app.ledger, settings, app.today))
     except BaseException:
         app.ledger.close()

@@ -84,9 +84,8 @@ def list_snapshots(
             return
         found = custody.snapshots(app.ledger)
         dead: frozenset[str] = frozenset()
-        with contextlib.suppress(
-            ForgedEntry
-        ):  # what is deleted cannot be decided then, and what there is can be listed
+        # Where the chain is forged, what is deleted cannot be decided; what there is can be listed.
+        with contextlib.suppress(ForgedEntry):
             dead = dead_nodes(app, custody.mentions(app.ledger))
     gone = {one.snapshot: f"snapshot:{one.snapshot}" in dead for one in found}
     rows = [

@@ -1,6 +1,6 @@
 """The ledger: opens the database, brings the view up to date with the log, rebuilds it, compares it."""
 
-from collections.abc import Set
+from collections.abc import Callable, Set
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, func, select
@@ -24,14 +24,14 @@ class _Swapped(Exception):
 class Ledger:
     """One database. Everything it holds can be deleted and rebuilt from the log."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, swapped: Callable[[], None] = lambda: None) -> None:
         """Open; a database without any view gets an empty one. Where an older version's is there, ``catch_up`` replaces it.
 
-        Raises LedgerUnavailable, HomeNewer.
+        ``swapped`` is called when another view was put in use here, so that others look. Raises LedgerUnavailable,
+        HomeNewer.
         """
         self.url = url
-        # Has this process put a view in use? Then others must look.
-        self.swapped = False
+        self._swapped = swapped
         self._token = ""
         with database_errors():
             self.engine = open_database(url)
@@ -115,8 +115,8 @@ class Ledger:
 
     def _build(self, log: Log, reached: Reached) -> int:
         found, applied = build(self.engine, log, self._token, reached)
-        self.swapped = self.swapped or found.token != self._token
         self._token = found.token
+        self._swapped()
         return applied
 
     def _follow(self, log: Log, reached: Reached) -> int:
