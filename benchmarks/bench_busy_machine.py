@@ -22,14 +22,14 @@ def measure(cache: Path) -> None:
     """Print tokens per second of one decoding, loading left out; the model is unpacked in ``cache``, once for all."""
     import transformers
 
-    from stillhouse.app.home import embedded_weights
-    from stillhouse.app.run import spread
-    from stillhouse.generation.batches import Request, plan_batches, seed_of
+    from stillhouse.datasets.tasks.suites import load_suite
+    from stillhouse.generation.batches import GenerationRequest, plan_batches, seed_of
     from stillhouse.generation.decode import decode, never
-    from stillhouse.generation.model import load
-    from stillhouse.generation.probe import training_dtype
+    from stillhouse.generation.load_model import load
+    from stillhouse.generation.measured import training_dtype
     from stillhouse.generation.sampling import Sampling
-    from stillhouse.tasks.suites import load_suite
+    from stillhouse.runs.run_recipe import spread
+    from stillhouse.teachers.embedded import embedded_weights
 
     transformers.logging.set_verbosity_error()
     loaded = load(embedded_weights(), dtype=training_dtype(), cache=cache)
@@ -37,7 +37,7 @@ def measure(cache: Path) -> None:
         loaded.render([{"role": "user", "content": task.messages[-1].content}])
         for task in spread(load_suite("stillhouse", "train"), ANSWERS)
     ]
-    requests = [Request(str(n), prompt, seed_of(0, prompt, n)) for n, prompt in enumerate(prompts)]
+    requests = [GenerationRequest(str(n), prompt, seed_of(0, prompt, n)) for n, prompt in enumerate(prompts)]
     started, tokens = time.perf_counter(), 0
     for batch in plan_batches(requests, BATCH):
         tokens += sum(made.completion_tokens for made in decode(loaded, batch, Sampling(0.8, LIMIT), never))

@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 import transformers
 
-from stillhouse.app.home import embedded_weights
-from stillhouse.app.run import spread
-from stillhouse.generation.batches import Request, plan_batches, seed_of
+from stillhouse.datasets.tasks.suites import load_suite
+from stillhouse.generation.batches import GenerationRequest, plan_batches, seed_of
 from stillhouse.generation.decode import Sampling, closed_code_block, decode, never
-from stillhouse.generation.model import load
-from stillhouse.tasks.suites import load_suite
+from stillhouse.generation.load_model import load
+from stillhouse.runs.run_recipe import spread
+from stillhouse.teachers.embedded import embedded_weights
 
 ANSWERS, PROMPTS, ALONE, BATCH = 384, 48, 12, 128
 LIMIT, TEMPERATURE = 192, 0.8
@@ -43,7 +43,7 @@ def generate(loaded, prompts: list[str], batch: int) -> tuple[float, float]:
 
 
 def ours(loaded, prompts: list[str], until) -> tuple[float, float]:
-    requests = [Request(str(n), prompt, seed_of(0, prompt, n)) for n, prompt in enumerate(prompts)]
+    requests = [GenerationRequest(str(n), prompt, seed_of(0, prompt, n)) for n, prompt in enumerate(prompts)]
     started, tokens = time.perf_counter(), 0
     for batch in plan_batches(requests, BATCH):
         tokens += sum(made.completion_tokens for made in decode(loaded, batch, Sampling(TEMPERATURE, LIMIT), until))

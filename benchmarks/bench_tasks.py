@@ -6,13 +6,13 @@ Takes about fifteen minutes on two cores. Prints how many tasks it passes betwee
 import tempfile
 from pathlib import Path
 
-from stillhouse.app.home import embedded_weights
-from stillhouse.generation.batches import Request, plan_batches, seed_of
+from stillhouse.datasets.tasks.judge import judge
+from stillhouse.datasets.tasks.suites import load_suite
+from stillhouse.generation.batches import GenerationRequest, plan_batches, seed_of
 from stillhouse.generation.decode import Sampling, closed_code_block, decode
-from stillhouse.generation.model import load
+from stillhouse.generation.load_model import load
 from stillhouse.sandbox.pool import Sandbox
-from stillhouse.tasks.judge import judge
-from stillhouse.tasks.suites import load_suite
+from stillhouse.teachers.embedded import embedded_weights
 
 SAMPLES, CALIBRATION_SEED = 16, 1000
 
@@ -24,7 +24,8 @@ if __name__ == "__main__":
         for task in tasks.values():
             prompt = loaded.render([{"role": "user", "content": task.messages[-1].content}])
             requests += [
-                Request(f"{task.id}#{n}", prompt, seed_of(CALIBRATION_SEED, prompt, n)) for n in range(SAMPLES)
+                GenerationRequest(f"{task.id}#{n}", prompt, seed_of(CALIBRATION_SEED, prompt, n))
+                for n in range(SAMPLES)
             ]
         made = [
             one

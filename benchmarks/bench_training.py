@@ -21,7 +21,7 @@ HERE = Path(__file__)
 
 
 def data() -> list[tuple[str, str]]:
-    from stillhouse.tasks.suites import load_suite
+    from stillhouse.datasets.tasks.suites import load_suite
 
     tasks = load_suite("stillhouse", "train")[:150]
     return [(task.messages[-1].content, f"```python\n{task.solution.rstrip()}\n```") for task in tasks]
@@ -29,8 +29,8 @@ def data() -> list[tuple[str, str]]:
 
 def weights(cache: Path) -> Path:
     """The embedded model as a plain folder, which both sides read."""
-    from stillhouse.app.home import embedded_weights
-    from stillhouse.generation.model import load
+    from stillhouse.generation.load_model import load
+    from stillhouse.teachers.embedded import embedded_weights
 
     load(embedded_weights(), dtype="bfloat16", cache=cache / "models")
     return next((cache / "models").iterdir())
@@ -40,7 +40,7 @@ def ours(method: str, cache: Path) -> None:
     from stillhouse.generation.weights import weights_digest
     from stillhouse.nouns import Message, Method, Signal
     from stillhouse.students.documents import Record
-    from stillhouse.students.train import Job, StepDone, make_ready, train
+    from stillhouse.students.training_loop import Job, StepDone, make_ready, train
 
     model = weights(cache)
     records = tuple(Record(str(n), (Message("user", p),), a, 1) for n, (p, a) in enumerate(data()))
@@ -112,9 +112,9 @@ def measure(side: str, method: str, cache: Path) -> dict[str, float]:
 
 def resumption() -> None:
     """Kill the demo's training when it has a checkpoint; how long until the next step is taken?"""
-    from stillhouse.app.home import open_app
-    from stillhouse.ledger import queries
-    from stillhouse.settings.home import read_settings
+    from stillhouse.home.ledger import training_queries
+    from stillhouse.home.open_home import open_home
+    from stillhouse.home.settings import read_settings
 
     with tempfile.TemporaryDirectory() as folder:
         home, recipe = Path(folder) / "home", Path(folder) / "r.toml"
@@ -143,7 +143,7 @@ def resumption() -> None:
             subprocess.run([*words, *command, *at], check=True, capture_output=True)
 
         def steps() -> int:
-            with open_app(read_settings(home)) as app:
+            with open_home(read_settings(home)) as app:
                 return app.ledger.counts()["steps"]
 
         process = subprocess.Popen([*words, "train", str(recipe), *at], stderr=subprocess.DEVNULL)
@@ -152,8 +152,8 @@ def resumption() -> None:
         process.send_signal(signal.SIGKILL)
         process.wait()
         before = steps()
-        with open_app(read_settings(home)) as app:
-            assert not queries.models(app.ledger)
+        with open_home(read_settings(home)) as app:
+            assert not training_queries.models(app.ledger)
         started = time.perf_counter()
         process = subprocess.Popen([*words, "train", str(recipe), *at], stderr=subprocess.PIPE, text=True)
         assert process.stderr is not None

@@ -12,20 +12,20 @@ import sys
 import time
 from pathlib import Path
 
-from stillhouse.app.home import open_app
-from stillhouse.ledger import queries
-from stillhouse.ledger.projection import tables
+from stillhouse.datasets.tasks.judge import judge
+from stillhouse.datasets.tasks.suites import load_suite
+from stillhouse.home.ledger import answer_queries
+from stillhouse.home.ledger.projection import tables
+from stillhouse.home.open_home import open_home
+from stillhouse.home.settings import read_settings
 from stillhouse.sandbox.pool import Sandbox
-from stillhouse.settings.home import read_settings
-from stillhouse.tasks.judge import judge
-from stillhouse.tasks.suites import load_suite
 
 
 def main(home: Path) -> None:
-    with open_app(read_settings(home)) as app, app.ledger.engine.connect() as connection:
+    with open_home(read_settings(home)) as app, app.ledger.engine.connect() as connection:
         keys = [row.key for row in connection.execute(tables.answers.select())]
         tasks = {task.id: task for task in load_suite("stillhouse")}
-        work = [(tasks[a.task], a.text) for a in queries.answers(app.ledger, keys).values() if a.task in tasks]
+        work = [(tasks[a.task], a.text) for a in answer_queries.answers(app.ledger, keys).values() if a.task in tasks]
     idle, seconds_idle = verdicts(work)
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4 * (os.cpu_count() or 1))]
     try:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from sqlalchemy import create_engine, text
 
-from stillhouse import facts
-from stillhouse.ledger import store
-from stillhouse.ledger.store import Ledger
+from stillhouse.home import facts
+from stillhouse.home.ledger import ledger as ledger_module
+from stillhouse.home.ledger.ledger import Ledger
 from stillhouse.nouns import Durability, Usage, Verdict, VerdictStatus
 from stillhouse.vault.local import LocalBackend
 from stillhouse.vault.log import Log
@@ -47,7 +47,7 @@ def write(log: Log, entries: int) -> None:
 
 
 def timed(url: str, log: Log, *, in_bulk: bool) -> float:
-    store._LONG = 0 if in_bulk else 2**62
+    ledger_module._LONG = 0 if in_bulk else 2**62
     ledger = Ledger(url)
     start = time.perf_counter()
     applied = ledger.catch_up(Log(log.root, log._objects))

@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 import hypothesis
 import pytest
 
-from stillhouse.app.home import embedded_weights
 from stillhouse.cli.main import main
 from stillhouse.errors import SandboxUnavailable
-from stillhouse.ledger.store import Ledger
+from stillhouse.home.ledger.ledger import Ledger
 from stillhouse.sandbox.pool import best_rung
+from stillhouse.teachers.embedded import embedded_weights
 from tests.gateways import MANAGED, provider
 from tests.processes import Child
 from tests.server import Server

@@ -25,8 +25,8 @@ LIGHT = (
         f"stillhouse.cli.{name}"
         for name in ("run", "dataset", "delete", "gateway", "identity", "plan", "teacher", "vault")
     ),
-    "stillhouse.app.gateway",
-    "stillhouse.app.distil",
+    "stillhouse.teachers.gateway.serve",
+    "stillhouse.runs.distil",
 )
 HEAVY = (*LIGHT, "stillhouse.students.training")
 # Linux's numbers for what ``setpriv`` does, from <linux/prctl.h> and <linux/capability.h>.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from stillhouse import facts
+from stillhouse.home import facts
 from stillhouse.vault.local import LocalBackend
 from stillhouse.vault.log import Log
 from stillhouse.vault.objects import Objects

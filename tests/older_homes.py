@@ -23,7 +23,7 @@ READ = (
 
 
 def unpacked(name: str, folder: Path) -> Cli:
-    """A command line in a folder as it was when the home was packed; its view of the log is gone, and built anew."""
+    """A command line in a folder as it was when the home was packed; its view of the log is gone, and rebuilt."""
     raw = zstandard.ZstdDecompressor().stream_reader((FIXTURES / name / "home.tar.zst").read_bytes()).read()
     with tarfile.open(fileobj=io.BytesIO(raw)) as tar:
         tar.extractall(folder, filter="tar")

@@ -3,9 +3,9 @@
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from stillhouse.identity.keys import home_signer
-from stillhouse.identity.signatures import HOME, Signatory
-from stillhouse.recorder import Sign
+from stillhouse.home.recorder import Sign
+from stillhouse.permission.signatures import HOME, Signatory
+from stillhouse.permission.signing_keys import home_signer
 
 
 def somebody() -> Sign:

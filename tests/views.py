@@ -4,7 +4,7 @@ import re
 import sqlite3
 from pathlib import Path
 
-from stillhouse.ledger.projection import tables
+from stillhouse.home.ledger.projection import tables
 
 _TABLE = re.compile(r"(?i)\b(update|from)\s+(\w+)")
 

@@ -1,6 +1,6 @@
 """Write the task suite that ships with Stillhouse, from the reference solutions below.
 
-    python tools/author_tasks.py            writes src/stillhouse/tasks/suite.jsonl
+    python tools/author_tasks.py            writes src/stillhouse/datasets/tasks/suite.jsonl
 
 Each task is one line here: signature, what it returns, a reference body, and the argument tuples of its tests. Expected
 values are what the reference returns; the first test is shown in the prompt, the others are not. Families, not tasks,
@@ -17,7 +17,7 @@ from families_mixed import MIXED
 from families_numbers import NUMBERS
 from families_text import TEXT
 
-TARGET = Path(__file__).parent.parent / "src" / "stillhouse" / "tasks" / "suite.jsonl"
+TARGET = Path(__file__).parent.parent / "src" / "stillhouse" / "datasets" / "tasks" / "suite.jsonl"
 PLAIN = (int, float, str, bool, type(None), list, dict)
 
 

@@ -111,7 +111,7 @@ class UnknownName(UsageError):
 class NameTaken(UsageError):
     """That name already means something else."""
 
-    next_step = "Choose another name, or repeat the registration exactly as it stands."
+    next_step = "Choose another name, or repeat the registration exactly."
 
 
 class NothingToDrill(UsageError):
@@ -220,7 +220,7 @@ class CorruptObject(IntegrityError):
 class CorruptCheckpoint(IntegrityError):
     """A training checkpoint is not what was written."""
 
-    next_step = "Delete that checkpoint's folder and run the command again: it goes on from the one before it."
+    next_step = "Delete that checkpoint's folder and run the command again: it resumes from the one before it."
 
 
 class ForgedEntry(IntegrityError):
@@ -233,7 +233,7 @@ class BudgetReached(StillhouseError):
     """The budget is reached; nothing more was asked."""
 
     exit_code = 5
-    next_step = "What was collected is a complete dataset. Raise `budget` in the recipe and run it again to go on."
+    next_step = "What was collected is a complete dataset. Raise `budget` in the recipe and run it again to resume."
 
 
 class HomeError(StillhouseError):
@@ -257,13 +257,13 @@ class HomeNewer(HomeError):
 class HomeBusy(HomeError):
     """Another run is at work on this."""
 
-    next_step = "Wait for it to end, or stop it; then run the command again: it goes on where things stand."
+    next_step = "Wait for it to end, or stop it; then run the command again: it resumes where things stand."
 
 
 class KeyMissing(HomeError):
     """The key of a source that can be erased is in none of the key stores, so it cannot be read."""
 
-    next_step = "Bring back a key store: [custody] key_stores in config.toml says where they are."
+    next_step = "Restore a key store: [custody] key_stores in config.toml says where they are."
 
 
 class KeyUnusable(HomeError):
@@ -275,7 +275,7 @@ class KeyUnusable(HomeError):
 class StorageError(StillhouseError):
     """The disk refused to read or write."""
 
-    next_step = "Free space or mend permissions, then run the command again: it goes on where it was."
+    next_step = "Free space or correct permissions, then run the command again: it resumes where it stopped."
 
 
 class CustodianAway(StorageError):
@@ -368,7 +368,7 @@ class TokenizersDiffer(TrainingError):
 class CheckpointForeign(TrainingError):
     """This checkpoint was not made by this training in this version."""
 
-    next_step = "Finish with the version that made it, or delete the folder that it names to start this training anew."
+    next_step = "Finish with the version that made it, or delete the folder that it names to start this training again."
 
 
 class MissingExtra(StillhouseError):
@@ -381,4 +381,4 @@ class Interrupted(StillhouseError):
     """Interrupted."""
 
     exit_code = 130
-    next_step = "Run the command again: it goes on where it was, and asks for nothing that it has."
+    next_step = "Run the command again: it resumes where it stopped, and asks again for nothing that it has."

@@ -9,17 +9,17 @@ transformers = pytest.importorskip("transformers")
 pytest.importorskip("peft")
 
 from stillhouse.errors import ModelUnusable  # noqa: E402
-from stillhouse.generation.batches import Request, plan_batches, seed_of  # noqa: E402
+from stillhouse.generation.batches import GenerationRequest, plan_batches, seed_of  # noqa: E402
 from stillhouse.generation.decode import decode  # noqa: E402
-from stillhouse.generation.model import load  # noqa: E402
-from stillhouse.generation.probe import caching_of  # noqa: E402
+from stillhouse.generation.load_model import load  # noqa: E402
+from stillhouse.generation.measured import caching_of  # noqa: E402
 from stillhouse.generation.sampling import Sampling  # noqa: E402
 from stillhouse.generation.weights import weights_digest  # noqa: E402
 from stillhouse.nouns import Message, Method, Signal  # noqa: E402
-from stillhouse.students import checkpoints, train  # noqa: E402
+from stillhouse.students import training_checkpoints, training_loop  # noqa: E402
 from stillhouse.students.documents import Record  # noqa: E402
 from stillhouse.students.student import load_student, save_model, trained_model  # noqa: E402
-from stillhouse.students.train import Job, StepDone, make_ready  # noqa: E402
+from stillhouse.students.training_loop import Job, StepDone, make_ready  # noqa: E402
 from tests.architectures import ENCODERS, EVERY, UNBUILT, UNTRAINED, save  # noqa: E402
 
 # One of each kind of attention and of cache.
@@ -63,7 +63,7 @@ def alive(folder, cache, dtype="float32"):
     requests = []
     for number in range(3):
         prompt = loaded.render([{"role": "user", "content": "say " + "again " * number}])
-        requests += [Request(f"{number}/{sample}", prompt, seed_of(1, prompt, sample)) for sample in range(2)]
+        requests += [GenerationRequest(f"{number}/{sample}", prompt, seed_of(1, prompt, sample)) for sample in range(2)]
     made = {}
     for batch in plan_batches(requests, 8):
         made |= {one.key: one for one in decode(loaded, batch, Sampling(temperature=0, max_tokens=LIMIT))}
@@ -112,12 +112,12 @@ def learned(folder, home, method):
     steps = []
     ready = make_ready(job)
     try:
-        train.train(job, ready, lambda event: steps.append(event) if isinstance(event, StepDone) else None)
+        training_loop.train(job, ready, lambda event: steps.append(event) if isinstance(event, StepDone) else None)
     except ModelUnusable:
         assert steps == [], "it is refused before the first step"
         raise
     assert steps
-    last = checkpoints.newest(home / f"t-{method}", len(ready.steps))
+    last = training_checkpoints.newest(home / f"t-{method}", len(ready.steps))
     again = load_student(folder, job.weights_digest, home, "float32", 0)
     try:
         save_model(trained_model(again, job.method, job.rank, last.parameters), home / f"model-{method}")

@@ -10,7 +10,7 @@ import pytest
 
 from stillhouse.errors import CustodianRefused
 from stillhouse.vault.custodian import CustodianBackend
-from stillhouse.vault.files import locked
+from stillhouse.vault.locks import locked
 from tests.conftest import Cli
 from tests.users import KEEPER, OTHER, OWNER, CliAs, kept, owner, place, run_as  # noqa: F401
 
@@ -188,14 +188,14 @@ def test_it_starts_for_nobody_but_the_folder_s_owner_and_root(owner, kept):  # n
 
 @pytest.mark.parametrize("done", [1, 2, 3, 4])
 def test_protecting_goes_on_where_it_was_killed(owner, place, data, done):  # noqa: F811
-    from stillhouse.app import protecting
-    from stillhouse.settings.home import read_settings
+    from stillhouse.custody.protection import protect_setup
+    from stillhouse.home.settings import read_settings
 
     snapshot = owner("vault", "snapshot", data, "--json").json["snapshot"]
     settings = read_settings(owner.home, {})
-    steps = protecting.plan_protection(settings, protecting.Mechanism.CUSTODIAN, place / "custody", KEEPER)
+    steps = protect_setup.plan_protection(settings, protect_setup.Mechanism.CUSTODIAN, place / "custody", KEEPER)
     assert len(steps) == 6
-    protecting.carry_out(steps[:done], lambda line: None)
+    protect_setup.carry_out(steps[:done], lambda line: None)
     root = Cli(owner.folder)
     root("vault", "protect", "custodian", "--folder", place / "custody", "--user", KEEPER)
     root("vault", "protect", "custodian", "--folder", place / "custody", "--user", KEEPER)  # which changes nothing

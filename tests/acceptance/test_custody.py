@@ -266,7 +266,7 @@ def test_the_story_of_deleted_training_data(home):
     assert told["resists"]["root"] == []
     page = Path(told["report"]).read_text(encoding="utf-8")
     for words in (
-        "Somebody decides to delete it",
+        "A decision to delete it",
         "last copy: False",
         "A wiped machine",
         "EQUAL".lower(),

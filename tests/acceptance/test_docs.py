@@ -9,16 +9,20 @@ import msgspec
 import pytest
 
 from stillhouse.cli.main import assemble
+from stillhouse.home.settings import DEFAULT_CONFIG, ENVIRONMENT
 from stillhouse.nouns import Use
-from stillhouse.policy.registry import shipped
-from stillhouse.policy.table import TABLE
-from stillhouse.settings import recipe
-from stillhouse.settings.home import DEFAULT_CONFIG, ENVIRONMENT
+from stillhouse.permission.terms_registry import shipped
+from stillhouse.permission.verdict_table import TABLE
+from stillhouse.runs import recipe
 from tests.forkserver import LIGHT
 from tests.processes import SERVER, server
 
 ROOT = Path(__file__).parents[2]
-PAGES = [path for path in sorted(ROOT.glob("docs/*.md")) if "```console" in path.read_text(encoding="utf-8")]
+PAGES = [
+    path
+    for path in [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+    if "```console" in path.read_text(encoding="utf-8")
+]
 
 
 def console_blocks(text: str) -> list[str]:
@@ -39,6 +43,23 @@ def test_the_commands_of_a_page_run(cli, sandboxed, page):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_the_library_page_runs(tmp_path):
+    blocks = re.findall(
+        r"```python\n(.*?)^```$", (ROOT / "docs" / "api.md").read_text(), flags=re.DOTALL | re.MULTILINE
+    )
+    assert len(blocks) > 4
+    run = [sys.executable, "-W", "error", "-c", "\n".join(blocks)]
+    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "True" in done.stdout
+
+
+def test_every_page_is_in_the_index():
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    pages = [page.name for page in ROOT.glob("docs/*.md") if page.name != "README.md"]
+    assert [page for page in pages if f"]({page})" not in index] == []
+
+
 def test_every_key_of_a_recipe_is_documented():
     page = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
     sections = {name: field for name, field in recipe.Recipe.__annotations__.items() if name != "folder"}
@@ -50,7 +71,7 @@ def test_every_key_of_a_recipe_is_documented():
 
 
 def test_every_recipe_that_comes_with_it_can_be_read():
-    found = [*ROOT.glob("recipes/*.toml"), *ROOT.glob("src/stillhouse/app/recipes/*.toml")]
+    found = [*ROOT.glob("recipes/*.toml"), *ROOT.glob("src/stillhouse/runs/recipes/*.toml")]
     assert len(found) >= 3
     for path in found:
         assert recipe.read_recipe(path).train is not None, path

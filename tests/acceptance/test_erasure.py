@@ -7,12 +7,12 @@ import shutil
 import pytest
 from sqlalchemy import select
 
-from stillhouse import facts
-from stillhouse.app import open_app
 from stillhouse.canon import digest_bytes
-from stillhouse.ledger import queries
-from stillhouse.ledger.projection import tables
-from stillhouse.settings.home import read_settings
+from stillhouse.home import facts
+from stillhouse.home.ledger import answer_queries, dataset_queries, selecting
+from stillhouse.home.ledger.projection import tables
+from stillhouse.home.open_home import open_home
+from stillhouse.home.settings import read_settings
 from tests.acceptance.test_student import RIGHT
 from tests.vaults import tree
 
@@ -225,7 +225,7 @@ def check_nothing_is_told(home):
     """Nothing under the home, with what is compressed in the log read, has a word of those rows."""
     for path in (one for one in home.home.rglob("*") if one.is_file()):
         check_untold(path.read_bytes(), path)
-    with open_app(read_settings(home.home)) as app:
+    with open_home(read_settings(home.home)) as app:
         for writer in app.log.writers():
             for entry in app.log.read(writer):
                 check_untold(entry.payload, writer)
@@ -289,12 +289,12 @@ def test_what_stands_in_the_log_cannot_be_guessed_at(home):
     importing(home, path, "one", "s1")
     importing(home, path, "two", "s2")
     home("dataset", "import", path, "--name", "plain", "--channel", "official")
-    with open_app(read_settings(home.home)) as app:
-        sets = [queries.dataset(app.ledger, name) for name in ("one", "two", "plain")]
-        keys = [{row.key for row in queries.placements(app.ledger, dataset.label)} for dataset in sets]
+    with open_home(read_settings(home.home)) as app:
+        sets = [dataset_queries.dataset(app.ledger, name) for name in ("one", "two", "plain")]
+        keys = [{row.key for row in dataset_queries.placements(app.ledger, dataset.label)} for dataset in sets]
         prompts = [
-            {answer.prompt for answer in queries.answers_of_run(app.ledger, f"{run}").values()}
-            for run in sorted({row.run for row in queries.all_rows(app.ledger, select(tables.answers.c.run))})
+            {answer.prompt for answer in answer_queries.answers_of_run(app.ledger, f"{run}").values()}
+            for run in sorted({row.run for row in selecting.all_rows(app.ledger, select(tables.answers.c.run))})
         ]
         imported = [
             fact.digest
@@ -357,7 +357,7 @@ def test_an_unsigned_claim_makes_nothing_removable(home, data, people, claimed):
     home("vault", "snapshot", data, "--erasable", "s1")
     mine = home("vault", "snapshot", data, "--name", "mine", "--json").json["snapshot"]
     people("ada", "plan", "execute", erase(people))
-    with open_app(read_settings(home.home, {})) as app:
+    with open_home(read_settings(home.home, {})) as app:
         said = facts.SnapshotTaken(
             at="2026-11-20T00:00:00Z",
             by=app.recorder.by,

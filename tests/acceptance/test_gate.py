@@ -12,13 +12,13 @@ from tests.acceptance.test_access import import_rival, revoke, rows
 JOB = """
 import json, sys
 from pathlib import Path
-from stillhouse.app import open_app
-from stillhouse.app.access import stamp_gate
+import stillhouse
+from stillhouse.access.grants import stamp_gate
 from stillhouse.nouns import Use
-from stillhouse.settings.home import read_settings
+from stillhouse.home.settings import read_settings
 
-with open_app(read_settings(Path(sys.argv[1]))) as app:
-    gate = stamp_gate(app, Use.TRAIN)
+with stillhouse.open(sys.argv[1]) as home:
+    gate = stamp_gate(home, Use.TRAIN)
 """
 
 
@@ -130,9 +130,9 @@ def test_columns_are_looked_at_as_a_whole(corpora):
         corpora,
         """
 import pyarrow
-from stillhouse.ledger import queries
-with open_app(read_settings(Path(sys.argv[1]))) as app:
-    ids = list(queries.stamp_sets(app.ledger))
+from stillhouse.home.ledger import origin_queries
+with stillhouse.open(sys.argv[1]) as home:
+    ids = list(origin_queries.stamp_sets(home.ledger))
 allowed = {id: gate._allows(id) for id in ids}
 column = pyarrow.chunked_array([ids, [None, 7], ids[:1]], pyarrow.int64())
 print(json.dumps(gate.mask(column).to_pylist() == [*map(allowed.get, ids), False, False, allowed[ids[0]]]))

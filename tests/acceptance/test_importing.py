@@ -119,16 +119,16 @@ def test_raw_responses_of_an_intermediary(home, shared_data):
 
 def test_a_corpus_that_changes_while_it_is_imported_makes_no_dataset(home):
     """The plan is of the rows that were looked at; other rows void it."""
-    from stillhouse.app import open_app
-    from stillhouse.app.corpora import execute_import, plan_import
     from stillhouse.cli.output import LineProgress
     from stillhouse.datasets.corpora.origins import Declared
+    from stillhouse.datasets.import_corpus import execute_import, plan_import
     from stillhouse.errors import PlanRefused
+    from stillhouse.home.open_home import open_home
+    from stillhouse.home.settings import read_settings
     from stillhouse.nouns import Use
-    from stillhouse.settings.home import read_settings
 
     path = home.write("old.jsonl", rows(3, model="gpt-4o"))
-    with open_app(read_settings(home.home)) as app:
+    with open_home(read_settings(home.home)) as app:
         planned = plan_import(app, path, "old", Use.STORE, Declared(), LineProgress())
         home.write("old.jsonl", rows(3, model="gpt-4o").replace("a1", "b1"))
         with pytest.raises(PlanRefused, match="has changed"):

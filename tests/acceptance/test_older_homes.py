@@ -17,7 +17,7 @@ def older(request, tmp_path):
 
 
 def test_it_says_what_it_said(older):
-    """Where a text for people is worded better, the line of that command is written anew, with the reason in the commit."""
+    """Where a text for people is worded better, the line of that command is written again, with the reason in the commit."""
     with time_machine.travel(MOMENT[older.name], tick=False):
         found = outputs(older)
     for line in (FIXTURES / older.name / "outputs.jsonl").read_text().splitlines():

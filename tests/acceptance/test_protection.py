@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from stillhouse.app.home import open_app
-from stillhouse.custody.probe import probe_bucket, probe_folder
-from stillhouse.settings.home import read_settings
+from stillhouse.custody.copies.resistance import probe_bucket, probe_folder
+from stillhouse.home.open_home import open_home
+from stillhouse.home.settings import read_settings
 from stillhouse.vault.s3 import S3Backend
 from tests.acceptance.test_copies import configure, copied, damage, data  # noqa: F401
 from tests.conformance.test_backends import bucket, credentials, s3_url  # noqa: F401
@@ -40,7 +40,7 @@ def test_a_folder_of_another_user_resists_this_one(copied, tmp_path):  # noqa: F
     for folder in (*copied.folder.parents[:-2], copied.home):
         folder.chmod(folder.stat().st_mode | 0o055)
     program = (
-        "import os, json, msgspec; from pathlib import Path; from stillhouse.custody.probe import probe_folder\n"
+        "import os, json, msgspec; from pathlib import Path; from stillhouse.custody.copies.resistance import probe_folder\n"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         f"print(json.dumps(msgspec.to_builtins(probe_folder('x', Path({str(root)!r})))))"
     )
@@ -135,10 +135,10 @@ def test_tick_does_what_is_due_once_and_tells_what_failed(copied):  # noqa: F811
     assert set(first["did"]) == {"drill the vault", "drill far", "scrub the vault", "scrub far"}
     assert home("tick", "--json").json["did"] == []
     assert home("status", "--json").json["overdue"] == []
-    with open_app(read_settings(home.home)) as app:
-        from stillhouse.ledger import custody
+    with open_home(read_settings(home.home)) as app:
+        from stillhouse.home.ledger import custody_queries
 
-        assert custody.day_is_marked(app.ledger, app.today)
+        assert custody_queries.day_is_marked(app.ledger, app.today)
 
 
 def test_tick_alarms(copied):  # noqa: F811
@@ -153,7 +153,7 @@ def test_status_says_what_is_below_its_minimum_worst_first(copied):  # noqa: F81
     assert below[0]["kind"] == "irreplaceable"
     assert "2 of 3 copies" in below[0]["lacks"]
     assert "no restore was ever tried" in below[0]["lacks"]
-    assert "0 of 1 copies that somebody else administers" in below[0]["lacks"], "one disk is one domain"
+    assert "0 of 1 copies under another administrator" in below[0]["lacks"], "one disk is one domain"
     text = home("status").out
     assert "SAME DISK    far is on the disk of this home" in text
     assert "can remove them all" in text
@@ -173,7 +173,7 @@ def test_a_copy_on_another_disk_is_another_domain(home, data):  # noqa: F811
 def test_status_of_a_home_without_copies_claims_nothing(home, data):  # noqa: F811
     text = home("status").out
     assert "one copy, in one place" in text
-    assert "1 of 3 copies; 0 of 1 copies that somebody else administers" in text
+    assert "1 of 3 copies; 0 of 1 copies under another administrator" in text
 
 
 def test_copies_of_the_same_administrator_are_not_called_protection(home, data):  # noqa: F811

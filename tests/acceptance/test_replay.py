@@ -48,16 +48,16 @@ def test_differences_are_named(ran):
     with (ran.home / "config.toml").open("a") as file:
         file.write("\n")
     code = (
-        "import json, sys\nfrom pathlib import Path\nfrom stillhouse import facts\nfrom stillhouse.app import open_app\n"
-        "from stillhouse.app.opening import stored_run\nfrom stillhouse.settings.home import read_settings\n"
+        "import json, sys\nfrom pathlib import Path\nimport stillhouse\nfrom stillhouse.home import facts\n"
+        "from stillhouse.runs.run_manifest import stored_run\nfrom stillhouse.home.settings import read_settings\n"
         "import msgspec\n"
-        "with open_app(read_settings(Path(sys.argv[1]))) as app:\n"
-        "    stored = stored_run(app, 'mixed@1')\n"
-        "    then = json.loads(app.objects.get(stored.environment)) | {'torch': '1.0', 'gone': '2'}\n"
+        "with stillhouse.open(sys.argv[1]) as home:\n"
+        "    stored = stored_run(home, 'mixed@1')\n"
+        "    then = json.loads(home.objects.get(stored.environment)) | {'torch': '1.0', 'gone': '2'}\n"
         "    named = {k: v for k, v in stored.shown().items() if k != 'at'}\n"
-        "    named |= {'environment': app.objects.put(json.dumps(then).encode()), 'machine': 'Linux x86_64, 999 cores',\n"
-        "              'code': app.objects.put(b'other')}\n"
-        "    app.recorder.record(facts.RunOpened(at='2027-01-01T00:00:00.000Z', by='t', **named))\n"
+        "    named |= {'environment': home.objects.put(json.dumps(then).encode()), 'machine': 'Linux x86_64, 999 cores',\n"
+        "              'code': home.objects.put(b'other')}\n"
+        "    home.recorder.record(facts.RunOpened(at='2027-01-01T00:00:00.000Z', by='t', **named))\n"
     )
     import subprocess
     import sys

@@ -8,10 +8,10 @@ pytest.importorskip("accelerate")
 pytest.importorskip("peft")
 
 from stillhouse.errors import ModelUnusable  # noqa: E402
-from stillhouse.students import checkpoints, train  # noqa: E402
-from stillhouse.students.train import Resumed, StepDone  # noqa: E402
-from stillhouse.students.worker import train_in_processes  # noqa: E402
-from tests.unit.test_train import changed, job, run  # noqa: E402, F401
+from stillhouse.students import training_checkpoints, training_loop  # noqa: E402
+from stillhouse.students.training_loop import Resumed, StepDone  # noqa: E402
+from stillhouse.students.training_worker import train_in_processes  # noqa: E402
+from tests.unit.students.test_training_loop import changed, job, run  # noqa: E402, F401
 
 
 def test_two_processes_learn_as_one_does_and_one_goes_on_where_they_stopped(job, tmp_path):  # noqa: F811
@@ -21,7 +21,7 @@ def test_two_processes_learn_as_one_does_and_one_goes_on_where_they_stopped(job,
     train_in_processes(several, events.append)
     losses = {event.step: event.loss for event in events if isinstance(event, StepDone)}
     assert losses == pytest.approx(alone, rel=2e-3)
-    ours, theirs = (checkpoints.newest(train.Path(one.folder), 999) for one in (job, several))
+    ours, theirs = (training_checkpoints.newest(training_loop.Path(one.folder), 999) for one in (job, several))
     assert ours.state == theirs.state or ours.state.plan == theirs.state.plan
     for name, tensor in ours.parameters.items():
         torch.testing.assert_close(theirs.parameters[name], tensor, atol=2e-3, rtol=0.05)

@@ -10,14 +10,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from stillhouse import facts, nouns
+from stillhouse import nouns
 from stillhouse.canon import canonical, digest_value
-from stillhouse.datasets.form import Candidate, content_digest
-from stillhouse.fingerprint import code_digest
-from stillhouse.identity import acts, chain
-from stillhouse.identity.signatures import is_signed
-from stillhouse.plans.plan import plan_digest
-from stillhouse.recorder import prompt_digest, stamp_set
+from stillhouse.datasets.filter import Candidate, content_digest
+from stillhouse.datasets.fingerprint import code_digest
+from stillhouse.home import facts
+from stillhouse.home.plans.planning import plan_digest
+from stillhouse.home.stamping import prompt_digest, stamp_set
+from stillhouse.permission import acts, chain
+from stillhouse.permission.signatures import is_signed
 from stillhouse.teachers.questions import key_of_ask, teacher_identity
 from tests.fixtures.golden.make import CODE, SIGNATORY
 from tests.older_homes import holds

@@ -9,15 +9,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import create_engine, text
 
-from stillhouse import facts
 from stillhouse.errors import HomeNewer, LedgerUnavailable, UnknownName
-from stillhouse.ledger import lineage, queries
-from stillhouse.ledger.lineage import Edge, ancestry, impact
-from stillhouse.ledger.projection import tables
-from stillhouse.ledger.store import Ledger
+from stillhouse.home import facts
+from stillhouse.home.ledger import answer_queries, lineage_graph, money_queries, origin_queries
+from stillhouse.home.ledger.ledger import Ledger
+from stillhouse.home.ledger.lineage_graph import Edge, ancestry, impact
+from stillhouse.home.ledger.projection import tables
+from stillhouse.home.recorder import Recorder
+from stillhouse.home.stamping import prompt_digest, stamp_set
 from stillhouse.nouns import Channel, Message, Stamp, Teacher, TeacherKind, Usage, Verdict, VerdictStatus
-from stillhouse.policy.decide import Policy
-from stillhouse.recorder import Recorder, prompt_digest, stamp_set
 from stillhouse.vault.local import LocalBackend
 from stillhouse.vault.log import Log
 from stillhouse.vault.memory import MemoryBackend
@@ -69,7 +69,7 @@ def log(tmp_path):
 
 @pytest.fixture
 def recorder(log, ledger):
-    made = Recorder(log, ledger, Policy(), by="test", signatory=somebody)
+    made = Recorder(log, ledger, by="test", signatory=somebody)
     yield made
     made.close()
 
@@ -136,7 +136,7 @@ def test_applying_twice_changes_nothing(recorder, ledger, log):
 def test_a_view_that_knows_more_than_the_log_is_built_anew(tmp_path, ledger):
     """After power loss the log may have lost its last moments, while the database has kept them."""
     log = Log(tmp_path / "folder", Objects(MemoryBackend()))
-    first = Recorder(log, ledger, Policy(), by="x", signatory=somebody)
+    first = Recorder(log, ledger, by="x", signatory=somebody)
     first.record(answered("kept"))
     segment = next((tmp_path / "folder").rglob("*.segment"))
     size = segment.stat().st_size
@@ -146,10 +146,10 @@ def test_a_view_that_knows_more_than_the_log_is_built_anew(tmp_path, ledger):
     with segment.open("r+b") as file:
         file.truncate(size)
     log = Log(tmp_path / "folder", Objects(MemoryBackend()))
-    again = Recorder(log, ledger, Policy(), by="x", signatory=somebody)
+    again = Recorder(log, ledger, by="x", signatory=somebody)
     again.record(answered("new1"), answered("new2"), answered("new3"))
     again.refresh()
-    found = queries.answers(ledger, ["kept", "lost1", "lost2", "new1", "new2", "new3"])
+    found = answer_queries.answers(ledger, ["kept", "lost1", "lost2", "new1", "new2", "new3"])
     assert sorted(found) == ["kept", "new1", "new2", "new3"]
     fresh = Log(tmp_path / "folder", Objects(MemoryBackend()))
     assert ledger.differences(fresh) == []
@@ -159,18 +159,18 @@ def test_a_view_that_knows_more_than_the_log_is_built_anew(tmp_path, ledger):
 def test_a_count_that_no_column_holds_is_clamped(recorder, ledger):
     recorder.record(msgspec.structs.replace(answered("a"), usage=Usage(2**63 - 1, 5)))
     recorder.refresh()
-    assert queries.answers(ledger, ["a"])["a"].usage == Usage(2**53, 5)
+    assert answer_queries.answers(ledger, ["a"])["a"].usage == Usage(2**53, 5)
 
 
 def test_two_processes_write_and_both_see_all(url, log, ledger):
     other = Ledger(url)
-    first, second = (Recorder(log, view, Policy(), by="x", signatory=somebody) for view in (ledger, other))
+    first, second = (Recorder(log, view, by="x", signatory=somebody) for view in (ledger, other))
     for number in range(30):
         (first if number % 2 else second).record(answered(f"k{number}"))
         (second if number % 3 else first).refresh()
     first.close()
     second.close()
-    assert len(queries.answers(other, [f"k{n}" for n in range(30)])) == 30
+    assert len(answer_queries.answers(other, [f"k{n}" for n in range(30)])) == 30
     assert ledger.differences(log) == []
     other.close()
 
@@ -181,24 +181,24 @@ def test_answers_and_verdicts(recorder, ledger):
         answered("a"), answered("a"), facts.Judged(**WHEN, run="r", key="a", task="t", judge="j", verdict=verdict)
     )
     recorder.refresh()
-    found = queries.answers(ledger, ["a", "b"])
+    found = answer_queries.answers(ledger, ["a", "b"])
     assert found.keys() == {"a"}
     assert found["a"].text == "text of a\ufffd", "PostgreSQL stores no NUL; the log has it"
     assert (found["a"].usage, found["a"].stamps) == (Usage(3, 4), 5)
-    assert queries.verdicts(ledger, ["a"]) == {("a", "j"): verdict}
+    assert answer_queries.verdicts(ledger, ["a"]) == {("a", "j"): verdict}
     recorder.record(*(answered(f"n{number}") for number in range(2500)))
     recorder.refresh()
-    assert len(queries.answers(ledger, [f"n{number}" for number in range(2500)])) == 2500
+    assert len(answer_queries.answers(ledger, [f"n{number}" for number in range(2500)])) == 2500
 
 
 def test_spending_counts_what_may_have_been_paid(recorder, ledger):
     recorder.record(asked("a", "b", "c", "d"), answered("a"), failed("b", False), failed("c", True))
     recorder.refresh()
-    spent = queries.spending(ledger, "r")
+    spent = money_queries.spending(ledger, "r")
     assert (str(spent.paid), str(spent.held), spent.unsettled) == ("0.010000", "1.000000", 2)
     recorder.record(asked("d"), answered("d"))
     recorder.refresh()
-    assert queries.spending(ledger, "r").unsettled == 2, "the first call for d is still of unknown fate"
+    assert money_queries.spending(ledger, "r").unsettled == 2, "the first call for d is still of unknown fate"
 
 
 def test_interning(recorder, ledger):
@@ -209,10 +209,10 @@ def test_interning(recorder, ledger):
     for _ in range(2):
         recorder.intern([stamps], {prompt_digest(messages): messages})
     recorder.refresh()
-    assert queries.stamp_sets(ledger)[stamps.id].stamps == stamps.stamps
-    assert queries.prompt_digests(ledger) == {prompt_digest(messages)}
+    assert origin_queries.stamp_sets(ledger)[stamps.id].stamps == stamps.stamps
+    assert origin_queries.prompt_digests(ledger) == {prompt_digest(messages)}
     assert (ledger.counts()["stamp_sets"], ledger.counts()["prompts"]) == (1, 1)
-    assert Recorder(recorder.log, ledger, Policy(), by="x", signatory=somebody)._interned[0] == {stamps.id}
+    assert Recorder(recorder.log, ledger, by="x", signatory=somebody)._interned[0] == {stamps.id}
 
 
 def test_teachers_are_known_by_their_last_registration(recorder, ledger):
@@ -220,12 +220,12 @@ def test_teachers_are_known_by_their_last_registration(recorder, ledger):
         name="t", kind=TeacherKind.REPLAY, model="m", lab="l", channel=Channel.PUBLISHED, terms=("licence/mit",)
     )
     with pytest.raises(UnknownName, match="there is: none"):
-        queries.teacher(ledger, "t")
+        origin_queries.teacher(ledger, "t")
     recorder.record(facts.TeacherRegistered(**WHEN, teacher=teacher))
     recorder.refresh()
-    assert queries.teacher(ledger, "t") == teacher
+    assert origin_queries.teacher(ledger, "t") == teacher
     with pytest.raises(UnknownName, match="there is: t"):
-        queries.teacher(ledger, "u")
+        origin_queries.teacher(ledger, "u")
 
 
 EDGES = st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from("abcdef")), max_size=10)
@@ -295,7 +295,7 @@ def test_a_database_that_is_not_there_is_said_so(bad):
 def test_the_log_may_live_in_a_folder(tmp_path, url):
     log = Log(tmp_path / "l", Objects(LocalBackend(tmp_path / "o")), segment_bytes=2000)
     view = Ledger(url)
-    recorder = Recorder(log, view, Policy(), by="x", signatory=somebody)
+    recorder = Recorder(log, view, by="x", signatory=somebody)
     for number in range(50):
         recorder.record(answered(f"k{number}"))
         recorder.refresh()
@@ -334,11 +334,11 @@ def test_what_a_revocation_asks_of_a_ledger(recorder, ledger):
     recorder.record(answered("a"), answered("b"), answered("a"), uncounted)
     recorder.record(*(facts.Derived(**WHEN, parent=parent, child=child, kind="k") for parent, child in edges))
     recorder.refresh()
-    tallies = {tally.run: (tally.records, tally.tokens) for tally in lineage.records_by_stamps(ledger, {5, 6})}
+    tallies = {tally.run: (tally.records, tally.tokens) for tally in lineage_graph.records_by_stamps(ledger, {5, 6})}
     assert tallies == {"r": (2, 14), "r2": (1, 4)}
-    assert lineage.records_by_stamps(ledger, {6}) == []
-    found = lineage.impact(ledger, "teacher:t")
+    assert lineage_graph.records_by_stamps(ledger, {6}) == []
+    found = lineage_graph.impact(ledger, "teacher:t")
     assert found.nodes == ("dataset:d@1", "model:m@1", "run:r", "run:r2")
     assert found.records == 3
-    assert lineage.impact(ledger, "model:m@1").records == 3, "through the cycle"
-    assert [edge.parent for edge in lineage.parents_of(ledger, "dataset:d@1")] == ["run:r"]
+    assert lineage_graph.impact(ledger, "model:m@1").records == 3, "through the cycle"
+    assert [edge.parent for edge in lineage_graph.parents_of(ledger, "dataset:d@1")] == ["run:r"]

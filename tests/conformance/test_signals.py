@@ -7,12 +7,12 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from stillhouse.nouns import Signal  # noqa: E402
-from stillhouse.students.signals import Row, make_signal  # noqa: E402
+from stillhouse.students.signals import SignalRow, make_signal  # noqa: E402
 
 TOKENS, VOCABULARY = 6, 11
 
 
-class Fixed(Row):
+class Fixed(SignalRow):
     """A row whose teacher says what it says."""
 
     def __init__(self, seed: int) -> None:

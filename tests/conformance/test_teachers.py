@@ -11,10 +11,10 @@ from stillhouse.errors import BudgetReached, StorageError
 from stillhouse.nouns import Ask, Channel, Message, Parameters, Teacher, TeacherKind
 from stillhouse.teachers.anthropic import AnthropicDialect
 from stillhouse.teachers.client import Failure, Reply
-from stillhouse.teachers.http import HttpOptions, HttpTeacher
-from stillhouse.teachers.local import LocalTeacher
+from stillhouse.teachers.http_teacher import HttpOptions, HttpTeacher
+from stillhouse.teachers.local_teacher import LocalTeacher
 from stillhouse.teachers.openai import OpenAIDialect
-from stillhouse.teachers.replay import ReplayTeacher
+from stillhouse.teachers.replay_teacher import ReplayTeacher
 from tests.server import chat
 
 

@@ -14,10 +14,9 @@ import zstandard
 from sqlalchemy import create_engine, inspect, text
 
 from stillhouse.errors import HomeNewer, LedgerUnavailable
-from stillhouse.ledger import building, projection, queries
-from stillhouse.ledger.store import Ledger
-from stillhouse.policy.decide import Policy
-from stillhouse.recorder import Recorder
+from stillhouse.home.ledger import answer_queries, building, projection
+from stillhouse.home.ledger.ledger import Ledger
+from stillhouse.home.recorder import Recorder
 from stillhouse.vault.local import LocalBackend
 from stillhouse.vault.log import Log
 from stillhouse.vault.objects import Objects
@@ -26,7 +25,7 @@ from tests.older_homes import unpacked
 from tests.signers import somebody
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
-SOURCE = Path(projection.__file__).parents[2]
+SOURCE = Path(projection.__file__).parents[3]
 POINTS = ("begun", "filling", "filled", "indexed", "swapped")
 
 
@@ -36,7 +35,7 @@ def log(tmp_path):
 
 
 def write(log, ledger, *names):
-    recorder = Recorder(log, ledger, Policy(), by="test", signatory=somebody)
+    recorder = Recorder(log, ledger, by="test", signatory=somebody)
     recorder.record(*(answered(name) for name in names), asked(*names))
     recorder.close()
 
@@ -102,7 +101,7 @@ def test_who_applies_an_entry_during_the_swap_waits_for_it(url, log, monkeypatch
     assert said == [True], "it waits"
     monkeypatch.undo()
     other.catch_up(log)
-    assert queries.answered(other, ["before", "racing"]) == {"before", "racing"}
+    assert answer_queries.answered(other, ["before", "racing"]) == {"before", "racing"}
     ledger.close()
     other.close()
 
@@ -118,12 +117,14 @@ def test_what_is_written_while_a_view_is_built_is_in_both(url, log, point):  # n
         if at == point and at != "swapped":
             write(log, other, f"during {at}")
             there.add(f"during {at}")
-            assert queries.answered(other, there) == there, "the view in use is whole"
+            assert answer_queries.answered(other, there) == there, "the view in use is whole"
 
     old.rebuild(log, meanwhile)
-    assert queries.answered(old, there) == there, "nothing that the old view had is missing after the swap"
+    assert answer_queries.answered(old, there) == there, "nothing that the old view had is missing after the swap"
     write(log, other, "after")
-    assert queries.answered(other, {*there, "after"}) == {*there, "after"}, "who had it open goes on with the new one"
+    assert answer_queries.answered(other, {*there, "after"}) == {*there, "after"}, (
+        "who had it open goes on with the new one"
+    )
     assert old.catch_up(log) == 0
     assert old.differences(log) == []
     assert not [name for name in table_names(url) if name.endswith("_new")]
@@ -134,7 +135,7 @@ def test_what_is_written_while_a_view_is_built_is_in_both(url, log, point):  # n
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from stillhouse.ledger.store import Ledger
+from stillhouse.home.ledger.ledger import Ledger
 from stillhouse.vault.local import LocalBackend
 from stillhouse.vault.log import Log
 from stillhouse.vault.objects import Objects
@@ -157,7 +158,7 @@ def test_killed_at_any_point_it_is_resumed(url, log, tmp_path, point):  # noqa: 
         [sys.executable, "-c", KILLED, url, str(tmp_path), point, "1" if point == "filling" else "0"], check=False
     )
     assert done.returncode == -signal.SIGKILL
-    assert len(queries.answered(ledger, [f"k{n}" for n in range(2500)])) == 2500
+    assert len(answer_queries.answered(ledger, [f"k{n}" for n in range(2500)])) == 2500
     seen = []
     ledger.catch_up(log)
     ledger.rebuild(log, lambda at, done, total: seen.append((at, done)))
@@ -175,7 +176,7 @@ def test_new_tables_of_another_log_are_not_used(url, log, tmp_path):  # noqa: F8
     shutil.rmtree(tmp_path / "log")
     again = Log(tmp_path / "log", Objects(LocalBackend(tmp_path / "objects")))
     write(again, ledger, "c")
-    assert queries.answered(ledger, ["a", "b", "c"]) == {"c"}
+    assert answer_queries.answered(ledger, ["a", "b", "c"]) == {"c"}
     assert ledger.differences(again) == []
     ledger.close()
 
@@ -201,8 +202,8 @@ import sys
 import threading
 import time
 from pathlib import Path
-from stillhouse.ledger import building, projection, queries
-from stillhouse.ledger.store import Ledger
+from stillhouse.home.ledger import answer_queries, building, projection
+from stillhouse.home.ledger.ledger import Ledger
 from stillhouse.vault.local import LocalBackend
 from stillhouse.vault.log import Log
 from stillhouse.vault.objects import Objects
@@ -213,7 +214,7 @@ def watch(at, done, total):
     sys.stdin.readline()
 ledger = Ledger(url)
 ledger.catch_up(Log(root / "log", Objects(LocalBackend(root / "objects"))), watch)
-print(sorted(queries.answered(ledger, [f"k{n}" for n in range(30)])), flush=True)
+print(sorted(answer_queries.answered(ledger, [f"k{n}" for n in range(30)])), flush=True)
 """
 
 
@@ -222,9 +223,9 @@ def next_version(tmp_path_factory):
     """The program with one more kind of fact, and the revision that belongs to it."""
     source = tmp_path_factory.mktemp("next") / "src"
     shutil.copytree(SOURCE, source, ignore=shutil.ignore_patterns("__pycache__"))
-    path = source / "stillhouse" / "ledger" / "projection.py"
+    path = source / "stillhouse" / "home" / "ledger" / "projection.py"
     path.write_text(path.read_text().replace(f"REVISION = {projection.REVISION}", "REVISION = 9"))
-    with (source / "stillhouse" / "facts" / "money.py").open("a") as file:
+    with (source / "stillhouse" / "home" / "facts" / "money_facts.py").open("a") as file:
         file.write(
             '\n\nclass Surprised(Fact, frozen=True, tag="surprised"):\n    """New."""\n\n    word: str\n\n'
             '    tables = (Table("surprises", indexes=("word",)),)\n'
@@ -245,7 +246,9 @@ def test_two_versions_on_one_database(url, log, tmp_path, next_version):  # noqa
         assert point in POINTS, point
         number += 1
         write(log, old, f"k{number}")
-        assert queries.answered(old, [f"k{n}" for n in range(number + 1)]) == {f"k{n}" for n in range(number + 1)}
+        assert answer_queries.answered(old, [f"k{n}" for n in range(number + 1)]) == {
+            f"k{n}" for n in range(number + 1)
+        }
         newer.stdin.write("\n")
         newer.stdin.flush()
     for attempt in (
@@ -286,7 +289,7 @@ def test_without_the_right_to_create_it_says_what_it_needs(postgres, log):  # no
         with inside.connect() as connection:
             connection.execute(text(f"REVOKE CREATE ON SCHEMA public FROM {name}"))
         write(log, ledger, "a")
-        assert queries.answered(ledger, ["a"]) == {"a"}
+        assert answer_queries.answered(ledger, ["a"]) == {"a"}
         ledger.close()
     finally:
         inside.dispose()

@@ -5,13 +5,13 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from stillhouse.app.access import GRANT, REVOKE, plan_change
-from stillhouse.app.approvals import submit
-from stillhouse.app.people import ROSTER
-from stillhouse.app.permission import current_roster
-from stillhouse.app.policy import WAIVE, plan_waiver
-from stillhouse.identity.roster import change_between, roster_subject, without
+from stillhouse.access.grants import GRANT, REVOKE, plan_change
+from stillhouse.access.people import ROSTER
+from stillhouse.access.policy_questions import WAIVE, plan_waiver
+from stillhouse.approvals import submit
+from stillhouse.home.current_permission import current_roster
 from stillhouse.nouns import AccessChange, AccessKind, Role, Use, Waiver
+from stillhouse.permission.roster import change_between, roster_subject, without
 from tests.acceptance.test_custody import people  # noqa: F401
 from tests.hostile.test_what_may_go import inside, planned
 

@@ -9,13 +9,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from stillhouse.app import approvals, deletion, trash, vault
-from stillhouse.app.home import create_home, open_app
-from stillhouse.app.progress import Silence
-from stillhouse.app.protection import kept_since
+from stillhouse import approvals
+from stillhouse.custody.copies import home_snapshots
+from stillhouse.custody.copies.copy_records import kept_since
+from stillhouse.custody.deletion import deletion, trash
 from stillhouse.errors import StillhouseError
+from stillhouse.home.open_home import create_home, open_home
+from stillhouse.home.progress import Silence
+from stillhouse.home.settings import Settings, read_settings
 from stillhouse.nouns import Durability
-from stillhouse.settings.home import Settings, read_settings
 from stillhouse.vault.local import LocalBackend
 from stillhouse.vault.objects import Objects
 from tests.crash_points import Disk, Recorder
@@ -49,11 +51,11 @@ class Life:
             name: make_source(folder / name, seed) for seed, name in enumerate(("first", "second", "third"))
         }
         self.recorder = Recorder(self.home, NOT_THE_TRUTH)
-        with self.recorder.recording(), open_app(settings_of(self.home)) as app:
+        with self.recorder.recording(), open_home(settings_of(self.home)) as app:
             for name in ("first", "second"):
-                vault.snapshot(app, str(folder / name), name, Silence())
+                home_snapshots.snapshot(app, str(folder / name), name, Silence())
                 self.recorder.tell(name)
-            node = "snapshot:" + vault.find(app, "first").snapshot
+            node = "snapshot:" + home_snapshots.find(app, "first").snapshot
             asked = approvals.submit(app, deletion.plan_deletion(app, [node], "old"))
             self.plan = asked.digest
             self.recorder.tell("asked")
@@ -62,13 +64,13 @@ class Life:
             trash.collect(app, trash.plan_collection(app))
             deletion.undo(app, asked.digest)
             self.recorder.tell("undone")
-            vault.snapshot(app, str(folder / "third"), "third", Silence())
+            home_snapshots.snapshot(app, str(folder / "third"), "third", Silence())
             self.recorder.tell("third")
 
     def check(self, told: frozenset[str], disk: Disk, where: Path) -> None:
         """Open what is left, and find all that was told; then do it all again."""
         disk.write_to(where)
-        with open_app(settings_of(where)) as app:
+        with open_home(settings_of(where)) as app:
             bad = [problem for _, problem in app.objects.verify() if problem]
             assert bad == []
             deleted = (
@@ -82,7 +84,7 @@ class Life:
             for name in ("first", "second", "third"):
                 if name in told:
                     self.restore(app, name, where)
-            vault.snapshot(app, str(self.folder / "third"), "third", Silence())
+            home_snapshots.snapshot(app, str(self.folder / "third"), "third", Silence())
             self.restore(app, "third", where)
             trash.collect(app, trash.plan_collection(app))
             for name in ("first", "second"):
@@ -91,13 +93,13 @@ class Life:
 
     def digest(self, app, name: str) -> str:
         try:
-            return vault.find(app, name).snapshot
+            return home_snapshots.find(app, name).snapshot
         except StillhouseError:
             return ""
 
     def restore(self, app, name: str, where: Path) -> None:
         out = where / "out"
-        vault.restore_to(app, name, out, "", Silence())
+        home_snapshots.restore_to(app, name, out, "", Silence())
         assert {path.name: path.read_bytes() for path in out.iterdir()} == self.contents[name]
         shutil.rmtree(out)
 

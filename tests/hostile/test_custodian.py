@@ -23,7 +23,7 @@ FORGE = """
 import os, sys
 from pathlib import Path
 import msgspec
-from stillhouse import facts
+from stillhouse.home import facts
 from stillhouse.nouns import HoldRelease
 from stillhouse.vault.entries import GENESIS, SegmentHeader, frame
 from stillhouse.vault.local import LocalBackend
@@ -66,13 +66,13 @@ CROWD = (
     "print(len(held), flush=True); time.sleep(60)\n"
 )
 FOLLOW = (
-    "import os, sys\nfrom pathlib import Path\nfrom stillhouse.app import pulling\nsynced = []\nreal = os.fsync\n"
+    "import os, sys\nfrom pathlib import Path\nfrom stillhouse.custody.copies import pull\nsynced = []\nreal = os.fsync\n"
     "os.fsync = lambda d: (synced.append(os.readlink(f'/proc/self/fd/{d}')), real(d))\n"
     "from stillhouse.vault.local import LocalBackend\nfrom stillhouse.vault.log import Log\n"
     "from stillhouse.vault.objects import Objects\n"
     "home, custody, scratch = map(Path, sys.argv[1:])\nobjects = Objects(LocalBackend(custody / 'objects'))\n"
     "key = (custody / 'keys' / 'home.pub').read_text()\n"
-    "assert pulling.follow(Log(scratch, objects), Log(home / 'log', objects), (), key)\n"
+    "assert pull.follow(Log(scratch, objects), Log(home / 'log', objects), (), key)\n"
     "segment = str(next((home / 'log' / 'w0000').glob('*.segment')))\n"
     "assert synced.index(segment) < min(n for n, name in enumerate(synced) if str(scratch) in name)\n"
 )

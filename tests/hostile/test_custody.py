@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from stillhouse.app import vault
-from stillhouse.app.copies import find_copy, open_place
-from stillhouse.app.home import FOLLOWS, create_home, open_app
-from stillhouse.app.progress import Silence
-from stillhouse.app.reach import reach_of
 from stillhouse.canon import canonical, digest_bytes
-from stillhouse.custody.probe import probe_folder
+from stillhouse.custody.copies import home_snapshots
+from stillhouse.custody.copies.places import find_copy, open_place
+from stillhouse.custody.copies.resistance import probe_folder
+from stillhouse.custody.deletion.deletion_impact import reach_of
 from stillhouse.errors import CorruptObject
+from stillhouse.home.open_home import FOLLOWS, create_home, open_home
+from stillhouse.home.progress import Silence
+from stillhouse.home.settings import read_settings
 from stillhouse.sandbox.inner import syscalls
-from stillhouse.settings.home import read_settings
 from stillhouse.vault import snapshots
 from stillhouse.vault.copying import newest_name
 from tests.acceptance.test_copies import configure, copied, damage, data  # noqa: F401
@@ -104,8 +104,8 @@ def test_a_pull_waits_for_nobody_and_replaces_nothing_that_is_being_written(copi
     replica = copied.folder / "replica"
     copied("vault", "pull", copied.home, "--home", replica)
     (replica / FOLLOWS).unlink()  # as one that writes into the chains that it pulled
-    with open_app(read_settings(replica, {})) as app:
-        vault.snapshot(app, str(copied.folder / "data"), "own", Silence())  # holds its chain
+    with open_home(read_settings(replica, {})) as app:
+        home_snapshots.snapshot(app, str(copied.folder / "data"), "own", Silence())  # holds its chain
         assert "being written" in copied("vault", "pull", copied.home, "--home", replica, code=1).err
     assert "not the continuation" in copied("vault", "pull", copied.home, "--home", replica, code=4).err
 
@@ -139,38 +139,39 @@ def test_nothing_is_built_on_a_damaged_pack(home, data):  # noqa: F811
 
 def test_a_snapshot_that_ends_while_a_deletion_is_carried_out_is_whole(tmp_path, monkeypatch):
     """It checks that its objects are there, and then they go: whoever takes them must look again."""
-    from stillhouse.app import approvals, deletion
+    from stillhouse import approvals
+    from stillhouse.custody.deletion import deletion
 
     settings = read_settings(tmp_path / "home", {})
     create_home(settings)
     (tmp_path / "data").write_bytes(os.urandom(50_000))
-    with open_app(settings) as app, open_app(settings) as other:
-        taken = vault.snapshot(app, str(tmp_path / "data"), "d", Silence())
+    with open_home(settings) as app, open_home(settings) as other:
+        taken = home_snapshots.snapshot(app, str(tmp_path / "data"), "d", Silence())
         (tmp_path / "same").mkdir()
         shutil.copy(tmp_path / "data", tmp_path / "same" / "data")
         asked = approvals.submit(app, deletion.plan_deletion(app, [f"snapshot:{taken.snapshot}"], ""))
         discard = deletion.discard
 
         def meanwhile(*words):
-            vault.snapshot(other, str(tmp_path / "same"), "same", Silence())
+            home_snapshots.snapshot(other, str(tmp_path / "same"), "same", Silence())
             discard(*words)
 
         monkeypatch.setattr(deletion, "discard", meanwhile)
         approvals.execute(app, asked.digest)
-        vault.restore_to(other, "same", tmp_path / "again", "", Silence())
+        home_snapshots.restore_to(other, "same", tmp_path / "again", "", Silence())
 
 
 def test_a_hold_holds_every_dataset_that_a_snapshot_is_of(tmp_path):
     settings = read_settings(tmp_path / "home", {})
     create_home(settings)
     (tmp_path / "data").write_text("x")
-    with open_app(settings) as app:
-        from stillhouse import facts
-        from stillhouse.recorder import now
+    with open_home(settings) as app:
+        from stillhouse.clock import now
+        from stillhouse.home import facts
 
-        taken = vault.snapshot(app, str(tmp_path / "data"), "d", Silence())
+        taken = home_snapshots.snapshot(app, str(tmp_path / "data"), "d", Silence())
         for subject in ("dataset:a@1", "dataset:b@1"):
-            vault.keep(app, taken, "d", "x", subject)
+            home_snapshots.keep(app, taken, "d", "x", subject)
         app.recorder.record(facts.HoldPlaced(at=now(), by="x", hold="h1", subject="dataset:a@1", reason="lawsuit"))
         app.recorder.refresh()
         assert [hold.hold for hold in reach_of(app, (f"snapshot:{taken.snapshot}",)).holds] == ["h1"]
@@ -255,7 +256,7 @@ def test_odd_names_of_sources(home):
 
 def test_a_copy_is_mended_from_the_home_alone(copied):  # noqa: F811
     damage(copied.folder / "far")
-    assert "mended from `home`" in copied("vault", "scrub", "--copy", "far", "--repair-from", "far", code=2).err
+    assert "repaired from `home`" in copied("vault", "scrub", "--copy", "far", "--repair-from", "far", code=2).err
 
 
 def test_what_is_of_another_kind_is_not_replaced(tmp_path):
@@ -290,7 +291,7 @@ def test_a_manifest_that_cannot_be_read_stops_a_collection(home, data):  # noqa:
     root.chmod(0o644)
     root.write_bytes(root.read_bytes()[:-3])
     home("vault", "gc", code=4)
-    with open_app(read_settings(home.home, {})) as app:
+    with open_home(read_settings(home.home, {})) as app:
         assert list(app.objects.discarded()) == []
         with pytest.raises(CorruptObject):
             reach_of(app, ("snapshot:x",))
@@ -359,8 +360,8 @@ def test_a_suspended_collector_takes_nothing_that_was_named_meanwhile(home, dela
     source = home.folder / "data"
     source.mkdir()
     (source / "a.jsonl").write_text("".join(f'{{"row": {n}}}\n' for n in range(3000)))
-    vault = Vault(home.home)
-    vault.take(source)  # stored, and named by nothing: as if killed before the end
+    home_snapshots = Vault(home.home)
+    home_snapshots.take(source)  # stored, and named by nothing: as if killed before the end
     process = home.start("vault", "gc", "--json")
     time.sleep(delay)
     process.send_signal(signal.SIGSTOP)

@@ -13,14 +13,16 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from stillhouse.app import approvals, deletion, trash, vault
-from stillhouse.app.home import create_home, open_app
-from stillhouse.app.progress import Silence
-from stillhouse.app.protection import kept_since
-from stillhouse.app.references import surely_named_objects
-from stillhouse.app.scrub import scrub
+from stillhouse import approvals
+from stillhouse.custody.checks.scrub import scrub
+from stillhouse.custody.copies import home_snapshots
+from stillhouse.custody.copies.copy_records import kept_since
+from stillhouse.custody.deletion import deletion, trash
+from stillhouse.custody.named_objects import surely_named_objects
 from stillhouse.errors import CorruptObject, Held, StillhouseError
-from stillhouse.settings.home import read_settings
+from stillhouse.home.open_home import create_home, open_home
+from stillhouse.home.progress import Silence
+from stillhouse.home.settings import read_settings
 from tests.vaults import tree
 
 
@@ -32,7 +34,7 @@ class Custody(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp())
         settings_ = read_settings(self.folder / "home", {})
         create_home(settings_)
-        self.app = open_app(settings_)
+        self.app = open_home(settings_)
         self.alive: dict[str, dict[str, bytes]] = {}
         self.gone: list[tuple[str, dict[str, dict[str, bytes]]]] = []
         self.held: dict[str, str] = {}
@@ -58,7 +60,7 @@ class Custody(RuleBasedStateMachine):
             source,
         ):  # so that one content is one snapshot, today and when it is played again
             os.utime(path, ns=(0, 0))
-        taken = vault.snapshot(self.app, str(source), "s", Silence())
+        taken = home_snapshots.snapshot(self.app, str(source), "s", Silence())
         self.alive[taken.snapshot] = {**contents, "same": b"in every one"}
         # Taken again, it is there, whatever was deleted before.
         self.gone = [(plan, {s: f for s, f in took.items() if s != taken.snapshot}) for plan, took in self.gone]
@@ -132,7 +134,7 @@ class Custody(RuleBasedStateMachine):
         for snapshot, files in self.alive.items():
             self.restored += 1
             target = self.folder / f"r{self.restored}"
-            vault.restore_to(self.app, snapshot, target, "", Silence())
+            home_snapshots.restore_to(self.app, snapshot, target, "", Silence())
             assert {name: what[2] for name, what in tree(target).items() if name != "."} == files
             shutil.rmtree(target)
 
@@ -153,8 +155,8 @@ def test_a_clock_that_jumps_ends_no_grace(tmp_path, monkeypatch):
     settings_ = read_settings(tmp_path / "home", {})
     create_home(settings_)
     (tmp_path / "data").write_bytes(random.Random(0).randbytes(5000))
-    with open_app(settings_) as app:
-        taken = vault.snapshot(app, str(tmp_path / "data"), "d", Silence())
+    with open_home(settings_) as app:
+        taken = home_snapshots.snapshot(app, str(tmp_path / "data"), "d", Silence())
         asked = approvals.submit(app, deletion.plan_deletion(app, [f"snapshot:{taken.snapshot}"], ""))
         approvals.execute(app, asked.digest)
 
@@ -183,15 +185,15 @@ def test_two_collectors_and_a_writer_at_once(tmp_path):
         draw = random.Random(seed)
         data = tmp_path / f"data{seed}"
         data.write_bytes(draw.randbytes(30_000))
-        with open_app(settings_) as writer, open_app(settings_) as collector:
+        with open_home(settings_) as writer, open_home(settings_) as collector:
             taken = _take_without_naming(writer, data)
-            steps = [partial(_collect, collector), partial(vault.keep, writer, taken, "x", str(data), "")]
+            steps = [partial(_collect, collector), partial(home_snapshots.keep, writer, taken, "x", str(data), "")]
             if draw.random() < 0.5:
                 steps.reverse()
             for step in [*steps, partial(_collect, collector)]:
                 step()
-        with open_app(settings_) as app:
-            vault.restore_to(app, taken.snapshot, tmp_path / f"again{seed}", "", Silence())
+        with open_home(settings_) as app:
+            home_snapshots.restore_to(app, taken.snapshot, tmp_path / f"again{seed}", "", Silence())
             assert (tmp_path / f"again{seed}").read_bytes() == data.read_bytes()
 
 
@@ -204,7 +206,7 @@ def _take_without_naming(app, path):
 
     seen = Seen(app.cache / "seen", path, time.time_ns())
     try:
-        return take(app.objects, lambda: vault.open_index(app), seen, Walk(path))
+        return take(app.objects, lambda: home_snapshots.open_index(app), seen, Walk(path))
     finally:
         seen.close()
 

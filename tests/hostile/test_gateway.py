@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from stillhouse.home.change_marker import ChangeMarker
 from stillhouse.nouns import GatewayKey, Outcome, Use
-from stillhouse.teachers.gateway import keys, memory, server
+from stillhouse.teachers.gateway import body_memory, keyring, server
 from stillhouse.teachers.gateway.admission import Refused
 from tests.gateways import (
     BODY,
@@ -86,7 +87,7 @@ def test_a_request_that_never_ends_is_given_up(monkeypatch):
         content_length, content = None, Content()
 
     async def read():
-        store = memory.Memory(1 << 20)
+        store = body_memory.Memory(1 << 20)
         async with store.growing() as share:
             with pytest.raises(Refused) as caught:
                 await server.Gateway._body(None, Request(), share)
@@ -98,7 +99,7 @@ def test_a_request_that_never_ends_is_given_up(monkeypatch):
 
 def test_all_bodies_together_have_a_limit():
     async def fill():
-        store = memory.Memory(100)
+        store = body_memory.Memory(100)
         async with store.growing() as first, store.growing() as second:
             first.take(60)
             with pytest.raises(Refused):
@@ -210,7 +211,7 @@ def test_guessing_keys_is_limited(start):
 
 def test_guesses_are_forgotten_and_their_memory_is_bounded():
     moment = 0.0
-    ring = keys.Keyring(dict, Path("/nonexistent"), lambda: "2026-01-01", lambda: moment)
+    ring = keyring.Keyring(dict, ChangeMarker(Path("/nonexistent")), lambda: "2026-01-01", lambda: moment)
     for _ in range(10):
         ring.guessed("a")
     assert ring.must_wait("a") > 0
@@ -224,34 +225,34 @@ def test_guesses_are_forgotten_and_their_memory_is_bounded():
 
 def test_every_key_is_compared_in_the_same_way():
     """A wrong secret, an unknown id and no key at all go through one comparison of digests."""
-    known = GatewayKey(id="aaaaaaaa", name="n", digest=keys._digest("right"), project="p", uses=(Use.TRAIN,))
-    ring = keys.Keyring(lambda: {known: ""}, Path("/nonexistent"), lambda: "2026-01-01")
+    known = GatewayKey(id="aaaaaaaa", name="n", digest=keyring._digest("right"), project="p", uses=(Use.TRAIN,))
+    ring = keyring.Keyring(lambda: {known: ""}, ChangeMarker(Path("/nonexistent")), lambda: "2026-01-01")
     ring.reload()
-    assert ring.find(f"{keys.PREFIX}aaaaaaaa-right") == known
+    assert ring.find(f"{keyring.PREFIX}aaaaaaaa-right") == known
     for wrong in (
         "",
         "x",
-        f"{keys.PREFIX}aaaaaaaa-wrong",
-        f"{keys.PREFIX}bbbbbbbb-right",
-        f"{keys.PREFIX}aaaaaaaa-",
-        keys.PREFIX,
+        f"{keyring.PREFIX}aaaaaaaa-wrong",
+        f"{keyring.PREFIX}bbbbbbbb-right",
+        f"{keyring.PREFIX}aaaaaaaa-",
+        keyring.PREFIX,
     ):
         assert ring.find(wrong) is None
 
 
 def test_a_clock_that_is_set_back_opens_no_revoked_key():
     known = GatewayKey(
-        id="aaaaaaaa", name="n", digest=keys._digest("right"), project="p", uses=(Use.TRAIN,), expires="2026-05-01"
+        id="aaaaaaaa", name="n", digest=keyring._digest("right"), project="p", uses=(Use.TRAIN,), expires="2026-05-01"
     )
     day, revoked = "2026-06-01", {known: ""}
-    ring = keys.Keyring(lambda: revoked, Path("/nonexistent"), lambda: day)
+    ring = keyring.Keyring(lambda: revoked, ChangeMarker(Path("/nonexistent")), lambda: day)
     ring.reload()
-    assert ring.find(f"{keys.PREFIX}aaaaaaaa-right") is None, "expired"
+    assert ring.find(f"{keyring.PREFIX}aaaaaaaa-right") is None, "expired"
     day = "2020-01-01"
-    assert ring.find(f"{keys.PREFIX}aaaaaaaa-right") is not None, "expiry is by the clock, and says so"
+    assert ring.find(f"{keyring.PREFIX}aaaaaaaa-right") is not None, "expiry is by the clock, and says so"
     revoked[known] = "left"
     ring.reload()
-    assert ring.find(f"{keys.PREFIX}aaaaaaaa-right") is None, "revocation is not"
+    assert ring.find(f"{keyring.PREFIX}aaaaaaaa-right") is None, "revocation is not"
 
 
 def test_a_key_of_another_project_spends_none_of_this_ones_budget(gateway, home, serve):

@@ -11,7 +11,7 @@ import zlib
 import pytest
 from aiohttp import web
 
-from stillhouse import facts
+from stillhouse.home import facts
 from stillhouse.nouns import Outcome
 from tests.gateways import BODY, MANAGED, calls, chunk, connect, events, head, log_of, post, provider, sse
 

@@ -14,7 +14,7 @@ import time
 import pytest
 from aiohttp import web
 
-from stillhouse import facts
+from stillhouse.home import facts
 from stillhouse.nouns import Outcome
 from stillhouse.teachers.gateway import carry
 from stillhouse.teachers.gateway.redact import Redactor
@@ -268,7 +268,7 @@ def test_endless_headers_of_a_teacher():
     thread = threading.Thread(target=serve_headers, daemon=True)
     thread.start()
     from stillhouse.nouns import Ask, Channel, Message, Parameters, Teacher, TeacherKind
-    from stillhouse.teachers.http import HttpOptions, HttpTeacher
+    from stillhouse.teachers.http_teacher import HttpOptions, HttpTeacher
     from stillhouse.teachers.openai import OpenAIDialect
 
     url = f"http://127.0.0.1:{listening.getsockname()[1]}"

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from stillhouse.nouns import TeacherKind
-from stillhouse.teachers.http import HttpOptions, HttpTeacher
+from stillhouse.teachers.http_teacher import HttpOptions, HttpTeacher
 from stillhouse.teachers.openai import OpenAIDialect
 from tests.conformance.test_teachers import asks, teacher
 

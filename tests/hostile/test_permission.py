@@ -84,22 +84,22 @@ from pathlib import Path
 
 import msgspec
 
-from stillhouse import facts
-from stillhouse.app import open_app
-from stillhouse.app.permission import load, own_signatory
-from stillhouse.identity.chain import KIND, statement
-from stillhouse.ledger import permission
+from stillhouse.home import facts
+import stillhouse
+from stillhouse.home.current_permission import load, own_signatory
+from stillhouse.permission.chain import KIND, statement
+from stillhouse.home.ledger import permission_queries
 from stillhouse.nouns import AccessChange
-from stillhouse.recorder import now
-from stillhouse.settings.home import read_settings
+from stillhouse.home.recorder import now
+from stillhouse.home.settings import read_settings
 from tests.views import edit
 
 kind, how = sys.argv[2:]
-with open_app(read_settings(Path(sys.argv[1]))) as app:
-    head = load(app.ledger, app.settings).state.head
-    old = next(a.entry for a in permission.acts(app.ledger) if getattr(a.entry.content, "kind", "") == "grant")
+with stillhouse.open(sys.argv[1]) as home:
+    head = load(home.ledger, home.settings).state.head
+    old = next(a.entry for a in permission_queries.acts(home.ledger) if getattr(a.entry.content, "kind", "") == "grant")
     change = AccessChange(id="forged", kind=kind, lab="rival")
-    signed = (own_signatory(app.ledger, app.settings).sign(KIND, statement(change, old.plan, head)),)
+    signed = (own_signatory(home.ledger, home.settings).sign(KIND, statement(change, old.plan, head)),)
     given = {"at": now(), "by": "x", "change": change, "plan": old.plan, "previous": head, "signatures": signed}
     if how == "played again":
         given |= {"change": old.content, "signatures": old.signatures}
@@ -107,7 +107,7 @@ with open_app(read_settings(Path(sys.argv[1]))) as app:
         given |= {"signatures": (*signed, *old.signatures)}
     if how == "dated back":
         given |= {"at": "2020-01-01T00:00:00.000Z"}
-    app.recorder.record(facts.AccessChanged(**given))
+    home.recorder.record(facts.AccessChanged(**given))
 """
 
 
@@ -188,16 +188,16 @@ def test_a_home_whose_key_is_lost_writes_nothing_that_it_could_not_read_again(ho
 def test_somebody_who_writes_meanwhile_is_no_forger(governed):
     """A reader that has read the head, and then an act more than it knew of."""
     code = (
-        "import sys\nfrom pathlib import Path\nfrom stillhouse.app import open_app\nfrom stillhouse.app import permission\n"
-        "from stillhouse.settings.home import read_settings\n"
-        "with open_app(read_settings(Path(sys.argv[1]))) as app:\n"
-        "    real, calls = permission.permission.acts, []\n"
+        "import sys\nfrom pathlib import Path\nimport stillhouse\nfrom stillhouse.home import current_permission\n"
+        "from stillhouse.home.settings import read_settings\n"
+        "with stillhouse.open(sys.argv[1]) as home:\n"
+        "    real, calls = current_permission.permission_queries.acts, []\n"
         "    def acts(ledger):\n"
         "        calls.append(1)\n"
         "        found = real(ledger)\n"
         "        return found[:-1] if len(calls) == 1 else found\n"
-        "    permission.permission.acts = acts\n"
-        "    print(len(permission.load(app.ledger, app.settings).acts))\n"
+        "    current_permission.permission_queries.acts = acts\n"
+        "    print(len(current_permission.load(home.ledger, home.settings).acts))\n"
     )
     done = subprocess.run([sys.executable, "-c", code, str(governed.home)], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "4", done.stderr

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from stillhouse import facts
+from stillhouse.datasets.tasks.judge import judge, program_of
 from stillhouse.errors import RecipeError, SandboxUnavailable
+from stillhouse.home import facts
 from stillhouse.nouns import Example, Message, Task
 from stillhouse.sandbox import pool
 from stillhouse.sandbox.inner import seccomp
@@ -17,7 +18,6 @@ from stillhouse.sandbox.packages import packages_of
 from stillhouse.sandbox.pool import Sandbox
 from stillhouse.sandbox.programs import Limits, Program
 from stillhouse.sandbox.worker import RUNGS, Worker
-from stillhouse.tasks.judge import judge, program_of
 
 LIMITS = Limits(cpu_seconds=1, wall_seconds=4.0, memory_bytes=256 << 20, output_bytes=200_000)
 TASK = Task(

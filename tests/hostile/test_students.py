@@ -14,7 +14,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("peft")
 
-from stillhouse.generation.model import load  # noqa: E402
+from stillhouse.generation.load_model import load  # noqa: E402
 from stillhouse.students.student import save_model  # noqa: E402
 from tests.conftest import Cli  # noqa: E402
 from tests.hostile.test_files import unprivileged_mounts  # noqa: E402
@@ -273,7 +273,7 @@ def test_two_trainings_of_one_name_at_once(ready):
 
 
 def test_a_model_whose_facts_were_not_written_is_made_again(ready):
-    """A kill between the folder's rename and the facts: the folder is no model, and the next run makes it anew."""
+    """A kill between the folder's rename and the facts: the folder is no model, and the next run makes it again."""
     path = recipe(ready)
     (ready.home / "models" / "example-1").mkdir(parents=True)
     (ready.home / "models" / "example-1" / "half").write_text("x")

@@ -5,10 +5,10 @@ import time
 
 import pytest
 
+from stillhouse.datasets.tasks.judge import judge
 from stillhouse.nouns import Example, Task
 from stillhouse.sandbox.pool import Sandbox
 from stillhouse.sandbox.programs import Limits
-from stillhouse.tasks.judge import judge
 from tests.hostile.test_programs import sandbox  # noqa: F401
 
 
@@ -59,7 +59,7 @@ def test_a_value_that_breaks_the_comparison_costs_its_answer_only(sandbox, monke
     def broken(expected, actual):
         raise OverflowError("of a kind that nobody thought of")
 
-    monkeypatch.setattr("stillhouse.tasks.judge.equal", broken)
+    monkeypatch.setattr("stillhouse.datasets.tasks.judge.equal", broken)
     task = Task(id="t", messages=(), entry_point="f", tests=(Example((1,), 2),))
     found = next(judge(sandbox, [(task, "```python\ndef f(x):\n    return x\n```")]))
     assert (found.status, "cannot be compared" in found.reason) == ("failed", True)

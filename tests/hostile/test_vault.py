@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from stillhouse.errors import CorruptObject, StorageError
-from stillhouse.vault.manifests import Entry, Kind, Page, PageRef, Root, encode_page, encode_root
+from stillhouse.vault.manifests import EntryKind, FileEntry, Page, PageRef, Root, encode_page, encode_root
 from stillhouse.vault.reading import Reader
 from stillhouse.vault.restoring import restore, restore_over
 from tests.vaults import Vault, tree
@@ -79,7 +79,7 @@ def test_the_nth_call_fails_in_a_restore(tmp_path, source, monkeypatch, call):
     assert tree(tmp_path / "again") == tree(source)
 
 
-def planted(vault: Vault, *entries: Entry) -> str:
+def planted(vault: Vault, *entries: FileEntry) -> str:
     """A snapshot that says whatever its author wanted: manifests come from copies that others can write to."""
     page = vault.objects.put(encode_page(Page((), entries)))
     refs = (PageRef(page, entries[0].path, entries[-1].path, len(entries)),)
@@ -89,16 +89,16 @@ def planted(vault: Vault, *entries: Entry) -> str:
 EMPTY = bytes.fromhex("af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262")
 
 
-def file(path: str) -> Entry:
-    return Entry(path, Kind.FILE, 0o644, 0, os.getuid(), os.getgid(), 0, EMPTY)
+def file(path: str) -> FileEntry:
+    return FileEntry(path, EntryKind.FILE, 0o644, 0, os.getuid(), os.getgid(), 0, EMPTY)
 
 
-def folder(path: str) -> Entry:
-    return Entry(path, Kind.FOLDER, 0o755, 0, os.getuid(), os.getgid())
+def folder(path: str) -> FileEntry:
+    return FileEntry(path, EntryKind.FOLDER, 0o755, 0, os.getuid(), os.getgid())
 
 
-def link(path: str, target: str) -> Entry:
-    return Entry(path, Kind.LINK, 0o777, 0, os.getuid(), os.getgid(), target=target)
+def link(path: str, target: str) -> FileEntry:
+    return FileEntry(path, EntryKind.LINK, 0o777, 0, os.getuid(), os.getgid(), target=target)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def link(path: str, target: str) -> Entry:
         [folder(""), file("\\x2e\\x2e/evil")],
         [folder(""), link("way", "../outside"), file("way/evil")],
         [folder(""), link("way", "../outside"), folder("way"), file("way/evil")],
-        [folder(""), Entry("h", Kind.SAME, 0, 0, 0, 0, target="../outside/secret")],
+        [folder(""), FileEntry("h", EntryKind.SAME, 0, 0, 0, 0, target="../outside/secret")],
         [link("", "outside"), file("evil")],
         [folder(""), folder("a"), file("a"), file("a/evil")],
     ],

@@ -8,9 +8,9 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from stillhouse import facts
-from stillhouse.ledger import queries
-from stillhouse.ledger.store import Ledger
+from stillhouse.home import facts
+from stillhouse.home.ledger import view_queries
+from stillhouse.home.ledger.ledger import Ledger
 from stillhouse.nouns import Durability
 from stillhouse.vault.log import Log
 from stillhouse.vault.memory import MemoryBackend
@@ -71,7 +71,7 @@ def view_of(tmp_path, url, written):  # noqa: F811
     ledger = Ledger(url)
     try:
         assert ledger.catch_up(log) == len(written)
-        assert queries.unviewed(ledger) == []
+        assert view_queries.unviewed(ledger) == []
         assert ledger.differences(log) == [], "and the view in memory has the same"
         return ledger.counts()
     finally:
@@ -112,7 +112,7 @@ def test_a_real_number_that_is_none(tmp_path, url, real):  # noqa: F811
 
 def test_what_a_database_refuses_all_the_same_is_counted_and_stops_nothing(tmp_path, url, monkeypatch):  # noqa: F811
     """Without the cleaning: PostgreSQL refuses a NUL, and whatever was written before and after it is viewed."""
-    monkeypatch.setattr("stillhouse.ledger.applying.clean", lambda table, values: values)
+    monkeypatch.setattr("stillhouse.home.ledger.applying.clean", lambda table, values: values)
     bad = every_fact("a\x00b")
     good = every_fact("fine")
     written = [one for pair in zip(good, bad, strict=True) for one in pair]
@@ -122,7 +122,7 @@ def test_what_a_database_refuses_all_the_same_is_counted_and_stops_nothing(tmp_p
     writer.close()
     ledger = Ledger(url)
     ledger.catch_up(log)
-    refused = queries.unviewed(ledger)
+    refused = view_queries.unviewed(ledger)
     assert all(one.number % 2 for one in refused), "no good one is among them"
     assert bool(refused) == url.startswith("postgresql")
     assert all(one.kind and one.reason for one in refused)

@@ -9,19 +9,19 @@ import msgspec
 import pytest
 from msgspec.structs import asdict
 
-from stillhouse import facts
-from stillhouse.app import open_app
-from stillhouse.app.acts import plan_act
-from stillhouse.app.approvals import HANDLINGS, submit
-from stillhouse.app.deletion import DELETE, ERASE, RELEASE
-from stillhouse.app.permission import load, own_signatory
+from stillhouse.approvals import HANDLINGS, submit
 from stillhouse.canon import raw_digest
-from stillhouse.identity.chain import KIND, statement
-from stillhouse.ledger import custody, permission, queries
+from stillhouse.clock import now
+from stillhouse.custody.deletion.deletion import DELETE, ERASE, RELEASE
+from stillhouse.home import facts
+from stillhouse.home.current_permission import load, own_signatory
+from stillhouse.home.ledger import custody_queries, dataset_queries, permission_queries
+from stillhouse.home.open_home import open_home
+from stillhouse.home.plans.planning import plan_digest
+from stillhouse.home.proposals import plan_act
+from stillhouse.home.settings import read_settings
 from stillhouse.nouns import Deletion, Erasure, HoldRelease
-from stillhouse.plans.plan import plan_digest
-from stillhouse.recorder import now
-from stillhouse.settings.home import read_settings
+from stillhouse.permission.chain import KIND, statement
 from stillhouse.vault.erasable import CIPHER_MAGIC
 from tests.acceptance.test_custody import data, objects_on_disk, people  # noqa: F401
 from tests.signers import somebody
@@ -37,7 +37,7 @@ def planned(app, kind, *rest):
 def inside(home, who=""):
     """A program that uses the home's own parts as it likes, with somebody's keys."""
     environment = {"STILLHOUSE_KEYS": str(home.folder / f"keys-{who}")} if who else {}
-    with open_app(read_settings(home.home, environment)) as app:
+    with open_home(read_settings(home.home, environment)) as app:
         yield app
 
 
@@ -60,7 +60,7 @@ def precious(home, data, people):  # noqa: F811
 
 def subject_of(home, name):
     with inside(home) as app:
-        return next(f"snapshot:{one.snapshot}" for one in custody.snapshots(app.ledger) if one.name == name)
+        return next(f"snapshot:{one.snapshot}" for one in custody_queries.snapshots(app.ledger) if one.name == name)
 
 
 def still_there(home, data, *names):  # noqa: F811
@@ -91,7 +91,7 @@ def forged_signatures(app, how, content, plan, head):
         return (own, msgspec.structs.replace(own, by="bob"))
     if how == "a stranger's":
         return (own, msgspec.structs.replace(somebody()(KIND, value), by="bob"))
-    return permission.acts(app.ledger)[-1].entry.signatures  # played again
+    return permission_queries.acts(app.ledger)[-1].entry.signatures  # played again
 
 
 @pytest.mark.parametrize("how", ["none", "one", "one, twice", "a stranger's", "played again"])
@@ -102,8 +102,8 @@ def test_an_act_without_its_signatures_removes_nothing_and_is_shown(precious, pe
     held = people("ada", "vault", "hold", subject_of(home, "precious"), "--reason", "a lawsuit", "--json").json["hold"]
     with inside(home, "ada") as app:
         head = load(app.ledger, app.settings).state.head
-        old = permission.acts(app.ledger)[-1].entry
-        key = next(iter(custody.erasure_keys(app.ledger)))
+        old = permission_queries.acts(app.ledger)[-1].entry
+        key = next(iter(custody_queries.erasure_keys(app.ledger)))
         deletion = Deletion(
             id="f" * 12, mentions={subject_of(home, "sealed"): 9}, objects=1, bytes=1, usd="0", reason=""
         )
@@ -159,7 +159,7 @@ def test_an_erasure_of_another_s_key(precious, people, data):  # noqa: F811
     home = precious
     home("vault", "snapshot", home.folder / "scratch", "--name", "other", "--erasable", "s2")
     with inside(home, "ada") as app:
-        keys = {one.source: one.key for one in custody.erasure_keys(app.ledger).values()}
+        keys = {one.source: one.key for one in custody_queries.erasure_keys(app.ledger).values()}
         does = {"erasure": {"source": "s2", "key": keys["s1"], "reason": ""}}
         crafted = submit(app, planned(app, ERASE, "s2", does)).digest
     assert "key of: it says s2, and it is s1" in people("bob", "plan", "approve", crafted, code=3).err
@@ -173,7 +173,7 @@ def test_an_erasure_of_a_key_that_a_forged_claim_makes_one_s_own(precious, peopl
     home("vault", "snapshot", home.folder / "scratch", "--name", "other", "--erasable", "s2")
     with inside(home) as first, inside(home, "ada") as app:  # the second is another writer
         first.recorder.record(facts.DayPassed(at=now(), by=first.recorder.by, day="2026-01-01"))
-        keys = {one.source: one.key for one in custody.erasure_keys(app.ledger).values()}
+        keys = {one.source: one.key for one in custody_queries.erasure_keys(app.ledger).values()}
         app.recorder.record(facts.ErasureKeyMade(at=at, by=app.recorder.by, source="s2", key=keys["s1"]))
         app.recorder.refresh()
         does = {"erasure": {"source": "s2", "key": keys["s1"], "reason": ""}}
@@ -243,7 +243,7 @@ def test_an_erasure_destroys_the_key_that_was_signed_for_and_no_other(precious, 
     home = precious
     home("vault", "snapshot", home.folder / "scratch", "--name", "other", "--erasable", "s2")
     with inside(home) as app:
-        keys = {one.source: one.key for one in custody.erasure_keys(app.ledger).values()}
+        keys = {one.source: one.key for one in custody_queries.erasure_keys(app.ledger).values()}
     claim = (facts.ErasureKeyMade, {"source": "s2", "key": keys["s1"]})
     for moment in ("before", "after"):
         if when == moment:
@@ -258,7 +258,7 @@ def test_what_is_claimed_against_the_bytes_is_shown(precious):
     home = precious
     assert [one["state"] for one in home("doctor", "--json").json["checks"] if one["name"] == "claims"] == ["ok"]
     with inside(home) as app:
-        keys = {one.source: one.key for one in custody.erasure_keys(app.ledger).values()}
+        keys = {one.source: one.key for one in custody_queries.erasure_keys(app.ledger).values()}
     fields = {"name": "x", "source": "x", "subject": "", "files": 0, "bytes": 0, "added": 0, "erasable": "gone"}
     plain = subject_of(home, "precious").removeprefix("snapshot:")
     record(
@@ -273,7 +273,7 @@ def test_what_is_claimed_against_the_bytes_is_shown(precious):
 def test_a_key_that_is_only_said_to_be_destroyed_is_destroyed(precious, people):  # noqa: F811
     home = precious
     with inside(home) as app:
-        key = next(iter(custody.erasure_keys(app.ledger)))
+        key = next(iter(custody_queries.erasure_keys(app.ledger)))
     record(home, (facts.ErasureKeyDestroyed, {"source": "s1", "key": key, "places": ()}))
     erase(home, people, "s1")
     assert not list((home.home / "keys").rglob(f"{key.rpartition(':')[2]}.key"))
@@ -286,9 +286,9 @@ def test_a_dataset_is_erased_only_where_all_that_is_said_of_it_is(home, people):
         home("dataset", "import", rows, "--name", f"d{number}", "--erasable", source)
     erase(home, people, "s1")
     with inside(home) as app:
-        key = next(one.key for one in custody.erasure_keys(app.ledger).values() if one.source == "s1")
+        key = next(one.key for one in custody_queries.erasure_keys(app.ledger).values() if one.source == "s1")
         forged = app.objects.put(CIPHER_MAGIC + raw_digest(key) + b"anything")
-        living = queries.dataset(app.ledger, "d1")
+        living = dataset_queries.dataset(app.ledger, "d1")
         said = msgspec.structs.replace(living, files={"rows.jsonl": forged}, erasable="s1")
         common = {"at": "2000-01-01T00:00:00.000Z", "by": app.recorder.by}
         app.recorder.record(facts.DatasetFormed(**common, run="", dataset=said))
@@ -314,7 +314,7 @@ def test_a_later_claim_takes_no_name_away(precious, data, claim):  # noqa: F811
     """A fact that nobody signed can keep an object, and never releases one: what was named once is named."""
     home = precious
     with inside(home) as app:
-        keys = {one.source: one.key for one in custody.erasure_keys(app.ledger).values()}
+        keys = {one.source: one.key for one in custody_queries.erasure_keys(app.ledger).values()}
         mine = [entry.payload for writer in app.log.writers() for entry in app.log.read(writer)]
         taken = [one for one in map(facts.decode, mine) if isinstance(one, facts.SnapshotTaken)]
     for one in taken:
@@ -334,7 +334,7 @@ def test_a_dataset_that_is_written_down_again_with_other_files(home):
     rows = home.write("rows.jsonl", '{"prompt": "a", "response": "b"}\n')
     home("dataset", "import", rows, "--name", "d")
     with inside(home) as app:
-        version = queries.datasets(app.ledger)[0]
+        version = dataset_queries.datasets(app.ledger)[0]
         entry = next(
             one
             for writer in app.log.writers()

@@ -3,10 +3,10 @@
 import pytest
 from aiohttp import web
 
-from stillhouse.app import open_app
-from stillhouse.datasets.store import DROPPED, ROWS, read_rows
-from stillhouse.ledger import queries
-from stillhouse.settings.home import read_settings
+from stillhouse.datasets.versions import DROPPED, ROWS, read_rows
+from stillhouse.home.ledger import answer_queries, dataset_queries
+from stillhouse.home.open_home import open_home
+from stillhouse.home.settings import read_settings
 
 ANSWERS = {
     "t0": "```python\ndef f(x): return x + 1\n```",
@@ -29,14 +29,16 @@ def done(home, sandboxed):
     home.prompts(9)
     home.add_replay(home.recording([{"task": task, "text": text} for task, text in ANSWERS.items()]))
     home("run", home.recipe("recorded"))
-    with open_app(read_settings(home.home)) as app:
+    with open_home(read_settings(home.home)) as app:
         yield app
 
 
 def test_every_answer_has_a_verdict_and_a_place(done):
-    placed = queries.placements(done.ledger, "example@1")
-    answers = queries.answers(done.ledger, [row.key for row in placed])
-    verdicts = {answers[key].task: verdict for (key, _), verdict in queries.verdicts(done.ledger, answers).items()}
+    placed = dataset_queries.placements(done.ledger, "example@1")
+    answers = answer_queries.answers(done.ledger, [row.key for row in placed])
+    verdicts = {
+        answers[key].task: verdict for (key, _), verdict in answer_queries.verdicts(done.ledger, answers).items()
+    }
     assert {task: str(verdict.status) for task, verdict in verdicts.items()} == EXPECTED
     assert all(
         verdict.reason and verdict.isolation for task, verdict in verdicts.items() if EXPECTED[task] != "no code"
@@ -49,7 +51,7 @@ def test_every_answer_has_a_verdict_and_a_place(done):
 
 
 def test_what_was_dropped_is_in_the_dataset_with_its_reason(done):
-    dataset = queries.dataset(done.ledger, "example")
+    dataset = dataset_queries.dataset(done.ledger, "example")
     dropped = {row["task"]: row for row in read_rows(done.objects, dataset, DROPPED)}
     assert len(dropped) == 7
     assert dropped["t1"]["reason"] == "failed at test 1: returned 1, not 2"
@@ -61,7 +63,7 @@ def test_what_was_not_answered_is_a_failure_with_its_reason(done):
     failures = done.ledger.counts()["failures"]
     assert failures == 1
     with done.ledger.engine.connect() as connection:
-        from stillhouse.ledger.projection import tables
+        from stillhouse.home.ledger.projection import tables
 
         row = connection.execute(tables.failures.select()).one()
     assert row.reason == "the recording does not hold this answer"

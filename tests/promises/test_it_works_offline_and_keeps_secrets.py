@@ -64,8 +64,9 @@ def refuse(*arguments, **options):
 socket.socket.connect = socket.socket.bind = socket.socket.sendto = refuse
 socket.create_connection = refuse
 socket.getaddrinfo = refuse
-import stillhouse.app, stillhouse.cli.main, stillhouse.teachers.http, stillhouse.report.render, stillhouse.app.distil
-import stillhouse.app.passport
+import stillhouse.home.open_home, stillhouse.cli.main, stillhouse.teachers.http_teacher, stillhouse.runs.report.render
+import stillhouse.runs.distil
+import stillhouse.passport.write_passport
 heavy = {"torch", "transformers", "pyarrow", "altair"} & set(sys.modules)
 assert not heavy, f"imported without need: {heavy}"
 """

@@ -10,10 +10,10 @@ import urllib.request
 import msgspec
 from aiohttp import web
 
-from stillhouse import facts
-from stillhouse.app import open_app
-from stillhouse.ledger import queries
-from stillhouse.settings.home import read_settings
+from stillhouse.home import facts
+from stillhouse.home.ledger import answer_queries, dataset_queries, origin_queries
+from stillhouse.home.open_home import open_home
+from stillhouse.home.settings import read_settings
 from stillhouse.teachers.register import account_fingerprint
 from stillhouse.vault.local import LocalBackend
 from stillhouse.vault.log import Log
@@ -24,10 +24,10 @@ def test_every_answer_says_where_it_comes_from(home, serve):
     home.add_mock(serve().url, "mock", "--unmetered", "--key-env", "MOCK_KEY")
     home.prompts(3)
     home("run", home.recipe(samples=2), MOCK_KEY="sk-abc")
-    with open_app(read_settings(home.home)) as app:
-        sets = queries.stamp_sets(app.ledger)
-        keys = [row.key for row in queries.placements(app.ledger, "example@1")]
-        answers = queries.answers(app.ledger, keys)
+    with open_home(read_settings(home.home)) as app:
+        sets = origin_queries.stamp_sets(app.ledger)
+        keys = [row.key for row in dataset_queries.placements(app.ledger, "example@1")]
+        answers = answer_queries.answers(app.ledger, keys)
     assert len(answers) == 6
     for answer in answers.values():
         teacher, prompt = (
@@ -51,7 +51,7 @@ def test_a_stamp_set_is_in_the_log_before_the_first_entry_that_names_it(home, se
     home.add_mock(serve().url)
     home.prompts(1)
     home("run", home.recipe())
-    with open_app(read_settings(home.home)) as app:
+    with open_home(read_settings(home.home)) as app:
         kinds = [
             msgspec.json.decode(entry.payload)["fact"] for writer in app.log.writers() for entry in app.log.read(writer)
         ]
@@ -96,8 +96,8 @@ def test_every_piece_is_in_the_log_before_a_client_has_it(gateway, home, serve):
     assert received == "".join(pieces)
     running.ended()
     answer = next(fact for fact in written_down(home) if isinstance(fact, facts.Answered))
-    with open_app(read_settings(home.home)) as app:
-        stamps = queries.stamp_sets(app.ledger)[answer.stamps].stamps
+    with open_home(read_settings(home.home)) as app:
+        stamps = origin_queries.stamp_sets(app.ledger)[answer.stamps].stamps
     assert {(stamp.origin, stamp.lab, stamp.purpose) for stamp in stamps if stamp.lab} == {
         ("teacher", "testlab", "train")
     }
@@ -111,6 +111,6 @@ def written_down(home):
 def test_what_is_imported_says_that_it_is_only_declared(home):
     home.write("old.jsonl", '{"prompt": "q", "response": "a", "model": "gpt-4o"}\n')
     home("dataset", "import", "old.jsonl", "--name", "old")
-    with open_app(read_settings(home.home)) as app:
-        (stamps,) = queries.stamp_sets(app.ledger).values()
+    with open_home(read_settings(home.home)) as app:
+        (stamps,) = origin_queries.stamp_sets(app.ledger).values()
     assert (stamps.stamps[0].grade, stamps.stamps[0].lab) == ("declared", "openai")

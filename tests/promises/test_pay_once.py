@@ -139,10 +139,10 @@ def test_what_arrived_before_an_interrupt_is_kept(home, serve):
 CRASH = """
 import os, signal, sys
 from pathlib import Path
-from stillhouse import facts
-from stillhouse.ledger.store import Ledger
-from stillhouse.policy.decide import Policy
-from stillhouse.recorder import Recorder
+from stillhouse.home import facts
+from stillhouse.home.ledger.ledger import Ledger
+from stillhouse.permission.decide import Policy
+from stillhouse.home.recorder import Recorder
 from stillhouse.vault.local import LocalBackend
 from stillhouse.vault.log import Log
 from stillhouse.vault.objects import Objects
@@ -157,7 +157,7 @@ def reached(name):
         os.kill(os.getpid(), signal.SIGKILL)
 
 log = Log(root / "log", Objects(LocalBackend(root / "objects")), segment_bytes=1500)
-recorder = Recorder(log, Ledger(f"sqlite:///{root / 'ledger.db'}"), Policy(), by="me", signatory=lambda: None, reached=reached)
+recorder = Recorder(log, Ledger(f"sqlite:///{root / 'ledger.db'}"), by="me", signatory=lambda: None, reached=reached)
 for number in range(12):
     recorder.record(facts.RefusalMade(at="t", by="me", subject=f"s{number}", reason="r" * 200))
     print(number, flush=True)
@@ -168,7 +168,7 @@ for number in range(12):
 @pytest.mark.parametrize("point", ["decided", "appended", "viewed"])
 @pytest.mark.parametrize("where", [1, 5, 9])
 def test_kills_at_every_point_of_the_recorder(tmp_path, point, where):
-    from stillhouse.ledger.store import Ledger
+    from stillhouse.home.ledger.ledger import Ledger
     from stillhouse.vault.local import LocalBackend
     from stillhouse.vault.log import Log
     from stillhouse.vault.objects import Objects

@@ -1,6 +1,7 @@
 """Promise 5: revocation finds everything downstream, through own models and their outputs too.
 
-That it finds just what walking from record to record finds is `tests/unit/test_lineage.py`; here is what a user sees of it.
+That it finds just what walking from record to record finds is `tests/unit/home/ledger/test_lineage_graph.py`; here is what a user
+sees of it.
 Not covered: what was copied out of the home without `dataset export`, and models that somebody made elsewhere and never wrote
 down (`model derive`).
 """
@@ -57,18 +58,18 @@ from pathlib import Path
 
 import msgspec
 
-from stillhouse import facts
-from stillhouse.app import open_app
-from stillhouse.ledger import queries
-from stillhouse.recorder import now
-from stillhouse.settings.home import read_settings
+from stillhouse.home import facts
+import stillhouse
+from stillhouse.home.ledger import origin_queries, training_queries
+from stillhouse.home.recorder import now
+from stillhouse.home.settings import read_settings
 
-with open_app(read_settings(Path(sys.argv[1]))) as app:
-    model = queries.model(app.ledger, "three")
-    sets = queries.stamp_sets(app.ledger).items()
+with stillhouse.open(sys.argv[1]) as home:
+    model = training_queries.model(home.ledger, "three")
+    sets = origin_queries.stamp_sets(home.ledger).items()
     clean = next(id for id, known in sets if not any(stamp.lab == "rival" for stamp in known.stamps))
     forged = msgspec.structs.replace(model, name="washed", stamps=clean, weights_digest="blake3:x", files={})
-    app.recorder.record(facts.ModelTrained(at=now(), by="t", model=forged))
+    home.recorder.record(facts.ModelTrained(at=now(), by="t", model=forged))
 """
 
 

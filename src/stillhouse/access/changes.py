@@ -8,9 +8,9 @@ import msgspec
 from stillhouse.canon import digest_value, is_digest
 from stillhouse.errors import UnknownName, UsageError
 from stillhouse.nouns import AccessChange, AccessKind, Waiver
-from stillhouse.policy.decide import void_ids
-from stillhouse.policy.known import fold
-from stillhouse.policy.table import Verdict
+from stillhouse.permission.decide import void_ids
+from stillhouse.permission.known_origins import fold
+from stillhouse.permission.verdict_table import TermsVerdict
 
 _SCOPE = ("models", "channels", "accounts", "uses", "exempt", "since", "until", "verdict", "duties")
 
@@ -30,8 +30,8 @@ def make_change(draft: AccessChange, known: Collection[AccessChange]) -> AccessC
                 "Terms that were negotiated need the agreement's document.",
                 next_step="Give --document FILE with --verdict.",
             )
-        if draft.verdict not in tuple(Verdict):
-            raise UsageError(f"{draft.verdict!r} is no verdict; there is: {', '.join(Verdict)}.")
+        if draft.verdict not in tuple(TermsVerdict):
+            raise UsageError(f"{draft.verdict!r} is no verdict; there is: {', '.join(TermsVerdict)}.")
     if draft.document and not is_digest(draft.document):
         raise UsageError("A document is named by its digest.")
     if draft.reverses and draft.reverses not in {change.id for change in known}:

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from stillhouse.policy.known import known_host
+from stillhouse.permission.known_origins import known_host
 
 # Clocks of proxies and of hosts differ, and a connection may be opened some time before it is used.
 _SLACK_SECONDS = 60.0

@@ -12,10 +12,10 @@ import msgspec
 
 from stillhouse.canon import digest_file
 from stillhouse.errors import UsageError
-from stillhouse.ledger import permission, queries
-from stillhouse.ledger.store import Ledger
+from stillhouse.home.ledger import dataset_queries, origin_queries, permission_queries
+from stillhouse.home.ledger.ledger import Ledger
 from stillhouse.nouns import DatasetVersion, StampSet, Use
-from stillhouse.policy.decide import Policy
+from stillhouse.permission.decide import Policy
 
 
 class Gated(msgspec.Struct, frozen=True):
@@ -33,10 +33,10 @@ class Gated(msgspec.Struct, frozen=True):
 
 def look_at(ledger: Ledger, policy: Policy, subjects: Iterable[str], use: Use) -> list[Gated]:
     """Decide on each subject: a label, or a path to a file or a folder of files. Raises UnknownName, UsageError."""
-    sets = queries.stamp_sets(ledger)
-    versions = {dataset.label: dataset for dataset in queries.datasets(ledger)}
+    sets = origin_queries.stamp_sets(ledger)
+    versions = {dataset.label: dataset for dataset in dataset_queries.datasets(ledger)}
     exports: dict[str, set[str]] = {}
-    for export in permission.exports(ledger):
+    for export in permission_queries.exports(ledger):
         exports.setdefault(export.digest, set()).add(export.dataset)
     found = []
     for subject in subjects:
@@ -47,7 +47,7 @@ def look_at(ledger: Ledger, policy: Policy, subjects: Iterable[str], use: Use) -
                 found += [_version(policy, sets, versions[label], str(file), use) for label in labels]
                 found += [] if labels else [_nobody_s(file)]
         else:
-            found.append(_version(policy, sets, queries.dataset(ledger, subject), subject, use))
+            found.append(_version(policy, sets, dataset_queries.dataset(ledger, subject), subject, use))
     return found
 
 
@@ -69,7 +69,7 @@ def _nobody_s(file: Path) -> Gated:
 
 
 def _version(policy: Policy, sets: Mapping[int, StampSet], dataset: DatasetVersion, subject: str, use: Use) -> Gated:
-    found = policy.decide_rows(dataset.stamp_sets, sets, use)
+    found = policy.check_rows(dataset.stamp_sets, sets, use)
     reasons = [f"{rows} rows: {decision.reason}" for rows, decision in found.decided if not decision.allowed]
     reasons += [] if dataset.rows else ["it has no row"]
     return Gated(

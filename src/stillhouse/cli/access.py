@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stillhouse.cli.identity import show_outcome
-from stillhouse.cli.options import Home, Json, PlanOnly, opened
+from stillhouse.cli.options import HomeFolder, Json, PlanOnly, opened
 from stillhouse.cli.output import emit, note, progress, table
 from stillhouse.nouns import AccessChange, AccessKind, Channel, Use
 
 if TYPE_CHECKING:
-    from stillhouse.access.impact import Impact
+    from stillhouse.access.revocation_impact import RevocationImpact
 
 commands = typer.Typer(
     help="Access: grants, revocations, what they reach, the training-launch gate.", no_args_is_help=True
@@ -29,7 +29,7 @@ Since = Annotated[
 ]
 Notice = Annotated[str, typer.Option(help="The day on which it was said.")]
 Authority = Annotated[str, typer.Option(help="Who said so, or by which contract.")]
-Document = Annotated[Path | None, typer.Option(help="What it stands in: its digest is kept, not its text.")]
+Document = Annotated[Path | None, typer.Option(help="The document that says so: its digest is kept, not its text.")]
 Reverses = Annotated[str, typer.Option(help="The grant or revocation that is void from now on.")]
 Reason = Annotated[str, typer.Option(help="Why, in a few words.")]
 
@@ -52,7 +52,7 @@ def grant(
     duty: Annotated[list[str] | None, typer.Option(help="A duty of the agreement; repeat for several.")] = None,
     reverses: Reverses = "",
     reason: Reason = "",
-    home: Home = None,
+    home_folder: HomeFolder = None,
     plan: PlanOnly = False,
     as_json: Json = False,
 ) -> None:
@@ -62,7 +62,7 @@ def grant(
         accounts=tuple(accounts or ()), uses=tuple(uses or ()), since=since, until=until, notice=notice,
         authority=authority, verdict=verdict, duties=tuple(duty or ()), reverses=reverses, reason=reason,
     )  # fmt: skip
-    _change(draft, document, home, plan, as_json)
+    _change(draft, document, home_folder, plan, as_json)
 
 
 @commands.command()
@@ -79,7 +79,7 @@ def revoke(
     document: Document = None,
     reverses: Reverses = "",
     reason: Reason = "",
-    home: Home = None,
+    home_folder: HomeFolder = None,
     plan: PlanOnly = False,
     as_json: Json = False,
 ) -> None:
@@ -89,26 +89,26 @@ def revoke(
         accounts=tuple(accounts or ()), uses=tuple(uses or ()), exempt=tuple(exempt or ()), since=since, notice=notice,
         authority=authority, reverses=reverses, reason=reason,
     )  # fmt: skip
-    _change(draft, document, home, plan, as_json)
+    _change(draft, document, home_folder, plan, as_json)
 
 
-def _change(draft: AccessChange, document: Path | None, home: Path | None, plan: bool, as_json: bool) -> None:
-    from stillhouse.app.access import labs_here, plan_change
-    from stillhouse.app.approvals import propose
-    from stillhouse.app.people import standing
+def _change(draft: AccessChange, document: Path | None, home_folder: Path | None, plan: bool, as_json: bool) -> None:
+    from stillhouse.access.grants import labs_here, plan_change
+    from stillhouse.access.people import standing
+    from stillhouse.approvals import propose
 
-    with opened(home) as app:
-        made = plan_change(app, draft, document)
+    with opened(home_folder) as home:
+        made = plan_change(home, draft, document)
         lab = str(made.plan.does["change"]["lab"])
-        unknown = "" if lab in labs_here(app) else lab
+        unknown = "" if lab in labs_here(home) else lab
         if plan:
             value: dict[str, Any] = {**made.plan.impact, "plan": made.plan, "change": made.plan.does["change"]}
             emit(value, as_json, describe_impact(made.impact))
             if unknown:
                 note(_NOBODY.format(unknown))
             return
-        done = propose(app, made.plan)
-        advisory = standing(app).advisory
+        done = propose(home, made.plan)
+        advisory = standing(home).advisory
     if as_json:
         value = {"done": done.done, "waits_for": list(done.waits_for), "plan": done.digest}
         emit({**value, "change": made.plan.does["change"], "impact": made.plan.impact}, as_json)
@@ -122,12 +122,12 @@ def _change(draft: AccessChange, document: Path | None, home: Path | None, plan:
 
 
 @commands.command("list")
-def list_access(home: Home = None, as_json: Json = False) -> None:
+def list_access(home_folder: HomeFolder = None, as_json: Json = False) -> None:
     """All grants and revocations, how much is in quarantine, and what the gate decided."""
-    from stillhouse.app.access import gates, list_changes, quarantine
+    from stillhouse.access.grants import gates, list_changes, quarantine
 
-    with opened(home) as app:
-        found, held, decided = list_changes(app), quarantine(app, Use.TRAIN), gates(app)
+    with opened(home_folder) as home:
+        found, held, decided = list_changes(home), quarantine(home, Use.TRAIN), gates(home)
     rows = [
         [one["id"], one["kind"], one["lab"], one["since"] or "-", ", ".join(one["channels"]) or "all", one["signed_by"],
          "in force" if one["in_force"] else "over", one["reason"]]
@@ -151,15 +151,15 @@ def gate(
     ],
     use: Annotated[Use, typer.Option(help="What for.")] = Use.TRAIN,
     job: Annotated[str, typer.Option(help="The job that wants to start, for the receipt.")] = "",
-    home: Home = None,
+    home_folder: HomeFolder = None,
     as_json: Json = False,
 ) -> None:
     """May a job start on these? Leaves a signed receipt. Exit code 3 where not; any failure keeps the gate closed."""
-    from stillhouse.app.access import gate as decide_gate
+    from stillhouse.access.grants import gate as decide_gate
     from stillhouse.errors import RefusedError
 
-    with opened(home) as app:
-        value = decide_gate(app, datasets, use, job)
+    with opened(home_folder) as home:
+        value = decide_gate(home, datasets, use, job)
     lines = [f"{'open' if value['allowed'] else 'CLOSED'}: {', '.join(datasets)} for {use}"]
     lines += [f"  {reason}" for reason in value["reasons"]]
     lines += [f"  duty: {duty}" for duty in value["duties"]]
@@ -172,20 +172,20 @@ def gate(
 @commands.command()
 def retrain(
     model: Annotated[str, typer.Argument(help="NAME@VERSION, or NAME for the newest.")],
-    home: Home = None,
+    home_folder: HomeFolder = None,
     plan: PlanOnly = False,
     as_json: Json = False,
 ) -> None:
     """Train a model again from its recipe without what policy denies now. Nothing is asked for; the old model stays."""
-    from stillhouse.app.retrain import plan_retrain
-    from stillhouse.app.retrain import retrain as train_again
+    from stillhouse.runs.retrain import plan_retrain
+    from stillhouse.runs.retrain import retrain as train_again
 
-    with opened(home) as app:
+    with opened(home_folder) as home:
         if plan:
-            made = plan_retrain(app, model)
+            made = plan_retrain(home, model)
             emit(made, as_json, "\n".join(f"{name:12} {content}" for name, content in made.items()))
             return
-        value = train_again(app, model, progress())
+        value = train_again(home, model, progress())
     emit(value, as_json, "\n".join(f"{name:12} {content}" for name, content in value.items()))
 
 
@@ -195,15 +195,15 @@ def egress(
     own: Annotated[
         list[str] | None, typer.Option(help="An address that this home calls from; repeat for several.")
     ] = None,
-    home: Home = None,
+    home_folder: HomeFolder = None,
     as_json: Json = False,
 ) -> None:
     """Calls to teachers' hosts that are in no record. Exit code 3 where there are any."""
-    from stillhouse.app.access import compare_egress
+    from stillhouse.access.grants import compare_egress
     from stillhouse.errors import RefusedError, UsageError
 
-    with opened(home) as app:
-        found = compare_egress(app, log, tuple(own or ()))
+    with opened(home_folder) as home:
+        found = compare_egress(home, log, tuple(own or ()))
     rows = [[one.day, one.client, one.host, one.lab or "?", one.connections] for one in found.unrecorded]
     text = f"{found.lines} lines, {found.unreadable} unreadable; {found.to_teachers} to teachers, {found.recorded} recorded\n"
     emit(found, as_json, text + table(["day", "client", "host", "lab", "in no record"], rows))
@@ -213,7 +213,7 @@ def egress(
         raise typer.Exit(RefusedError.exit_code)
 
 
-def describe_impact(found: "Impact") -> str:
+def describe_impact(found: "RevocationImpact") -> str:
     """An impact as text."""
     lines = [
         f"{found.records} records ({found.tokens or 'uncounted'} tokens) are touched, for: {', '.join(found.uses) or 'no use'}"

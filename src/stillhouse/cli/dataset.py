@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stillhouse.cli.options import Erasable, Home, Json, PlanOnly, ProgressAs, opened
+from stillhouse.cli.options import Erasable, HomeFolder, Json, PlanOnly, ProgressAs, opened
 from stillhouse.cli.output import Watch, emit, note, progress, table
 from stillhouse.conversations.finishes import KEPT
 from stillhouse.nouns import Channel, Origin, Use
@@ -19,23 +19,23 @@ Label = Annotated[str, typer.Argument(help="NAME@VERSION, or NAME for the newest
 
 
 @commands.command("list")
-def list_datasets(home: Home = None, as_json: Json = False) -> None:
+def list_datasets(home_folder: HomeFolder = None, as_json: Json = False) -> None:
     """All dataset versions."""
-    from stillhouse.ledger import queries
+    from stillhouse.home.ledger import dataset_queries
 
-    with opened(home) as app:
-        found = queries.datasets(app.ledger)
+    with opened(home_folder) as home:
+        found = dataset_queries.datasets(home.ledger)
     rows = [[d.label, d.rows, d.made, d.content_digest] for d in found]
     emit(found, as_json, table(["dataset", "rows", "made", "content digest"], rows))
 
 
 @commands.command()
-def show(label: Label, home: Home = None, as_json: Json = False) -> None:
+def show(label: Label, home_folder: HomeFolder = None, as_json: Json = False) -> None:
     """One dataset version: its funnel, digests and files."""
-    from stillhouse.ledger import queries
+    from stillhouse.home.ledger import dataset_queries
 
-    with opened(home) as app:
-        found = queries.dataset(app.ledger, label)
+    with opened(home_folder) as home:
+        found = dataset_queries.dataset(home.ledger, label)
     steps = [
         [step.step, step.kept, ", ".join(f"{n} {why}" for why, n in step.dropped.items())] for step in found.funnel
     ]
@@ -50,19 +50,19 @@ def export(
     label: Label,
     target: Annotated[Path, typer.Argument(help="A file that does not exist yet.", metavar="FILE.jsonl")],
     use: Annotated[Use, typer.Option(help="What for: where a row may not be used so, nothing is written.")] = Use.TRAIN,
-    home: Home = None,
+    home_folder: HomeFolder = None,
     as_json: Json = False,
 ) -> None:
     """Write a version's rows as chat JSONL, each with its record and stamp set (`policy check` and `access gate` read them)."""
-    from stillhouse.app.access import check_export
-    from stillhouse.app.erasure import objects_of
-    from stillhouse.datasets.store import export_jsonl
-    from stillhouse.ledger import queries
+    from stillhouse.access.grants import check_export
+    from stillhouse.datasets.versions import export_jsonl
+    from stillhouse.home.erasable_sources import objects_of
+    from stillhouse.home.ledger import dataset_queries
 
-    with opened(home) as app:
-        dataset = queries.dataset(app.ledger, label)
-        check_export(app, dataset, use)
-        rows = export_jsonl(app.recorder, objects_of(app, dataset.erasable), dataset, target)
+    with opened(home_folder) as home:
+        dataset = dataset_queries.dataset(home.ledger, label)
+        check_export(home, dataset, use)
+        rows = export_jsonl(home.recorder, objects_of(home, dataset.erasable), dataset, target)
     emit({"file": str(target), "rows": rows}, as_json, f"{rows} rows written to {target}")
 
 
@@ -99,23 +99,23 @@ def import_corpus(
     day: DayOption = "",
     keep: KeepOption = None,
     erasable: Erasable = "",
-    home: Home = None,
+    home_folder: HomeFolder = None,
     as_json: Json = False,
     plan: PlanOnly = False,
     watch: ProgressAs = Watch.AUTO,
 ) -> None:
     """Read in what others collected. Rows carry *declared* stamps: what they say of themselves, then what is said here."""
-    from stillhouse.app.corpora import execute_import, plan_import
     from stillhouse.cli.run import describe_plan
+    from stillhouse.datasets.import_corpus import execute_import, plan_import
 
     _check_name(name)
     declared = _declared(origin, lab, model, channel, terms, prompt_terms, day)
-    with opened(home) as app:
-        planned = plan_import(app, path, name, use, declared, progress(watch), erasable, kept(keep))
+    with opened(home_folder) as home:
+        planned = plan_import(home, path, name, use, declared, progress(watch), erasable, kept(keep))
         if plan:
             emit(planned.plan, as_json, describe_plan(planned.plan))
             return
-        dataset = execute_import(app, path, name, use, declared, planned, progress(watch))
+        dataset = execute_import(home, path, name, use, declared, planned, progress(watch))
     found = planned.inventory
     dropped = {why: rows for step in dataset.funnel for why, rows in step.dropped.items()}
     value = {
@@ -143,22 +143,22 @@ def gather(
     name: Annotated[str, typer.Option(help="The dataset's name.")],
     use: Annotated[Use, typer.Option(help="What every row must be allowed for.")] = Use.TRAIN,
     keep: KeepOption = None,
-    home: Home = None,
+    home_folder: HomeFolder = None,
     as_json: Json = False,
     plan: PlanOnly = False,
 ) -> None:
     """Make a dataset of what tools asked through the gateway: distinct, not held out, allowed."""
-    from stillhouse.app.recorded import execute_gather, gather_project
-    from stillhouse.app.run import held_out_tasks
     from stillhouse.cli.run import describe_plan
+    from stillhouse.runs.gateway_dataset import execute_gather, gather_project
+    from stillhouse.runs.run_recipe import held_out_tasks
 
     _check_name(name)
-    with opened(home) as app:
-        made, candidates, skipped = gather_project(app, project, name, use, kept(keep))
+    with opened(home_folder) as home:
+        made, candidates, skipped = gather_project(home, project, name, use, kept(keep))
         if plan:
             emit(made, as_json, describe_plan(made))
             return
-        dataset = execute_gather(app, name, use, made, candidates, held_out_tasks(), kept(keep))
+        dataset = execute_gather(home, name, use, made, candidates, held_out_tasks(), kept(keep))
     value = {
         "dataset": dataset.label,
         "rows": dataset.rows,
@@ -184,23 +184,23 @@ def inventory(
     terms: TermsOption = None,
     prompt_terms: PromptTermsOption = None,
     day: DayOption = "",
-    home: Home = None,
+    home_folder: HomeFolder = None,
     as_json: Json = False,
     watch: ProgressAs = Watch.AUTO,
 ) -> None:
     """What is in a corpus, by origin, channel and decision; the unknown part; and what to find out first. Writes nothing."""
-    from stillhouse.app.corpora import LeftOut, inventory_of_files, inventory_of_home
-    from stillhouse.datasets.corpora.files import files_of
+    from stillhouse.datasets.corpora.row_files import files_of
+    from stillhouse.datasets.import_corpus import LeftOutRows, inventory_of_files, inventory_of_home
 
-    with opened(home) as app:
+    with opened(home_folder) as home:
         if what and Path(what).exists():
             declared = _declared(origin, lab, model, channel, terms, prompt_terms, day)
-            left_out = LeftOut()
-            found = inventory_of_files(app, files_of(Path(what)), declared, progress(watch), left_out)
+            left_out = LeftOutRows()
+            found = inventory_of_files(home, files_of(Path(what)), declared, progress(watch), left_out)
             if left_out.told():
                 note(left_out.told())
         else:
-            found = inventory_of_home(app, what)
+            found = inventory_of_home(home, what)
     emit(found, as_json, _inventory_text(found))
 
 

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stillhouse.cli.identity import show_outcome
-from stillhouse.cli.options import Home, Json, PlanOnly, opened
+from stillhouse.cli.options import HomeFolder, Json, PlanOnly, opened
 from stillhouse.cli.output import emit, note, table
 
 if TYPE_CHECKING:
-    from stillhouse.app import App
+    from stillhouse.home.open_home import Home
     from stillhouse.nouns import Plan
 
 commands = typer.Typer(
@@ -23,15 +23,15 @@ def plan(
         list[str], typer.Argument(help="dataset:NAME@N, snapshot:DIGEST or run:ID; several go together.")
     ],
     reason: Annotated[str, typer.Option(help="Why, in a few words.")] = "",
-    home: Home = None,
+    home_folder: HomeFolder = None,
     plan: PlanOnly = False,
     as_json: Json = False,
 ) -> None:
     """Ask for a deletion, and see all that it would reach; nothing is deleted. `plan execute` does it, after the approval."""
-    from stillhouse.app.deletion import plan_deletion
+    from stillhouse.custody.deletion.deletion import plan_deletion
 
-    with opened(home) as app:
-        _ask(app, plan_deletion(app, subject, reason), as_json, only_plan=plan)
+    with opened(home_folder) as home:
+        _ask(home, plan_deletion(home, subject, reason), as_json, only_plan=plan)
 
 
 @commands.command()
@@ -39,44 +39,44 @@ def erase(
     source: Annotated[str, typer.Argument(help="What `--erasable` called it.")],
     reason: Annotated[str, typer.Option(help="Why; it stays in the log.")] = "",
     plan: PlanOnly = False,
-    home: Home = None,
+    home_folder: HomeFolder = None,
     as_json: Json = False,
 ) -> None:
     """Ask that a source be erased: its key destroyed, in every store, so that no copy can be read. There is no way back."""
-    from stillhouse.app.deletion import plan_erasure
+    from stillhouse.custody.deletion.deletion import plan_erasure
 
-    with opened(home) as app:
-        _ask(app, plan_erasure(app, source, reason), as_json, only_plan=plan)
+    with opened(home_folder) as home:
+        _ask(home, plan_erasure(home, source, reason), as_json, only_plan=plan)
 
 
-def _ask(app: "App", made: "Plan", as_json: bool, *, only_plan: bool) -> None:
+def _ask(home: "Home", made: "Plan", as_json: bool, *, only_plan: bool) -> None:
     """Show a plan, ask for its approval, and say what is not enforced here."""
-    from stillhouse.app.approvals import submit
-    from stillhouse.app.people import standing
-    from stillhouse.app.protection import advisory
+    from stillhouse.access.people import standing
+    from stillhouse.approvals import submit
     from stillhouse.cli.run import describe_plan
+    from stillhouse.custody.protection.protection_status import advisory
 
     text = describe_plan(made) + "".join(f"\n  {name}: {_shown(value)}" for name, value in made.impact.items())
     if only_plan:
         emit(made, as_json, text)
         return
-    done = submit(app, made)
+    done = submit(home, made)
     if not as_json:
         emit(None, False, text)
     show_outcome(done, as_json)
-    for line in (*standing(app).advisory, *advisory(app)):
+    for line in (*standing(home).advisory, *advisory(home)):
         note(f"ADVISORY: {line}")
 
 
 @commands.command("list")
-def list_deletions(home: Home = None, as_json: Json = False) -> None:
+def list_deletions(home_folder: HomeFolder = None, as_json: Json = False) -> None:
     """Deletions that were carried out, and whether they still count."""
-    from stillhouse.app.permission import load
-    from stillhouse.ledger import custody
+    from stillhouse.home.current_permission import load
+    from stillhouse.home.ledger import custody_queries
     from stillhouse.nouns import Deletion, Erasure
 
-    with opened(home) as app:
-        undone = custody.undone(app.ledger)
+    with opened(home_folder) as home:
+        undone = custody_queries.undone(home.ledger)
         found: list[dict[str, Any]] = [
             {
                 "deletion": content.id if isinstance(content, Deletion) else content.key[7:19],
@@ -88,7 +88,7 @@ def list_deletions(home: Home = None, as_json: Json = False) -> None:
                 "undone": isinstance(content, Deletion) and content.id in undone,
                 "erased": isinstance(content, Erasure),
             }
-            for act in load(app.ledger, app.settings).acts
+            for act in load(home.ledger, home.settings).acts
             if isinstance(content := act.entry.content, Deletion | Erasure)
         ]
     rows = [
@@ -107,14 +107,14 @@ def list_deletions(home: Home = None, as_json: Json = False) -> None:
 @commands.command()
 def undo(
     deletion: Annotated[str, typer.Argument(help="The deletion, or its plan; the first characters will do.")],
-    home: Home = None,
+    home_folder: HomeFolder = None,
     as_json: Json = False,
 ) -> None:
     """Get back what a deletion put into the trash. Needs nobody's yes."""
-    from stillhouse.app.deletion import undo as undo_deletion
+    from stillhouse.custody.deletion.deletion import undo as undo_deletion
 
-    with opened(home) as app:
-        done = undo_deletion(app, deletion)
+    with opened(home_folder) as home:
+        done = undo_deletion(home, deletion)
     emit(done, as_json, f"{', '.join(done['subjects'])} is back: {done['objects']} objects left the trash")
 
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from stillhouse.cli.options import Home, Json, opened
+from stillhouse.cli.options import HomeFolder, Json, opened
 from stillhouse.cli.output import emit, table
 
 commands = typer.Typer(help="Restore drills: does what is kept come back?", no_args_is_help=True)
@@ -15,17 +15,17 @@ def run(
     snapshot: Annotated[str, typer.Argument(help="A snapshot; else a random one.")] = "",
     whole: Annotated[bool, typer.Option("--whole", help="All of it, and not a few random files.")] = False,
     copy: Annotated[str, typer.Option("--copy", help="From this copy; else from the vault here.")] = "",
-    home: Home = None,
+    home_folder: HomeFolder = None,
     as_json: Json = False,
 ) -> None:
-    """Restore to a scratch folder, compare, time, and sign what came of it. Exit code 4 where it did not come back."""
+    """Restore to a scratch folder, compare, time, and sign the result. Exit code 4 where it did not come back."""
     import msgspec
 
-    from stillhouse.app.drills import drill_sample, drill_whole
+    from stillhouse.custody.checks.drills import drill_sample, drill_whole
     from stillhouse.errors import IntegrityError
 
-    with opened(home) as app:
-        done = (drill_whole if whole else drill_sample)(app, snapshot, copy)
+    with opened(home_folder) as home:
+        done = (drill_whole if whole else drill_sample)(home, snapshot, copy)
     text = f"{done.files} files, {done.bytes:,} bytes came back in {done.seconds} s; from there {done.behind:.0f} s would be lost"
     emit(msgspec.to_builtins(done), as_json, done.problem or text)
     if done.problem:
@@ -33,12 +33,12 @@ def run(
 
 
 @commands.command("list")
-def list_drills(home: Home = None, as_json: Json = False) -> None:
+def list_drills(home_folder: HomeFolder = None, as_json: Json = False) -> None:
     """The receipts of all drills, oldest first."""
-    from stillhouse.ledger import custody
+    from stillhouse.home.ledger import custody_queries
 
-    with opened(home) as app:
-        found = custody.drills(app.ledger)
+    with opened(home_folder) as home:
+        found = custody_queries.drills(home.ledger)
     rows = [
         [
             one.at,

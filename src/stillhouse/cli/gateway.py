@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from stillhouse.cli.options import Home, Json, Safety, opened
+from stillhouse.cli.options import HomeFolder, Json, Safety, opened
 from stillhouse.cli.output import emit, note, table
 from stillhouse.nouns import Use
 
@@ -21,15 +21,15 @@ def serve(
     ops_port: Annotated[int, typer.Option(help="For /healthz, /readyz and /metrics.", min=0, max=65535)] = 8401,
     workers: Annotated[int, typer.Option(help="Processes; 0: one per core.", min=0)] = 0,
     stall_seconds: Annotated[float, typer.Option(help="Silence after which a teacher is left.", min=1)] = 300.0,
-    home: Home = None,
+    home_folder: HomeFolder = None,
     as_json: Json = False,
     durability: Safety = None,
 ) -> None:
     """Serve until Ctrl-C or SIGTERM; then finish the calls in flight, and end."""
-    from stillhouse.app.gateway import GatewayAddress, serve_gateway, upstreams, without_key
+    from stillhouse.teachers.gateway.serve import GatewayAddress, serve_gateway, upstreams, without_key
 
-    with opened(home, durability) as app:
-        usable = upstreams(app)
+    with opened(home_folder, durability) as home:
+        usable = upstreams(home)
 
         def on_ready(url: str, ops: str) -> None:
             value = {"url": url, "ops": ops, "teachers": sorted(usable)}
@@ -39,12 +39,12 @@ def serve(
                 f"clients: {url}/v1   health and metrics: {ops}   teachers: {', '.join(value['teachers'])}",
             )
 
-        for name, variable in without_key(app).items():
+        for name, variable in without_key(home).items():
             note(f"{name} is left out: the variable {variable} with its key is not set.")
         if not usable:
             note("No teacher can be asked over HTTP yet: register one with `stillhouse teacher add`, and set its key.")
         count = workers or len(os.sched_getaffinity(0))
-        serve_gateway(app, GatewayAddress(host, port, ops_port), count, stall_seconds, on_ready)
+        serve_gateway(home, GatewayAddress(host, port, ops_port), count, stall_seconds, on_ready)
 
 
 @commands.command(hidden=True)
@@ -53,24 +53,24 @@ def worker(
     counters: Annotated[int, typer.Option()],
     row: Annotated[int, typer.Option()],
     stall_seconds: Annotated[float, typer.Option()],
-    home: Home = None,
+    home_folder: HomeFolder = None,
     durability: Safety = None,
 ) -> None:
     """One worker; started by `serve`."""
-    from stillhouse.app.gateway import run_worker
+    from stillhouse.teachers.gateway.serve import run_worker
 
-    with opened(home, durability) as app:
-        run_worker(app, listening, counters, row, stall_seconds)
+    with opened(home_folder, durability) as home:
+        run_worker(home, listening, counters, row, stall_seconds)
 
 
 @commands.command()
-def status(home: Home = None, as_json: Json = False) -> None:
+def status(home_folder: HomeFolder = None, as_json: Json = False) -> None:
     """Calls that came through, by how they ended, and the keys in force."""
-    from stillhouse.ledger import queries
+    from stillhouse.home.ledger import gateway_queries
 
-    with opened(home) as app:
-        calls = queries.calls_by_outcome(app.ledger)
-        in_force = sum(not revoked for revoked in queries.gateway_keys(app.ledger).values())
+    with opened(home_folder) as home:
+        calls = gateway_queries.calls_by_outcome(home.ledger)
+        in_force = sum(not revoked for revoked in gateway_queries.gateway_keys(home.ledger).values())
     text = table(["calls", "how they ended"], [[count, outcome] for outcome, count in calls.items()])
     emit({"calls": calls, "keys": in_force}, as_json, f"{text}\n{in_force} keys in force")
 
@@ -91,25 +91,25 @@ def add(
             help="The limit of an answer where a call to a metered teacher sets none; 0: such calls are refused.", min=0
         ),
     ] = 0,
-    home: Home = None,
+    home_folder: HomeFolder = None,
     as_json: Json = False,
 ) -> None:
     """Make a key. Its secret is shown once and stored nowhere."""
-    from stillhouse.app.keys import issue_key
+    from stillhouse.teachers.gateway.issue_key import issue_key
 
-    with opened(home) as app:
-        key, secret = issue_key(app, name, project, tuple(use), tuple(teacher or ()), budget, expires, max_tokens)
+    with opened(home_folder) as home:
+        key, secret = issue_key(home, name, project, tuple(use), tuple(teacher or ()), budget, expires, max_tokens)
     value = {"id": key.id, "name": key.name, "secret": secret}
     emit(value, as_json, f"{secret}\nkey {key.id} for {name}: keep the line above, it is not shown again.")
 
 
 @keys.command("list")
-def list_keys(home: Home = None, as_json: Json = False) -> None:
+def list_keys(home_folder: HomeFolder = None, as_json: Json = False) -> None:
     """All keys, revoked ones too."""
-    from stillhouse.ledger import queries
+    from stillhouse.home.ledger import gateway_queries
 
-    with opened(home) as app:
-        found = queries.gateway_keys(app.ledger)
+    with opened(home_folder) as home:
+        found = gateway_queries.gateway_keys(home.ledger)
     rows = [
         [k.id, k.name, k.project, ", ".join(k.uses), ", ".join(k.teachers) or "all", k.budget or "-", k.expires, gone]
         for k, gone in found.items()
@@ -126,12 +126,12 @@ def list_keys(home: Home = None, as_json: Json = False) -> None:
 def revoke_key(
     name: Annotated[str, typer.Argument(help="Its id or its name.")],
     reason: Annotated[str, typer.Option(help="Why.")] = "",
-    home: Home = None,
+    home_folder: HomeFolder = None,
     as_json: Json = False,
 ) -> None:
     """Let a key open nothing any more: from the next request, and the next piece of a stream, in every worker."""
-    from stillhouse.teachers.gateway.keys import revoke
+    from stillhouse.teachers.gateway.keyring import revoke
 
-    with opened(home) as app:
-        key = revoke(app.recorder, app.bell, name, reason)
+    with opened(home_folder) as home:
+        key = revoke(home.recorder, home.marker, name, reason)
     emit({"id": key.id, "name": key.name}, as_json, f"revoked {key.id} ({key.name})")

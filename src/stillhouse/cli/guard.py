@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from stillhouse.cli.options import Home, Json, PlanOnly
+from stillhouse.cli.options import HomeFolder, Json, PlanOnly
 from stillhouse.cli.output import emit, note
 
 commands = typer.Typer(help="Keep commands from what is under custody.", no_args_is_help=True)
@@ -18,7 +18,7 @@ def run(
     protect: Annotated[
         list[Path] | None, typer.Option(help="A further folder that the command may not change; repeat for several.")
     ] = None,
-    home: Home = None,
+    home_folder: HomeFolder = None,
     plan: PlanOnly = False,
     as_json: Json = False,
 ) -> None:
@@ -26,11 +26,11 @@ def run(
 
     It protects from accidents of this command and what it starts. Its exit code is the command's; 3 where it was not started.
     """
-    from stillhouse.app.guarding import plan_for, start
+    from stillhouse.custody.protection.guard_start import plan_for, start
     from stillhouse.errors import GuardUnavailable
-    from stillhouse.settings.home import read_settings
+    from stillhouse.home.settings import read_settings
 
-    made = plan_for(read_settings(home), protect or [])
+    made = plan_for(read_settings(home_folder), protect or [])
     if plan:
         lines = [
             *(f"protected  {path}" for path in made.protected),

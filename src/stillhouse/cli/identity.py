@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stillhouse.cli.options import Home, Json, opened
+from stillhouse.cli.options import HomeFolder, Json, opened
 from stillhouse.cli.output import emit, note, table
 from stillhouse.nouns import Role
 
 if TYPE_CHECKING:
-    from stillhouse.app.acts import Proposed
+    from stillhouse.home.proposals import Proposed
 
 commands = typer.Typer(help="Identity: people and programs, and whose signature means something.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(help="A person or a program.")]
@@ -20,13 +20,13 @@ RequestFile = Annotated[
 
 
 @commands.command("list")
-def list_members(home: Home = None, as_json: Json = False) -> None:
+def list_members(home_folder: HomeFolder = None, as_json: Json = False) -> None:
     """The roster in force, who you sign as, and which controls so few people cannot enforce."""
-    from stillhouse.app.people import standing
-    from stillhouse.identity.keys import public_key
+    from stillhouse.access.people import standing
+    from stillhouse.permission.signing_keys import public_key
 
-    with opened(home) as app:
-        found = standing(app)
+    with opened(home_folder) as home:
+        found = standing(home)
     members = found.roster.members if found.roster else ()
     rows = [[known.name, ", ".join(known.roles), public_key(known.key).id] for known in members]
     value = {
@@ -45,16 +45,16 @@ def list_members(home: Home = None, as_json: Json = False) -> None:
 @commands.command()
 def request(
     name: Name,
-    to: Annotated[Path, typer.Option(help="The file for whoever enrols you.")],
-    home: Home = None,
+    to: Annotated[Path, typer.Option(help="The file for the person who enrols you.")],
+    home_folder: HomeFolder = None,
     as_json: Json = False,
 ) -> None:
     """Make a key of your own, outside the home, and a request to be enrolled with it. The private key stays with you."""
-    from stillhouse.app.people import make_request
+    from stillhouse.access.people import make_request
 
-    with opened(home) as app:
-        path = make_request(app, name, to)
-    emit({"request": str(path)}, as_json, f"give {path} to whoever enrols you")
+    with opened(home_folder) as home:
+        path = make_request(home, name, to)
+    emit({"request": str(path)}, as_json, f"give {path} to the person who enrols you")
 
 
 @commands.command()
@@ -68,14 +68,14 @@ def enrol(
     recovery: Annotated[
         Path | None, typer.Option(help="Write a recovery key to this file, to be kept off this machine.")
     ] = None,
-    home: Home = None,
+    home_folder: HomeFolder = None,
     as_json: Json = False,
 ) -> None:
     """Add a member. The first one makes the roster; later ones need a threshold of its members."""
-    from stillhouse.app.people import enrol as enrol_member
+    from stillhouse.access.people import enrol as enrol_member
 
-    with opened(home) as app:
-        done = enrol_member(app, name, tuple(role), threshold, request, recovery)
+    with opened(home_folder) as home:
+        done = enrol_member(home, name, tuple(role), threshold, request, recovery)
     show_outcome(done, as_json)
     if recovery is not None:
         note(f"{recovery} can change the roster alone: keep it off this machine.")
@@ -88,24 +88,24 @@ def rotate(
     recovery: Annotated[
         Path | None, typer.Option(help="The recovery key, where too many keys are lost to reach the threshold.")
     ] = None,
-    home: Home = None,
+    home_folder: HomeFolder = None,
     as_json: Json = False,
 ) -> None:
     """Another key for a member. What the old one signed before stays signed; it signs nothing any more."""
-    from stillhouse.app.people import rotate as rotate_key
+    from stillhouse.access.people import rotate as rotate_key
 
-    with opened(home) as app:
-        done = rotate_key(app, name, request, recovery)
+    with opened(home_folder) as home:
+        done = rotate_key(home, name, request, recovery)
     show_outcome(done, as_json)
 
 
 @commands.command()
-def drop(name: Name, home: Home = None, as_json: Json = False) -> None:
+def drop(name: Name, home_folder: HomeFolder = None, as_json: Json = False) -> None:
     """Take a member off the roster."""
-    from stillhouse.app.people import drop as drop_member
+    from stillhouse.access.people import drop as drop_member
 
-    with opened(home) as app:
-        done = drop_member(app, name)
+    with opened(home_folder) as home:
+        done = drop_member(home, name)
     show_outcome(done, as_json)
 
 
@@ -118,4 +118,4 @@ def show_outcome(done: "Proposed", as_json: bool) -> None:
         text = f"plan {start} has every approval: stillhouse plan execute {start}"
     emit(value, as_json, text)
     if done.waits_for:
-        note(f"They say yes with: stillhouse plan approve {start}; then: stillhouse plan execute {start}")
+        note(f"They approve it with: stillhouse plan approve {start}; then: stillhouse plan execute {start}")

@@ -6,7 +6,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from stillhouse.cli.options import Home, Json, opened
+from stillhouse.cli.options import HomeFolder, Json, opened
 from stillhouse.cli.output import emit, progress, table
 from stillhouse.nouns import How
 
@@ -16,12 +16,12 @@ commands = typer.Typer(
 
 
 @commands.command("list")
-def list_models(home: Home = None, as_json: Json = False) -> None:
+def list_models(home_folder: HomeFolder = None, as_json: Json = False) -> None:
     """All models that were trained here."""
-    from stillhouse.ledger import queries
+    from stillhouse.home.ledger import training_queries
 
-    with opened(home) as app:
-        found = queries.models(app.ledger)
+    with opened(home_folder) as home:
+        found = training_queries.models(home.ledger)
     rows = [[m.label, m.base, m.dataset, m.method["method"], m.steps, f"{m.loss:.3f}", m.made] for m in found]
     emit(found, as_json, table(["model", "from", "dataset", "method", "steps", "loss", "made"], rows))
 
@@ -29,19 +29,19 @@ def list_models(home: Home = None, as_json: Json = False) -> None:
 @commands.command()
 def show(
     name: Annotated[str, typer.Argument(help="NAME@VERSION, or NAME for the newest.", metavar="MODEL")],
-    home: Home = None,
+    home_folder: HomeFolder = None,
     as_json: Json = False,
 ) -> None:
     """One model: what it learned from, in which steps, under which stamps, and what it is worth."""
-    from stillhouse.app.evaluate import table_of
-    from stillhouse.ledger import queries
+    from stillhouse.home.ledger import origin_queries, training_queries
+    from stillhouse.runs.evaluate import table_of
 
-    with opened(home) as app:
-        model = queries.model(app.ledger, name)
-        stamps = queries.stamp_sets(app.ledger)[model.stamps].stamps
-        evaluations = queries.evaluations(app.ledger, model.label)
-        fed = queries.fed(app.ledger, model.training)
-        steps = queries.steps(app.ledger, model.training)
+    with opened(home_folder) as home:
+        model = training_queries.model(home.ledger, name)
+        stamps = origin_queries.stamp_sets(home.ledger)[model.stamps].stamps
+        evaluations = training_queries.evaluations(home.ledger, model.label)
+        fed = training_queries.fed(home.ledger, model.training)
+        steps = training_queries.steps(home.ledger, model.training)
     rows = [[key, value] for key, value in msgspec.to_builtins(model).items() if key not in {"files", "method"}]
     rows += [[key, value] for key, value in model.method.items() if value != ""]
     text = table(["", ""], rows)
@@ -70,14 +70,14 @@ def derive(
     parents: Annotated[list[str], typer.Option("--from", help="A model or local teacher that it was made of; repeat.")],
     how: Annotated[How, typer.Option(help="How it was made.")],
     weights: Annotated[Path, typer.Option(help="Its folder, or its .gguf file.")],
-    home: Home = None,
+    home_folder: HomeFolder = None,
     as_json: Json = False,
 ) -> None:
     """Write down a model that was made of others elsewhere: it inherits what they learned from."""
-    from stillhouse.app.children import derive_model
+    from stillhouse.students.derived_models import derive_model
 
-    with opened(home) as app:
-        child = derive_model(app, name, parents, how, weights)
+    with opened(home_folder) as home:
+        child = derive_model(home, name, parents, how, weights)
     emit(child, as_json, f"{child.label}: {how} from {', '.join(parents)}")
 
 
@@ -93,16 +93,16 @@ def evaluate(
     temperature: Annotated[float, typer.Option(help="0 is greedy.", min=0)] = 0.8,
     seed: Annotated[int, typer.Option(help="Another seed, other answers.")] = 0,
     budget: Annotated[str, typer.Option(help="USD; needed where answers cost money.")] = "",
-    home: Home = None,
+    home_folder: HomeFolder = None,
     as_json: Json = False,
 ) -> None:
     """Pass rates on a suite, with 95 % intervals. Answers are collected to evaluate, and are no training data."""
-    from stillhouse.app.evaluate import EvaluationOptions, table_of
-    from stillhouse.app.evaluate import evaluate as evaluate_models
+    from stillhouse.runs.evaluate import EvaluationOptions, table_of
+    from stillhouse.runs.evaluate import evaluate as evaluate_models
 
     options = EvaluationOptions(suite, split, limit, samples, max_tokens, temperature, seed, budget)
     names = {name: name, **({against: against} if against else {})}
-    with opened(home) as app:
-        found = evaluate_models(app, names, name, [(name, against)] if against else [], options, progress())
+    with opened(home_folder) as home:
+        found = evaluate_models(home, names, name, [(name, against)] if against else [], options, progress())
     text = f"{found.suite}: {found.tasks} tasks, {found.samples} answers each\n"
     emit(found, as_json, text + table(["", "measure", "mean", "95 %"], table_of(found)))

@@ -12,9 +12,9 @@ from stillhouse.cli.output import LineProgress, Watch
 from stillhouse.nouns import Durability
 
 if TYPE_CHECKING:
-    from stillhouse.app import App
+    from stillhouse.home.open_home import Home
 
-Home = Annotated[
+HomeFolder = Annotated[
     Path | None,
     typer.Option("--home", help="The home folder; else STILLHOUSE_HOME, else ./.stillhouse.", show_default=False),
 ]
@@ -45,13 +45,13 @@ RecipeFile = Annotated[Path, typer.Argument(help="A recipe; docs/recipes.md list
 
 
 @contextlib.contextmanager
-def opened(home: Path | None, durability: Durability | None = None) -> Iterator["App"]:
+def opened(home_folder: Path | None, durability: Durability | None = None) -> Iterator["Home"]:
     """The home, opened for one command; ``durability`` where the command line says something of it."""
-    from stillhouse.app import open_app
-    from stillhouse.settings.home import read_settings
+    from stillhouse.home.open_home import open_home
+    from stillhouse.home.settings import read_settings
 
-    settings = read_settings(home)
+    settings = read_settings(home_folder)
     if durability is not None:
         settings = msgspec.structs.replace(settings, durability=durability)
-    with open_app(settings, LineProgress()) as app:
-        yield app
+    with open_home(settings, LineProgress()) as home:
+        yield home

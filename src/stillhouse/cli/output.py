@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-# Where nobody watches a bar move, a line now and then says that things go on.
+# Without a terminal, a line now and then shows that work continues.
 _SECONDS_BETWEEN_LINES = 5.0
 _SECONDS_BETWEEN_JSON = 1.0
 
@@ -23,7 +23,7 @@ def emit(value: Any, as_json: bool, text: str = "") -> None:
 
 
 def note(text: str) -> None:
-    """A line for whoever watches."""
+    """A line for the user."""
     sys.stderr.write(_printable(text) + "\n")
 
 
@@ -73,11 +73,11 @@ class LineProgress:
             note(f"  {self._stage}: {of} after {moment - self._started:.0f} s{'; ' + message if message else ''}")
 
     def say(self, message: str) -> None:
-        """Say at once what takes a while."""
+        """Report at once what takes long."""
         note(f"  {self._stage}: {message}")
 
     def finish(self, message: str = "") -> None:
-        """Say what came of it."""
+        """Report the result."""
         note(f"  {self._stage}: {message or 'done'} ({time.monotonic() - self._started:.1f} s)")
 
 
@@ -151,7 +151,7 @@ class JsonProgress:
             self._line("update", state or {})
 
     def say(self, message: str) -> None:
-        """Something takes a while."""
+        """Something takes long."""
         self._line("note", {"message": message})
 
     def finish(self, message: str = "") -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from stillhouse.cli.identity import show_outcome
-from stillhouse.cli.options import Home, Json, opened
+from stillhouse.cli.options import HomeFolder, Json, opened
 from stillhouse.cli.output import emit, table
 from stillhouse.cli.run import describe_plan
 
@@ -14,13 +14,13 @@ Start = Annotated[str, typer.Argument(help="A plan's digest, or its first charac
 
 
 @commands.command("list")
-def list_plans(home: Home = None, as_json: Json = False) -> None:
+def list_plans(home_folder: HomeFolder = None, as_json: Json = False) -> None:
     """All plans: those that were executed, with their outcomes, and those that wait for approvals."""
-    from stillhouse.ledger import queries
-    from stillhouse.recorder import now
+    from stillhouse.clock import now
+    from stillhouse.home.ledger import plan_queries
 
-    with opened(home) as app:
-        found, moment = queries.plans(app.ledger), now()
+    with opened(home_folder) as home:
+        found, moment = plan_queries.plans(home.ledger), now()
     rows = [
         [
             p.digest[7:19],
@@ -36,19 +36,19 @@ def list_plans(home: Home = None, as_json: Json = False) -> None:
 
 
 @commands.command()
-def show(digest: Start, home: Home = None, as_json: Json = False) -> None:
+def show(digest: Start, home_folder: HomeFolder = None, as_json: Json = False) -> None:
     """One plan, who approved it, and its receipts with their signatures."""
-    from stillhouse.app.approvals import find, recompute
+    from stillhouse.approvals import find, recompute
     from stillhouse.errors import StillhouseError
-    from stillhouse.ledger import permission
+    from stillhouse.home.ledger import permission_queries
 
-    with opened(home) as app:
-        stored = find(app, digest)
+    with opened(home_folder) as home:
+        stored = find(home, digest)
         try:  # whoever is asked to agree sees what is found now, not what the author wrote
-            found = {} if stored.receipts else recompute(app, stored.plan)
+            found = {} if stored.receipts else recompute(home, stored.plan)
         except StillhouseError as failure:
             found = {"cannot be recomputed": str(failure)}
-        approvals = permission.approvals(app.ledger, stored.digest)
+        approvals = permission_queries.approvals(home.ledger, stored.digest)
     receipts = "".join(
         f"\n  receipt {r.made}: {r.outcome} {r.result}, signed by {r.signature.by if r.signature else 'nobody'}"
         for r in stored.receipts
@@ -67,20 +67,20 @@ def show(digest: Start, home: Home = None, as_json: Json = False) -> None:
 
 
 @commands.command()
-def approve(digest: Start, home: Home = None, as_json: Json = False) -> None:
+def approve(digest: Start, home_folder: HomeFolder = None, as_json: Json = False) -> None:
     """Say yes to a plan that somebody else proposed, with your own key."""
-    from stillhouse.app.approvals import approve as say_yes
+    from stillhouse.approvals import approve as say_yes
 
-    with opened(home) as app:
-        done = say_yes(app, digest)
+    with opened(home_folder) as home:
+        done = say_yes(home, digest)
     show_outcome(done, as_json)
 
 
 @commands.command()
-def execute(digest: Start, home: Home = None, as_json: Json = False) -> None:
+def execute(digest: Start, home_folder: HomeFolder = None, as_json: Json = False) -> None:
     """Carry out a plan that waited for approvals: once, while it is valid, and while what it rests on still holds."""
-    from stillhouse.app.approvals import execute as carry_out
+    from stillhouse.approvals import execute as carry_out
 
-    with opened(home) as app:
-        done = carry_out(app, digest)
+    with opened(home_folder) as home:
+        done = carry_out(home, digest)
     show_outcome(done, as_json)

@@ -6,7 +6,7 @@ import typer
 
 from stillhouse.cli.dataset import Label
 from stillhouse.cli.identity import show_outcome
-from stillhouse.cli.options import Home, Json, PlanOnly, opened
+from stillhouse.cli.options import HomeFolder, Json, PlanOnly, opened
 from stillhouse.cli.output import emit, note, table
 from stillhouse.nouns import Channel, Use, Waiver
 
@@ -16,18 +16,18 @@ commands = typer.Typer(help="Policy: may this be used for that, and why.", no_ar
 @commands.command()
 def explain(
     name: Annotated[str, typer.Argument(help="A registered teacher, or a dataset.")],
-    home: Home = None,
+    home_folder: HomeFolder = None,
     as_json: Json = False,
 ) -> None:
     """What the answers of a teacher, collected today to train, or the rows of a dataset may be used for, by which rule, and where
     that was read.
     """
-    from stillhouse.app.policy import explain as explain_decisions
-    from stillhouse.app.policy import explain_citations
+    from stillhouse.access.policy_questions import explain as explain_decisions
+    from stillhouse.access.policy_questions import explain_citations
 
-    with opened(home) as app:
-        decisions = explain_decisions(app, name)
-        citations = explain_citations(app, decisions)
+    with opened(home_folder) as home:
+        decisions = explain_decisions(home, name)
+        citations = explain_citations(home, decisions)
     rows = [[d.use, "yes" if d.allowed else "no", d.reason, "; ".join(d.duties)] for d in decisions]
     text = table(["use", "allowed", "reason", "duties"], rows)
     emit(decisions, as_json, text + "\nIt rests on:\n" + "\n".join(f"  {line}" for line in citations))
@@ -37,15 +37,15 @@ def explain(
 def check(
     label: Label,
     use: Annotated[Use, typer.Option(help="What for.")],
-    home: Home = None,
+    home_folder: HomeFolder = None,
     as_json: Json = False,
 ) -> None:
     """How many rows of a dataset may be used so. Exit code 3 where any may not."""
-    from stillhouse.app.policy import check_dataset
+    from stillhouse.access.policy_questions import check_dataset
     from stillhouse.errors import RefusedError
 
-    with opened(home) as app:
-        result = check_dataset(app, label, use)
+    with opened(home_folder) as home:
+        result = check_dataset(home, label, use)
     text = f"{result['allowed']} rows may, {result['denied']} may not\n" + "\n".join(result["reasons"])
     text += "".join(f"\nduty: {duty}" for duty in result["duties"])
     emit(result, as_json, text + "".join(f"\nWAIVED (waiver {waiver})" for waiver in result["waivers"]))
@@ -54,12 +54,12 @@ def check(
 
 
 @commands.command()
-def rules(home: Home = None, as_json: Json = False) -> None:
+def rules(home_folder: HomeFolder = None, as_json: Json = False) -> None:
     """The organisation's own rules (policy.toml), tried on their tests, and how much each of them is about."""
-    from stillhouse.app.policy import look_at_rules
+    from stillhouse.access.policy_questions import look_at_rules
 
-    with opened(home) as app:
-        found = look_at_rules(app)
+    with opened(home_folder) as home:
+        found = look_at_rules(home)
     rows = [[r["name"], r["effect"], r["owner"], r["when"], f"{r['matches']} of {r['of']}", r["note"]] for r in found]
     emit(found, as_json, table(["rule", "effect", "owner", "when", "matches", "note"], rows))
 
@@ -73,25 +73,25 @@ def waive(
     lab: Annotated[str, typer.Option(help="Only for answers of this lab.")] = "",
     channel: Annotated[Channel | None, typer.Option(help="Only through this channel.")] = None,
     terms: Annotated[str, typer.Option(help="Only under this document.")] = "",
-    home: Home = None,
+    home_folder: HomeFolder = None,
     plan: PlanOnly = False,
     as_json: Json = False,
 ) -> None:
     """Let a use pass until a day, under somebody's name: what is unknown, unclear or the organisation's own rule. Never what a
     document forbids or a lab revoked.
     """
-    from stillhouse.app.access import labs_here
-    from stillhouse.app.approvals import propose
-    from stillhouse.app.policy import plan_waiver
-    from stillhouse.policy.known import fold
+    from stillhouse.access.grants import labs_here
+    from stillhouse.access.policy_questions import plan_waiver
+    from stillhouse.approvals import propose
+    from stillhouse.permission.known_origins import fold
 
     waiver = Waiver(id="", use=use, owner=owner, expires=expires, reason=reason, lab=lab, channel=channel, terms=terms)
-    with opened(home) as app:
-        if lab and fold(lab) not in labs_here(app):
+    with opened(home_folder) as home:
+        if lab and fold(lab) not in labs_here(home):
             note(f"No record and no teacher here is of a lab called {lab!r}: this lifts nothing of what is here.")
-        made = plan_waiver(app, waiver)
+        made = plan_waiver(home, waiver)
         if plan:
             emit(made, as_json, f"waiver {made.subject}: {made.impact['records']}")
             return
-        done = propose(app, made)
+        done = propose(home, made)
     show_outcome(done, as_json)

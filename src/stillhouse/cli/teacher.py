@@ -5,20 +5,20 @@ from typing import Annotated
 import msgspec
 import typer
 
-from stillhouse.cli.options import Home, Json, opened
+from stillhouse.cli.options import HomeFolder, Json, opened
 from stillhouse.cli.output import emit, note, table
 from stillhouse.nouns import Channel, Teacher, TeacherKind
 
-commands = typer.Typer(help="Teachers: registered by whoever governs, not by a recipe.", no_args_is_help=True)
+commands = typer.Typer(help="Teachers: models whose answers are recorded. Recipes name them.", no_args_is_help=True)
 
 
 @commands.command("list")
-def list_teachers(home: Home = None, as_json: Json = False) -> None:
+def list_teachers(home_folder: HomeFolder = None, as_json: Json = False) -> None:
     """All registered teachers."""
-    from stillhouse.ledger import queries
+    from stillhouse.home.ledger import origin_queries
 
-    with opened(home) as app:
-        found = queries.teachers(app.ledger)
+    with opened(home_folder) as home:
+        found = origin_queries.teachers(home.ledger)
     rows = [[t.name, t.kind, t.model, t.lab, t.channel, ", ".join(t.terms), _price(t)] for t in found]
     emit(found, as_json, table(["name", "kind", "model", "lab", "channel", "terms", "USD per million in/out"], rows))
 
@@ -51,12 +51,11 @@ def add(
         typer.Option(help="An optional field that its server refuses: temperature or seed; repeat for both."),
     ] = None,
     unmetered: Annotated[bool, typer.Option("--unmetered", help="Calls cost nothing.")] = False,
-    home: Home = None,
+    home_folder: HomeFolder = None,
     as_json: Json = False,
 ) -> None:
     """Register a teacher: what is declared must agree with what is known of its host or weights."""
-    from stillhouse.plans.prices import price_of
-    from stillhouse.teachers.gateway.keys import ring
+    from stillhouse.home.plans.prices import price_of
     from stillhouse.teachers.register import register, unknown_terms
 
     declared = Teacher(
@@ -76,8 +75,8 @@ def add(
         limit_field=limit_field,
         rejects=tuple(sorted(set(rejects or ()))),
     )
-    with opened(home) as app:
-        price = None if unmetered or price_in or price_out else price_of(lab, model, app.today, app.prices)
+    with opened(home_folder) as home:
+        price = None if unmetered or price_in or price_out else price_of(lab, model, home.today, home.prices)
         if price is not None:
             declared = msgspec.structs.replace(
                 declared,
@@ -87,9 +86,9 @@ def add(
                 batch_share=batch_share or price.batch_share,
             )
             note(f"Priced as {price.id}, {price.confidence}: {price.source}")
-        registered = register(app.recorder, declared, unmetered=unmetered)
-        ring(app.bell)
-    for unknown in unknown_terms(registered, app.policy.registry):
+        registered = register(home.recorder, declared, unmetered=unmetered)
+        home.marker.mark()
+    for unknown in unknown_terms(registered, home.policy.registry):
         note(
             f"The registry does not know {unknown}: unknown means no, for every use but storing. `stillhouse terms list`"
         )
@@ -98,16 +97,18 @@ def add(
 
 @commands.command()
 def probe(
-    name: Annotated[str, typer.Argument(help="A registered teacher.")], home: Home = None, as_json: Json = False
+    name: Annotated[str, typer.Argument(help="A registered teacher.")],
+    home_folder: HomeFolder = None,
+    as_json: Json = False,
 ) -> None:
     """Ask a teacher for one word: is it there, and which fields of a request does its server take? Those are written down.
 
     Costs what such a call costs; nothing is recorded as an answer.
     """
-    from stillhouse.app.probe import probe_teacher
+    from stillhouse.runs.probe_teacher import probe_teacher
 
-    with opened(home) as app:
-        reply = probe_teacher(app, name)
+    with opened(home_folder) as home:
+        reply = probe_teacher(home, name)
     lines = [f"{name} answered in {reply['seconds']} s: {reply['text']!r} ({reply['finish']})"]
     lines += [f"Its server refuses {', '.join(reply['rejects'])}."] if reply["rejects"] else []
     lines += [f"The most tokens of an answer are called {reply['limit_field']}."] if reply["limit_field"] else []

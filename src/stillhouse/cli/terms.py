@@ -7,32 +7,32 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stillhouse.cli.options import Home, Json, opened
+from stillhouse.cli.options import HomeFolder, Json, opened
 from stillhouse.cli.output import emit, note, table
 from stillhouse.nouns import Use
 
 if TYPE_CHECKING:
-    from stillhouse.policy.decide import Policy
+    from stillhouse.permission.decide import Policy
 
 commands = typer.Typer(help="Terms: dated facts of what each document allows.", no_args_is_help=True)
 
 
 @contextlib.contextmanager
-def _policy(home: Path | None) -> "Iterator[Policy]":
+def _policy(home_folder: Path | None) -> "Iterator[Policy]":
     from stillhouse.errors import HomeMissing
-    from stillhouse.policy.decide import Policy
+    from stillhouse.permission.decide import Policy
 
     try:
-        with opened(home) as app:
-            yield app.policy
+        with opened(home_folder) as home:
+            yield home.policy
     except HomeMissing:
         yield Policy()
 
 
 @commands.command("list")
-def list_terms(home: Home = None, as_json: Json = False) -> None:
+def list_terms(home_folder: HomeFolder = None, as_json: Json = False) -> None:
     """Every version of every document that the registry knows."""
-    with _policy(home) as policy:
+    with _policy(home_folder) as policy:
         versions, contradictions = policy.registry.versions, policy.registry.contradictions()
     rows = [[version.id, version.verdict, version.confidence, version.summary] for version in versions]
     emit(versions, as_json, table(["terms", "verdict", "how known", "in our words"], rows))
@@ -43,14 +43,14 @@ def list_terms(home: Home = None, as_json: Json = False) -> None:
 @commands.command()
 def show(
     terms: Annotated[str, typer.Argument(help="service/document, licence/id, or a service alone.")],
-    home: Home = None,
+    home_folder: HomeFolder = None,
     as_json: Json = False,
 ) -> None:
     """All versions of a document, or of a service's: what each says, and how that is known."""
-    from stillhouse.app.policy import describe
+    from stillhouse.access.policy_questions import describe
     from stillhouse.errors import UnknownName
 
-    with _policy(home) as policy:
+    with _policy(home_folder) as policy:
         found = policy.registry.of(terms) or policy.registry.of_service(terms)
         services = ", ".join(sorted({version.service for version in policy.registry.versions}))
     if not found:
@@ -67,13 +67,13 @@ def asof(
     document: Annotated[str, typer.Option(help="The document.")],
     date: Annotated[str, typer.Option(help="The day of collection, YYYY-MM-DD, or a time with its zone.")],
     use: Annotated[Use, typer.Option(help="What for.")],
-    home: Home = None,
+    home_folder: HomeFolder = None,
     as_json: Json = False,
 ) -> None:
     """What a document said on a day, and the decision that follows for this organisation."""
-    from stillhouse.app.terms import as_of
+    from stillhouse.access.terms_history import as_of
 
-    with _policy(home) as policy:
+    with _policy(home_folder) as policy:
         value = as_of(policy, service, document, date, use)
     emit(value, as_json, f"{value['decision']}: {value['reason']}")
 
@@ -82,14 +82,14 @@ def asof(
 def diff(
     terms: Annotated[str, typer.Argument(help="service, service/document, or nothing for all.")] = "",
     since: Annotated[str, typer.Option(help="Only changes that count from this day on.")] = "",
-    home: Home = None,
+    home_folder: HomeFolder = None,
     as_json: Json = False,
 ) -> None:
     """What changed in a document and when, and how many records and which models were made under each version."""
-    from stillhouse.app.terms import differences
+    from stillhouse.access.terms_history import differences
 
-    with opened(home) as app:
-        found = differences(app, terms, since)
+    with opened(home_folder) as home:
+        found = differences(home, terms, since)
     lines = [
         f"{one['document']} changed on {one['date']}: {one['from']} -> {one['to']}; {one['records_before']} records before, "
         f"{one['records_after']} after, models: {', '.join(one['models']) or 'none'}\n    {one['summary']}"
@@ -104,13 +104,13 @@ def import_archive(
     to: Annotated[
         Path | None, typer.Option(help="A folder that gets one page and one TOML draft for each change.")
     ] = None,
-    home: Home = None,
+    home_folder: HomeFolder = None,
     as_json: Json = False,
 ) -> None:
     """Find changed passages that matter for training, and propose entries for review. No verdict changes by this."""
-    from stillhouse.app.terms import propose_entries
+    from stillhouse.access.terms_history import propose_entries
 
-    with _policy(home) as policy:
+    with _policy(home_folder) as policy:
         found = propose_entries(policy.registry, folder, to)
     rows = [
         [one.document, one.observed, one.standing or "-", len(one.dropped), len(one.added)] for one in found.proposals

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stillhouse.cli.identity import show_outcome
-from stillhouse.cli.options import Erasable, Home, Json, PlanOnly, ProgressAs, opened
+from stillhouse.cli.options import Erasable, HomeFolder, Json, PlanOnly, ProgressAs, opened
 from stillhouse.cli.output import Watch, emit, note, progress, table
 
 if TYPE_CHECKING:
-    from stillhouse.app import App
-    from stillhouse.app.scrub import Scrub
+    from stillhouse.custody.checks.scrub import Scrub
+    from stillhouse.home.open_home import Home
 
 commands = typer.Typer(help="The vault: snapshots of files, kept as objects by digest.", no_args_is_help=True)
 Snapshot = Annotated[
@@ -28,18 +28,18 @@ def snapshot(
     skip_unreadable: Annotated[
         bool, typer.Option("--skip-unreadable", help="Take the rest of what cannot be read, name it, and exit with 1.")
     ] = False,
-    home: Home = None,
+    home_folder: HomeFolder = None,
     as_json: Json = False,
     watch: ProgressAs = Watch.AUTO,
 ) -> None:
-    """Keep files, durably and deduplicated. What the vault has is not stored again; killed, it goes on where it was."""
+    """Keep files, durably and deduplicated. What the vault has is not stored again; killed, it resumes where it stopped."""
     import time
 
-    from stillhouse.app import vault
+    from stillhouse.custody.copies import home_snapshots
 
     began = time.monotonic()
-    with opened(home) as app:
-        taken = vault.snapshot(app, source, name, progress(watch), erasable, skip_unreadable=skip_unreadable)
+    with opened(home_folder) as home:
+        taken = home_snapshots.snapshot(home, source, name, progress(watch), erasable, skip_unreadable=skip_unreadable)
     value = {
         "snapshot": taken.snapshot,
         "files": taken.files,
@@ -66,27 +66,27 @@ def list_snapshots(
     ] = "",
     path: Annotated[str, typer.Argument(help="Only what it holds at this path and below.", show_default=False)] = "",
     objects: Annotated[bool, typer.Option("--objects", help="The digests of all objects instead.")] = False,
-    home: Home = None,
+    home_folder: HomeFolder = None,
     as_json: Json = False,
 ) -> None:
     """All snapshots, oldest first; or what one of them holds."""
-    from stillhouse.app.references import dead_nodes
+    from stillhouse.custody.named_objects import dead_nodes
     from stillhouse.errors import ForgedEntry
-    from stillhouse.ledger import custody
+    from stillhouse.home.ledger import custody_queries
 
-    with opened(home) as app:
+    with opened(home_folder) as home:
         if snapshot:
-            _list_entries(app, snapshot, path, as_json)
+            _list_entries(home, snapshot, path, as_json)
             return
         if objects:
-            digests = list(app.objects.list())
+            digests = list(home.objects.list())
             emit(digests, as_json, "\n".join(digests) or "(none)")
             return
-        found = custody.snapshots(app.ledger)
+        found = custody_queries.snapshots(home.ledger)
         dead: frozenset[str] = frozenset()
         # Where the chain is forged, what is deleted cannot be decided; what there is can be listed.
         with contextlib.suppress(ForgedEntry):
-            dead = dead_nodes(app, custody.mentions(app.ledger))
+            dead = dead_nodes(home, custody_queries.mentions(home.ledger))
     gone = {one.snapshot: f"snapshot:{one.snapshot}" in dead for one in found}
     rows = [
         [
@@ -104,16 +104,16 @@ def list_snapshots(
     emit([one.shown() | {"deleted": gone[one.snapshot]} for one in found], as_json, table(heads, rows))
 
 
-def _list_entries(app: "App", snapshot: str, path: str, as_json: bool) -> None:
+def _list_entries(home: "Home", snapshot: str, path: str, as_json: bool) -> None:
     """One line each, as they come: a snapshot can hold millions."""
     import json
     import sys
 
-    from stillhouse.app.vault import listed
+    from stillhouse.custody.copies.home_snapshots import listed
     from stillhouse.errors import UnknownName
 
     count = 0
-    for count, entry in enumerate(listed(app, snapshot, path), 1):
+    for count, entry in enumerate(listed(home, snapshot, path), 1):
         row = {"path": entry.path, "kind": str(entry.kind), "size": entry.size, "mode": f"{entry.mode:04o}"}
         row |= {"target": entry.target} if entry.target else {}
         if as_json:
@@ -137,19 +137,21 @@ def restore(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Into a folder that has files: replace those of the same name.")
     ] = False,
-    home: Home = None,
+    home_folder: HomeFolder = None,
     as_json: Json = False,
     watch: ProgressAs = Watch.AUTO,
 ) -> None:
     """Get files back, each compared with its digest. Exit code 4, and nothing at DEST, where one is not what was stored."""
     import time
 
-    from stillhouse.app import vault
+    from stillhouse.custody.copies import home_snapshots
     from stillhouse.vault.restoring import restore, restore_over
 
     began = time.monotonic()
-    with opened(home) as app:
-        done = vault.restore_to(app, snapshot, target, path, progress(watch), restore_over if overwrite else restore)
+    with opened(home_folder) as home:
+        done = home_snapshots.restore_to(
+            home, snapshot, target, path, progress(watch), restore_over if overwrite else restore
+        )
     value = {
         "files": done.files,
         "bytes": done.bytes,
@@ -165,12 +167,12 @@ def restore(
 
 
 @commands.command()
-def verify(home: Home = None, as_json: Json = False, watch: ProgressAs = Watch.AUTO) -> None:
+def verify(home_folder: HomeFolder = None, as_json: Json = False, watch: ProgressAs = Watch.AUTO) -> None:
     """Read every object and compare it with its digest. Exit code 4 where one differs or is missing."""
-    from stillhouse.app.scrub import scrub as read
+    from stillhouse.custody.checks.scrub import scrub as read
 
-    with opened(home) as app:
-        found = read(app, None, 0, "", progress(watch))
+    with opened(home_folder) as home:
+        found = read(home, None, 0, "", progress(watch))
     text = _named(found) or f"{found.objects} objects have the bytes that their digests name"
     emit({"objects": found.objects, "bad": [one._asdict() for one in found.bad]}, as_json, text)
     if found.bad:
@@ -192,24 +194,24 @@ def _damaged() -> int:
 def hold(
     subject: Annotated[str, typer.Argument(help="dataset:NAME@N, snapshot:DIGEST or run:ID.")],
     reason: Annotated[str, typer.Option(help="Why, in a few words.")] = "",
-    home: Home = None,
+    home_folder: HomeFolder = None,
     as_json: Json = False,
 ) -> None:
-    """From now on this stays, whoever plans otherwise, until the hold is released."""
-    from stillhouse.app.deletion import hold as place_hold
+    """From now on this cannot be deleted, until the hold is released."""
+    from stillhouse.custody.deletion.deletion import hold as place_hold
 
-    with opened(home) as app:
-        id = place_hold(app, subject, reason)
+    with opened(home_folder) as home:
+        id = place_hold(home, subject, reason)
     emit({"hold": id, "subject": subject}, as_json, f"hold {id}: {subject} stays")
 
 
 @commands.command()
-def holds(home: Home = None, as_json: Json = False) -> None:
+def holds(home_folder: HomeFolder = None, as_json: Json = False) -> None:
     """The holds that act."""
-    from stillhouse.app.references import active_holds
+    from stillhouse.custody.named_objects import active_holds
 
-    with opened(home) as app:
-        found = active_holds(app)
+    with opened(home_folder) as home:
+        found = active_holds(home)
     rows = [[one.at, one.hold, one.subject, one.reason] for one in found]
     emit([one.shown() for one in found], as_json, table(["at", "hold", "what", "why"], rows))
 
@@ -218,29 +220,29 @@ def holds(home: Home = None, as_json: Json = False) -> None:
 def release(
     hold: Annotated[str, typer.Argument(help="The hold, or its first characters.")],
     reason: Annotated[str, typer.Option(help="Why, in a few words.")] = "",
-    home: Home = None,
+    home_folder: HomeFolder = None,
     as_json: Json = False,
 ) -> None:
     """Ask that a hold end. Like a deletion: a second person says yes, then `plan execute`."""
-    from stillhouse.app.deletion import release as release_hold
+    from stillhouse.custody.deletion.deletion import release as release_hold
 
-    with opened(home) as app:
-        done = release_hold(app, hold, reason)
+    with opened(home_folder) as home:
+        done = release_hold(home, hold, reason)
     show_outcome(done, as_json)
 
 
 @commands.command()
-def gc(home: Home = None, plan: PlanOnly = False, as_json: Json = False) -> None:
+def gc(home_folder: HomeFolder = None, plan: PlanOnly = False, as_json: Json = False) -> None:
     """Move what nothing names to the trash, and empty the trash of what has lain there for its whole grace."""
-    from stillhouse.app.trash import collect, plan_collection
     from stillhouse.cli.run import describe_plan
+    from stillhouse.custody.deletion.trash import collect, plan_collection
 
-    with opened(home) as app:
-        made = plan_collection(app)
+    with opened(home_folder) as home:
+        made = plan_collection(home)
         if plan:
             emit(made, as_json, describe_plan(made))
             return
-        done = collect(app, made)
+        done = collect(home, made)
     text = f"{done['discarded']} objects to the trash, {done['recovered']} back from it, {done['reclaimed']} removed for good"
     emit(done, as_json, text)
 
@@ -249,13 +251,15 @@ CopyName = Annotated[str, typer.Option("--copy", help="The copy, as [copies] in 
 
 
 @commands.command()
-def backup(copy: CopyName = "", home: Home = None, as_json: Json = False, watch: ProgressAs = Watch.AUTO) -> None:
+def backup(
+    copy: CopyName = "", home_folder: HomeFolder = None, as_json: Json = False, watch: ProgressAs = Watch.AUTO
+) -> None:
     """Bring a copy up to date: what it lacks, and where the log stands. Every object is read back there."""
-    from stillhouse.app import copies
+    from stillhouse.custody.copies import places
 
-    with opened(home) as app:
-        chosen = copies.find_copy(app.settings, copy)
-        done = copies.backup(app, chosen, progress(watch))
+    with opened(home_folder) as home:
+        chosen = places.find_copy(home.settings, copy)
+        done = places.backup(home, chosen, progress(watch))
     value = {
         "copy": chosen.name,
         "place": chosen.place,
@@ -272,19 +276,17 @@ def pull(
     endpoint: Annotated[str, typer.Option(help="The address of an S3-compatible store that is not Amazon's.")] = "",
     uncover: Annotated[
         bool,
-        typer.Option(
-            "--uncover", help="First bring back what somebody deleted there: behind delete markers, or in its trash."
-        ),
+        typer.Option("--uncover", help="First restore what was deleted there: behind delete markers, or in its trash."),
     ] = False,
-    home: Home = None,
+    home_folder: HomeFolder = None,
     as_json: Json = False,
     watch: ProgressAs = Watch.AUTO,
 ) -> None:
     """Rebuild a lost home from a copy, or let this home follow another one. The source gets no right and no credential here."""
-    from stillhouse.app import pulling
-    from stillhouse.settings.home import read_settings
+    from stillhouse.custody.copies import pull as pulling
+    from stillhouse.home.settings import read_settings
 
-    settings = read_settings(home)
+    settings = read_settings(home_folder)
     if uncover:
         note(f"{pulling.uncover(source, endpoint)} names brought back in {source}")
     done = pulling.pull(settings, source, endpoint, progress(watch))
@@ -300,18 +302,19 @@ def scrub(
     copy: CopyName = "",
     sample: Annotated[int, typer.Option(min=0, help="Read so many objects, chosen at random; 0: all of them.")] = 0,
     repair_from: Annotated[
-        str, typer.Option(help="Mend what is bad from this copy; with --copy, `home` mends that copy from here.")
+        str,
+        typer.Option(help="Repair what is damaged from this copy; with --copy, `home` repairs that copy from here."),
     ] = "",
-    home: Home = None,
+    home_folder: HomeFolder = None,
     as_json: Json = False,
     watch: ProgressAs = Watch.AUTO,
 ) -> None:
     """Read what is stored, and name what is damaged or missing and what that hits. Exit code 4 where something stays bad."""
-    from stillhouse.app.copies import find_copy
-    from stillhouse.app.scrub import scrub as read
+    from stillhouse.custody.checks.scrub import scrub as read
+    from stillhouse.custody.copies.places import find_copy
 
-    with opened(home) as app:
-        found = read(app, find_copy(app.settings, copy) if copy else None, sample, repair_from, progress(watch))
+    with opened(home_folder) as home:
+        found = read(home, find_copy(home.settings, copy) if copy else None, sample, repair_from, progress(watch))
     sure = (
         f"; with 99 % confidence fewer than {100 * found.at_most:.2f} % are bad"
         if found.at_most and not found.bad
@@ -331,12 +334,12 @@ def scrub(
 
 
 @commands.command()
-def probe(home: Home = None, as_json: Json = False) -> None:
+def probe(home_folder: HomeFolder = None, as_json: Json = False) -> None:
     """Try, with your own rights and on canaries, to destroy what is stored, here and in copies; read what keeps real objects."""
-    from stillhouse.app.protection import probe as look
+    from stillhouse.custody.protection.protection_status import probe as look
 
-    with opened(home) as app:
-        lines = look(app)
+    with opened(home_folder) as home:
+        lines = look(home)
     rows = [
         [line.where, line.attacker, "; ".join(line.resists) or "NOTHING", "; ".join(line.does_not_resist), line.basis]
         for line in lines
@@ -356,18 +359,18 @@ def register(
     read: Annotated[
         bool, typer.Option("--read", help="s3: read every object, so that its bytes are known. Files are always read.")
     ] = False,
-    home: Home = None,
+    home_folder: HomeFolder = None,
     as_json: Json = False,
     watch: ProgressAs = Watch.AUTO,
 ) -> None:
     """Write down what lies in a place that is too large to copy; nothing is copied, and nothing here keeps it. Repeat it when it
     changed on purpose: what did not change is not read again.
     """
-    from stillhouse.app import in_place
+    from stillhouse.custody import registered_data
 
-    with opened(home) as app:
+    with opened(home_folder) as home:
         if not source:
-            known = in_place.registered(app)
+            known = registered_data.registered(home)
             rows = [[one.name, one.at, one.source, one.files, f"{one.bytes:,}", one.manifest[7:19]] for one in known]
             emit(
                 [one.shown() for one in known],
@@ -375,7 +378,7 @@ def register(
                 table(["name", "at", "place", "files", "bytes", "manifest"], rows),
             )
             return
-        done = in_place.register(app, source, name, endpoint, progress(watch), read=read)
+        done = registered_data.register(home, source, name, endpoint, progress(watch), read=read)
     emit(done._asdict(), as_json, f"{done.manifest}\n  {done.files} files, {done.bytes:,} bytes, where they were")
 
 
@@ -383,15 +386,15 @@ def register(
 def examine(
     name: Annotated[str, typer.Argument(help="What `vault register` called it.")],
     sample: Annotated[int, typer.Option(min=0, help="Read so many files, chosen at random; 0: all of them.")] = 0,
-    home: Home = None,
+    home_folder: HomeFolder = None,
     as_json: Json = False,
     watch: ProgressAs = Watch.AUTO,
 ) -> None:
     """Compare a registered place with what was written down of it. Exit code 4 where something is not as it was."""
-    from stillhouse.app import in_place
+    from stillhouse.custody import registered_data
 
-    with opened(home) as app:
-        found = in_place.examine(app, name, sample, progress(watch))
+    with opened(home_folder) as home:
+        found = registered_data.examine(home, name, sample, progress(watch))
     sure = f"; with 99 % confidence fewer than {100 * found.at_most:.2f} % have other bytes" if found.at_most else ""
     text = [*(f"{one.path}: {one.what}" for one in found.changes), *(f"{path}: new" for path in found.new[:20])]
     text.append(f"{found.files} files, {found.read} read: {len(found.changes)} changes, {len(found.new)} new{sure}")
@@ -419,17 +422,17 @@ def protect(
     ] = "stillhouse",
     lift: Annotated[bool, typer.Option("--lift", help="modes, flags: take the seal off again.")] = False,
     plan: PlanOnly = False,
-    home: Home = None,
+    home_folder: HomeFolder = None,
     as_json: Json = False,
 ) -> None:
     """Keep the vault's folder from being changed: by modes, by flags, by a user of its own, by a snapshot of the file system."""
-    from stillhouse.app import protecting
+    from stillhouse.custody.protection import protect_setup
     from stillhouse.errors import UsageError
-    from stillhouse.settings.home import read_settings
+    from stillhouse.home.settings import read_settings
 
-    settings = read_settings(home)
+    settings = read_settings(home_folder)
     if not mechanism:
-        found = protecting.available(settings)
+        found = protect_setup.available(settings)
         rows = [
             [one.mechanism, "up" if one.up else one.obstacle or "can be", one.resists, one.does_not_resist]
             for one in found
@@ -438,17 +441,17 @@ def protect(
             [one._asdict() for one in found], as_json, table(["mechanism", "here", "resists", "does not resist"], rows)
         )
         return
-    if mechanism not in tuple(protecting.Mechanism):
+    if mechanism not in tuple(protect_setup.Mechanism):
         raise UsageError(f"There is no mechanism {mechanism!r}.", next_step="`stillhouse vault protect` lists them.")
-    wanted = protecting.Mechanism(mechanism)
+    wanted = protect_setup.Mechanism(mechanism)
     steps = (
-        protecting.plan_lifting(settings, wanted)
+        protect_setup.plan_lifting(settings, wanted)
         if lift
-        else protecting.plan_protection(settings, wanted, folder, user)
+        else protect_setup.plan_protection(settings, wanted, folder, user)
     )
     said = [step.says for step in steps]
     if not plan:
-        protecting.carry_out(steps, note)
+        protect_setup.carry_out(steps, note)
     value = {"mechanism": wanted, "steps": said, "done": not plan}
     emit(
         value,
@@ -462,6 +465,6 @@ def custodian(
     folder: Annotated[Path, typer.Argument(help="The folder that `vault protect custodian` made.", metavar="FOLDER")],
 ) -> None:
     """Be the only process that writes a vault, until stopped. For systemd; started by root, it becomes the folder's owner."""
-    from stillhouse.app.custodian import serve
+    from stillhouse.custody.protection.home_custodian import serve
 
     serve(folder.absolute(), note)

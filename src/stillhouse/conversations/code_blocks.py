@@ -39,7 +39,7 @@ _BEHIND = re.compile(r"(`{3,40}|~{3,40})[ \t]{0,40}$", re.MULTILINE)
 _OUTER = frozenset({"markdown", "md"})
 
 
-class Block(NamedTuple):
+class CodeBlock(NamedTuple):
     """A fenced block: its language, its contents, and whether its fence is closed."""
 
     language: str
@@ -107,9 +107,9 @@ def _beside(text: str, tag: "re.Match[str]") -> tuple[str, str]:
     return before, text[tag.end() : tag.end() + _BESIDE].partition("\n")[0]
 
 
-def blocks(text: str) -> list[Block]:
+def blocks(text: str) -> list[CodeBlock]:
     """All fenced blocks, of backticks or tildes, in lists and quotations; one that was never closed runs to the end."""
-    found: list[Block] = []
+    found: list[CodeBlock] = []
     fences = list(_FENCE.finditer(text))[-_MOST_FENCES:]
     place = 0
     while place < len(fences):
@@ -129,7 +129,7 @@ def blocks(text: str) -> list[Block]:
         following = _right_closing(text, fences, opening, closings)
         another = _begun_anew(text, fences, place, following) if is_python(language) else None
         if another is not None:
-            found.append(Block(language, _inside(text, opening, fences[another].start()), closed=False))
+            found.append(CodeBlock(language, _inside(text, opening, fences[another].start()), closed=False))
             place = another
             continue
         closed = following < len(fences)
@@ -137,7 +137,7 @@ def blocks(text: str) -> list[Block]:
         behind = None if closed else _BEHIND.search(text, opening.end())
         if behind is not None and behind[1].startswith(mark):  # it is closed at the end of its last line
             closed, end = True, behind.start()
-        found.append(Block(language, _inside(text, opening, end), closed))
+        found.append(CodeBlock(language, _inside(text, opening, end), closed))
         place = following + 1
     return found
 

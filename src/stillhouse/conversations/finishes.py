@@ -33,7 +33,7 @@ LABELS = frozenset(_NAMES)
 _LABELS = {name: label for label, names in _NAMES.items() for name in names}
 
 
-class Kind(StrEnum):
+class FinishKind(StrEnum):
     """Why an answer is not a whole one; the values are what ``[dataset] keep`` takes."""
 
     EMPTY = "empty"
@@ -48,12 +48,12 @@ class Kind(StrEnum):
 
 
 # What a row can hold where that is meant: all but calls of tools.
-KEPT = tuple(str(kind) for kind in Kind if kind is not Kind.TOOL_CALLS)
+KEPT = tuple(str(kind) for kind in FinishKind if kind is not FinishKind.TOOL_CALLS)
 
 _KINDS = {
-    LENGTH: Kind.TRUNCATED, FILTERED: Kind.FILTERED, REFUSAL: Kind.REFUSED, TOOL_CALLS: Kind.TOOL_CALLS,
-    PAUSED: Kind.PAUSED, ERROR: Kind.FAILED, CANCELLED: Kind.FAILED, MALFORMED: Kind.MALFORMED,
-    EMBEDDING: Kind.EMPTY,
+    LENGTH: FinishKind.TRUNCATED, FILTERED: FinishKind.FILTERED, REFUSAL: FinishKind.REFUSED, TOOL_CALLS: FinishKind.TOOL_CALLS,
+    PAUSED: FinishKind.PAUSED, ERROR: FinishKind.FAILED, CANCELLED: FinishKind.FAILED, MALFORMED: FinishKind.MALFORMED,
+    EMBEDDING: FinishKind.EMPTY,
 }  # fmt: skip
 
 
@@ -67,15 +67,15 @@ def finish_label(said: object) -> str:
 def is_usable(text: str, finish: str, keep: Collection[str] = ()) -> bool:
     """Can a row be formed of an answer, where some kinds of incomplete ones are kept on purpose?"""
     kind = incomplete(text, finish)
-    return kind is None or (kind in keep and kind is not Kind.TOOL_CALLS)
+    return kind is None or (kind in keep and kind is not FinishKind.TOOL_CALLS)
 
 
-def incomplete(text: str, finish: str) -> Kind | None:
+def incomplete(text: str, finish: str) -> FinishKind | None:
     """Why no row can be formed of an answer by default; None where it is whole.
 
     An empty answer that failed is counted as failed: the end says more than the missing text.
     """
     label = finish_label(finish)
     if label != STOP:
-        return _KINDS.get(label, Kind.UNKNOWN)
-    return None if without_reasoning(text).strip() else Kind.EMPTY
+        return _KINDS.get(label, FinishKind.UNKNOWN)
+    return None if without_reasoning(text).strip() else FinishKind.EMPTY

@@ -92,7 +92,7 @@ class Events:
 
 
 class StreamReader:
-    """Reads one stream as it passes. ``ended``: its terminal event has come, so the answer is whole, whoever closes first."""
+    """Reads one stream as it passes. ``ended``: its terminal event has come, so the answer is whole, closed or not."""
 
     def __init__(self, reader: Reader) -> None:
         readers: dict[Reader, Callable[[Mapping[str, Any]], None]] = {

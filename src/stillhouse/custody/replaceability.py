@@ -38,7 +38,7 @@ class Replaceability(msgspec.Struct, frozen=True):
     evidence: str
 
 
-class Source(msgspec.Struct, frozen=True):
+class RecoverySource(msgspec.Struct, frozen=True):
     """One source of a thing: how many records of it, what they cost then, whether it may still be asked, and the reason."""
 
     name: str
@@ -50,12 +50,12 @@ class Source(msgspec.Struct, frozen=True):
     reason: str
 
 
-def of_records(sources: Sequence[Source]) -> Replaceability:
+def of_records(sources: Sequence[RecoverySource]) -> Replaceability:
     """Of records: as replaceable as the least of their sources."""
     gone = [source for source in sources if not source.may_be_asked]
     usd, hours = sum((source.usd for source in sources), Decimal(0)), sum(source.seconds for source in sources) / 3600
     if not sources:
-        return Replaceability(Class.IRREPLACEABLE, "0", 0.0, "nobody wrote down how it could be got again")
+        return Replaceability(Class.IRREPLACEABLE, "0", 0.0, "how to obtain it again was not recorded")
     if gone:
         named = "; ".join(f"{source.name} ({source.records} records): {source.reason}" for source in gone)
         return Replaceability(Class.IRREPLACEABLE, f"{usd:f}", hours, named)
@@ -78,4 +78,4 @@ def of_model(hours: float, dataset: Replaceability, *, rows_are_here: bool) -> R
 
 def unknown(what: str) -> Replaceability:
     """Of what nobody has said anything about: unknown counts as gone."""
-    return Replaceability(Class.IRREPLACEABLE, "0", 0.0, f"nobody wrote down how {what} could be got again")
+    return Replaceability(Class.IRREPLACEABLE, "0", 0.0, f"it was not recorded how {what} could be got again")

@@ -3,13 +3,14 @@
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
-from stillhouse import facts
-from stillhouse.ledger import queries
-from stillhouse.ledger.queries import StoredAnswer
+from stillhouse.clock import now
+from stillhouse.datasets.tasks.judge import USUAL, Conditions, judge, judge_digest
+from stillhouse.home import facts
+from stillhouse.home.ledger import answer_queries
+from stillhouse.home.ledger.answer_queries import StoredAnswer
+from stillhouse.home.recorder import Recorder
 from stillhouse.nouns import Task, Verdict
-from stillhouse.recorder import Recorder, now
 from stillhouse.sandbox.pool import Sandbox
-from stillhouse.tasks.judge import USUAL, Conditions, judge, judge_digest
 
 # Verdicts are written in groups, since one can always be had again; a kill costs at most this many.
 _GROUP = 64
@@ -28,7 +29,7 @@ def verify(
     Tasks with the same question share answers, and judge them each by its own tests.
     """
     judges = {task.id: judge_digest(task, conditions) for task in tasks.values()}
-    known = queries.verdicts(recorder.ledger, [answer.key for answer in answers])
+    known = answer_queries.verdicts(recorder.ledger, [answer.key for answer in answers])
     found = {
         (answer.task, answer.key): known[answer.key, judges[answer.task]]
         for answer in answers
@@ -72,7 +73,7 @@ class Judge:
     def verdict(self, task: Task, key: str, text: str) -> Verdict:
         """The verdict that the log has, or that running the code gives. Raises SandboxUnavailable."""
         digest = judge_digest(task, self._conditions)
-        known = queries.verdicts(self._recorder.ledger, [key]).get((key, digest))
+        known = answer_queries.verdicts(self._recorder.ledger, [key]).get((key, digest))
         if known is not None:
             return known
         with self._mutex:

@@ -6,7 +6,7 @@ import msgspec
 from blake3 import blake3
 
 
-class Request(msgspec.Struct, frozen=True):
+class GenerationRequest(msgspec.Struct, frozen=True):
     """One answer wanted: ``prompt`` is the rendered text, ``seed`` the key of the row's own random stream."""
 
     key: str
@@ -18,7 +18,7 @@ class Batch(msgspec.Struct, frozen=True):
     """Rows that run together. ``index`` is the place in the plan; rows of one prompt are adjacent."""
 
     index: int
-    requests: tuple[Request, ...]
+    requests: tuple[GenerationRequest, ...]
 
 
 def seed_of(run_seed: int, prompt: str, sample: int) -> int:
@@ -27,7 +27,7 @@ def seed_of(run_seed: int, prompt: str, sample: int) -> int:
     return int.from_bytes(blake3(material).digest(length=8), "little")
 
 
-def plan_batches(requests: Sequence[Request], size: int) -> tuple[Batch, ...]:
+def plan_batches(requests: Sequence[GenerationRequest], size: int) -> tuple[Batch, ...]:
     """Sort by prompt length, then cut into batches of ``size`` rows.
 
     Prompts of like length waste little padding, and rows of one prompt stay together so that it is read only once.

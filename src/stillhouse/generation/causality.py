@@ -1,4 +1,4 @@
-"""Does a model predict a token from those before it alone? Tried on the model at hand: its config does not tell.
+"""Does a model predict a token from those before it alone? Tried on the model itself: its config does not tell.
 
 transformers loads encoders (BERT, RoBERTa, XLNet ...) as causal language models, and without ``is_decoder`` they look at the
 tokens that they are asked to predict: what they learn and write is worth nothing.

@@ -8,15 +8,15 @@ import torch
 
 from stillhouse.conversations.code_blocks import blocks, is_python, without_reasoning
 from stillhouse.generation.batches import Batch
-from stillhouse.generation.cache import in_place_cache, take_rows
 from stillhouse.generation.caching import Caching
+from stillhouse.generation.in_place_cache import in_place_cache, take_rows
 from stillhouse.generation.own_cache import decode_with_own_cache
 from stillhouse.generation.sampling import Generated, Sampling, draw, uniforms_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from stillhouse.generation.model import LoadedModel
+    from stillhouse.generation.load_model import LoadedModel
 
 # Compacting copies the cache; waiting until a quarter of the rows are done bounds that to a few copies per batch.
 COMPACT_BELOW = 0.75
@@ -46,7 +46,7 @@ def decode(
     """Yield the answers of one batch as they finish.
 
     ``until`` is asked whenever a row has just produced a back-tick, which is the only character any stop rule here
-    looks for; ``on_step`` hears how many tokens each step made.
+    looks for; ``on_step`` is called with the number of tokens of each step.
     """
     with torch.inference_mode():
         if loaded.caching is not Caching.IN_PLACE:

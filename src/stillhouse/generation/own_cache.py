@@ -22,8 +22,8 @@ _TRIED_TOKENS, _SAME = 8, 1e-3
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from stillhouse.generation.batches import Batch, Request
-    from stillhouse.generation.model import LoadedModel
+    from stillhouse.generation.batches import Batch, GenerationRequest
+    from stillhouse.generation.load_model import LoadedModel
 
 
 def decode_with_own_cache(
@@ -34,7 +34,7 @@ def decode_with_own_cache(
     on_step: Callable[[int], None],
 ) -> Iterator[Generated]:
     """Yield the answers of a batch, prompt by prompt."""
-    by_prompt: dict[str, list[Request]] = {}
+    by_prompt: dict[str, list[GenerationRequest]] = {}
     for request in batch.requests:
         by_prompt.setdefault(request.prompt, []).append(request)
     for prompt, requests in _together(by_prompt, loaded.caching):
@@ -62,7 +62,9 @@ def _pass_by_pass(loaded: "LoadedModel", ids: "Tensor", rules: "_Rules") -> None
         done = bool(rules.stop(ids, None).all())
 
 
-def _together(by_prompt: "dict[str, list[Request]]", caching: Caching) -> "Iterator[tuple[str, list[Request]]]":
+def _together(
+    by_prompt: "dict[str, list[GenerationRequest]]", caching: Caching
+) -> "Iterator[tuple[str, list[GenerationRequest]]]":
     for prompt, requests in by_prompt.items():
         if caching is Caching.OWN_ALONE:
             yield from ((prompt, [request]) for request in requests)
@@ -112,7 +114,7 @@ class _Rules:
     def __init__(
         self,
         loaded: "LoadedModel",
-        requests: "list[Request]",
+        requests: "list[GenerationRequest]",
         sampling: Sampling,
         until: Callable[[str], bool],
         width: int,

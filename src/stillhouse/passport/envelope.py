@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from stillhouse.identity.keys import Signer
-from stillhouse.identity.signatures import pre_authentication
+from stillhouse.permission.signatures import pre_authentication
+from stillhouse.permission.signing_keys import Signer
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 

@@ -1,6 +1,6 @@
 """The statement of a passport: an in-toto Statement (v1) over a model's files and its dataset's. Pure."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -16,9 +16,8 @@ from stillhouse.nouns import (
     StampSet,
     Waiver,
 )
-from stillhouse.passport.disclosure import UNKNOWN_DAY, Leaf, commit
-from stillhouse.policy.known import fold, labs_in
-from stillhouse.policy.registry import TermsVersion, is_day
+from stillhouse.permission.known_origins import fold, labs_in
+from stillhouse.permission.terms_registry import TermsVersion, is_day
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:stillhouse:passport:v1"
@@ -28,7 +27,7 @@ _LIMITS = (
     "The signature shows who wrote this and that it was not changed. That it is true rests on the signer's log.",
     "Decisions rest on a registry of terms in the signer's own words. They are no legal advice.",
     "Passing a handful of tests is not correctness.",
-    "Nobody has looked into the texts for answers of models that no record names.",
+    "The texts were not audited for answers of models that no record names.",
 )
 
 
@@ -113,7 +112,6 @@ def make_statement(
         "audits": [],
         "evaluations": msgspec.to_builtins(tuple(made.evaluations)),
         "compute": msgspec.to_builtins(made.compute),
-        "disclosure": commit(leaves(stamps, dataset, made.rows_by_stamps)),
         "weights_signature": msgspec.to_builtins(made.weights) if made.weights else None,
         "made": at,
         "signer": public_key,
@@ -159,27 +157,28 @@ def shares(dataset: DatasetVersion, rows_by_stamps: Mapping[str, StampSet]) -> l
     ]
 
 
-def leaves(
-    stamps: Iterable[Stamp], dataset: DatasetVersion | None, rows_by_stamps: Mapping[str, StampSet]
-) -> list[Leaf]:
-    """A leaf for every lab and day that a model learned from, with the rows that carry them; a model whose name points to another
-    lab than it is said to be of stands under both. What nobody knows the lab of stands under the lab "".
+def later_than(predicate: Mapping[str, Any], lab: str, day: str) -> list[str]:
+    """What a passport names of a lab that is later than a day, one line each. An unknown day may be later than any; a model
+    whose name points to a lab is of that lab, too.
     """
-    rows = {pair: 0 for stamp in stamps for pair in _pairs(stamp)}
-    for id, found in rows_by_stamps.items():
-        for pair in {pair for stamp in found.stamps for pair in _pairs(stamp)}:
-            rows[pair] = rows.get(pair, 0) + (dataset.stamp_sets[id] if dataset else 0)
-    return sorted(Leaf(lab, day, count) for (lab, day), count in rows.items())
+    found = []
+    of_rows = set()
+    for group in predicate.get("rows_by_origins", ()):
+        for stamp in msgspec.convert(group["origins"], tuple[Stamp, ...]):
+            of_rows.add(stamp)
+            if _is_later(stamp, lab, day):
+                found.append(f"{group['rows']} rows of {stamp.model or stamp.lab}, {stamp.day or 'on an unknown day'}")
+    others = msgspec.convert(predicate.get("origins", ()), tuple[Stamp, ...])
+    found += [
+        f"what it was made of: {stamp.model or stamp.lab}, {stamp.day or 'on an unknown day'}"
+        for stamp in others
+        if stamp not in of_rows and _is_later(stamp, lab, day)
+    ]
+    return found
 
 
-def _pairs(stamp: Stamp) -> set[tuple[str, str]]:
-    day = stamp.day if is_day(stamp.day) else UNKNOWN_DAY
-    labs = {fold(stamp.lab)} if _has_leaf(stamp) else set()
-    return {(lab, day) for lab in labs | (labs_in(stamp.model) if stamp.model else set())}
-
-
-def _has_leaf(stamp: Stamp) -> bool:
-    return bool(stamp.lab) or stamp.origin in (Origin.UNKNOWN, Origin.TEACHER)
+def _is_later(stamp: Stamp, lab: str, day: str) -> bool:
+    return fold(lab) in {fold(stamp.lab), *labs_in(stamp.model)} and not (is_day(stamp.day) and stamp.day <= day)
 
 
 def _gave(stamp: Stamp) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from stillhouse.errors import SandboxUnavailable
-from stillhouse.sandbox.programs import Limits, Outcome, Program
+from stillhouse.sandbox.programs import Limits, Program, ProgramOutcome
 from stillhouse.sandbox.worker import RUNGS, Worker
 
 # Programs in flight per worker: enough that a worker never waits for the next, few enough to keep the order cheap.
@@ -44,15 +44,15 @@ class Sandbox:
         """The rung in use, as it stands in verdicts."""
         return f"{self.rung}+seccomp"
 
-    def run(self, program: Program) -> Outcome:
+    def run(self, program: Program) -> ProgramOutcome:
         """Run one program. One that stalled gets a second chance, since a stall may be the machine's doing."""
         outcome = self._once(program)
         return self._once(program) if outcome.status == "stalled" else outcome
 
-    def map(self, programs: Iterable[Program]) -> Iterator[Outcome]:
+    def map(self, programs: Iterable[Program]) -> Iterator[ProgramOutcome]:
         """Outcomes in the order of the programs."""
         with ThreadPoolExecutor(len(self._all)) as threads:
-            futures: deque[Future[Outcome]] = deque()
+            futures: deque[Future[ProgramOutcome]] = deque()
             for program in programs:
                 futures.append(threads.submit(self.run, program))
                 if len(futures) >= _AHEAD * len(self._all):
@@ -60,16 +60,16 @@ class Sandbox:
             for future in futures:
                 yield future.result()
 
-    def _once(self, program: Program) -> Outcome:
+    def _once(self, program: Program) -> ProgramOutcome:
         worker = self._idle.get()
         try:
             return worker.run(program, self.limits)
-        except (BrokenPipeError, ValueError):
+        except (BrokenPipeError, ValueError):  # the zygote died, or what it sent is no frame: neither can be used again
             worker.close()
             self._all.remove(worker)
             worker = Worker(self.rung, self._packages)
             self._all.append(worker)
-            return Outcome(status="crash", isolation=self.isolation, error="the sandbox had to be restarted")
+            return ProgramOutcome(status="crash", isolation=self.isolation, error="the sandbox had to be restarted")
         finally:
             self._idle.put(worker)
 

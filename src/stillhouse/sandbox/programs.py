@@ -40,7 +40,7 @@ class Call(msgspec.Struct, frozen=True):
     error: str = ""
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class ProgramOutcome(msgspec.Struct, frozen=True):
     """What happened to a program.
 
     ``status``: ``finished`` (every call was answered), ``timeout`` (CPU limit), ``stalled`` (wall-clock backstop, twice),

@@ -15,7 +15,7 @@ import msgspec
 
 from stillhouse.errors import SandboxUnavailable
 from stillhouse.sandbox.inner.values import encode, outline
-from stillhouse.sandbox.programs import Call, Limits, Outcome, Program
+from stillhouse.sandbox.programs import Call, Limits, Program, ProgramOutcome
 
 ZYGOTE = Path(__file__).parent / "inner" / "zygote.py"
 _NEARLY = 0.95
@@ -39,10 +39,10 @@ class Worker:
             [python, "-I", "-S", "-X", "utf8", str(ZYGOTE), rung, self._scratch.name, *map(str, packages)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,  # untrusted programs write there
             env={"MALLOC_ARENA_MAX": "1"},  # each arena of glibc takes 64 MiB of a program's address space
             cwd="/",
-            start_new_session=True,
+            start_new_session=True,  # Ctrl-C is for the judge; and ``close`` kills the whole group
         )
         self._in, self._out = cast("IO[bytes]", self._process.stdin), cast("IO[bytes]", self._process.stdout)
         greeting = json.loads(self._read_frame() or b'{"error": "the sandbox process ended at once"}')
@@ -50,7 +50,7 @@ class Worker:
             self.close()
             raise SandboxUnavailable(f"({rung}: {greeting['error']})")
 
-    def run(self, program: Program, limits: Limits) -> Outcome:
+    def run(self, program: Program, limits: Limits) -> ProgramOutcome:
         """Run one program and say what happened to it. Raises BrokenPipeError where the zygote is gone."""
         job = {**msgspec.structs.asdict(program), "inputs": encode(list(program.inputs))}
         # The zygote sees that there is a job, its fork the limits, and only the program's own process the job.
@@ -83,7 +83,7 @@ def _frame(value: dict[str, Any]) -> bytes:
     return len(data).to_bytes(4, "big") + data
 
 
-def _outcome(header: dict[str, Any], said: bytes, isolation: str, limits: Limits) -> Outcome:
+def _outcome(header: dict[str, Any], said: bytes, isolation: str, limits: Limits) -> ProgramOutcome:
     """Read what an untrusted program said, believing only its shape."""
     calls: list[Call] = []
     error, done, unreadable = "", False, 0
@@ -110,7 +110,7 @@ def _outcome(header: dict[str, Any], said: bytes, isolation: str, limits: Limits
     status = _status(header, done, limits)
     if "MemoryError" in error or any(call.error.startswith("MemoryError") for call in calls):
         status = "memory"
-    return Outcome(
+    return ProgramOutcome(
         status=status,
         isolation=isolation,
         calls=tuple(calls),

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 import torch
 from torch.nn.functional import cross_entropy
 
-from stillhouse.generation.model import LoadedModel
+from stillhouse.generation.load_model import LoadedModel
 from stillhouse.students.attention import why_not_apart
-from stillhouse.students.documents import Pack, Record, documents
+from stillhouse.students.documents import DocumentPack, Record, documents
 from stillhouse.students.signals import check_same_tokenizer
 from stillhouse.students.student import language_of, load_student
-from stillhouse.students.train import make_row
+from stillhouse.students.training_loop import make_row
 
 
 class Nearness(NamedTuple):
@@ -37,7 +37,7 @@ def nearness(
         if together is None:
             probe = (readable[0].tokens * 2)[:64]
             together = not (why_not_apart(student.model, probe) or why_not_apart(teacher.model, probe))
-        packs = [Pack(tuple(readable))] if together else [Pack((document,)) for document in readable]
+        packs = [DocumentPack(tuple(readable))] if together else [DocumentPack((document,)) for document in readable]
         found[task] = _of_packs(teacher.model, student.model, packs, together=together)
     return found
 
@@ -51,7 +51,7 @@ def load_whole(
     return loaded
 
 
-def _of_packs(teacher: Any, student: Any, packs: Sequence[Pack], *, together: bool) -> Nearness:
+def _of_packs(teacher: Any, student: Any, packs: Sequence[DocumentPack], *, together: bool) -> Nearness:
     loss = same = tokens = 0.0
     with torch.inference_mode():
         for pack in packs:

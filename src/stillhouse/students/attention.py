@@ -2,7 +2,7 @@
 
 The usual way is a block-diagonal mask over the whole row, which computes all pairs and throws most of them away. Here the
 documents of a row are gathered into batches of similar length, each attends to itself alone, and the results go back to
-their places. ``why_not_apart`` tries on the model at hand whether this is so, and changes nothing else.
+their places. ``why_not_apart`` tries on the model itself whether this is so, and changes nothing else.
 """
 
 from collections.abc import Sequence
@@ -61,7 +61,7 @@ def layout(lengths: Sequence[int], device: "torch.device | str" = "cpu") -> Layo
     starts = [sum(lengths[:place]) for place in range(len(lengths))]
     classes: dict[int, list[int]] = {}
     for place, length in enumerate(lengths):
-        classes.setdefault(length.bit_length(), []).append(place)
+        classes.setdefault(length.bit_length(), []).append(place)  # by powers of two: at most half is padding
     groups, offset = [], 0
     back = torch.empty(sum(lengths), dtype=torch.long)
     for members in classes.values():
@@ -74,6 +74,7 @@ def layout(lengths: Sequence[int], device: "torch.device | str" = "cpu") -> Layo
         back[gather[real]] = offset + torch.arange(real.numel()).view_as(real)[real]
         offset += real.numel()
         groups.append(Group(gather.to(device), real.to(device)))
+    # Every document begins at position 0, as it would alone.
     positions = torch.cat([torch.arange(length) for length in lengths])
     return Layout(tuple(groups), back.to(device), positions.to(device))
 
@@ -129,7 +130,7 @@ def _by_group(q: "Tensor", k: "Tensor", v: "Tensor", scale: float, window: int |
             scale=scale,
             enable_gqa=q.shape[1] != k.shape[1],
         )
-    repeat = q.shape[1] // k.shape[1]
+    repeat = q.shape[1] // k.shape[1]  # grouped-query attention: several query heads share a key head
     k, v = (states.repeat_interleave(repeat, dim=1) if repeat > 1 else states for states in (k, v))
     later = torch.full((length, length), float("-inf"), dtype=q.dtype, device=q.device).triu(1)
     shares = softmax(torch.matmul(q * scale, k.transpose(-1, -2)) + later, dim=-1)
@@ -148,6 +149,7 @@ def why_not_apart(model: Any, tokens: Sequence[int]) -> str:
     others = sorted(set(getattr(model.config.get_text_config(), "layer_types", None) or ()) - _ATTENTION)
     if others or _has_convolutions(model):
         return f"its layers look at a row by more than attention ({', '.join(others) or 'convolutions'})"
+    # Two documents in one row must give the logits of each alone.
     halves = [list(tokens[: len(tokens) // 2]), list(tokens[len(tokens) // 2 :])]
     reason = ""
     with torch.no_grad():

@@ -39,7 +39,7 @@ class Document(NamedTuple):
         return len(self.tokens) - self.answer
 
 
-class Pack(NamedTuple):
+class DocumentPack(NamedTuple):
     """Documents that go through the model as one row."""
 
     documents: tuple[Document, ...]
@@ -54,7 +54,7 @@ class Step(NamedTuple):
     """Everything that one update of the weights learns from. Numbers count from 1."""
 
     number: int
-    packs: tuple[Pack, ...]
+    packs: tuple[DocumentPack, ...]
 
     @property
     def records(self) -> tuple[str, ...]:
@@ -72,7 +72,7 @@ class Step(NamedTuple):
         return sum(document.answer_tokens for pack in self.packs for document in pack.documents)
 
 
-class LeftOut(NamedTuple):
+class LeftOutRecords(NamedTuple):
     """A record that no step learns from, and why."""
 
     key: str
@@ -89,7 +89,7 @@ class Language(NamedTuple):
     vocabulary: int
 
 
-def documents(records: Sequence[Record], language: Language) -> tuple[list[Document], list[LeftOut]]:
+def documents(records: Sequence[Record], language: Language) -> tuple[list[Document], list[LeftOutRecords]]:
     """Records as the model reads them: the prompt by its template, the answer, the end of the turn.
 
     Prompt and answer are encoded apart, as they are when the model answers. A record that does not fit into the context
@@ -100,22 +100,25 @@ def documents(records: Sequence[Record], language: Language) -> tuple[list[Docum
         try:
             prompt = list(language.encode(language.render(record.messages)))
         except TemplateRefused as failure:
-            left_out.append(LeftOut(record.key, f"the chat template refuses it {failure.detail}"))
+            left_out.append(LeftOutRecords(record.key, f"the chat template refuses it {failure.detail}"))
             continue
         answer = [*language.encode(record.response), language.end]
         tokens = (*prompt, *answer)
+        # Left out whole and named, never cut.
         if len(tokens) > language.context:
-            left_out.append(LeftOut(record.key, f"longer than the context of {language.context} tokens"))
+            left_out.append(LeftOutRecords(record.key, f"longer than the context of {language.context} tokens"))
         elif not prompt:
-            left_out.append(LeftOut(record.key, "an empty prompt"))
+            left_out.append(LeftOutRecords(record.key, "an empty prompt"))
         elif max(tokens) >= language.vocabulary:
-            left_out.append(LeftOut(record.key, f"a token beyond the vocabulary of {language.vocabulary}"))
+            left_out.append(LeftOutRecords(record.key, f"a token beyond the vocabulary of {language.vocabulary}"))
         else:
             found.append(Document(record.key, tokens, len(prompt)))
     return found, left_out
 
 
-def take_answer_tokens(documents: Sequence[Document], limit: int, seed: int) -> tuple[list[Document], list[LeftOut]]:
+def take_answer_tokens(
+    documents: Sequence[Document], limit: int, seed: int
+) -> tuple[list[Document], list[LeftOutRecords]]:
     """Documents drawn by the seed until their answers hold ``limit`` tokens; the last may go a little beyond."""
     order = list(documents)
     random.Random(f"{seed}/drawn").shuffle(order)  # noqa: S311 - an order, no secret
@@ -126,7 +129,7 @@ def take_answer_tokens(documents: Sequence[Document], limit: int, seed: int) -> 
             break
         kept.append(document)
         count += document.answer_tokens
-    return kept, [LeftOut(document.key, "beyond the number of tokens wanted") for document in order[len(kept) :]]
+    return kept, [LeftOutRecords(document.key, "beyond the number of tokens wanted") for document in order[len(kept) :]]
 
 
 def plan_steps(documents: Sequence[Document], *, epochs: int, seed: int, together: bool = True) -> list[Step]:
@@ -135,6 +138,7 @@ def plan_steps(documents: Sequence[Document], *, epochs: int, seed: int, togethe
     ``together`` false gives every document a pack of its own, for models that cannot keep them apart.
     """
     epoch_tokens = sum(len(document.tokens) for document in documents)
+    # Large datasets take larger steps, so that an epoch has about STEPS_PER_EPOCH of them.
     batch = min(max(epoch_tokens // STEPS_PER_EPOCH, BATCH_TOKENS[0]), BATCH_TOKENS[1])
     pack = min(PACK_TOKENS, batch) if together else 1
     steps: list[Step] = []
@@ -142,7 +146,7 @@ def plan_steps(documents: Sequence[Document], *, epochs: int, seed: int, togethe
         order = list(documents)
         random.Random(f"{seed}/{epoch}").shuffle(order)  # noqa: S311 - an order, no secret
         for members in _cut(order, batch):
-            packs = tuple(Pack(tuple(part)) for part in _cut(members, pack))
+            packs = tuple(DocumentPack(tuple(part)) for part in _cut(members, pack))
             steps.append(Step(len(steps) + 1, packs))
     return steps
 

@@ -36,6 +36,7 @@ class MasterAdam(torch.optim.Optimizer):
     @torch.no_grad()
     def clip(self, largest: float) -> float:
         """Scale what was gathered so that its norm is at most ``largest``; returns the norm before."""
+        # Over all parameters together, as torch.nn.utils.clip_grad_norm_ does.
         norm = torch.nn.utils.get_total_norm(list(self._gathered.values()))
         if isinstance(norm, DTensor):  # of shards: each process has a part of the sum
             norm = norm.full_tensor()
@@ -79,6 +80,7 @@ class MasterAdam(torch.optim.Optimizer):
         count = float(state["step"])
         state["mean"].lerp_(gradient, 1 - BETAS[0])
         state["square"].mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
+        # Both means start at 0; dividing by 1 - beta^t takes that bias out (section 3 of the paper).
         spread = state["square"].sqrt().div_(math.sqrt(1 - BETAS[1] ** count)).add_(EPSILON)
         state["master"].addcdiv_(state["mean"], spread, value=-learning_rate / (1 - BETAS[0] ** count))
         parameter.copy_(state["master"])

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from stillhouse.students.attention import Layout
 
 
-class Row:
+class SignalRow:
     """A pack as tensors: ``ids [1, row]``, ``keep [answer tokens]`` the places that predict them, ``labels`` what they are."""
 
     def __init__(self, ids: "Tensor", keep: "Tensor", labels: "Tensor", documents: "Layout", *, together: bool) -> None:
@@ -33,7 +33,7 @@ class Row:
         """
         wanted = {"use_cache": False, "logits_to_keep": self.keep}
         taken: dict[str, Any] = {name: value for name, value in wanted.items() if name in _arguments(model)}
-        if self.together:
+        if self.together:  # positions and borders of several documents; a model with its own attention takes neither
             taken |= {"position_ids": self.documents.positions.unsqueeze(0), "documents": self.documents}
         logits: Tensor = model(input_ids=self.ids, **taken).logits[0]
         return logits if "logits_to_keep" in taken else logits[self.keep]
@@ -48,14 +48,14 @@ def _arguments(model: Any) -> frozenset[str]:
 class TeacherSignal(Protocol):
     """Where the gradient comes from."""
 
-    def loss(self, row: Row, logits: "Tensor") -> "Tensor":
+    def loss(self, row: SignalRow, logits: "Tensor") -> "Tensor":
         """Loss in nats of each answer token ``[answer tokens]``, from the student's logits ``[answer tokens, vocabulary]``."""
 
 
 class Text:
     """The teacher's words: cross-entropy on the tokens that it wrote."""
 
-    def loss(self, row: Row, logits: "Tensor") -> "Tensor":
+    def loss(self, row: SignalRow, logits: "Tensor") -> "Tensor":
         """Minus the log-probability of each token."""
         return cross_entropy(logits.float(), row.labels, reduction="none")
 
@@ -69,7 +69,7 @@ class ForwardKL:
     def __init__(self, teacher: Any) -> None:
         self._teacher = teacher
 
-    def loss(self, row: Row, logits: "Tensor") -> "Tensor":
+    def loss(self, row: SignalRow, logits: "Tensor") -> "Tensor":
         """The divergence at each token."""
         wanted, have = _both(self._teacher, row, logits)
         return (wanted.exp() * (wanted - have)).sum(dim=-1)
@@ -81,13 +81,13 @@ class ReverseKL:
     def __init__(self, teacher: Any) -> None:
         self._teacher = teacher
 
-    def loss(self, row: Row, logits: "Tensor") -> "Tensor":
+    def loss(self, row: SignalRow, logits: "Tensor") -> "Tensor":
         """The divergence at each token."""
         wanted, have = _both(self._teacher, row, logits)
         return (have.exp() * (have - wanted)).sum(dim=-1)
 
 
-def _both(teacher: Any, row: Row, logits: "Tensor") -> "tuple[Tensor, Tensor]":
+def _both(teacher: Any, row: SignalRow, logits: "Tensor") -> "tuple[Tensor, Tensor]":
     """Log-probabilities ``[answer tokens, vocabulary]`` of the teacher and of the student, over the same tokens.
 
     Output layers are padded to round sizes, and not all to the same: rows that only one has are no tokens, and are cut.
@@ -127,6 +127,7 @@ def check_same_tokenizer(teacher: Any, student: Any) -> None:
         raise TokenizersDiffer(
             f"Token number {last} has no row in an output layer: the teacher's has {sizes[0]} rows and the student's {sizes[1]}."
         )
+    # The same vocabulary can still be applied by other merges or another normalisation.
     probe = "def f(x):\n    return {'a': [x, 0.5, \"é\"]}  # \t1234567\n"
     if teacher.encode(probe) != student.encode(probe):
         raise TokenizersDiffer("They have the same vocabulary and cut text into different tokens of it.")

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from stillhouse.errors import ModelUnusable, TeacherContradiction
-from stillhouse.generation.model import LoadedModel, load
+from stillhouse.generation.load_model import LoadedModel, load
+from stillhouse.home.model_files import files_below
 from stillhouse.nouns import Message, Method
 from stillhouse.students.documents import Language
-from stillhouse.students.models import files_below
 from stillhouse.vault.files import storage_errors, sync_file, sync_folder
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def keep_layers(loaded: LoadedModel, count: int) -> None:
             f"It has {have} layers, and the recipe wants {count} of them.",
             next_step="Set [train] layers between 2 and what it has, or leave it out.",
         )
+    # Evenly spread: the first and the last layers do work that the others cannot take over.
     kept = [round(place * (len(stack) - 1) / (count - 1)) for place in range(count)]
     decoder.layers = torch.nn.ModuleList(stack[place] for place in kept)
     config = loaded.model.config
@@ -107,9 +108,7 @@ def make_trainable(loaded: LoadedModel, method: Method, rank: int, *, checkpoint
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers for a name that is on its way out
             warnings.filterwarnings("ignore", "The following (rank|alpha)_pattern")  # of experts, which it would add
-            warnings.filterwarnings(
-                "ignore", "fan_in_fan_out is set to False"
-            )  # it sees by itself which way a matrix lies
+            warnings.filterwarnings("ignore", "fan_in_fan_out is set to False")  # it detects which way a matrix lies
             return peft.get_peft_model(model, config, adapter_name=ADAPTER, autocast_adapter_dtype=False)
     except (ValueError, NotImplementedError) as failure:
         raise ModelUnusable(
@@ -192,10 +191,11 @@ def trained_model(loaded: LoadedModel, method: Method, rank: int, parameters: "M
 
 def save_model(loaded: LoadedModel, folder: Path) -> None:
     """Write a model folder that any program reads: config, tokenizer, safetensors. The folder must not exist."""
+    # Written beside and renamed: a folder under its final name is always whole.
     building = folder.with_name(f".{folder.name}.building")
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
-    loaded.model.config.use_cache = True
+    loaded.model.config.use_cache = True  # training turned it off; readers of the folder want it
     with contextlib.redirect_stderr(io.StringIO()):  # a progress bar that no switch of the library turns off
         loaded.model.save_pretrained(building)
     loaded.tokenizer.save_pretrained(building)

@@ -1,8 +1,8 @@
 """From a dataset to a model in the log: policy at the door, a plan, the steps, the weights, the facts.
 
-Where a kill can fall, and what is then true: before the last step, the newest checkpoint goes on; after it, the weights are
-written anew from it; once the folder is in its place, the model's facts are written, and until they are it is no model. A
-training that is in the log is not done again.
+Where a kill can fall, and what is then true: before the last step, training resumes from the newest checkpoint; after it, the
+weights are written again from it; once the folder is in its place, the model's facts are written, and until they are it is no
+model. A training that is in the log is not done again.
 """
 
 import gc
@@ -15,32 +15,25 @@ from typing import NamedTuple
 
 import msgspec
 
-from stillhouse import facts
 from stillhouse.canon import digest_file, digest_value
+from stillhouse.clock import now
 from stillhouse.errors import NothingToLearn, PolicyRefusal, TrainingError
-from stillhouse.generation import probe
+from stillhouse.generation import measured
 from stillhouse.generation.weights import weights_digest
-from stillhouse.ledger import queries
-from stillhouse.nouns import (
-    DatasetVersion,
-    Decision,
-    Method,
-    Model,
-    Plan,
-    Signal,
-    StampSet,
-    Teacher,
-    Use,
-)
-from stillhouse.plans.plan import executing, make_plan
-from stillhouse.policy.decide import join
-from stillhouse.recorder import Recorder, now, stamp_set
-from stillhouse.students import checkpoints
+from stillhouse.home import facts
+from stillhouse.home.doors import Doors
+from stillhouse.home.ledger import origin_queries, training_queries
+from stillhouse.home.model_files import Places, as_teacher, check_files, files_below
+from stillhouse.home.plans.planning import executing, make_plan
+from stillhouse.home.recorder import Recorder
+from stillhouse.home.stamping import stamp_set, stamps_of
+from stillhouse.nouns import DatasetVersion, Decision, Method, Model, Plan, Signal, StampSet, Teacher, Use
+from stillhouse.permission.decide import Door, join
+from stillhouse.students import training_checkpoints
 from stillhouse.students.documents import Record, Step
-from stillhouse.students.models import Places, as_teacher, check_files, files_below
 from stillhouse.students.student import load_student, save_model, trained_model
-from stillhouse.students.train import Event, Hear, Job, Ready, Said, StepDone, make_ready, train
-from stillhouse.students.worker import train_in_processes
+from stillhouse.students.training_loop import Event, EventSink, Job, Note, Ready, StepDone, make_ready, train
+from stillhouse.students.training_worker import train_in_processes
 
 # Adapters start at zero and may move fast; whole weights start as a working model and may not.
 LEARNING_RATES = {Method.LORA: 5e-4, Method.FULL: 3e-5}
@@ -69,7 +62,7 @@ class TrainingOptions(NamedTuple):
     chat_template: str = ""
 
 
-class Prepared(NamedTuple):
+class PreparedTraining(NamedTuple):
     """A training, decided upon: nothing is done yet. ``model`` is there where the log already has what comes of it."""
 
     plan: Plan
@@ -85,7 +78,7 @@ class Prepared(NamedTuple):
 
 
 def prepare_training(
-    recorder: Recorder,
+    doors: Doors,
     places: Places,
     student: Teacher,
     teacher: Teacher | None,
@@ -93,7 +86,7 @@ def prepare_training(
     records: Sequence[Record],
     contents: str,
     options: TrainingOptions,
-) -> Prepared:
+) -> PreparedTraining:
     """Ask policy, read the student, and decide every step. ``teacher`` is the one whose distribution is to be learned;
     ``contents`` stands for all that the records say.
 
@@ -101,10 +94,11 @@ def prepare_training(
     """
     if not records:
         raise NothingToLearn(f"{dataset.label} has no row.")
-    decisions, stamps = _at_the_door(recorder, student, teacher, dataset)
+    recorder = doors.recorder
+    decisions, stamps = _at_the_door(doors, student, teacher, dataset)
     job = make_job(places, student, teacher, dataset, records, contents, options)
-    job = msgspec.structs.replace(job, logged=_contiguous(queries.steps(recorder.ledger, job.training)))
-    known = queries.model_of_training(recorder.ledger, job.training)
+    job = msgspec.structs.replace(job, logged=_contiguous(training_queries.steps(recorder.ledger, job.training)))
+    known = training_queries.model_of_training(recorder.ledger, job.training)
     ready = None if known is not None and (places.home / known.folder).exists() else make_ready(job)
     does = {
         "student": student.name,
@@ -120,7 +114,7 @@ def prepare_training(
         does["tokens"] = sum(step.tokens for step in ready.steps)
     facts_digest = digest_value([job.training, dataset.manifest_digest, student.weights_digest, stamps.digest])
     plan = make_plan("train", options.name, does, decisions, Decimal(0), facts_digest)
-    return Prepared(plan, facts_digest, job, ready, student, teacher, dataset, stamps, options, known)
+    return PreparedTraining(plan, facts_digest, job, ready, student, teacher, dataset, stamps, options, known)
 
 
 def make_job(
@@ -155,7 +149,7 @@ def make_job(
         weights_digest=student.weights_digest,
         teacher_weights=teacher.weights if teacher else "",
         teacher_digest=teacher.weights_digest if teacher else "",
-        dtype=probe.training_dtype(),
+        dtype=measured.training_dtype(),
         records=tuple(records),
         method=options.method,
         rank=options.rank,
@@ -171,7 +165,7 @@ def make_job(
     )
 
 
-def carry_out(recorder: Recorder, places: Places, prepared: Prepared, hear: Hear) -> Model:
+def carry_out(recorder: Recorder, places: Places, prepared: PreparedTraining, emit: EventSink) -> Model:
     """Train, or take what the log has of it; a model whose folder is gone is made again, and must come to the same weights.
 
     Raises what ``train`` raises, CorruptObject, StorageError.
@@ -179,20 +173,20 @@ def carry_out(recorder: Recorder, places: Places, prepared: Prepared, hear: Hear
     if prepared.model is not None and prepared.ready is None:
         check_files(places, prepared.model)
         teacher = as_teacher(places, prepared.model)
-        if teacher != queries.teacher(recorder.ledger, teacher.name):  # the home has moved
+        if teacher != origin_queries.teacher(recorder.ledger, teacher.name):  # the home has moved
             recorder.record(facts.TeacherRegistered(at=now(), by=recorder.by, teacher=teacher))
             recorder.refresh()
         return prepared.model
     job, ready = prepared.job, prepared.ready
     assert ready is not None
-    losses = {step.step: step.loss for step in queries.steps(recorder.ledger, job.training)}
+    losses = {step.step: step.loss for step in training_queries.steps(recorder.ledger, job.training)}
     stamps = {record.key: record.stamps for record in job.records}
 
     def listen(event: Event) -> None:
         if isinstance(event, StepDone):
             shares = _shares(ready.steps[event.step - 1], stamps)
-            _record_step(recorder, job.training, event, shares, losses.get(event.step), hear)
-        hear(event)
+            _record_step(recorder, job.training, event, shares, losses.get(event.step), emit)
+        emit(event)
 
     with executing(recorder, prepared.plan, prepared.facts_digest) as result:
         if job.processes > 1:
@@ -206,11 +200,12 @@ def carry_out(recorder: Recorder, places: Places, prepared: Prepared, hear: Hear
 
 
 def _at_the_door(
-    recorder: Recorder, student: Teacher, teacher: Teacher | None, dataset: DatasetVersion
+    doors: Doors, student: Teacher, teacher: Teacher | None, dataset: DatasetVersion
 ) -> tuple[list[Decision], StampSet]:
     """May this be trained? Returns the decisions, and the stamps that the model will carry. Raises PolicyRefusal."""
-    sets = queries.stamp_sets(recorder.ledger)
-    found = recorder.policy.decide_rows(dataset.stamp_sets, sets, Use.TRAIN)
+    recorder = doors.recorder
+    sets = origin_queries.stamp_sets(recorder.ledger)
+    found = doors.policy.check_rows(dataset.stamp_sets, sets, Use.TRAIN)
     if found.denied:
         reasons = "; ".join(found.denials)
         subject = f"{found.denied} of {dataset.rows} rows of {dataset.label}"
@@ -224,8 +219,8 @@ def _at_the_door(
     members = [stamp for id in dataset.stamp_sets for stamp in sets[int(id)].stamps]
     decisions = [join(Use.TRAIN, [decision for _, decision in found.decided])]
     for source in (student, *((teacher,) if teacher else ())):
-        stamps = recorder.stamps_of(source, purpose=Use.TRAIN)
-        decisions += recorder.decide(f"model {source.name}", stamps, (Use.TRAIN,))
+        stamps = stamps_of(recorder.ledger, source, purpose=Use.TRAIN)
+        decisions.append(doors.check(Door.USE, f"model {source.name}", stamps, Use.TRAIN))
         members += stamps
     return decisions, stamp_set(members)
 
@@ -240,7 +235,7 @@ def _shares(step: Step, stamps: Mapping[str, int]) -> dict[str, int]:
 
 
 def _record_step(
-    recorder: Recorder, training: str, step: StepDone, shares: dict[str, int], before: float | None, hear: Hear
+    recorder: Recorder, training: str, step: StepDone, shares: dict[str, int], before: float | None, emit: EventSink
 ) -> None:
     """A step goes into the log once. Taken again after a kill it should go as it went; where it does not, that is said."""
     if before is None:
@@ -248,19 +243,19 @@ def _record_step(
         entry = facts.StepTaken(at=now(), by=recorder.by, training=training, shares=shares, **taken)
         recorder.record(entry)
     elif before != step.loss:
-        hear(
-            Said(
+        emit(
+            Note(
                 f"step {step.step} gave the loss {before:.6f} before and {step.loss:.6f} now: another machine or software"
             )
         )
 
 
-def _finish(recorder: Recorder, places: Places, prepared: Prepared, ready: Ready) -> Model:
+def _finish(recorder: Recorder, places: Places, prepared: PreparedTraining, ready: Ready) -> Model:
     """Write the weights from the last checkpoint, then the facts."""
     job, options, dataset = prepared.job, prepared.options, prepared.dataset
-    last = checkpoints.newest(Path(job.folder), len(ready.steps))
+    last = training_checkpoints.newest(Path(job.folder), len(ready.steps))
     recorder.refresh()
-    taken = queries.steps(recorder.ledger, job.training)
+    taken = training_queries.steps(recorder.ledger, job.training)
     if last is None or last.state.step != len(ready.steps) or _contiguous(taken) != len(ready.steps):
         raise TrainingError(
             "Its last checkpoint, or a step in the log, is missing.", next_step="Run the command again."
@@ -274,7 +269,7 @@ def _finish(recorder: Recorder, places: Places, prepared: Prepared, ready: Ready
         Path(job.weights), job.weights_digest, places.cache, dtype, job.layers, chat_template=job.chat_template
     )
     loaded = trained_model(loaded, job.method, job.rank, last.parameters)
-    named = [known.version for known in queries.models(recorder.ledger) if known.name == options.name]
+    named = [known.version for known in training_queries.models(recorder.ledger) if known.name == options.name]
     version = prepared.model.version if prepared.model else 1 + max(named, default=0)
     folder = places.models / f"{options.name}-{version}"
     shutil.rmtree(folder, ignore_errors=True)  # of a kill between the rename and the facts
@@ -311,7 +306,7 @@ def _finish(recorder: Recorder, places: Places, prepared: Prepared, ready: Ready
     recorder.record(*_facts(recorder, places, prepared, model))
     recorder.refresh()
     if not job.layers:  # only once the model is one: nothing that fails here may cost what was learned
-        probe.inherit(Path(job.weights), folder, places.cache)
+        measured.inherit(Path(job.weights), folder, places.cache)
     shutil.rmtree(job.folder, ignore_errors=True)
     return model
 
@@ -327,7 +322,7 @@ def _made_again(known: Model, folder: Path, files: dict[str, str]) -> Model:
     return known
 
 
-def _contiguous(steps: Sequence[queries.StoredStep]) -> int:
+def _contiguous(steps: Sequence[training_queries.StoredStep]) -> int:
     """The last step up to which every one is there."""
     count = 0
     for step in steps:
@@ -337,7 +332,7 @@ def _contiguous(steps: Sequence[queries.StoredStep]) -> int:
     return count
 
 
-def _facts(recorder: Recorder, places: Places, prepared: Prepared, model: Model) -> Iterable[facts.Fact]:
+def _facts(recorder: Recorder, places: Places, prepared: PreparedTraining, model: Model) -> Iterable[facts.Fact]:
     at, by, node = now(), recorder.by, f"model:{model.label}"
     parents = [(f"dataset:{model.dataset}", "trained"), (f"teacher:{prepared.student.name}", "starts from")]
     if prepared.teacher is not None:

@@ -15,7 +15,6 @@ class AnthropicDialect:
     """How a request is written and an answer read."""
 
     path = "/v1/messages"
-    default_base_url = "https://api.anthropic.com"
     idempotency_header = ""  # none is documented
 
     @property

@@ -9,22 +9,23 @@ batch of the same calls is never submitted before that.
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
 
 import msgspec
 
-from stillhouse import facts
+from stillhouse.clock import now, utc_now
 from stillhouse.conversations.answers import read_answer
 from stillhouse.conversations.troubles import Trouble
 from stillhouse.errors import BudgetReached, PolicyRefusal
-from stillhouse.ledger import queries
-from stillhouse.ledger.queries import OpenBatch
+from stillhouse.home import facts
+from stillhouse.home.ledger import answer_queries, money_queries
+from stillhouse.home.ledger.answer_queries import OpenBatch
+from stillhouse.home.plans.budgets import BudgetLease
+from stillhouse.home.recorder import Recorder
 from stillhouse.nouns import Ask, Parameters, Teacher
-from stillhouse.plans.money import Purse
-from stillhouse.recorder import Recorder, now
 from stillhouse.teachers.client import FREE, Failure, Load, Reply
-from stillhouse.teachers.collect import Admission, Scribe
+from stillhouse.teachers.collect import AskCheck, ResultWriter
 from stillhouse.teachers.dialect import Dialect
 
 # Well within both providers' limits (50,000 requests or 200 MB; 100,000 or 256 MB), and little to lose sight of at once.
@@ -45,7 +46,7 @@ class Result(NamedTuple):
     error: str = ""
 
 
-class Found(NamedTuple):
+class BatchState(NamedTuple):
     """A search for a batch: what the provider calls it, or whether it surely has none."""
 
     remote: str = ""
@@ -67,11 +68,11 @@ class BatchProvider(Protocol):
     async def reason(self, remote: str) -> str:
         """Why a batch ended without all of its results, in the provider's words; empty where it does not say."""
 
-    async def find(self, name: str, custom_ids: frozenset[str], since: datetime) -> Found:
+    async def find(self, name: str, custom_ids: frozenset[str], since: datetime) -> BatchState:
         """Look for a batch that may have been taken since a moment."""
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close connections."""
 
 
 class Batches:
@@ -84,15 +85,21 @@ class Batches:
         dialect: Dialect,
         teacher: Teacher,
         run: str,
-        scribe: Scribe,
-        purse: Purse,
+        result_writer: ResultWriter,
+        budget: BudgetLease,
         *,
         say: Callable[[str], None],
         on_item: Callable[[Reply | Failure], None],
         poll_seconds: float = _FIRST_POLL,
     ) -> None:
         self._recorder, self._provider, self._dialect, self._teacher = recorder, provider, dialect, teacher
-        self._run, self._scribe, self._purse, self._say, self._on_item = run, scribe, purse, say, on_item
+        self._run, self._result_writer, self._budget, self._say, self._on_item = (
+            run,
+            result_writer,
+            budget,
+            say,
+            on_item,
+        )
         self._poll_seconds = poll_seconds
         self.pending = 0
 
@@ -125,7 +132,7 @@ class Batches:
     async def _settle_earlier(self, by_id: Mapping[str, Ask]) -> list[OpenBatch]:
         """What earlier processes left: each batch found, proved absent, or kept pending."""
         waiting: list[OpenBatch] = []
-        for batch in queries.open_batches(self._recorder.ledger, self._teacher.name):
+        for batch in answer_queries.open_batches(self._recorder.ledger, self._teacher.name):
             if batch.remote:
                 waiting.append(batch)
                 continue
@@ -136,7 +143,7 @@ class Batches:
             if found.remote:
                 self._record_submitted(batch.batch, found.remote)
                 waiting.append(batch._replace(remote=found.remote))
-            elif found.absent and datetime.now(UTC) - since > ARRIVES_WITHIN:
+            elif found.absent and utc_now() - since > ARRIVES_WITHIN:
                 self._never_arrived(batch, by_id)
             else:
                 self.pending += len(batch.calls)
@@ -148,19 +155,19 @@ class Batches:
 
     async def _submit(self, group: Sequence[Ask]) -> OpenBatch:
         """Reserve, write down, hand over, write down."""
-        self._scribe.admit(group)
+        self._result_writer.admit(group)
         name, at = f"stillhouse-{secrets.token_hex(8)}", now()
         calls = tuple(facts.BatchedCall(ask.key, ask.task, ask.prompt, ask.sample) for ask in group)
         prepared = facts.BatchPrepared(
             at=at, by=self._recorder.by, batch=name, run=self._run, teacher=self._teacher.name,
-            stamps=self._scribe.stamps, calls=calls,
+            stamps=self._result_writer.stamps, calls=calls,
         )  # fmt: skip
         self._recorder.record(prepared)
         remote = await self._provider.submit(name, [(custom_id(ask.key), self._body(ask)) for ask in group])
         self._record_submitted(name, remote)
         self.pending += len(calls)
         self._say(f"{len(calls)} calls submitted as {remote}")
-        return OpenBatch(name, self._run, at, self._scribe.stamps, calls, remote)
+        return OpenBatch(name, self._run, at, self._result_writer.stamps, calls, remote)
 
     async def _wait(self, waiting: list[OpenBatch], by_id: Mapping[str, Ask]) -> None:
         """Ask now and then, less and less often, until every batch of known fate has ended."""
@@ -182,8 +189,8 @@ class Batches:
         """Write down what came of each call, then that the batch is settled, then its money."""
         self._recorder.refresh()  # under which lease each call was asked last
         ledger, keys = self._recorder.ledger, [call.key for call in batch.calls]
-        known = queries.answered(ledger, keys)
-        leases = queries.lease_of(ledger, keys)
+        known = answer_queries.answered(ledger, keys)
+        leases = money_queries.lease_of(ledger, keys)
         open_calls = {custom_id(call.key): call for call in batch.calls if call.key not in known}
         unread = 0
         async for result in self._provider.results(batch.remote):
@@ -202,20 +209,20 @@ class Batches:
         self.pending -= len(batch.calls)
 
     def _never_arrived(self, batch: OpenBatch, by_id: Mapping[str, Ask]) -> None:
-        leases = queries.lease_of(self._recorder.ledger, [call.key for call in batch.calls])
+        leases = money_queries.lease_of(self._recorder.ledger, [call.key for call in batch.calls])
         for call in batch.calls:
             failure = Failure(_ask_of(by_id, call), "its batch never reached the provider", charged=False)
             self._deliver(failure, batch, leases.get(call.key, ""))
         self._end(batch, "never submitted", set(leases.values()))
 
     def _deliver(self, item: Reply | Failure, batch: OpenBatch, lease: str) -> None:
-        self._scribe.deliver(item, Admission(batch.run, batch.stamps, lease))
+        self._result_writer.deliver(item, AskCheck(batch.run, batch.stamps, lease))
         self._on_item(item)
 
     def _end(self, batch: OpenBatch, reason: str, leases: set[str]) -> None:
         self._recorder.record(facts.BatchEnded(at=now(), by=self._recorder.by, batch=batch.batch, reason=reason))
         for lease in leases:
-            self._purse.reconcile(lease)
+            self._budget.reconcile(lease)
         self._recorder.refresh()
 
     def _record_submitted(self, batch: str, remote: str) -> None:

@@ -65,7 +65,7 @@ class Load(NamedTuple):
     limit: int = 0
 
 
-class Nobody:
+class NullTeacher:
     """Where everything is in the log already: it has nobody to ask, and needs no key."""
 
     def answer(
@@ -97,7 +97,7 @@ class TeacherClient(Protocol):
         """
 
     def load(self) -> Load:
-        """How busy it is, for whoever watches."""
+        """How busy it is, to be shown."""
 
     def close(self) -> None:
-        """Let go of connections and memory."""
+        """Close connections and free memory."""

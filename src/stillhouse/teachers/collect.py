@@ -10,17 +10,21 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from stillhouse import facts
 from stillhouse.canon import digest_value
+from stillhouse.clock import now
 from stillhouse.errors import RecipeError
-from stillhouse.ledger import queries
-from stillhouse.ledger.lineage import parents_of
-from stillhouse.nouns import Ask, Grade, Origin, Parameters, Plan, Stamp, StampSet, Task, Teacher, Use
-from stillhouse.plans.bounds import unpriced_parameters
-from stillhouse.plans.money import Purse
-from stillhouse.plans.plan import executing, make_plan
-from stillhouse.plans.prices import cost, is_metered, usd, worst_case
-from stillhouse.recorder import Recorder, now, stamp_set
+from stillhouse.home import facts
+from stillhouse.home.doors import Doors
+from stillhouse.home.ledger import answer_queries, money_queries
+from stillhouse.home.ledger.lineage_graph import parents_of
+from stillhouse.home.plans.bounds import unpriced_parameters
+from stillhouse.home.plans.budgets import BudgetLease
+from stillhouse.home.plans.planning import executing, make_plan
+from stillhouse.home.plans.prices import cost, is_metered, usd, worst_case
+from stillhouse.home.recorder import Recorder
+from stillhouse.home.stamping import stamp_set, stamps_of
+from stillhouse.nouns import Ask, Decision, Grade, Origin, Parameters, Plan, Stamp, StampSet, Task, Teacher, Use
+from stillhouse.permission.decide import Door
 from stillhouse.teachers.client import REJECTED, Failure, Load, Reply, TeacherClient, nothing_more
 from stillhouse.teachers.questions import Accept, Questions, accept_all, unique
 
@@ -28,7 +32,7 @@ from stillhouse.teachers.questions import Accept, Questions, accept_all, unique
 _SECONDS_BETWEEN_LOOKS = 0.1
 
 
-class Source(StrEnum):
+class AnswerSource(StrEnum):
     """Where answers are to come from: from the teacher what the log lacks, or from the log alone."""
 
     TEACHER = "teacher"
@@ -52,7 +56,7 @@ class CollectOptions(NamedTuple):
     until: int = 0
     rows: int = 0
     candidates: int = 0
-    source: Source = Source.TEACHER
+    source: AnswerSource = AnswerSource.TEACHER
 
 
 class Collection(NamedTuple):
@@ -72,7 +76,7 @@ class Collection(NamedTuple):
 
 
 class Collected(msgspec.Struct):
-    """What came of it; counted as it goes, so that it can be shown. ``wanted`` are the asks that count in the end;
+    """The result; counted as it goes, so that it can be shown. ``wanted`` are the asks that count in the end;
     ``rejected`` the failures for what the request held, which asking again repeats.
     """
 
@@ -91,13 +95,14 @@ class Collected(msgspec.Struct):
     load: Load = Load()
 
 
-def plan_collection(recorder: Recorder, teacher: Teacher, tasks: Sequence[Task], options: CollectOptions) -> Collection:
+def plan_collection(doors: Doors, teacher: Teacher, tasks: Sequence[Task], options: CollectOptions) -> Collection:
     """Which answers are wanted, which are missing, what they may cost, and whether policy allows it.
 
     Raises PolicyRefusal (and writes it down), RecipeError where a metered teacher has no budget or is asked for what has no
     price.
     """
-    if is_metered(teacher) and options.source is Source.TEACHER:
+    recorder = doors.recorder
+    if is_metered(teacher) and options.source is AnswerSource.TEACHER:
         _check_money(teacher, options)
     stamps = stamp_set(_stamps(recorder, teacher, options))
     questions = make_questions(teacher, tasks, options)
@@ -109,18 +114,21 @@ def plan_collection(recorder: Recorder, teacher: Teacher, tasks: Sequence[Task],
         wanted = tuple(questions.all_first_turns())
         reused = 0
     asks = unique(wanted)
-    missing = frozenset(ask.key for ask in asks) - queries.answered(recorder.ledger, (ask.key for ask in asks))
-    if options.source is Source.LOG:
+    missing = frozenset(ask.key for ask in asks) - answer_queries.answered(recorder.ledger, (ask.key for ask in asks))
+    if options.source is AnswerSource.LOG:
         asks, wanted = (tuple(ask for ask in some if ask.key not in missing) for some in (asks, wanted))
         missing = frozenset()
     # What the log has, or a batch that is under way, is not asked for: whether it may be used is decided by its own stamps when
     # a dataset is formed.
-    held = {call.key for batch in queries.open_batches(recorder.ledger, teacher.name) for call in batch.calls}
+    held = {call.key for batch in answer_queries.open_batches(recorder.ledger, teacher.name) for call in batch.calls}
     fresh, subject = missing - held, f"teacher {teacher.name}"
-    if missing & held and not recorder.policy.decide_asking(stamps.stamps, options.purpose).allowed:
+    if missing & held and not doors.policy.check(Door.CONTINUE, stamps.stamps, options.purpose).allowed:
         asks = tuple(ask for ask in asks if ask.key not in fresh)  # what is paid for is fetched, and nothing else asked
         missing, fresh = missing & held, frozenset()
-    decisions = recorder.decide_asking(subject, stamps.stamps, options.purpose) if fresh else []
+    decisions: list[Decision] = []
+    if fresh:
+        doors.check(Door.ASK, subject, stamps.stamps, options.purpose)
+        decisions = [doors.policy.check(Door.USE, stamps.stamps, use) for use in (Use.STORE, options.purpose)]
     cheapest_bound = sum((worst_case(teacher, ask) for ask in asks if ask.key in missing), Decimal(0))
     facts_digest = digest_value([teacher, sorted(missing)])
     does = {
@@ -148,7 +156,7 @@ def from_log(
     if questions.adaptive:
         _open_asks(recorder, questions, accept)
         wanted = tuple(questions.last)
-    known = queries.answered(recorder.ledger, (ask.key for ask in wanted))
+    known = answer_queries.answered(recorder.ledger, (ask.key for ask in wanted))
     wanted = tuple(ask for ask in wanted if ask.key in known)
     return Collected(asked=len(wanted), answers=len(wanted), reused=len(wanted), wanted=wanted)
 
@@ -167,7 +175,7 @@ def make_questions(teacher: Teacher, tasks: Sequence[Task], options: CollectOpti
 
 
 def collect(
-    recorder: Recorder,
+    doors: Doors,
     client: TeacherClient,
     teacher: Teacher,
     collection: Collection,
@@ -181,38 +189,43 @@ def collect(
 
     Raises BudgetReached when a cap is; everything received until then is in the log.
     """
+    recorder = doors.recorder
     asks, missing = collection.asks, collection.missing
     questions = make_questions(teacher, collection.tasks, options)
     if questions.adaptive:
         asks = unique(_open_asks(recorder, questions, accept))
         missing = frozenset(ask.key for ask in asks)
     if batched is None:  # what a batch holds is bought already
-        held = {call.key for batch in queries.open_batches(recorder.ledger, teacher.name) for call in batch.calls}
+        held = {
+            call.key for batch in answer_queries.open_batches(recorder.ledger, teacher.name) for call in batch.calls
+        }
         asks, missing = tuple(ask for ask in asks if ask.key not in held), missing - held
-    failed = queries.known_failures(recorder.ledger, missing)
+    failed = answer_queries.known_failures(recorder.ledger, missing)
     asks = tuple(msgspec.structs.replace(ask, tries=failed[ask.key]) if ask.key in failed else ask for ask in asks)
-    before = queries.unleased_spending(recorder.ledger, options.run)
-    purse = Purse(recorder, locks, options.caps if is_metered(teacher) else {}, before.paid + before.held)
+    before = money_queries.unleased_spending(recorder.ledger, options.run)
+    budget = BudgetLease(recorder, locks, options.caps if is_metered(teacher) else {}, before.paid + before.held)
     done = Collected(asked=len(asks) + len(questions.last), reused=len(asks) - len(missing) + len(questions.last))
     if len(asks) < len(collection.asks) and not questions.adaptive:
         done.reasons["a batch that is under way holds it"] = len(collection.asks) - len(asks)
-    done.answers, done.unsettled = done.reused, queries.spending(recorder.ledger, options.run).unsettled
+    done.answers, done.unsettled = done.reused, money_queries.spending(recorder.ledger, options.run).unsettled
     share = Decimal(teacher.batch_share or 1) if batched is not None else Decimal(1)
-    scribe = Scribe(recorder, teacher, collection.stamps, options.run, purse, options.purpose, share)
+    result_writer = ResultWriter(doors, teacher, collection.stamps, options.run, budget, options.purpose, share)
     looked = 0.0
+    # Called for every answer, thousands a second: what it shows is brought up to date a few times a second.
 
     def note(item: Reply | Failure) -> None:
         nonlocal looked
         count(done, item)
         moment = time.monotonic()
         if moment - looked >= _SECONDS_BETWEEN_LOOKS:
-            looked, done.spent, done.load = moment, usd(purse.spent), client.load()
+            looked, done.spent, done.load = moment, usd(budget.spent), client.load()
             on_progress(done)
 
     def deliver(item: Reply | Failure) -> None:
-        scribe.deliver(item)
+        result_writer.deliver(item)
         note(item)
 
+    # ``more`` is called from the threads of the client; judging runs outside the lock, since it takes seconds.
     thinking = threading.Lock()
 
     def more(item: Reply | Failure) -> Sequence[Ask]:
@@ -232,15 +245,18 @@ def collect(
             _link(recorder, teacher, options)
             if missing:
                 if batched is not None:
-                    batched(scribe, purse, note)([ask for ask in asks if ask.key in missing])
+                    batched(result_writer, budget, note)([ask for ask in asks if ask.key in missing])
                 else:
-                    client.answer(asks, missing, scribe.admit, deliver, more if questions.adaptive else nothing_more)
-                done.spent, done.load = usd(purse.spent), client.load()
+                    client.answer(
+                        asks, missing, result_writer.admit, deliver, more if questions.adaptive else nothing_more
+                    )
+                done.spent, done.load = usd(budget.spent), client.load()
                 on_progress(done)  # everything is recorded; what follows brings the view up to date
         finally:
-            purse.close()
+            # Whatever ended it: the unused part of the lease goes back, and the receipt says what really came.
+            budget.close()
             recorder.refresh()
-            after = queries.spending(recorder.ledger, options.run)
+            after = money_queries.spending(recorder.ledger, options.run)
             done.unsettled, done.spent, done.load = after.unsettled, usd(after.paid), Load()
             done.wanted = tuple(questions.last) if questions.adaptive else collection.wanted
             result.update({k: v for k, v in msgspec.structs.asdict(done).items() if k not in ("wanted", "load")})
@@ -261,7 +277,7 @@ def count(done: Collected, item: Reply | Failure) -> None:
         done.reasons[item.reason] = done.reasons.get(item.reason, 0) + 1
 
 
-class Admission(NamedTuple):
+class AskCheck(NamedTuple):
     """Under what an earlier process, or another run, admitted a call."""
 
     run: str
@@ -269,43 +285,45 @@ class Admission(NamedTuple):
     lease: str
 
 
-class Scribe:
+class ResultWriter:
     """Writes down what is asked and what comes of it, with its money: the same for single calls and for batches."""
 
     def __init__(
         self,
-        recorder: Recorder,
+        doors: Doors,
         teacher: Teacher,
         stamps: StampSet,
         run: str,
-        purse: Purse,
+        budget: BudgetLease,
         purpose: Use,
         share: Decimal = Decimal(1),
     ) -> None:
         """``purpose`` is what is asked again of policy where something changes meanwhile; ``share`` is the part of the teacher's
         prices that these calls cost once they are answered.
         """
-        self._recorder, self._teacher, self._stamps, self._run, self._purse = recorder, teacher, stamps, run, purse
+        self._doors, self._recorder, self._budget = doors, doors.recorder, budget
+        self._teacher, self._stamps, self._run = teacher, stamps, run
         self._purpose, self._share, self._checked = purpose, share, False
         self._metered = is_metered(teacher)
-        recorder.intern([stamps], {})
+        self._recorder.intern([stamps], {})
 
     def admit(self, asks: Sequence[Ask]) -> None:
         """Reserve money for calls, and write down that they are about to be sent, and what they ask.
 
         Raises BudgetReached; PolicyRefusal where access was revoked since the collection began.
         """
-        if self._recorder.heard() or not self._checked:
+        if self._doors.changed() or not self._checked:
             self._checked = True
-            self._recorder.decide_asking(f"teacher {self._teacher.name}", self._stamps.stamps, self._purpose)
+            self._doors.check(Door.ASK, f"teacher {self._teacher.name}", self._stamps.stamps, self._purpose)
         by_price: dict[Decimal, list[Ask]] = {Decimal(0): list(asks)}
         lease = ""
         if self._metered:
             prices = [(ask.key, worst_case(self._teacher, ask)) for ask in asks]
-            lease = self._purse.reserve(prices)
+            lease = self._budget.reserve(prices)
             by_price = {}
             for ask, (_, price) in zip(asks, prices, strict=True):
                 by_price.setdefault(price, []).append(ask)
+        # One entry names all calls of one price. It is in the log before the first of them is sent.
         asked = [self._asked(group, price, lease) for price, group in by_price.items()]
         self._recorder.intern((), {ask.prompt: ask.messages for ask in asks}, asked)
 
@@ -314,13 +332,14 @@ class Scribe:
         """The stamp set of what it writes down."""
         return self._stamps.id
 
-    def deliver(self, item: Reply | Failure, admission: Admission | None = None) -> None:
+    def deliver(self, item: Reply | Failure, admission: AskCheck | None = None) -> None:
         """Write down what came of a call, then settle its money; ``admission`` where another process admitted it.
 
-        Money of an earlier lease is settled by ``Purse.reconcile`` once all of it is written down.
+        Money of an earlier lease is settled by ``BudgetLease.reconcile`` once all of it is written down.
         """
-        under = admission or Admission(self._run, self._stamps.id, self._purse.lease)
-        late = under.lease != self._purse.lease
+        under = admission or AskCheck(self._run, self._stamps.id, self._budget.lease)
+        late = under.lease != self._budget.lease
+        # Recorded before the money is settled: a kill in between leaves the worst case charged, never too little.
         entry, price = self._answered(item) if isinstance(item, Reply) else self._failed(item)
         named: dict[str, Any] = {"run": under.run, "lease": under.lease if self._metered else ""}
         if isinstance(entry, facts.Answered):
@@ -329,9 +348,9 @@ class Scribe:
         if not self._metered or late:
             return
         if price is None:
-            self._purse.keep(item.ask.key)
+            self._budget.keep(item.ask.key)
         else:
-            self._purse.settle(item.ask.key, price)
+            self._budget.settle(item.ask.key, price)
 
     def _asked(self, asks: Sequence[Ask], price: Decimal, lease: str) -> facts.Asked:
         return facts.Asked(
@@ -363,7 +382,7 @@ class Scribe:
             usage=reply.usage,
             cost_usd=usd(price),
             seconds=round(reply.seconds, 4),
-            raw="" if reply.raw == reply.text else reply.raw,
+            raw="" if reply.raw == reply.text else reply.raw,  # kept only where it holds more than the text
         )
         return entry, price
 
@@ -382,14 +401,14 @@ class Scribe:
 
 
 # Makes what collects asks in batches: given who writes, whose money, and who counts.
-Batched = Callable[[Scribe, Purse, Callable[[Reply | Failure], None]], Callable[[Sequence[Ask]], None]]
+Batched = Callable[[ResultWriter, BudgetLease, Callable[[Reply | Failure], None]], Callable[[Sequence[Ask]], None]]
 
 
 def _open_asks(recorder: Recorder, questions: Questions, accept: Accept = accept_all) -> list[Ask]:
     """Take everything that the log has first, then what there is room for: the asks that are still to be sent."""
     waiting: list[Ask] = []
     firsts = unique(questions.all_first_turns())
-    known = queries.answers(recorder.ledger, [ask.key for ask in firsts])
+    known = answer_queries.answers(recorder.ledger, [ask.key for ask in firsts])
     questions.pause()
     for first in firsts:
         if first.key not in known:
@@ -398,7 +417,7 @@ def _open_asks(recorder: Recorder, questions: Questions, accept: Accept = accept
         chain = [first]
         while chain:
             ask = chain.pop()
-            found = known.get(ask.key) or queries.answers(recorder.ledger, [ask.key]).get(ask.key)
+            found = known.get(ask.key) or answer_queries.answers(recorder.ledger, [ask.key]).get(ask.key)
             if found is None:
                 waiting.append(ask)
             else:
@@ -444,6 +463,6 @@ def _link(recorder: Recorder, teacher: Teacher, options: CollectOptions) -> None
 
 
 def _stamps(recorder: Recorder, teacher: Teacher, options: CollectOptions) -> list[Stamp]:
-    by_teacher = recorder.stamps_of(teacher, purpose=options.purpose, account=options.account)
+    by_teacher = stamps_of(recorder.ledger, teacher, purpose=options.purpose, account=options.account)
     by_prompt = Stamp(origin=Origin.PROMPT_SEED, terms=options.prompt_terms, day=now()[:10], grade=Grade.DECLARED)
     return [*by_teacher, by_prompt]

@@ -20,7 +20,6 @@ class Dialect(Protocol):
     """How one provider's requests are written and its answers read. No I/O."""
 
     path: str
-    default_base_url: str
     idempotency_header: str
 
     @property

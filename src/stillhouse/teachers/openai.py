@@ -13,7 +13,6 @@ class OpenAIDialect:
     """How a request is written and an answer read."""
 
     path = "/chat/completions"
-    default_base_url = "https://api.openai.com/v1"
     idempotency_header = "Idempotency-Key"
 
     @property

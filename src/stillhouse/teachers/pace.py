@@ -14,13 +14,15 @@ from datetime import UTC, datetime
 from statistics import median
 from typing import NamedTuple
 
+from stillhouse.clock import utc_now
+
 # Where a teacher's limits are not known: enough to be quick, few enough not to start with a storm of refusals.
 _FIRST = 32
 # An answer takes so many times as long as at best, and no more come per second: they wait in a queue.
 _QUEUED, _GAIN = 3.0, 1.1
 _SHRINK = 0.75
 # So many windows are remembered; before the best of them is forgotten, where answers take longer than at best, it is
-# measured anew with half as many calls, as servers change, too.
+# measured again with half as many calls, as servers change, too.
 _REMEMBERED, _MEASURED_ANEW, _LONGER = 50, 40, 1.5
 LONGEST_WAIT = 60.0
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -192,7 +194,7 @@ def _until(text: str) -> float:
         if parts:
             return sum(float(number) * _UNITS[unit] for number, unit in parts)
         if "T" in text:
-            return max(0.0, (datetime.fromisoformat(text) - datetime.now(UTC)).total_seconds())
+            return max(0.0, (datetime.fromisoformat(text) - utc_now()).total_seconds())
         return max(0.0, float(text))
     except (ValueError, TypeError):
         return 1.0
@@ -208,4 +210,4 @@ def seconds_of(retry_after: str) -> float:
         moment = datetime.strptime(retry_after, "%a, %d %b %Y %H:%M:%S GMT").replace(tzinfo=UTC)
     except ValueError:
         return 0.0
-    return min(LONGEST_WAIT, max(0.0, (moment - datetime.now(UTC)).total_seconds()))
+    return min(LONGEST_WAIT, max(0.0, (moment - utc_now()).total_seconds()))

@@ -10,8 +10,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from stillhouse.canon import digest_value
+from stillhouse.home.stamping import prompt_digest
 from stillhouse.nouns import Ask, Message, Parameters, Task, Teacher
-from stillhouse.recorder import prompt_digest
 
 # Is an answer to this task good enough to count? (task, key, text, finish)
 Accept = Callable[[Task, str, str, str], bool]

@@ -39,7 +39,7 @@ def backoff(attempt: int) -> float:
     return base * (0.5 + random.random() / 2)  # noqa: S311
 
 
-class Round:
+class RequestQueue:
     """One call of ``answer``. Used in the event loop's thread alone, but for ``stopping`` and reading counts."""
 
     def __init__(self, todo: Sequence[Ask], admit: Admit, deliver: Deliver, more: More) -> None:

@@ -8,25 +8,20 @@ from pathlib import Path
 
 import msgspec
 
-from stillhouse import facts
 from stillhouse.canon import digest_file
+from stillhouse.clock import now
 from stillhouse.errors import NameTaken, RecipeError, UsageError
 from stillhouse.generation.weights import tensor_digests, weights_digest
-from stillhouse.ledger import queries
+from stillhouse.home import facts
+from stillhouse.home.ledger import origin_queries, training_queries
+from stillhouse.home.plans.prices import parse_usd
+from stillhouse.home.recorder import Recorder
 from stillhouse.nouns import Grade, Teacher, TeacherKind
-from stillhouse.plans.prices import parse_usd
-from stillhouse.policy.decide import OWN_TERMS
-from stillhouse.policy.known import check_declaration, known_weights
-from stillhouse.policy.registry import Registry
-from stillhouse.recorder import Recorder, now
-from stillhouse.teachers.anthropic import AnthropicDialect
+from stillhouse.permission.decide import OWN_TERMS
+from stillhouse.permission.known_origins import OFFICIAL_URLS, check_declaration, known_weights
+from stillhouse.permission.terms_registry import Registry
 from stillhouse.teachers.dialect import LIMITS, OPTIONAL
-from stillhouse.teachers.openai import OpenAIDialect
 
-DEFAULT_BASE_URLS = {
-    TeacherKind.OPENAI: OpenAIDialect.default_base_url,
-    TeacherKind.ANTHROPIC: AnthropicDialect.default_base_url,
-}
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 # As variables are named; keys are long, with small letters and digits, or begin as those of known services do.
 _VARIABLE = re.compile(
@@ -40,13 +35,13 @@ def register(recorder: Recorder, teacher: Teacher, *, unmetered: bool) -> Teache
     Raises UsageError for what is missing, TeacherContradiction for what is not so, NameTaken where the name stands for
     another teacher already.
     """
-    default = DEFAULT_BASE_URLS.get(teacher.kind, "")
+    default = OFFICIAL_URLS.get(teacher.kind, "")
     if default and not teacher.base_url:
         teacher = msgspec.structs.replace(teacher, base_url=default)  # what is not said is checked all the same
     _check_shape(teacher, unmetered)
     teacher = _with_weights(teacher)
     check_declaration(teacher)
-    for known in queries.teachers(recorder.ledger):
+    for known in origin_queries.teachers(recorder.ledger):
         if known.name == teacher.name:
             if not teacher.limit_field and not teacher.rejects:  # not said again: what is known stays
                 taken = {"limit_field": known.limit_field, "rejects": known.rejects}
@@ -60,7 +55,7 @@ def register(recorder: Recorder, teacher: Teacher, *, unmetered: bool) -> Teache
                 break  # the same weights in another place, or written down by an earlier version
             raise NameTaken(f"{teacher.name!r} is registered already, and not as this.")
     entries: list[facts.Fact] = [facts.TeacherRegistered(at=now(), by=recorder.by, teacher=teacher)]
-    trained = queries.model_of_weights(recorder.ledger, teacher)
+    trained = training_queries.model_of_weights(recorder.ledger, teacher)
     if trained is not None:  # whatever it is called here, it is that model
         edge = {"parent": f"model:{trained.label}", "child": f"teacher:{teacher.name}", "kind": "teaches as"}
         entries.append(facts.Derived(at=now(), by=recorder.by, **edge))
@@ -94,12 +89,12 @@ def key_of(teacher: Teacher) -> str:
 
 def _check_shape(teacher: Teacher, unmetered: bool) -> None:
     if not _NAME.fullmatch(teacher.name):
-        raise UsageError(f"{teacher.name!r} is no name for a teacher: use a-z, 0-9, dot, dash and underscore.")
+        raise UsageError(f"{teacher.name!r} is not a valid name for a teacher: use a-z, 0-9, dot, dash and underscore.")
     if not teacher.lab or not teacher.model or not teacher.terms:
         raise UsageError(f"{teacher.name} needs --model, --lab and --terms.")
     if teacher.key_env and not _VARIABLE.fullmatch(teacher.key_env):  # it may be the key itself, and is not repeated
         raise UsageError(
-            f"{teacher.name}: what --key-env was given is no name of an environment variable.",
+            f"{teacher.name}: the value of --key-env is not the name of an environment variable.",
             next_step="Put the key into a variable, such as TEACHER_KEY, and give that name. If a key stood there, "
             "your shell's history has it now.",
         )

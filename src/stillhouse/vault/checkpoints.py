@@ -15,14 +15,14 @@ from stillhouse.vault.files import storage_errors, write_whole
 from stillhouse.vault.log import Head, Log
 
 
-class Checkpoint(msgspec.Struct, frozen=True):
+class LogCheckpoint(msgspec.Struct, frozen=True):
     """The heads of all writers; ``taken`` is RFC 3339, UTC."""
 
     taken: str
     heads: tuple[Head, ...]
 
 
-class Proof(msgspec.Struct, frozen=True):
+class CheckpointProof(msgspec.Struct, frozen=True):
     """What an audit of the log found. ``covered`` entries stand before a checkpoint that was kept elsewhere."""
 
     entries: int
@@ -31,16 +31,16 @@ class Proof(msgspec.Struct, frozen=True):
     problems: tuple[str, ...]
 
 
-def save_checkpoint(log: Log, taken: str, place: Path) -> Checkpoint:
+def save_checkpoint(log: Log, taken: str, place: Path) -> LogCheckpoint:
     """Write the present heads into a second place, as one file named by its time."""
-    checkpoint = Checkpoint(taken=taken, heads=tuple(log.heads()))
+    checkpoint = LogCheckpoint(taken=taken, heads=tuple(log.heads()))
     data = canonical(checkpoint)
     name = f"{taken.replace(':', '')}-{digest_bytes(data)[7:19]}.json"
     write_whole(place / name, data)
     return checkpoint
 
 
-def load_checkpoints(place: Path | None) -> list[Checkpoint]:
+def load_checkpoints(place: Path | None) -> list[LogCheckpoint]:
     """All checkpoints of a second place, oldest first. Raises CorruptLog for one that cannot be read."""
     if place is None or not place.is_dir():
         return []
@@ -48,13 +48,13 @@ def load_checkpoints(place: Path | None) -> list[Checkpoint]:
     for file in sorted(place.glob("*.json")):
         try:
             with storage_errors(f"{file} could not be read"):
-                found.append(msgspec.json.decode(file.read_bytes(), type=Checkpoint))
+                found.append(msgspec.json.decode(file.read_bytes(), type=LogCheckpoint))
         except msgspec.MsgspecError as failure:
             raise CorruptLog(f"the checkpoint {file} cannot be read: {failure}.") from failure
     return found
 
 
-def audit(log: Log, checkpoints: list[Checkpoint]) -> Proof:
+def audit(log: Log, checkpoints: list[LogCheckpoint]) -> CheckpointProof:
     """Read every entry of every writer, and compare with every checkpoint."""
     expected: dict[str, dict[int, tuple[str, str]]] = {}
     for checkpoint in checkpoints:
@@ -67,7 +67,7 @@ def audit(log: Log, checkpoints: list[Checkpoint]) -> Proof:
         problems += found
         entries += count
         covered += min(count, max(expected.get(writer, {0: ("", "")})))
-    return Proof(entries, covered, checkpoints[-1].taken if checkpoints else "", tuple(problems))
+    return CheckpointProof(entries, covered, checkpoints[-1].taken if checkpoints else "", tuple(problems))
 
 
 def _audit_writer(log: Log, writer: str, expected: dict[int, tuple[str, str]]) -> tuple[int, list[str]]:

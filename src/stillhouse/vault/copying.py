@@ -41,7 +41,7 @@ class Copied(NamedTuple):
             )
 
 
-class End(msgspec.Struct, frozen=True):
+class LogEnd(msgspec.Struct, frozen=True):
     """The unsealed end of one writer's chain: the name of its segment, and the object that has its bytes."""
 
     writer: str
@@ -56,7 +56,7 @@ class Headed(msgspec.Struct, frozen=True, omit_defaults=True):
 
     at: str
     entries: int
-    ends: tuple[End, ...]
+    ends: tuple[LogEnd, ...]
     files: dict[str, str]
     after: str = ""
 

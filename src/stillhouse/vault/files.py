@@ -2,18 +2,17 @@
 
 import contextlib
 import errno
-import fcntl
 import os
 import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from stillhouse.errors import HomeBusy, StorageError
+from stillhouse.errors import StorageError
 
 _ADVICE = {
-    errno.ENOSPC: "The disk is full: free some space, then run the command again; it goes on where it was.",
-    errno.EDQUOT: "The disk quota is used up: free some space, then run the command again; it goes on where it was.",
+    errno.ENOSPC: "The disk is full: free some space, then run the command again; it resumes where it stopped.",
+    errno.EDQUOT: "The disk quota is used up: free some space, then run the command again; it resumes where it stopped.",
     errno.EACCES: "Give this user the right to do that there, then run the command again.",
     errno.EROFS: "The file system is read-only: remount it or choose another --home, then run the command again.",
 }
@@ -34,22 +33,6 @@ def storage_errors(what: str) -> Iterator[None]:
     except OSError as failure:
         reason = failure.strerror or str(failure)
         raise StorageError(f"{what}: {reason}.", next_step=_ADVICE.get(failure.errno or 0, "")) from failure
-
-
-@contextlib.contextmanager
-def locked(path: Path, what: str) -> Iterator[None]:
-    """Hold the lock of a file while the block runs. Raises HomeBusy, naming ``what``, where another process has it."""
-    with storage_errors(f"{path} could not be used"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise HomeBusy(f"({what})") from None
-        yield
-    finally:
-        os.close(lock)
 
 
 def identity(path: Path) -> tuple[int, int] | None:

@@ -21,8 +21,8 @@ from blake3 import blake3
 
 from stillhouse.errors import UsageError
 from stillhouse.vault.manifests import (
-    Entry,
-    Kind,
+    EntryKind,
+    FileEntry,
     Page,
     PageRef,
     Root,
@@ -44,29 +44,29 @@ _KEY = "key="
 _ETAG = "etag"
 
 
-class Found(NamedTuple):
+class FoundFile(NamedTuple):
     """A thing that is in a place now: its entry, without a digest where that costs reading it, and that reading."""
 
-    entry: Entry
+    entry: FileEntry
     read: Callable[[], bytes]
 
 
-class Place(Protocol):
+class RegisteredPlace(Protocol):
     """Where data lies. ``found`` yields in one order, which ``before`` compares by."""
 
-    def found(self) -> Iterator[Found]:
+    def found(self) -> Iterator[FoundFile]:
         """Everything that is there now. Raises StorageError."""
 
-    def registering(self) -> Iterator[Entry]:
+    def registering(self) -> Iterator[FileEntry]:
         """The same with all that is to be remembered of it. Raises SourceChanging, StorageError."""
 
-    def before(self, entry: Entry) -> tuple[bytes, ...]:
+    def before(self, entry: FileEntry) -> tuple[bytes, ...]:
         """By which entries are in order."""
 
-    def differs(self, known: Entry, present: Entry) -> str:
+    def differs(self, known: FileEntry, present: FileEntry) -> str:
         """Why a thing cannot be the same, by what costs nothing to look at; "" where it can."""
 
-    def must_read(self, known: Entry, present: Entry) -> bool:
+    def must_read(self, known: FileEntry, present: FileEntry) -> bool:
         """Does only reading tell whether it is the same?"""
 
     def keep(self, page: Page) -> None:
@@ -80,15 +80,15 @@ class Folder:
         self._source, self._seen, self._walk = source, seen, walk
         self._marks: list[Mark] = []
 
-    def found(self) -> Iterator[Found]:
+    def found(self) -> Iterator[FoundFile]:
         """Everything that is there now."""
         for met in self._walk:
-            yield Found(met.entry, partial(_digest_of, met))
+            yield FoundFile(met.entry, partial(_digest_of, met))
 
-    def registering(self) -> Iterator[Entry]:
+    def registering(self) -> Iterator[FileEntry]:
         """The same, each file with the digest of its bytes."""
         for met in self._walk:
-            if met.entry.kind is not Kind.FILE:
+            if met.entry.kind is not EntryKind.FILE:
                 yield met.entry
                 continue
             before = self._seen.unchanged(met.entry, met.inode)
@@ -103,15 +103,15 @@ class Folder:
 
     def keep(self, page: Page) -> None:
         """Remember a page of what was registered, for the next time."""
-        files = sum(entry.kind is Kind.FILE for entry in page.entries)
+        files = sum(entry.kind is EntryKind.FILE for entry in page.entries)
         self._seen.keep(page, self._marks[:files])
         del self._marks[:files]
 
-    def before(self, entry: Entry) -> tuple[bytes, ...]:
+    def before(self, entry: FileEntry) -> tuple[bytes, ...]:
         """Folders before what is in them."""
         return order(entry.path)
 
-    def differs(self, known: Entry, present: Entry) -> str:
+    def differs(self, known: FileEntry, present: FileEntry) -> str:
         """Another kind, size or target."""
         if known.kind is not present.kind:
             return f"is another kind of thing ({known.kind} was registered, {present.kind} is there)"
@@ -119,9 +119,9 @@ class Folder:
             return f"has {present.size:,} bytes, and {known.size:,} were registered"
         return "leads elsewhere" if known.target != present.target else ""
 
-    def must_read(self, known: Entry, present: Entry) -> bool:
+    def must_read(self, known: FileEntry, present: FileEntry) -> bool:
         """A file whose time is another."""
-        return known.kind is Kind.FILE and known.modified != present.modified
+        return known.kind is EntryKind.FILE and known.modified != present.modified
 
 
 class Bucket:
@@ -131,16 +131,16 @@ class Bucket:
         """``read``: read every object when registering, so that its bytes are known, and not its version and ETag alone."""
         self._store, self._read = store, read
 
-    def found(self) -> Iterator[Found]:
+    def found(self) -> Iterator[FoundFile]:
         """The newest version of everything that is not hidden."""
         for one in self._store.newest_versions():
-            entry = Entry(
-                path=_KEY + urllib.parse.quote(one.key, safe=""), kind=Kind.FILE, mode=0, modified=0, owner=0, group=0,
+            entry = FileEntry(
+                path=_KEY + urllib.parse.quote(one.key, safe=""), kind=EntryKind.FILE, mode=0, modified=0, owner=0, group=0,
                 size=one.size, target=one.version, attributes={_ETAG: one.etag.encode()},
             )  # fmt: skip
-            yield Found(entry, partial(_digest_of_version, self._store, one.key, one.version))
+            yield FoundFile(entry, partial(_digest_of_version, self._store, one.key, one.version))
 
-    def registering(self) -> Iterator[Entry]:
+    def registering(self) -> Iterator[FileEntry]:
         """The same, with digests where they were asked for."""
         for entry, read in self.found():
             yield msgspec.structs.replace(entry, digest=read()) if self._read else entry
@@ -148,18 +148,18 @@ class Bucket:
     def keep(self, page: Page) -> None:
         """Versions are known by their names: nothing needs remembering."""
 
-    def before(self, entry: Entry) -> tuple[bytes, ...]:
+    def before(self, entry: FileEntry) -> tuple[bytes, ...]:
         """As buckets list: by the bytes of keys."""
         return (name_of(entry).encode(),)
 
-    def differs(self, known: Entry, present: Entry) -> str:
+    def differs(self, known: FileEntry, present: FileEntry) -> str:
         """Another version is a change, even with the same bytes: somebody wrote."""
         if known.target != present.target:
             return "has a newer version than was registered"
         same = (known.size, known.attributes) == (present.size, present.attributes)
         return "" if same else "has another size or ETag under the same version"
 
-    def must_read(self, known: Entry, present: Entry) -> bool:
+    def must_read(self, known: FileEntry, present: FileEntry) -> bool:
         """A version does not change."""
         return False
 
@@ -171,7 +171,7 @@ class Change(NamedTuple):
     what: str
 
 
-class Examined(NamedTuple):
+class Comparison(NamedTuple):
     """What a comparison found. ``read`` files were compared by their bytes; of ``unknown`` ones no bytes were ever read, so that
     size, version and ETag are all that was compared; ``new`` are there, and were not registered.
 
@@ -186,7 +186,7 @@ class Examined(NamedTuple):
     at_most: float
 
 
-class Registered(NamedTuple):
+class Registration(NamedTuple):
     """A manifest that was stored: its name, and what it is of."""
 
     manifest: str
@@ -195,11 +195,11 @@ class Registered(NamedTuple):
 
 
 def register(
-    objects: Objects, place: Place, advanced: Callable[[int, int], None] = lambda files, count: None
-) -> Registered:
+    objects: Objects, place: RegisteredPlace, advanced: Callable[[int, int], None] = lambda files, count: None
+) -> Registration:
     """Store a manifest of everything in a place. Raises SourceChanging, StorageError."""
     refs: list[PageRef] = []
-    entries: list[Entry] = []
+    entries: list[FileEntry] = []
     files = size = 0
 
     def end_page() -> None:
@@ -211,7 +211,7 @@ def register(
 
     for entry in place.registering():
         entries.append(entry)
-        if entry.kind in (Kind.FILE, Kind.SAME):
+        if entry.kind in (EntryKind.FILE, EntryKind.SAME):
             files, size = files + 1, size + entry.size
             advanced(files, size)
         if ends_page(entry.path, len(entries)):
@@ -219,15 +219,15 @@ def register(
     if entries:
         end_page()
     root = Root(format=FORMAT, pages=tuple(refs), files=files, bytes=size)
-    return Registered(objects.put(encode_root(root)), files, size)
+    return Registration(objects.put(encode_root(root)), files, size)
 
 
 def examine(
-    place: Place,
-    known: Iterator[Entry],
+    place: RegisteredPlace,
+    known: Iterator[FileEntry],
     chosen: Callable[[int], bool],
     advanced: Callable[[int], None] = lambda files: None,
-) -> Examined:
+) -> Comparison:
     """Compare a place with what was registered of it: names, sizes and versions of all; the bytes of the files ``chosen`` by
     their number, and of those whose times are others.
 
@@ -244,10 +244,10 @@ def examine(
             here = next(present, None)
         if here is None or place.before(here.entry) != place.before(entry):
             changes.append(Change(name_of(entry), "is not there any more"))
-            files += entry.kind is Kind.FILE
+            files += entry.kind is EntryKind.FILE
             continue
         what = place.differs(entry, here.entry)
-        if entry.kind is Kind.FILE:
+        if entry.kind is EntryKind.FILE:
             wanted = not what and (chosen(files) or place.must_read(entry, here.entry))
             files += 1
             advanced(files)
@@ -263,15 +263,15 @@ def examine(
         new.append(name_of(here.entry))
         here = next(present, None)
     at_most = 0.0 if read >= files else 1 - 0.01 ** (1 / read) if read else 1.0
-    return Examined(files, read, unknown, tuple(changes), tuple(new), at_most)
+    return Comparison(files, read, unknown, tuple(changes), tuple(new), at_most)
 
 
-def name_of(entry: Entry) -> str:
+def name_of(entry: FileEntry) -> str:
     """What people call an entry: its path, or its key."""
     return urllib.parse.unquote(entry.path.removeprefix(_KEY)) if _ETAG in entry.attributes else entry.path or "."
 
 
-def _compared(here: Found, entry: Entry) -> str:
+def _compared(here: FoundFile, entry: FileEntry) -> str:
     try:
         return "" if here.read() == entry.digest else "has other bytes than were registered"
     except (FileNotFoundError, KeyError):

@@ -28,7 +28,7 @@ _ROW = numpy.dtype([("rest", "V24"), ("pack", "<u4"), ("start", "<u4")])
 _Array = Any  # numpy's arrays, of the kinds named above
 
 
-class Found(NamedTuple):
+class ChunkPlace(NamedTuple):
     """Where a chunk is: the 32 bytes of its pack's digest, and where it starts there."""
 
     pack: bytes
@@ -74,9 +74,9 @@ class ChunkIndex:
         self._runs.append(self._save(digests["key"][order], rows, (pack,)))
         self._merge()
 
-    def find(self, digests: list[bytes]) -> list[Found | None]:
+    def find(self, digests: list[bytes]) -> list[ChunkPlace | None]:
         """Where each of some chunks is; None where nobody knows."""
-        found: list[Found | None] = [None] * len(digests)
+        found: list[ChunkPlace | None] = [None] * len(digests)
         if not digests or not self._runs:
             return found
         wanted = numpy.frombuffer(b"".join(digests), dtype=[("key", "<u8"), ("rest", "V24")])
@@ -89,10 +89,10 @@ class ChunkIndex:
             for hit in numpy.flatnonzero(run.keys[places] == keys).tolist():
                 row, which = run.rows[int(places[hit])], int(order[hit])
                 if row["rest"].tobytes() == digests[which][8:]:
-                    found[which] = Found(run.packs[int(row["pack"])], int(row["start"]))
+                    found[which] = ChunkPlace(run.packs[int(row["pack"])], int(row["start"]))
         return found
 
-    def find_one(self, digest: bytes) -> Found | None:
+    def find_one(self, digest: bytes) -> ChunkPlace | None:
         """Where a chunk is. What numpy spends on a call is more than a search in Python costs."""
         key = int.from_bytes(digest[:8], "little")
         for run in self._runs:
@@ -100,7 +100,7 @@ class ChunkIndex:
             while place < len(run.searched) and run.searched[place] == key:
                 row = run.rows[place]
                 if row["rest"].tobytes() == digest[8:]:
-                    return Found(run.packs[int(row["pack"])], int(row["start"]))
+                    return ChunkPlace(run.packs[int(row["pack"])], int(row["start"]))
                 place += 1
         return None
 

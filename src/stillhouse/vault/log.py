@@ -6,8 +6,6 @@ system at once (safe against a kill), and one fsync covers everything of the las
 Full segments are compressed into packs among the objects.
 """
 
-import fcntl
-import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -19,11 +17,12 @@ from stillhouse.errors import CorruptLog
 from stillhouse.nouns import Durability
 from stillhouse.vault.entries import Frame, SegmentHeader, count_frames, read_frames, read_header
 from stillhouse.vault.files import make_folder, read_regular, storage_errors
+from stillhouse.vault.locks import try_for
 from stillhouse.vault.objects import Objects
 from stillhouse.vault.writer import SEGMENT_BYTES, Position, Writer, segments
 
 
-class Entry(NamedTuple):
+class LogEntry(NamedTuple):
     """One entry as read."""
 
     position: Position
@@ -40,7 +39,7 @@ class Head(msgspec.Struct, frozen=True):
 
 
 class _Mark(NamedTuple):
-    """Where a reader stopped: it goes on there without reading the segment from its start again."""
+    """Where a reader stopped: it resumes there without reading the segment from its start again."""
 
     segment: str
     offset: int
@@ -67,16 +66,13 @@ class Log:
             folder = self.root / f"w{number:04d}"
             with storage_errors(f"{folder} could not be opened"):
                 make_folder(folder)
-                lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(lock)
+            lock = try_for(folder / "lock")
+            if lock is None:
                 continue
             try:
                 return Writer(folder, self._objects, durability, lock, self._segment_bytes)
             except BaseException:
-                os.close(lock)
+                lock.release()
                 raise
         raise CorruptLog(f"{self.root} has more than 10,000 writers.")
 
@@ -95,7 +91,7 @@ class Log:
         active = self._active(writer)
         return self._packs(active[0], 0) if active else []
 
-    def read(self, writer: str, start: int = 0) -> Iterator[Entry]:
+    def read(self, writer: str, start: int = 0) -> Iterator[LogEntry]:
         """A writer's entries from number ``start`` on, each checked. Raises CorruptLog, CorruptObject."""
         active = self._active(writer)
         if active is None:
@@ -106,7 +102,7 @@ class Log:
             end = yield from _linked(self._unpacked(pack), f"pack {pack}", start, end)
         yield from _linked(data, str(self.root / writer), start, end)
 
-    def follow(self, writer: str, start: int) -> Iterator[Entry]:
+    def follow(self, writer: str, start: int) -> Iterator[LogEntry]:
         """Like ``read``, but going on where the last ``follow`` of this writer stopped costs only what is new."""
         mark = self._marks.get(writer)
         if mark is None or mark.number != start or segments(self.root / writer)[-1:] != [mark.segment]:
@@ -122,7 +118,7 @@ class Log:
             file.seek(mark.offset)
             data = file.read()
         for found in read_frames(data, mark.chain, str(self.root / writer / mark.segment)):
-            yield Entry(Position(writer, start), found.payload, found.chain)
+            yield LogEntry(Position(writer, start), found.payload, found.chain)
             start += 1
             self._marks[writer] = _Mark(mark.segment, mark.offset + found.end, start, found.chain)
 
@@ -134,7 +130,7 @@ class Log:
     def holds(self, writer: str, number: int, chain: str) -> bool:
         """Are the first ``number`` entries of a writer those that end in this chain value?
 
-        A view asks this before it goes on: after power loss it can know entries that the log has lost.
+        A view asks this before it resumes: after power loss it can know entries that the log has lost.
         """
         if number == 0:
             return True
@@ -165,7 +161,7 @@ class Log:
         found = next(_entries(part, where, head.count - 1), None)
         return found is not None and found.position.number == head.count - 1 and found.chain.hex() == head.chain
 
-    def _mark(self, writer: str, name: str, last: Entry) -> None:
+    def _mark(self, writer: str, name: str, last: LogEntry) -> None:
         data = (self.root / writer / name).read_bytes()
         header, first = read_header(data, name)
         end, number, chain = first.end, header.first, bytes.fromhex(header.previous_chain)
@@ -225,7 +221,7 @@ class Log:
 
 def _linked(
     data: bytes, where: str, start: int, end: tuple[int, str] | None
-) -> Generator[Entry, None, tuple[int, str]]:
+) -> Generator[LogEntry, None, tuple[int, str]]:
     """The entries of a part that must go on where the one before ended; returns where it ends. Raises CorruptLog."""
     header, _ = read_header(data, where)
     if end is not None and end != (header.first, header.previous_chain):
@@ -238,9 +234,9 @@ def _linked(
     return count, chain
 
 
-def _entries(data: bytes, where: str, start: int) -> Iterator[Entry]:
+def _entries(data: bytes, where: str, start: int) -> Iterator[LogEntry]:
     header, first = read_header(data, where)
     previous = bytes.fromhex(header.previous_chain)
     for place, found in enumerate(read_frames(data[first.end :], previous, where)):
         if header.first + place >= start:
-            yield Entry(Position(header.writer, header.first + place), found.payload, found.chain)
+            yield LogEntry(Position(header.writer, header.first + place), found.payload, found.chain)

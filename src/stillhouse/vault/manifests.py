@@ -26,7 +26,7 @@ _LARGEST_PAGE = 1 << 28
 HOLE = -1
 
 
-class Kind(StrEnum):
+class EntryKind(StrEnum):
     """What an entry is."""
 
     FILE = "f"
@@ -36,7 +36,7 @@ class Kind(StrEnum):
     PIPE = "p"
 
 
-class Entry(msgspec.Struct, frozen=True, array_like=True):
+class FileEntry(msgspec.Struct, frozen=True, array_like=True):
     """A file, folder or link. ``path`` is relative, escaped (see ``escape``), "" for the root itself.
 
     ``extents`` are (pack, start, length) behind each other: a pack of the page by its place there, or HOLE. ``target`` is of a
@@ -44,7 +44,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
     """
 
     path: str
-    kind: Kind
+    kind: EntryKind
     mode: int
     modified: int
     owner: int
@@ -66,7 +66,7 @@ class Page(msgspec.Struct, frozen=True, array_like=True):
     """Some entries in order, and the digests of the packs that their extents count by."""
 
     packs: tuple[bytes, ...]
-    entries: tuple[Entry, ...]
+    entries: tuple[FileEntry, ...]
 
 
 class _Listing(msgspec.Struct, frozen=True, array_like=True):
@@ -116,7 +116,7 @@ def far_off(modified: int) -> dict[str, bytes]:
     return {} if fits(modified) == modified else {_FAR_OFF: str(modified).encode()}
 
 
-def modified_of(entry: Entry) -> int:
+def modified_of(entry: FileEntry) -> int:
     """When an entry was modified, in nanoseconds since 1970. Raises CorruptObject."""
     text = entry.attributes.get(_FAR_OFF)
     if text is None:
@@ -127,7 +127,7 @@ def modified_of(entry: Entry) -> int:
         raise CorruptObject(f"a manifest gives {entry.path!r} the time {text!r}, which is none.") from failure
 
 
-def attributes_of(entry: Entry) -> dict[str, bytes]:
+def attributes_of(entry: FileEntry) -> dict[str, bytes]:
     """The attributes that a file system has."""
     return {name: value for name, value in entry.attributes.items() if name != _FAR_OFF}
 
@@ -179,7 +179,7 @@ def decode_page(data: bytes, name: str) -> Page:
     page: Page = _decode(data, PAGE_MAGIC, Page, name)
     for entry in page.entries:
         check_path(entry.path)
-        if entry.kind is Kind.SAME:
+        if entry.kind is EntryKind.SAME:
             check_path(entry.target)
         if len(entry.extents) % 3 or any(not HOLE <= pack < len(page.packs) for pack in entry.extents[::3]):
             raise CorruptObject(f"{name} names a pack that it does not list.")
@@ -215,7 +215,7 @@ def decode_envelope(data: bytes, name: str) -> Envelope:
         raise CorruptObject(f"{name} cannot be read: {failure}.") from failure
 
 
-def make_page(entries: Iterable[Entry], packs: list[bytes]) -> Page:
+def make_page(entries: Iterable[FileEntry], packs: list[bytes]) -> Page:
     """A page of entries whose extents count by ``packs``; it lists only those that it needs, in the order of their first use."""
     places: dict[int, int] = {HOLE: HOLE}
     listed: list[bytes] = []

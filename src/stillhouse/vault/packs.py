@@ -37,7 +37,7 @@ class Block(msgspec.Struct, frozen=True, array_like=True):
     codec: int
 
 
-class Table(msgspec.Struct, frozen=True, array_like=True):
+class ChunkTable(msgspec.Struct, frozen=True, array_like=True):
     """What a pack holds: its blocks, and the chunks in them by length (four bytes each) and digest (32 bytes each)."""
 
     blocks: tuple[Block, ...]
@@ -57,7 +57,7 @@ def assemble(blocks: Sequence[tuple[Block, bytes]], chunks: Mapping[bytes, int],
     """The bytes of a pack of so many uncompressed ones: its blocks, and where in them each chunk starts, in order."""
     starts = list(chunks.values())
     lengths = struct.pack(f"<{len(chunks)}I", *(stop - start for start, stop in pairwise([*starts, length])))
-    table = Table(tuple(block for block, _ in blocks), lengths, b"".join(chunks))
+    table = ChunkTable(tuple(block for block, _ in blocks), lengths, b"".join(chunks))
     packed = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).compress(msgspec.msgpack.encode(table))
     return b"".join([MAGIC, *(stored for _, stored in blocks), packed, _END.pack(len(packed), MAGIC)])
 
@@ -74,7 +74,7 @@ class Pack:
             raise CorruptObject(f"{name} is not a pack of this version.")
         table = self._exactly(size - _END.size - length, length)
         try:
-            self.table = msgspec.msgpack.decode(_decompress(table, 1 << 30), type=Table)
+            self.table = msgspec.msgpack.decode(_decompress(table, 1 << 30), type=ChunkTable)
         except (msgspec.MsgspecError, zstandard.ZstdError) as failure:
             raise CorruptObject(f"the table of {name} cannot be read: {failure}.") from failure
         self._ends = list(accumulate(block.length for block in self.table.blocks))

@@ -13,7 +13,7 @@ from stillhouse.errors import CorruptObject
 from stillhouse.vault.manifests import (
     ENVELOPE_MAGIC,
     HOLE,
-    Entry,
+    FileEntry,
     Page,
     PageRef,
     Root,
@@ -108,7 +108,7 @@ class Reader:
         """The packs that a page needs. Raises CorruptObject."""
         return packs_of(self._objects.get(ref.digest), ref.digest)
 
-    def find(self, root: Root, path: str) -> tuple[Page, Entry]:
+    def find(self, root: Root, path: str) -> tuple[Page, FileEntry]:
         """One entry. Raises CorruptObject where the snapshot has none of that path."""
         for page in self.pages(root, path):
             for entry in page.entries:
@@ -116,7 +116,7 @@ class Reader:
                     return page, entry
         raise CorruptObject(f"the snapshot names {path!r}, and does not hold it.")
 
-    def data(self, page: Page, entry: Entry) -> Iterator[tuple[bytes | memoryview, bool]]:
+    def data(self, page: Page, entry: FileEntry) -> Iterator[tuple[bytes | memoryview, bool]]:
         """The bytes of a file in pieces, each with whether it is a hole. They are not yet compared with the file's digest."""
         for pack, start, length in entry.ranges():
             if pack == HOLE:

@@ -1,7 +1,7 @@
 """Restore snapshots, whole or by path. What is restored is what was stored, or the command fails and says what is not.
 
 A restore is made beside its target, under a name of its own, and moved there in one step when all of it was verified and
-is durable: nobody sees half of one, and one that was killed goes on where it was. Over existing files it goes only when asked to,
+is durable: nobody sees half of one, and one that was killed resumes. Over existing files it goes only when asked to,
 and then file by file, each replaced in one step.
 
 Covers: manifests that name ``..``, absolute paths or a path through a link that the same manifest makes (links are made last, and
@@ -25,7 +25,7 @@ from blake3 import blake3
 
 from stillhouse.errors import CorruptObject, StorageError, TargetExists, UnknownName
 from stillhouse.vault.files import storage_errors, sync_folder
-from stillhouse.vault.manifests import Entry, Kind, Page, attributes_of, modified_of, unescape
+from stillhouse.vault.manifests import EntryKind, FileEntry, Page, attributes_of, modified_of, unescape
 from stillhouse.vault.reading import Reader, is_below
 
 # Entries that are restored together: the threads share blocks, and an error stops soon.
@@ -46,15 +46,15 @@ class Restored(NamedTuple):
 
 
 Way = Callable[[Reader, str, Path, str, Callable[[int, int], None]], Restored]
-"""How a snapshot is restored: (reader, snapshot, target, path, told of files and bytes)."""
+"""How a snapshot is restored: (reader, snapshot, target, path, called with files and bytes)."""
 
 
 class _Deferred(NamedTuple):
     """What is done when all files are there: further names, links, and the times of folders."""
 
-    names: list[Entry]
-    links: list[Entry]
-    folders: list[Entry]
+    names: list[FileEntry]
+    links: list[FileEntry]
+    folders: list[FileEntry]
 
 
 def restore(
@@ -134,9 +134,9 @@ class _Restoring:
             self._complete()
         return Restored(self._files, self._bytes, self._kept)
 
-    def _batches(self, snapshot: str) -> Iterator[list[tuple[Page, Entry]]]:
+    def _batches(self, snapshot: str) -> Iterator[list[tuple[Page, FileEntry]]]:
         """Files to restore, some at a time; folders are made and the rest is put off on the way."""
-        batch: list[tuple[Page, Entry]] = []
+        batch: list[tuple[Page, FileEntry]] = []
         root = self._reader.root(snapshot)
         for page in self._reader.pages(root, self._below):
             for entry in page.entries:
@@ -144,24 +144,24 @@ class _Restoring:
                     continue
                 self._met = True
                 match entry.kind:
-                    case Kind.FILE:
+                    case EntryKind.FILE:
                         batch.append((page, entry))
-                    case Kind.FOLDER:
+                    case EntryKind.FOLDER:
                         self._folder(entry)
                         self._deferred.folders.append(entry)
-                    case Kind.SAME if is_below(entry.target, self._below):
+                    case EntryKind.SAME if is_below(entry.target, self._below):
                         self._deferred.names.append(entry)
-                    case Kind.SAME:
+                    case EntryKind.SAME:
                         first, file = self._reader.find(root, entry.target)
                         batch.append((first, msgspec.structs.replace(file, path=entry.path)))
-                    case Kind.LINK | Kind.PIPE:
+                    case EntryKind.LINK | EntryKind.PIPE:
                         self._deferred.links.append(entry)
                 if len(batch) >= _AT_ONCE:
                     yield batch
                     batch = []
         yield batch
 
-    def _some(self, files: Iterable[tuple[Page, Entry]]) -> None:
+    def _some(self, files: Iterable[tuple[Page, FileEntry]]) -> None:
         parent, folder = None, -1
         try:
             for page, entry in files:
@@ -181,7 +181,7 @@ class _Restoring:
             if folder >= 0:
                 os.close(folder)
 
-    def _file(self, folder: int, name: bytes, page: Page, entry: Entry) -> bool:
+    def _file(self, folder: int, name: bytes, page: Page, entry: FileEntry) -> bool:
         """Restore one file; returns whether it was there already."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
@@ -198,7 +198,7 @@ class _Restoring:
         _replace(folder, half, name)
         return False
 
-    def _fill(self, descriptor: int, folder: int, name: bytes, page: Page, entry: Entry) -> None:
+    def _fill(self, descriptor: int, folder: int, name: bytes, page: Page, entry: FileEntry) -> None:
         """Write a new file and compare it; where that fails, there is none."""
         try:
             try:
@@ -222,7 +222,7 @@ class _Restoring:
                 os.unlink(name, dir_fd=folder)
             raise
 
-    def _is_there(self, folder: int, name: bytes, entry: Entry) -> bool:
+    def _is_there(self, folder: int, name: bytes, entry: FileEntry) -> bool:
         """Is the file there, from an earlier try? Its bytes are read and compared, as if it had been restored now."""
         try:
             inode = os.stat(name, dir_fd=folder, follow_symlinks=False)
@@ -254,14 +254,14 @@ class _Restoring:
             above, name = self._split(entry.path)
             with self._folder_of(above) as folder:
                 half = _half_name()
-                if entry.kind is Kind.PIPE:
+                if entry.kind is EntryKind.PIPE:
                     os.mkfifo(half, entry.mode, dir_fd=folder)
                 else:
                     os.symlink(unescape(entry.target), half, dir_fd=folder)
                 _replace(folder, half, name)
                 if self._self[0] == 0:
                     os.chown(name, entry.owner, entry.group, dir_fd=folder, follow_symlinks=False)
-                if entry.kind is Kind.PIPE:  # the mode of a new one depends on the process's mask
+                if entry.kind is EntryKind.PIPE:  # the mode of a new one depends on the process's mask
                     os.chmod(name, entry.mode, dir_fd=folder)
                 moment = modified_of(entry)
                 os.utime(name, ns=(moment, moment), dir_fd=folder, follow_symlinks=False)
@@ -282,7 +282,7 @@ class _Restoring:
         above, _, name = relative.rpartition("/")
         return above, unescape(name)
 
-    def _folder(self, entry: Entry) -> None:
+    def _folder(self, entry: FileEntry) -> None:
         above, name = self._split(entry.path)
         with (
             storage_errors(f"{entry.path or os.fsdecode(self._top)} could not be made"),
@@ -388,7 +388,7 @@ def _make_room(folder: int, name: bytes) -> None:
         os.unlink(name, dir_fd=folder)
 
 
-def _dress(descriptor: int, entry: Entry, has: tuple[int, int] | None) -> None:
+def _dress(descriptor: int, entry: FileEntry, has: tuple[int, int] | None) -> None:
     """Owner (where this process may), mode, attributes and time. ``has`` is the owner that it is known to have."""
     if os.geteuid() == 0 and has != (entry.owner, entry.group):
         os.fchown(descriptor, entry.owner, entry.group)

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from stillhouse.canon import digest_bytes
+from stillhouse.clock import utc_now
 from stillhouse.errors import MissingExtra, StorageError
 
 _DIGEST_DIGITS = 64
@@ -255,7 +256,7 @@ class S3Backend:
             yield from found["Body"].iter_chunks(1 << 23)
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close connections."""
         self._client.close()
 
     # Locks.
@@ -294,7 +295,7 @@ class S3Backend:
 
         Raises StorageError where it does neither: then nobody knows.
         """
-        soon = datetime.now(UTC) + timedelta(hours=1)
+        soon = utc_now() + timedelta(hours=1)
         return self._allowed(
             lambda: self._client.put_object_retention(
                 Bucket=self._bucket, Key=self._prefix + key,
@@ -380,7 +381,9 @@ class S3Backend:
             raise StorageError(f"{self.place}{what}: {_brief(failure)}.", next_step=_NEXT) from failure
 
 
-_NEXT = "Look at the address, the credentials and their rights, then run the command again; it goes on where it was."
+_NEXT = (
+    "Look at the address, the credentials and their rights, then run the command again; it resumes where it stopped."
+)
 
 
 def _is_of(key: str, data: bytes) -> bool:

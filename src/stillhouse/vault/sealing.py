@@ -21,6 +21,7 @@ from pathlib import Path
 
 from stillhouse.errors import StorageError
 from stillhouse.vault.files import storage_errors
+from stillhouse.vault.locks import wait_for
 
 _GET_FLAGS, _SET_FLAGS = 0x80086601, 0x40086602  # FS_IOC_GETFLAGS and FS_IOC_SETFLAGS of <linux/fs.h>
 IMMUTABLE, APPEND = 0x10, 0x20
@@ -127,7 +128,8 @@ def lifted(root: Path, folders: Sequence[Path], files: Sequence[Path]) -> Iterat
         yield
         return
     opened: list[tuple[Path, int, int]] = []
-    with _alone(root / _INCOMING / "lock"):  # only under it is a folder as its seal left it
+    # Only under it is a folder as its seal left it: another would find one open, and leave it so.
+    with wait_for(root / _INCOMING / "lock"):
         kept = [
             (path, _mode(path), flags_of(path) & (IMMUTABLE | APPEND)) for path in (*folders, *files) if path.exists()
         ]
@@ -254,14 +256,3 @@ def _explained(path: Path) -> Iterator[None]:
             f"{path} is sealed, and this user may not lift that.",
             next_step="Run the command as root, who set the seal, or take it off first: `stillhouse vault protect flags --lift`.",
         ) from failure
-
-
-@contextlib.contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """One at a time lifts seals: another would find a folder open, and leave it so."""
-    descriptor = os.open(lock, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

@@ -14,7 +14,7 @@ from blake3 import blake3
 
 from stillhouse.canon import digest_value
 from stillhouse.vault.files import storage_errors
-from stillhouse.vault.manifests import Entry, Kind, Page, escape, order
+from stillhouse.vault.manifests import EntryKind, FileEntry, Page, escape, order
 
 # Longer than a page that is written through a mapping stays dirty: until it is written out (after some 35 s), further writes to
 # it show in no time. And coarser than the clock of any file system in use.
@@ -36,7 +36,7 @@ class _Part(msgspec.Struct, frozen=True, array_like=True):
 class Before(NamedTuple):
     """A file as it was: its entry, and the digests of the packs that its extents count by."""
 
-    entry: Entry
+    entry: FileEntry
     packs: tuple[bytes, ...]
 
 
@@ -56,7 +56,7 @@ class Seen:
             folder.mkdir(parents=True, exist_ok=True)
             self._out = self._writing.open("wb")
 
-    def unchanged(self, entry: Entry, inode: os.stat_result) -> Before | None:
+    def unchanged(self, entry: FileEntry, inode: os.stat_result) -> Before | None:
         """The file as it was, if it is still that. Ask in the order of the walk."""
         if self._next is None:
             return None
@@ -103,7 +103,7 @@ class Seen:
                 length = int.from_bytes(file.read(8), "little")
                 part = msgspec.msgpack.decode(file.read(length), type=_Part)
                 left -= 8 + length
-                files = (entry for entry in part.page.entries if entry.kind is Kind.FILE)
+                files = (entry for entry in part.page.entries if entry.kind is EntryKind.FILE)
                 for entry, mark in zip(files, part.marks, strict=True):
                     yield Mark(*mark), Before(entry, part.page.packs)
 

@@ -1,7 +1,7 @@
 """Take snapshots: a folder, or a file, becomes objects under one digest.
 
 Where a kill can fall, and what is then true: until ``take`` returns no reader can know the snapshot, since its name is in no log;
-what was stored by then is found again by the next try, which therefore goes on where this one was.
+what was stored by then is found again by the next try, which therefore resumes where this one stopped.
 
 Covers: a file that changes while it is read is read again, and named where it does not hold still. Does not cover: files that
 change one after another are each as they were at some moment of the snapshot, not all at the same one; freeze the source, or
@@ -22,8 +22,8 @@ from stillhouse.errors import CorruptObject, SourceChanging, StorageError
 from stillhouse.vault.chunks import LINE_BYTES, Cutter, cut_rolling, cutter_for
 from stillhouse.vault.manifests import (
     HOLE,
-    Entry,
-    Kind,
+    EntryKind,
+    FileEntry,
     Page,
     PageRef,
     Root,
@@ -67,7 +67,7 @@ class Taken(NamedTuple):
 
 
 class _Pending(NamedTuple):
-    entries: list[Entry]
+    entries: list[FileEntry]
     marks: list[Mark]
     packs: frozenset[int]
 
@@ -80,7 +80,7 @@ def take(
     advanced: Callable[[int, int], None] = lambda files, count: None,
     damaged: frozenset[str] = frozenset(),
 ) -> Taken:
-    """Store everything that the walk meets. ``advanced`` is told of files and bytes now and then; ``damaged`` objects count as
+    """Store everything that the walk meets. ``advanced`` is called with files and bytes; ``damaged`` objects count as
     not there.
 
     Raises SourceChanging where a file is never the same for long enough to be read, StorageError where the disk refuses.
@@ -100,7 +100,7 @@ class _Snapshot:
     ) -> None:
         self._objects, self._storing, self._seen, self._walk, self._advanced = objects, storing, seen, walk, advanced
         self._gone: dict[str, str] = {}  # first names that went away, and the name that stands for each since
-        self._entries: list[Entry] = []
+        self._entries: list[FileEntry] = []
         self._marks: list[Mark] = []
         self._waiting: deque[_Pending] = deque()
         self._pages: list[PageRef] = []
@@ -108,7 +108,7 @@ class _Snapshot:
 
     def add(self, met: Met) -> None:
         entry = met.entry
-        if entry.kind is Kind.SAME and entry.target in self._gone:
+        if entry.kind is EntryKind.SAME and entry.target in self._gone:
             instead = self._gone[entry.target]
             if instead:
                 entry = msgspec.structs.replace(entry, target=instead)
@@ -116,7 +116,7 @@ class _Snapshot:
                 self._gone[entry.target] = met.path
                 met = self._walk.as_first(met, met.inode)
                 entry = met.entry
-        if entry.kind is Kind.FILE:
+        if entry.kind is EntryKind.FILE:
             try:
                 entry, inode = self._file(met)
             except FileNotFoundError:
@@ -132,7 +132,7 @@ class _Snapshot:
                 self._went(met)  # another file stands in its place: its further names are those of the one before
             self._marks.append(Mark(inode.st_ino, inode.st_ctime_ns))
             self._bytes += entry.size
-        if entry.kind in (Kind.FILE, Kind.SAME):
+        if entry.kind in (EntryKind.FILE, EntryKind.SAME):
             self._files += 1
             self._advanced(self._files, self._bytes)
         self._entries.append(entry)
@@ -156,7 +156,7 @@ class _Snapshot:
         skipped, unreadable = tuple(self._walk.skipped), tuple(self._walk.unreadable)
         return Taken(name, self._files, self._bytes, added, self._unchanged, skipped, unreadable)
 
-    def _file(self, met: Met) -> tuple[Entry, os.stat_result]:
+    def _file(self, met: Met) -> tuple[FileEntry, os.stat_result]:
         before = self._seen.unchanged(met.entry, met.inode)
         if before is not None:
             places = [self._storing.known(pack) for pack in before.packs]
@@ -170,7 +170,7 @@ class _Snapshot:
                 ), met.inode
         return self._read(met)
 
-    def _read(self, met: Met) -> tuple[Entry, os.stat_result]:
+    def _read(self, met: Met) -> tuple[FileEntry, os.stat_result]:
         (digest, extents), inode = read_still(met, self._store)
         entry = msgspec.structs.replace(
             met.entry,
@@ -270,17 +270,17 @@ def check_manifest(reader: Reader, snapshot: str) -> None:
                 above.pop()
             if not above:
                 raise CorruptObject(f"the snapshot names {entry.path!r}, and not the folder that it is in.")
-            if entry.kind is Kind.FOLDER and entry.path:
+            if entry.kind is EntryKind.FOLDER and entry.path:
                 above.append(entry.path)
-            elif entry.kind is Kind.SAME:
+            elif entry.kind is EntryKind.SAME:
                 if order(entry.target) >= place:
                     raise CorruptObject(f"the snapshot names {entry.path!r} before the file that it is.")
                 wanted.add(entry.target)
-            elif entry.kind is Kind.FILE and sum(length for _, _, length in entry.ranges()) != entry.size:
+            elif entry.kind is EntryKind.FILE and sum(length for _, _, length in entry.ranges()) != entry.size:
                 raise CorruptObject(f"the snapshot does not hold all of {entry.path!r}.")
     if wanted:
         for page in reader.pages(root):
-            wanted -= {entry.path for entry in page.entries if entry.kind is Kind.FILE}
+            wanted -= {entry.path for entry in page.entries if entry.kind is EntryKind.FILE}
     for target in sorted(wanted):
         raise CorruptObject(f"the snapshot holds further names of {target!r}, and not that file.")
 

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar
 
 from stillhouse.errors import SourceChanging, StorageError
 from stillhouse.vault.files import storage_errors
-from stillhouse.vault.manifests import Entry, Kind, escape, far_off, fits
+from stillhouse.vault.manifests import EntryKind, FileEntry, escape, far_off, fits
 
 _Read = TypeVar("_Read")
 _TRIES = 3
@@ -22,7 +22,7 @@ class Met(NamedTuple):
     path: str
     place: bytes
     inode: os.stat_result
-    entry: Entry
+    entry: FileEntry
 
 
 class Walk:
@@ -60,7 +60,7 @@ class Walk:
             met = self._meet(*following)
             if met is not None:
                 yield met
-                if met.entry.kind is Kind.FOLDER:
+                if met.entry.kind is EntryKind.FOLDER:
                     left.append(self._below(met.path, met.place))
 
     def _meet(self, path: str, place: bytes, inode: os.stat_result) -> Met | None:
@@ -70,22 +70,24 @@ class Walk:
             self.skipped.append(path)
             return None
         if stat.S_ISDIR(mode):
-            return Met(path, place, inode, self._entry(path, place, inode, Kind.FOLDER))
+            return Met(path, place, inode, self._entry(path, place, inode, EntryKind.FOLDER))
         if stat.S_ISREG(mode) and self.is_secret(place, inode):
             self.skipped.append(path)
             return None
         if stat.S_ISREG(mode):
             first = self._links.setdefault((inode.st_dev, inode.st_ino), path) if inode.st_nlink > 1 else path
-            kind = Kind.FILE if first == path else Kind.SAME
-            return Met(path, place, inode, self._entry(path, place, inode, kind, first if kind is Kind.SAME else ""))
+            kind = EntryKind.FILE if first == path else EntryKind.SAME
+            return Met(
+                path, place, inode, self._entry(path, place, inode, kind, first if kind is EntryKind.SAME else "")
+            )
         if stat.S_ISLNK(mode):
             try:
                 target = escape(os.readlink(place))
             except FileNotFoundError:
                 return None
-            return Met(path, place, inode, self._entry(path, place, inode, Kind.LINK, target))
+            return Met(path, place, inode, self._entry(path, place, inode, EntryKind.LINK, target))
         if stat.S_ISFIFO(mode):
-            return Met(path, place, inode, self._entry(path, place, inode, Kind.PIPE))
+            return Met(path, place, inode, self._entry(path, place, inode, EntryKind.PIPE))
         self.skipped.append(path)
         return None
 
@@ -119,20 +121,20 @@ class Walk:
     def as_first(self, met: Met, inode: os.stat_result) -> Met:
         """A further name of a file as its first one, where that went away before it was read."""
         self._links[inode.st_dev, inode.st_ino] = met.path
-        return Met(met.path, met.place, inode, self._entry(met.path, met.place, inode, Kind.FILE))
+        return Met(met.path, met.place, inode, self._entry(met.path, met.place, inode, EntryKind.FILE))
 
-    def _entry(self, path: str, place: bytes, inode: os.stat_result, kind: Kind, target: str = "") -> Entry:
-        return Entry(
+    def _entry(self, path: str, place: bytes, inode: os.stat_result, kind: EntryKind, target: str = "") -> FileEntry:
+        return FileEntry(
             path=path,
             kind=kind,
             mode=stat.S_IMODE(inode.st_mode),
             modified=fits(inode.st_mtime_ns),
             owner=inode.st_uid,
             group=inode.st_gid,
-            size=inode.st_size if kind is Kind.FILE else 0,
+            size=inode.st_size if kind is EntryKind.FILE else 0,
             target=target,
-            attributes=far_off(inode.st_mtime_ns) | ({} if kind is Kind.LINK else _attributes(place)),
-            sparse=kind is Kind.FILE and inode.st_blocks * 512 < inode.st_size,
+            attributes=far_off(inode.st_mtime_ns) | ({} if kind is EntryKind.LINK else _attributes(place)),
+            sparse=kind is EntryKind.FILE and inode.st_blocks * 512 < inode.st_size,
         )
 
 

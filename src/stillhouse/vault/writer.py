@@ -13,6 +13,7 @@ from stillhouse.errors import CorruptLog
 from stillhouse.nouns import Durability
 from stillhouse.vault.entries import GENESIS, LARGEST_PAYLOAD, SegmentHeader, frame, read_frames, read_header
 from stillhouse.vault.files import storage_errors, write_whole
+from stillhouse.vault.locks import Lock
 from stillhouse.vault.objects import Objects
 
 # What a power cut may cost at most; a disk's flush takes 1 to 10 ms, so this keeps it mostly idle.
@@ -53,7 +54,7 @@ class Writer:
     signal reaches.
     """
 
-    def __init__(self, folder: Path, objects: Objects, durability: Durability, lock: int, segment_bytes: int) -> None:
+    def __init__(self, folder: Path, objects: Objects, durability: Durability, lock: Lock, segment_bytes: int) -> None:
         self.name = folder.name
         self.durability = durability
         self.torn: Torn | None = None
@@ -86,6 +87,7 @@ class Writer:
                 pieces.append(piece)
             data = b"".join(pieces)
             self._write(data)
+            # Only now does the append count; an exception before this line leaves bytes that ``_reconcile`` deals with.
             self._end = _End(size + len(data), first + len(payloads), chain)
             self._written += 1
             ticket = self._written
@@ -93,6 +95,7 @@ class Writer:
             while self.durability is Durability.POWER and self._synced < ticket:
                 self._raise_failure()
                 self._commit.wait()
+            # A full segment takes no more entries: appends wait, or the segment would grow without end.
             while self._due_to_seal() and not self._failure:
                 self._commit.wait()
         return [Position(self.name, first + place) for place in range(len(payloads))]
@@ -111,7 +114,7 @@ class Writer:
                 self._fsync()
         finally:
             os.close(self._file)
-            os.close(self._lock)
+            self._lock.release()
 
     def __enter__(self) -> "Writer":
         return self
@@ -158,6 +161,7 @@ class Writer:
                     self._commit.notify_all()
                     continue
                 target = self._written
+            # Outside the lock: appends go on while the disk works, and share the next fsync.
             try:
                 descriptor = os.dup(self._file)  # a seal may replace the file, but only this thread seals
                 try:
@@ -190,6 +194,7 @@ class Writer:
         pack = self._objects.put(zstandard.ZstdCompressor(level=3).compress(self._path.read_bytes()))
         old, old_path = self._file, self._path
         header = SegmentHeader(self.name, self._end.entries, self._end.chain.hex(), pack)
+        # The next segment is durable before the old one goes: a kill in between leaves both, and `_open` removes the old.
         self._path, self._file, self._end = self._start_segment(header)
         os.close(old)
         os.unlink(old_path)
@@ -231,9 +236,10 @@ class Writer:
         os.unlink(path)
 
     def _cut(self, file: int, tail: bytes, end: _End) -> None:
+        # Kept, not thrown away: somebody may want to see what a crash cut off.
         kept = self._folder / "torn" / f"{end.entries:012d}"
         write_whole(kept, tail)
-        with storage_errors(f"{self._folder} could not be mended"):
+        with storage_errors(f"{self._folder} could not be repaired"):
             os.ftruncate(file, end.size)
             os.fsync(file)
         self.torn = Torn(writer=self.name, entry=end.entries, bytes=len(tail), kept_in=str(kept))

@@ -6,10 +6,10 @@ from typing import NamedTuple
 import msgspec
 
 from stillhouse.nouns import Channel, Origin, Stamp, StampSet, Use
-from stillhouse.policy.decide import Policy
+from stillhouse.permission.decide import Door, Policy
 
 
-class Share(msgspec.Struct, frozen=True):
+class CorpusShare(msgspec.Struct, frozen=True):
     """How many rows, and which part of all."""
 
     what: str
@@ -31,12 +31,12 @@ class Inventory(msgspec.Struct, frozen=True):
     """A corpus. ``unknown`` is the part of which not even the origin is known."""
 
     rows: int
-    by_origin: tuple[Share, ...]
-    by_lab: tuple[Share, ...]
-    by_channel: tuple[Share, ...]
-    by_provider: tuple[Share, ...]
-    by_decision: dict[str, tuple[Share, ...]]
-    unknown: Share
+    by_origin: tuple[CorpusShare, ...]
+    by_lab: tuple[CorpusShare, ...]
+    by_channel: tuple[CorpusShare, ...]
+    by_provider: tuple[CorpusShare, ...]
+    by_decision: dict[str, tuple[CorpusShare, ...]]
+    unknown: CorpusShare
     triage: tuple[Triage, ...]
     skipped: dict[str, int]
 
@@ -52,7 +52,9 @@ def take_inventory(
     """``counts`` are rows by stamp set; decisions are taken once per set and joined."""
     groups = [_Group(sets[id], rows) for id, rows in counts.items()]
     total = sum(group.rows for group in groups)
-    decisions = {use: {group.stamps.id: policy.decide_set(group.stamps.stamps, use) for group in groups} for use in Use}
+    decisions = {
+        use: {group.stamps.id: policy.check(Door.USE, group.stamps.stamps, use) for group in groups} for use in Use
+    }
     by_decision = {
         str(use): _shares(
             _summed(("allowed" if found[group.stamps.id].allowed else "denied", group.rows) for group in groups), total
@@ -78,7 +80,7 @@ def take_inventory(
         by_channel=_by(groups, total, lambda stamp: str(stamp.channel)),
         by_provider=_by(groups, total, lambda stamp: stamp.provider or "not said"),
         by_decision=by_decision,
-        unknown=Share("unknown", unknown, _part(unknown, total)),
+        unknown=CorpusShare("unknown", unknown, _part(unknown, total)),
         triage=triage,
         skipped=dict(skipped),
     )
@@ -114,7 +116,7 @@ def _answer(stamps: StampSet) -> Stamp:
     return next((stamp for stamp in stamps.stamps if stamp.origin is not Origin.PROMPT_SEED), stamps.stamps[0])
 
 
-def _by(groups: list[_Group], total: int, name_of: Callable[[Stamp], str]) -> tuple[Share, ...]:
+def _by(groups: list[_Group], total: int, name_of: Callable[[Stamp], str]) -> tuple[CorpusShare, ...]:
     return _shares(_summed((name_of(_answer(group.stamps)), group.rows) for group in groups), total)
 
 
@@ -125,9 +127,9 @@ def _summed(pairs: Iterable[tuple[str, int]]) -> dict[str, int]:
     return found
 
 
-def _shares(counts: Mapping[str, int], total: int) -> tuple[Share, ...]:
+def _shares(counts: Mapping[str, int], total: int) -> tuple[CorpusShare, ...]:
     return tuple(
-        Share(name, rows, _part(rows, total))
+        CorpusShare(name, rows, _part(rows, total))
         for name, rows in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     )
 

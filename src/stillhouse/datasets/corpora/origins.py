@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from stillhouse.conversations.finishes import LABELS
-from stillhouse.datasets.corpora.shapes import Said
+from stillhouse.datasets.corpora.row_shapes import ParsedRow
+from stillhouse.home.stamping import stamp_set
 from stillhouse.nouns import Channel, Grade, Origin, Stamp, StampSet
-from stillhouse.policy.known import documents_of, is_known_model, known_provider, lab_of_model
-from stillhouse.recorder import stamp_set
+from stillhouse.permission.known_origins import documents_of, is_known_model, known_provider, lab_of_model
 
 _OTHER = "other"
 
@@ -24,7 +24,7 @@ class Declared(NamedTuple):
     prompt_terms: tuple[str, ...] = ()
 
 
-def withheld(said: Said) -> Said:
+def withheld(said: ParsedRow) -> ParsedRow:
     """A row without words of its own: names that nobody knows might be anybody's. What it called somehow stays unknown."""
     return said._replace(
         model=said.model if not said.model or is_known_model(said.model) else _OTHER,
@@ -34,7 +34,7 @@ def withheld(said: Said) -> Said:
     )
 
 
-def stamp_of(said: Said, declared: Declared) -> Stamp:
+def stamp_of(said: ParsedRow, declared: Declared) -> Stamp:
     """The stamp of a row's answer. What the row itself names wins over what is declared of all.
 
     Through a known intermediary, its own terms bind, and those of the upstream provider where that is the lab itself. Who
@@ -65,7 +65,7 @@ def stamp_of(said: Said, declared: Declared) -> Stamp:
     )
 
 
-def stamps_of(said: Said, declared: Declared) -> StampSet:
+def stamps_of(said: ParsedRow, declared: Declared) -> StampSet:
     """The stamp set of a row: its answer's, and its prompt's where something is declared of it."""
     members: Iterable[Stamp] = [stamp_of(said, declared)]
     if declared.prompt_terms:

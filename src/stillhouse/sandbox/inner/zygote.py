@@ -105,6 +105,7 @@ def enter_namespaces(packages: list[str]) -> None:
     else:
         syscalls.unshare(apart | syscalls.CLONE_NEWUSER)
         map_identity(user, group)
+    # A PID namespace holds only children of who made it.
     first = os.fork()
     if first:
         _, status = os.waitpid(first, 0)
@@ -241,6 +242,7 @@ def supervise(isolated: bool, scratch: str, others: int) -> None:
     os.close(writing)
     said, ending = listen(reading, child, limits)
     os.close(reading)
+    # Whatever it still does after its last word; its own children end with its namespace.
     with contextlib.suppress(ProcessLookupError):
         os.kill(child, signal.SIGKILL)
     _, status, usage = os.wait4(child, 0)
@@ -307,11 +309,11 @@ def become_program(limits: dict[str, Any], writing: int, folder: str, isolated: 
             os.dup2(nothing, standard)
         if writing != RESULTS:
             os.dup2(writing, RESULTS)
-        os.closerange(RESULTS + 1, 64)
+        os.closerange(RESULTS + 1, 64)  # the job pipe and others of the zygote: RLIMIT_NOFILE is 64
         set_limits(limits)
         syscalls.drop_capabilities()
         syscalls.install_filter(seccomp.filter_for(os.getpid(), isolated=isolated))
-        code = 1
+        code = 1  # from here on an ending is the program's own
         runner.run(job, RESULTS)
         code = 0
     finally:
@@ -372,6 +374,7 @@ def main(rung: str, scratch: str, packages: list[str]) -> None:
         write_frame(1, json.dumps({"error": str(failure)}).encode())
         return
     write_frame(1, b"{}")
+    # What forks share is not touched by their garbage collectors, so the kernel need not copy it.
     gc.collect()
     gc.freeze()
     sys.path += places_of(packages) if isolated else packages

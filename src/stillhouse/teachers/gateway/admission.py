@@ -9,17 +9,19 @@ from typing import NamedTuple
 
 import msgspec
 
-from stillhouse import facts
+from stillhouse.clock import now
 from stillhouse.conversations.answers import read_chat
 from stillhouse.errors import BudgetReached, PolicyRefusal, StillhouseError, TeacherContradiction
+from stillhouse.home import facts
+from stillhouse.home.doors import Doors
+from stillhouse.home.plans.bounds import bound_of
+from stillhouse.home.plans.budgets import BudgetLease
+from stillhouse.home.plans.prices import is_metered, worst_case_of_request
+from stillhouse.home.stamping import stamp_set, stamps_of
 from stillhouse.nouns import GatewayKey, Grade, Origin, Stamp, StampSet, Teacher, TeacherKind, Use
-from stillhouse.plans.bounds import bound_of
-from stillhouse.plans.money import Purse
-from stillhouse.plans.prices import is_metered, worst_case_of_request
-from stillhouse.policy.decide import OWN_TERMS
-from stillhouse.recorder import Recorder, now, stamp_set
+from stillhouse.permission.decide import OWN_TERMS, Door
 from stillhouse.teachers.dialect import LIMITS
-from stillhouse.teachers.gateway.dialects import REROUTING, Endpoint, Refusal, Request, limit_of
+from stillhouse.teachers.gateway.endpoints import REROUTING, Endpoint, GatewayRequest, Refusal, limit_of
 
 PURPOSE_HEADER = "x-stillhouse-purpose"
 
@@ -49,7 +51,7 @@ class Admitted(NamedTuple):
     stamps: StampSet
     worst: Decimal
     lease: str
-    purse: Purse | None
+    budget: BudgetLease | None
 
 
 class Upstream(NamedTuple):
@@ -65,21 +67,22 @@ class Admission:
 
     def __init__(
         self,
-        recorder: Recorder,
+        doors: Doors,
         locks: Path,
         upstreams: Callable[[], Mapping[str, Upstream]],
         caps: Callable[[str, str], dict[str, Decimal]],
     ) -> None:
-        self._recorder, self._locks, self._load, self._caps = recorder, locks, upstreams, caps
-        self._purses: dict[tuple[str, str], Purse] = {}
+        self._doors, self._recorder = doors, doors.recorder
+        self._locks, self._load, self._caps = locks, upstreams, caps
+        self._budgets: dict[tuple[str, str], BudgetLease] = {}
         self._decided: dict[tuple[str, Use, str], StampSet] = {}
         self._upstreams: Mapping[str, Upstream] = {}
         self._linked: set[tuple[str, str]] = set()
         self._day = now()[:10]
 
     def reload(self) -> None:
-        """Forget what was decided, and load policy and teachers anew."""
-        self._recorder.reload_policy()
+        """Forget what was decided, and reload policy and teachers."""
+        self._doors.reload_policy()
         self._decided.clear()
         self._upstreams = self._load()
 
@@ -95,7 +98,7 @@ class Admission:
         self,
         key: GatewayKey,
         endpoint: Endpoint,
-        request: Request,
+        request: GatewayRequest,
         body: bytes,
         headers: Mapping[str, str],
         call: str,
@@ -124,27 +127,27 @@ class Admission:
         if limit is None:
             limit, body = _limited(key, teacher, endpoint, body)
         worst = self._worst_case(teacher, limit, request, body, headers)
-        purse = self._purse(key, teacher)
+        budget = self._budget(key, teacher)
         try:
-            if purse.covers(worst):
-                lease = purse.reserve([(call, worst)])
+            if budget.covers(worst):
+                lease = budget.reserve([(call, worst)])
             else:  # another process may hold the lock, and the view may have to catch up: nobody else waits for that
-                lease = await _reserved(purse, call, worst)
+                lease = await _reserved(budget, call, worst)
         except BudgetReached as failure:
             raise Refused(Refusal(402, "budget_reached", f"{failure}")) from failure
         except TeacherContradiction as failure:
             raise Refused(Refusal(402, "bound_broken", f"{failure}")) from failure
-        return Admitted(teacher, body, use, stamps, worst, lease, purse)
+        return Admitted(teacher, body, use, stamps, worst, lease, budget)
 
     def revoked(self, admitted: Admitted) -> str:
         """Why a call that was admitted may not go on; empty where it may."""
-        decision = self._recorder.policy.decide_asking(admitted.stamps.stamps, admitted.purpose)
+        decision = self._doors.policy.check(Door.CONTINUE, admitted.stamps.stamps, admitted.purpose)
         return "" if decision.allowed else decision.reason
 
     def close(self) -> None:
         """Return every lease."""
-        for purse in self._purses.values():
-            purse.close()
+        for budget in self._budgets.values():
+            budget.close()
 
     def _allowed(self, key: GatewayKey, kind: TeacherKind) -> list[Upstream]:
         return [
@@ -187,11 +190,11 @@ class Admission:
         if known is not None:
             return known
         account = self._upstreams[teacher.name].account
-        by_teacher = self._recorder.stamps_of(teacher, purpose=use, account=account)
+        by_teacher = stamps_of(self._recorder.ledger, teacher, purpose=use, account=account)
         by_client = Stamp(origin=Origin.PROMPT_SEED, terms=(OWN_TERMS,), day=day, grade=Grade.DECLARED)
         stamps = stamp_set([*by_teacher, by_client])
         try:
-            self._recorder.decide_asking(f"teacher {teacher.name}", stamps.stamps, use)
+            self._doors.check(Door.ASK, f"teacher {teacher.name}", stamps.stamps, use)
         except PolicyRefusal as failure:
             raise Refused(Refusal(403, "policy_refusal", f"{failure} {failure.next_step}")) from failure
         self._recorder.intern([stamps], {})
@@ -206,7 +209,7 @@ class Admission:
             self._linked.add((teacher.name, project))
 
     def _worst_case(
-        self, teacher: Teacher, limit: int, request: Request, body: bytes, headers: Mapping[str, str]
+        self, teacher: Teacher, limit: int, request: GatewayRequest, body: bytes, headers: Mapping[str, str]
     ) -> Decimal:
         betas = headers.get("anthropic-beta", "")
         dearer = next((beta for beta in _DEARER_BETAS if beta in betas), "")
@@ -217,14 +220,14 @@ class Admission:
             raise Refused(Refusal(400, "unpriced", said))
         return worst_case_of_request(teacher, len(body), limit, request.answers, bound.tokens)
 
-    def _purse(self, key: GatewayKey, teacher: Teacher) -> Purse:
-        known = self._purses.get((key.id, teacher.name))
+    def _budget(self, key: GatewayKey, teacher: Teacher) -> BudgetLease:
+        known = self._budgets.get((key.id, teacher.name))
         if known is None:
             try:
                 caps = {f"key:{key.id}": Decimal(key.budget)} | self._caps(teacher.name, key.project)
             except StillhouseError as failure:
                 raise Refused(Refusal(503, "configuration", f"{failure}")) from failure
-            known = self._purses[key.id, teacher.name] = Purse(self._recorder, self._locks, caps)
+            known = self._budgets[key.id, teacher.name] = BudgetLease(self._recorder, self._locks, caps)
         return known
 
 
@@ -254,13 +257,13 @@ def _without_nulls(body: bytes, names: set[str]) -> bytes:
     return msgspec.json.encode({name: value for name, value in fields.items() if name not in nulls}) if nulls else body
 
 
-async def _reserved(purse: Purse, call: str, worst: Decimal) -> str:
+async def _reserved(budget: BudgetLease, call: str, worst: Decimal) -> str:
     """Reserve in a thread; where the client goes away meanwhile, nothing stays held for it."""
-    reserving = asyncio.ensure_future(asyncio.to_thread(purse.reserve, [(call, worst)]))
+    reserving = asyncio.ensure_future(asyncio.to_thread(budget.reserve, [(call, worst)]))
     try:
         return await asyncio.shield(reserving)
     except asyncio.CancelledError:
         with contextlib.suppress(StillhouseError):
             await reserving
-            purse.settle(call, Decimal(0))
+            budget.settle(call, Decimal(0))
         raise

@@ -20,16 +20,17 @@ from stillhouse.conversations.streams import StreamReader
 from stillhouse.conversations.troubles import Trouble
 from stillhouse.errors import StillhouseError
 from stillhouse.nouns import GatewayKey, Outcome, TeacherKind
+from stillhouse.permission.known_origins import address_of
 from stillhouse.teachers.connections import post
 from stillhouse.teachers.dialect import Dialect
 from stillhouse.teachers.gateway.admission import Admission, Admitted, Refused
+from stillhouse.teachers.gateway.body_memory import Memory
 from stillhouse.teachers.gateway.counters import Counters
-from stillhouse.teachers.gateway.dialects import Endpoint, Refusal, error_body
-from stillhouse.teachers.gateway.journal import End, Journal
-from stillhouse.teachers.gateway.keys import Keyring
-from stillhouse.teachers.gateway.memory import Memory
+from stillhouse.teachers.gateway.endpoints import Endpoint, Refusal, error_body
+from stillhouse.teachers.gateway.journal import CallEnd, Journal
+from stillhouse.teachers.gateway.keyring import Keyring
 from stillhouse.teachers.gateway.redact import Redactor
-from stillhouse.teachers.http import LARGEST_ANSWER
+from stillhouse.teachers.http_teacher import LARGEST_ANSWER
 from stillhouse.teachers.packed import TooLarge, Unreadable, unpack
 
 # A client that takes nothing for so long is gone.
@@ -99,7 +100,7 @@ class Carrier:
             if name.lower() not in ("anthropic-version",) or name not in headers:
                 headers[name] = value
         headers["Accept-Encoding"] = "identity"
-        base = (admitted.teacher.base_url or dialect.default_base_url).rstrip("/")
+        base = address_of(admitted.teacher).rstrip("/")
         query = f"?{request.rel_url.raw_query_string}" if request.rel_url.raw_query_string else ""
         url = URL(base + endpoint.upstream + query, encoded=True)
         assert self.fresh is not None
@@ -129,7 +130,7 @@ class _ClientGone(Exception):
 
 
 class _Cut(Exception):
-    """The gateway ends a call by itself."""
+    """The gateway ends a call."""
 
 
 class Carried:
@@ -165,19 +166,19 @@ class Carried:
                 return await self._whole(answer)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as failure:
             reason = f"the teacher cannot be reached ({self._clean(str(failure))})"
-            return await self._fail(End(Outcome.NOT_SENT, 502, reason))
+            return await self._fail(CallEnd(Outcome.NOT_SENT, 502, reason))
         except (aiohttp.ClientError, TimeoutError, OSError) as failure:
             reason = f"the teacher broke off ({self._clean(str(failure) or type(failure).__name__)})"
-            return await self._fail(End(Outcome.UPSTREAM_DIED, 502, reason))
+            return await self._fail(CallEnd(Outcome.UPSTREAM_DIED, 502, reason))
         except Exception as failure:
             if not self._ended:
                 await self._end(
-                    End(Outcome.CUT, 0, f"it failed here: {self._clean(str(failure) or type(failure).__name__)}")
+                    CallEnd(Outcome.CUT, 0, f"it failed here: {self._clean(str(failure) or type(failure).__name__)}")
                 )
             raise
         except asyncio.CancelledError:
             if not self._ended:  # what was sent may be billed
-                await self._end(End(Outcome.CANCELLED, 0, "the client went away before the answer began"))
+                await self._end(CallEnd(Outcome.CANCELLED, 0, "the client went away before the answer began"))
             raise
 
     async def _whole(self, answer: aiohttp.ClientResponse) -> web.StreamResponse:
@@ -187,20 +188,20 @@ class Carried:
             raw = await self._read_whole(answer)
         except (aiohttp.ClientError, TimeoutError, OSError) as failure:
             reason = f"the teacher broke off within its answer ({self._clean(str(failure) or type(failure).__name__)})"
-            return await self._fail(End(Outcome.UPSTREAM_DIED, 502, reason))
+            return await self._fail(CallEnd(Outcome.UPSTREAM_DIED, 502, reason))
         self._waited += time.monotonic() - began
         if raw is None:
             reason = f"the answer is larger than {LARGEST_ANSWER >> 20} MiB, or there are too many large ones at once"
-            return await self._fail(End(Outcome.CUT, 502, reason))
+            return await self._fail(CallEnd(Outcome.CUT, 502, reason))
         packed = answer.headers.get("Content-Encoding", "identity").lower()
         plain, failed = _opened(raw, packed)
         if failed and self._redactor.armed:  # what cannot be read cannot be searched for the managed key
-            return await self._fail(End(Outcome.CUT, 502, f"the answer is packed and cannot be opened ({failed})"))
+            return await self._fail(CallEnd(Outcome.CUT, 502, f"the answer is packed and cannot be opened ({failed})"))
         if packed != "identity" and self._redactor.armed:
             raw, packed = plain, "identity"
         body, kind, size = self._redactor.whole(raw), answer.headers.get("Content-Type", ""), len(raw)
         redacted = self._redactor.count
-        end = End(Outcome.REFUSED, answer.status, "", kind, body, redacted, self._idempotency)
+        end = CallEnd(Outcome.REFUSED, answer.status, "", kind, body, redacted, self._idempotency)
         read = self._read(answer.status, body if packed == "identity" else plain)
         if isinstance(read, Trouble):
             end.reason, end.meant = self._clean(read.reason), read.status
@@ -256,11 +257,11 @@ class Carried:
         """An answer in pieces: each is written down, then passed on, as it comes."""
         packed = answer.headers.get("Content-Encoding", "identity").lower()
         if packed != "identity":  # it was asked not to be; it could neither be read nor be searched for the managed key
-            return await self._fail(End(Outcome.CUT, 502, f"the stream is packed ({packed[:20]})"))
+            return await self._fail(CallEnd(Outcome.CUT, 502, f"the stream is packed ({packed[:20]})"))
         response = web.StreamResponse(status=200, headers=self._headers(answer))
         response.enable_chunked_encoding()
         reader, kept = StreamReader(self._endpoint.reader or read_chat), list[bytes]()
-        end = End(Outcome.ANSWERED, 200, kind=answer.headers.get("Content-Type", ""), idempotency=self._idempotency)
+        end = CallEnd(Outcome.ANSWERED, 200, kind=answer.headers.get("Content-Type", ""), idempotency=self._idempotency)
         try:
             async with self._carrier.memory.growing() as memory:
                 async for piece in self._pieces(answer):
@@ -290,8 +291,8 @@ class Carried:
             await self._within(response.write_eof())
         return response
 
-    async def _answered(self, reader: StreamReader, kept: list[bytes], end: End) -> None:
-        """The answer is whole by its own words: from here on it is answered, whoever closes first."""
+    async def _answered(self, reader: StreamReader, kept: list[bytes], end: CallEnd) -> None:
+        """The answer is whole by its own words: from here on it is answered, whichever side closes first."""
         end.body, end.redacted = b"".join(kept), self._redactor.count
         read = reader.answer
         if isinstance(read, Trouble):
@@ -311,7 +312,7 @@ class Carried:
         await self._written(response, self._redactor.rest())
 
     async def _pass_on(
-        self, response: web.StreamResponse, reader: StreamReader, kept: list[bytes], piece: bytes, end: End
+        self, response: web.StreamResponse, reader: StreamReader, kept: list[bytes], piece: bytes, end: CallEnd
     ) -> None:
         """Write a piece down, then hand it to the client, whose key must still be in force.
 
@@ -348,7 +349,7 @@ class Carried:
             await self._journal.chunk(piece)
             await self._within(response.write(piece))
 
-    def _broken(self, failure: Exception, end: End) -> End:
+    def _broken(self, failure: Exception, end: CallEnd) -> CallEnd:
         """How a stream ended that did not end well."""
         end.redacted, end.body = self._redactor.count, b""
         match failure:
@@ -375,7 +376,7 @@ class Carried:
             self._size += len(piece)
             yield piece
 
-    async def _cut(self, response: web.StreamResponse, end: End) -> web.StreamResponse:
+    async def _cut(self, response: web.StreamResponse, end: CallEnd) -> web.StreamResponse:
         """End a stream that is not whole so that no client can take it for whole."""
         if not response.prepared:
             end.status = 502 if end.status == 200 else end.status
@@ -387,15 +388,15 @@ class Carried:
         response.force_close()
         return response
 
-    async def _fail(self, end: End) -> web.Response:
+    async def _fail(self, end: CallEnd) -> web.Response:
         """Say in the client's dialect that nothing came."""
         await self._end(end)
         kinds = {Outcome.NOT_SENT: "teacher_unreachable", Outcome.UPSTREAM_DIED: "teacher_broke_off"}
         kind = kinds.get(end.outcome, "not_recorded" if end.status == 503 else "cut")
         return refuse(self._endpoint.kind, Refusal(end.status, kind, end.reason))
 
-    async def _end(self, end: End) -> None:
-        """Write the end down; where that fails, the log says by itself that no end was seen."""
+    async def _end(self, end: CallEnd) -> None:
+        """Write the end down; where that fails, the log shows that no end was seen."""
         self._ended = True
         with contextlib.suppress(StillhouseError):
             await self._journal.failed(end)

@@ -11,12 +11,13 @@ import secrets
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 
-from stillhouse import facts
 from stillhouse.canon import digest_bytes, digest_value
+from stillhouse.clock import now
 from stillhouse.conversations.answers import Answer
+from stillhouse.home import facts
+from stillhouse.home.plans.prices import cost, is_metered, usd
+from stillhouse.home.recorder import Recorder
 from stillhouse.nouns import Durability, GatewayKey, Outcome
-from stillhouse.plans.prices import cost, is_metered, usd
-from stillhouse.recorder import Recorder, now
 from stillhouse.teachers.client import FREE
 from stillhouse.teachers.gateway.admission import Admitted, run_of
 
@@ -74,7 +75,7 @@ class Journal:
             facts.ChunkReceived(at=now(), by=self._recorder.by, call=self.call, data=text, base64=is_base64)
         )
 
-    async def answered(self, end: "End", read: Answer, seconds: float) -> None:
+    async def answered(self, end: "CallEnd", read: Answer, seconds: float) -> None:
         """The whole answer, before its last byte is passed on."""
         teacher, usage = self._admitted.teacher, read.usage
         counted = min(usage.prompt_tokens, usage.completion_tokens) >= 0
@@ -87,7 +88,7 @@ class Journal:
         await self._write(self._returned(end), *([answered] if self._billed else []))
         self._settle(price)
 
-    async def failed(self, end: "End") -> None:
+    async def failed(self, end: "CallEnd") -> None:
         """The end of a call that brought no whole answer."""
         status = end.meant or end.status
         free = end.outcome in _FREE_OUTCOMES or (end.outcome is Outcome.REFUSED and status in FREE)
@@ -98,8 +99,8 @@ class Journal:
         await self._write(self._returned(end), *([failure] if self._billed else []))
         if free:
             self._settle(Decimal(0))
-        elif self._admitted.purse is not None:
-            self._admitted.purse.keep(self.call)
+        elif self._admitted.budget is not None:
+            self._admitted.budget.keep(self.call)
 
     @property
     def answer_key(self) -> str:
@@ -107,10 +108,10 @@ class Journal:
         return digest_value(["gateway", self.call])
 
     def _settle(self, price: Decimal) -> None:
-        if self._admitted.purse is not None:
-            self._admitted.purse.settle(self.call, price)
+        if self._admitted.budget is not None:
+            self._admitted.budget.settle(self.call, price)
 
-    def _returned(self, end: "End") -> facts.CallReturned:
+    def _returned(self, end: "CallEnd") -> facts.CallReturned:
         text, is_base64 = as_text(end.body)
         return facts.CallReturned(
             at=now(), by=self._recorder.by, call=self.call, status=end.status, outcome=end.outcome, reason=end.reason,
@@ -136,7 +137,7 @@ async def _uncancelled(write: Callable[[], object]) -> None:
         raise
 
 
-class End:
+class CallEnd:
     """How a call ended. ``body`` is empty where it came in pieces that are written down already.
 
     ``meant`` is the status that a body of another status means.

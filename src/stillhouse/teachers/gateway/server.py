@@ -21,26 +21,26 @@ from aiohttp import web
 
 from stillhouse.canon import digest_bytes, digest_value
 from stillhouse.errors import StillhouseError
-from stillhouse.ledger import queries
+from stillhouse.home.ledger import gateway_queries
+from stillhouse.home.recorder import Recorder
 from stillhouse.nouns import Durability, GatewayKey, Outcome, TeacherKind
-from stillhouse.recorder import Recorder
 from stillhouse.teachers.connections import tracing
 from stillhouse.teachers.dialect import Dialect
 from stillhouse.teachers.gateway.admission import PURPOSE_HEADER, Admission, Refused
+from stillhouse.teachers.gateway.body_memory import MemoryShare
 from stillhouse.teachers.gateway.carry import Carried, Carrier, forwarded, refuse
 from stillhouse.teachers.gateway.counters import Counters
-from stillhouse.teachers.gateway.dialects import (
+from stillhouse.teachers.gateway.endpoints import (
     ENDPOINTS,
     MODELS,
     Endpoint,
+    GatewayRequest,
     Refusal,
-    Request,
     models_body,
     read_request,
 )
 from stillhouse.teachers.gateway.journal import Journal, as_bytes, new_call
-from stillhouse.teachers.gateway.keys import Keyring
-from stillhouse.teachers.gateway.memory import Share
+from stillhouse.teachers.gateway.keyring import Keyring
 
 LARGEST_REQUEST = 32 << 20
 _BODY_SECONDS = 60.0
@@ -64,7 +64,7 @@ class Incoming(NamedTuple):
     request: web.BaseRequest
     key: GatewayKey
     endpoint: Endpoint
-    asked: Request
+    asked: GatewayRequest
     body: bytes
     idempotency: str
 
@@ -124,7 +124,7 @@ class Gateway:
         self._counters.set("ready", 0)
 
     async def close(self, seconds: float) -> None:
-        """Wait for answers that are still being recorded, but no longer than this; then let go of everything."""
+        """Wait for answers that are still being recorded, but no longer than this; then release everything."""
         if self._finishing:
             await asyncio.wait(self._finishing, timeout=seconds)
         for task in self._finishing:
@@ -182,10 +182,10 @@ class Gateway:
         if key is None:
             self._keyring.guessed(address)
             self._counters.add("bad_keys_total")
-            raise Refused(Refusal(401, "invalid_api_key", "This key opens nothing here, or not any more."))
+            raise Refused(Refusal(401, "invalid_api_key", "Invalid or revoked API key."))
         return key
 
-    async def _body(self, request: web.BaseRequest, memory: Share) -> bytes:
+    async def _body(self, request: web.BaseRequest, memory: MemoryShare) -> bytes:
         """The whole request, within limits of size, time and memory."""
         too_large = Refused(Refusal(413, "too_large", f"A request may have {LARGEST_REQUEST >> 20} MiB."))
         if (request.content_length or 0) > LARGEST_REQUEST:
@@ -259,7 +259,7 @@ class Gateway:
     def _earlier(self, key: GatewayKey, idempotency: str, digest: str) -> web.Response | None:
         """The answer that was bought under this idempotency key. Raises Refused where there is none, and may be none."""
         self._recorder.refresh()
-        earlier = queries.earlier_call(self._recorder.ledger, key.id, idempotency)
+        earlier = gateway_queries.earlier_call(self._recorder.ledger, key.id, idempotency)
         if earlier is None:
             return None
         if earlier.request != digest:
@@ -285,8 +285,8 @@ class Gateway:
         try:
             await journal.received(request.rel_url.raw_path_qs, body, forwarded(request.headers), idempotency, digest)
         except BaseException:
-            if admitted.purse is not None:
-                admitted.purse.keep(call)  # it may stand in the log, where it is charged
+            if admitted.budget is not None:
+                admitted.budget.keep(call)  # it may stand in the log, where it is charged
             raise
         self._counters.add("calls_total")
         self._counters.add("request_bytes_total", len(body))
@@ -297,7 +297,7 @@ class Gateway:
         return await self._kept(carried.run(body))
 
     async def reload(self) -> None:
-        """Load keys and teachers anew; whoever comes meanwhile waits, so that a revoked key opens nothing."""
+        """Reload keys and teachers; whoever comes meanwhile waits, so that a revoked key is refused."""
         async with self._reloading:
             if self._keyring.stale():
                 await asyncio.to_thread(self._load)

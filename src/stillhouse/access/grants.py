@@ -1,0 +1,205 @@
+"""Grant, revoke, look at what that reaches, open or close the gate for a job, and train again without what was revoked."""
+
+import gzip
+import zlib
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+from urllib.parse import urlsplit
+
+import msgspec
+
+from stillhouse.access.changes import make_change
+from stillhouse.access.egress import Egress, compare, read_lines
+from stillhouse.access.gate import Gated, look_at
+from stillhouse.access.loader import StampGate
+from stillhouse.access.revocation_impact import (
+    RevocationImpact,
+    denied_by_revocation,
+    impact_of,
+    touched_sets,
+    usable_after,
+)
+from stillhouse.canon import digest_file
+from stillhouse.clock import now
+from stillhouse.errors import UsageError
+from stillhouse.home import facts
+from stillhouse.home.current_permission import load, own_signatory
+from stillhouse.home.ledger import answer_queries, origin_queries, permission_queries
+from stillhouse.home.open_home import Home
+from stillhouse.home.proposals import Findings, Handling, Written, plan_act, unlike
+from stillhouse.nouns import AccessChange, AccessKind, DatasetVersion, Plan, Use
+from stillhouse.permission.decide import Door, Policy, void_ids
+from stillhouse.permission.known_origins import address_of, fold, known_labs, labs_in
+
+GRANT, REVOKE = "grant", "revoke"
+
+
+class _Access(Handling[AccessChange]):
+    kinds, name, content = (GRANT, REVOKE), "change", AccessChange
+
+    def differences(self, home: Home, plan: Plan, content: AccessChange) -> list[str]:
+        if plan.kind != _kind(content):
+            return unlike("kind", plan.kind, _kind(content))
+        known = load(home.ledger, home.settings).state.of(AccessChange)
+        id = make_change(msgspec.structs.replace(content, id=""), known).id
+        return unlike("id", content.id, id) + unlike("subject", plan.subject, content.lab)
+
+    def found(self, home: Home, content: AccessChange) -> Findings:
+        return Findings({}, msgspec.structs.asdict(impact_now(home, content)))
+
+    def carry_out(self, plan: Plan, content: AccessChange, written: Written, prepared: Any) -> dict[str, Any]:
+        written.home.recorder.record(facts.AccessChanged(change=content, **written.shared))
+        return {"change": content.id, "signed by": written.signed_by}
+
+
+ACCESS = _Access()
+
+
+def _kind(change: AccessChange) -> str:
+    return GRANT if change.kind == AccessKind.GRANT else REVOKE
+
+
+class PlannedChange(NamedTuple):
+    """A grant or a revocation that was thought through: its plan, and what it would reach."""
+
+    plan: Plan
+    impact: RevocationImpact
+
+
+def plan_change(home: Home, draft: AccessChange, document: Path | None) -> PlannedChange:
+    """What a grant or a revocation would do; nothing is done. Raises UsageError, UnknownName."""
+    if document is not None:
+        try:
+            draft = msgspec.structs.replace(draft, document=digest_file(document))
+        except OSError as failure:
+            raise UsageError(f"{document} cannot be read: {failure.strerror}.") from failure
+    known = list(load(home.ledger, home.settings).state.of(AccessChange))
+    change = make_change(draft, known)
+    found = impact_now(home, change)
+    does = {"change": msgspec.to_builtins(change)}
+    return PlannedChange(plan_act(home, ACCESS, _kind(change), change.lab, does, msgspec.to_builtins(found)), found)
+
+
+def impact_now(home: Home, change: AccessChange) -> RevocationImpact:
+    """What a change that is not in force yet would touch. Raises CorruptObject."""
+    known = list(load(home.ledger, home.settings).state.of(AccessChange))
+    before = home.policy
+    policy = Policy(before.organisation, before.registry, before.rules, (*known, change), before.waivers, home.today)
+    about = change  # of a reversal, what it makes void or brings back
+    while about.reverses:
+        about = next(earlier for earlier in known if earlier.id == about.reverses)
+    returns = any(standing.id == about.id for standing in policy.changes)
+    found = impact_of(home.ledger, policy if returns else before, about, home.folder)
+    if not returns:
+        sets = origin_queries.stamp_sets(home.ledger)
+        usable = usable_after(home.ledger, policy, sets, touched_sets(before, about, sets))
+        found = msgspec.structs.replace(found, usable=usable, retrain=(), irreplaceable=0)
+    return found
+
+
+def list_changes(home: Home) -> list[dict[str, Any]]:
+    """Grants and revocations, who signed them, and whether they are in force."""
+    found = load(home.ledger, home.settings)
+    void = void_ids(found.state.of(AccessChange))
+    return [
+        {
+            **msgspec.to_builtins(change),
+            "at": at,
+            "signed_by": entry.signatures[0].by,
+            "in_force": change.id not in void and not (change.until and change.until < home.today),
+        }
+        for at, entry in found.acts
+        if isinstance(change := entry.content, AccessChange)
+    ]
+
+
+def gates(home: Home) -> list[dict[str, Any]]:
+    """What the training-launch gate decided, newest first, and who signed it."""
+    return [gate.shown() for gate in reversed(permission_queries.gates(home.ledger))]
+
+
+def quarantine(home: Home, use: Use) -> dict[str, Any]:
+    """Records that a revocation keeps from a use, by reason."""
+    sets = origin_queries.stamp_sets(home.ledger)
+    held = denied_by_revocation(home.policy, sets, use)
+    counts = answer_queries.answers_by_stamps(home.ledger)
+    reasons: dict[str, int] = {}
+    for id in held:
+        reason = home.policy.check(Door.USE, sets[id].stamps, use).reason
+        reasons[reason] = reasons.get(reason, 0) + counts.get(id, 0)
+    return {"records": sum(counts.get(id, 0) for id in held), "reasons": {k: v for k, v in reasons.items() if v}}
+
+
+def check_export(home: Home, dataset: DatasetVersion, use: Use) -> None:
+    """May a version leave the home for a use? Raises PolicyRefusal where a row of it may not serve that use."""
+    sets = origin_queries.stamp_sets(home.ledger)
+    for id, rows in dataset.stamp_sets.items():
+        decision = home.policy.check(Door.KEEP, sets[int(id)].stamps, use)
+        if not decision.allowed:
+            home.doors.refuse(f"{rows} rows of {dataset.label}", f"be exported to {use}", decision)
+
+
+def labs_here(home: Home) -> frozenset[str]:
+    """Every lab that a record, a teacher or this version knows."""
+    stamps = [stamp for known in origin_queries.stamp_sets(home.ledger).values() for stamp in known.stamps]
+    teachers = origin_queries.teachers(home.ledger)
+    named = {(stamp.lab, stamp.model) for stamp in stamps} | {(teacher.lab, teacher.model) for teacher in teachers}
+    labs = {lab for lab, _ in named} | {lab for _, model in named for lab in labs_in(model)}
+    return frozenset(fold(lab) for lab in labs if lab) | known_labs()
+
+
+def gate(home: Home, subjects: list[str], use: Use, job: str) -> dict[str, Any]:
+    """Decide whether a job may start, and leave a signed receipt of it. Raises UnknownName, UsageError."""
+    found: list[Gated] = look_at(home.ledger, home.policy, subjects, use)
+    allowed = all(one.allowed for one in found)
+    reasons = tuple(f"{one.subject}: {reason}" for one in found for reason in one.reasons)
+    signatory = own_signatory(home.ledger, home.settings)
+    at = now()
+    signature = signatory.sign("gate", [list(subjects), str(use), allowed, list(reasons), job, at])
+    home.recorder.record(
+        facts.GateDecided(
+            at=at, by=home.recorder.by, subjects=tuple(subjects), use=str(use), allowed=allowed, reasons=reasons, job=job,
+            signature=signature,
+        )
+    )  # fmt: skip
+    home.recorder.refresh()
+    return {
+        "allowed": allowed,
+        "use": str(use),
+        "datasets": msgspec.to_builtins(found),
+        "reasons": list(reasons),
+        "duties": sorted({duty for one in found for duty in one.duties}),
+        "waivers": sorted({waiver for one in found for waiver in one.waivers}),
+        "job": job,
+        "receipt": {"at": at, "signed_by": signature.by, "key": signature.key, "signature": signature.value},
+    }
+
+
+def stamp_gate(home: Home, use: Use) -> StampGate:
+    """A gate for the rows that a job reads, as of now."""
+    sets = origin_queries.stamp_sets(home.ledger)
+    return StampGate(use, {id: home.policy.check(Door.USE, known.stamps, use) for id, known in sets.items()})
+
+
+def compare_egress(home: Home, path: Path, own: tuple[str, ...]) -> Egress:
+    """Which connections of an egress proxy's log are in no record of this home. Raises UsageError."""
+    hosts: dict[str, list[str]] = {}
+    times = permission_queries.call_times(home.ledger)
+    for teacher in origin_queries.teachers(home.ledger):
+        url = address_of(teacher)
+        host = (urlsplit(url).hostname or "").lower()
+        if host:
+            hosts[host] = sorted([*hosts.get(host, []), *times.get(teacher.name, [])])
+    try:
+        with _opened(path) as file:
+            return compare(read_lines(file), hosts, own)
+    except OSError as failure:
+        raise UsageError(f"{path} cannot be read: {failure.strerror or failure}.") from failure
+    except (EOFError, zlib.error) as failure:
+        raise UsageError(
+            f"{path} is cut off or damaged: {failure}.", next_step="Fetch it again from the proxy."
+        ) from failure
+
+
+def _opened(path: Path) -> IO[bytes]:
+    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]

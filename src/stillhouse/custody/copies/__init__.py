@@ -1,0 +1,1 @@
+"""Copies of a home: snapshots, other places, rebuilding from them, and what is known of each."""

@@ -1,0 +1,1 @@
+"""Deletion: what one would reach, the plan, the trash."""

@@ -1,0 +1,63 @@
+"""Entries about who may do what: the chain of permission, and what was decided by it."""
+
+from stillhouse.home.facts.declarations import Fact, Table, table_of_acts
+from stillhouse.nouns import AccessChange, Roster, Signature, Waiver
+
+
+class RosterChanged(Fact, frozen=True, tag="roster-changed"):
+    """Another roster holds from now on. ``signatures`` are those of its predecessor's members, or of its recovery key."""
+
+    roster: Roster
+    change: str
+    plan: str
+    previous: str
+    signatures: tuple[Signature, ...]
+
+    tables = (table_of_acts("Roster", "roster", "change"),)
+    act = "roster"
+
+
+class AccessChanged(Fact, frozen=True, tag="access-changed"):
+    """A lab's access was granted or revoked. All acts of permission are one chain: ``previous`` names the one before."""
+
+    change: AccessChange
+    plan: str
+    previous: str
+    signatures: tuple[Signature, ...]
+
+    tables = (table_of_acts("AccessChange", "change"),)
+    act = "change"
+
+
+class WaiverGiven(Fact, frozen=True, tag="waiver-given"):
+    """A waiver acts from now on."""
+
+    waiver: Waiver
+    plan: str
+    previous: str
+    signatures: tuple[Signature, ...]
+
+    tables = (table_of_acts("Waiver", "waiver"),)
+    act = "waiver"
+
+
+class GateDecided(Fact, frozen=True, tag="gate-decided"):
+    """Whether a job may start on some datasets, and why."""
+
+    subjects: tuple[str, ...]
+    use: str
+    allowed: bool
+    reasons: tuple[str, ...]
+    job: str
+    signature: Signature
+
+    tables = (Table("gates"),)
+
+
+class RefusalMade(Fact, frozen=True, tag="refusal-made"):
+    """Something was refused by policy, and why."""
+
+    subject: str
+    reason: str
+
+    tables = (Table("refusals"),)

@@ -1,0 +1,136 @@
+"""Answers, their verdicts, and what failed."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from sqlalchemy import Row, and_, func, select
+
+from stillhouse.home import facts
+from stillhouse.home.ledger.ledger import Ledger
+from stillhouse.home.ledger.projection import tables
+from stillhouse.home.ledger.selecting import all_rows, by_keys, decode, in_groups, ordered
+from stillhouse.nouns import (
+    Usage,
+    Verdict,
+    VerdictStatus,
+)
+
+
+class StoredAnswer(NamedTuple):
+    """An answer as the view has it."""
+
+    key: str
+    run: str
+    teacher: str
+    task: str
+    prompt: str
+    sample: int
+    stamps: int
+    text: str
+    finish: str
+    usage: Usage
+    cost_usd: str
+    seconds: float
+
+
+def answers(ledger: Ledger, keys: Iterable[str]) -> dict[str, StoredAnswer]:
+    """The answers to these keys, where there are any."""
+    found: dict[str, StoredAnswer] = {}
+    for row in by_keys(ledger, tables.answers, tables.answers.c.key, keys):
+        if row.key not in found:
+            found[row.key] = _stored(row)
+    return found
+
+
+def answers_of_run(ledger: Ledger, run: str) -> dict[str, StoredAnswer]:
+    """The answers of a run, by key."""
+    found: dict[str, StoredAnswer] = {}
+    for row in all_rows(ledger, ordered(tables.answers).where(tables.answers.c.run == run)):
+        if row.key not in found:
+            found[row.key] = _stored(row)
+    return found
+
+
+def _stored(row: Row[Any]) -> StoredAnswer:
+    return StoredAnswer(
+        row.key, row.run, row.teacher, row.task, row.prompt, row.sample, row.stamps, row.text, row.finish,
+        Usage(row.prompt_tokens, row.completion_tokens), row.cost_usd, row.seconds,
+    )  # fmt: skip
+
+
+def answered(ledger: Ledger, keys: Iterable[str]) -> set[str]:
+    """Those of these keys that have an answer."""
+    found: set[str] = set()
+    for chunk in in_groups(keys):
+        found |= {
+            row.key for row in all_rows(ledger, select(tables.answers.c.key).where(tables.answers.c.key.in_(chunk)))
+        }
+    return found
+
+
+def answer_tokens(ledger: Ledger, keys: Iterable[str]) -> dict[str, int]:
+    """Tokens of these answers as the teacher counted them; -1 where it did not."""
+    found: dict[str, int] = {}
+    column = tables.answers.c
+    for chunk in in_groups(keys):
+        query = select(column.key, column.completion_tokens).where(column.key.in_(chunk))
+        found |= {row.key: int(row.completion_tokens) for row in all_rows(ledger, query)}
+    return found
+
+
+def answers_by_stamps(ledger: Ledger) -> dict[int, int]:
+    """How many answers carry each stamp set."""
+    answers = tables.answers
+    query = select(answers.c.stamps, func.count(func.distinct(answers.c.key)).label("rows")).group_by(answers.c.stamps)
+    return {int(row.stamps): int(row.rows) for row in all_rows(ledger, query)}
+
+
+def verdicts(ledger: Ledger, keys: Iterable[str]) -> dict[tuple[str, str], Verdict]:
+    """Verdicts by (key, judge)."""
+    found: dict[tuple[str, str], Verdict] = {}
+    for row in by_keys(ledger, tables.verdicts, tables.verdicts.c.key, keys):
+        verdict = Verdict(
+            VerdictStatus(row.status), row.reason, row.check_failed, row.trust, row.isolation, row.checks,
+            row.checks_passed, row.cpu_seconds,
+        )  # fmt: skip
+        found.setdefault((row.key, row.judge), verdict)
+    return found
+
+
+def failures(ledger: Ledger, keys: Iterable[str]) -> dict[str, str]:
+    """The last failure's reason of keys that failed."""
+    return {row.key: row.reason for row in by_keys(ledger, tables.failures, tables.failures.c.key, keys)}
+
+
+def known_failures(ledger: Ledger, keys: Iterable[str]) -> dict[str, int]:
+    """How often calls of these keys failed with an answer that says so: their fate is known."""
+    counts: dict[str, int] = {}
+    for row in by_keys(ledger, tables.failures, tables.failures.c.key, keys):
+        if row.status:
+            counts[row.key] = counts.get(row.key, 0) + 1
+    return counts
+
+
+class OpenBatch(NamedTuple):
+    """A batch that is not settled. ``remote`` is empty where nobody knows whether the provider took it."""
+
+    batch: str
+    run: str
+    at: str
+    stamps: int
+    calls: tuple[facts.BatchedCall, ...]
+    remote: str
+
+
+def open_batches(ledger: Ledger, teacher: str) -> list[OpenBatch]:
+    """The batches with a teacher that are not settled, oldest first, whichever run submitted them."""
+    batches, ends = tables.batches, tables.batch_ends
+    query = ordered(batches).where(and_(batches.c.teacher == teacher, batches.c.batch.not_in(select(ends.c.batch))))
+    remotes = {row.batch: row.remote for row in all_rows(ledger, select(tables.submissions))}
+    return [
+        OpenBatch(
+            row.batch, row.run, row.at, row.stamps, decode(row.calls, tuple[facts.BatchedCall, ...]),
+            remotes.get(row.batch, ""),
+        )
+        for row in all_rows(ledger, query)
+    ]  # fmt: skip

@@ -1,0 +1,87 @@
+"""Entries of the log into the rows of a view: in batches, each in one transaction together with how far that brings it."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Table, select
+
+from stillhouse.errors import CorruptLog
+from stillhouse.home import facts
+from stillhouse.home.ledger.clean import clean
+from stillhouse.home.ledger.databases import insert_new, is_refusal, reason_of
+from stillhouse.home.ledger.projection import rows_of, tables
+from stillhouse.vault.log import Log, LogEntry
+
+# Enough rows to make a transaction worth its commit, few enough to keep progress visible.
+_ENTRIES_PER_TRANSACTION = 2000
+# And not much in memory at once, where entries are long.
+_BYTES_PER_TRANSACTION = 8 << 20
+
+# Entries of one writer, at least one.
+Batch = list[LogEntry]
+
+
+def batches(log: Log, starts: Mapping[str, int]) -> Iterator[Batch]:
+    """What the log has after so many entries of each writer. Raises CorruptLog, CorruptObject."""
+    for writer in log.writers():
+        batch: Batch = []
+        size = 0
+        for entry in log.follow(writer, starts.get(writer, 0)):
+            batch.append(entry)
+            size += len(entry.payload)
+            if len(batch) >= _ENTRIES_PER_TRANSACTION or size >= _BYTES_PER_TRANSACTION:
+                yield batch
+                batch, size = [], 0
+        if batch:
+            yield batch
+
+
+def rows_by_table(batch: Iterable[LogEntry]) -> dict[Table, list[dict[str, Any]]]:
+    """The rows of some entries, as a database can hold them. Raises CorruptLog for one of an unknown kind."""
+    grouped: dict[Table, list[dict[str, Any]]] = {}
+    for entry in batch:
+        try:
+            fact = facts.decode(entry.payload)
+        except msgspec.MsgspecError as failure:
+            writer, number = entry.position
+            raise CorruptLog(
+                f"entry {number} of {writer} is of a kind that this version does not know: {failure}"
+            ) from failure
+        where = {"writer": entry.position.writer, "number": entry.position.number, "at": fact.at}
+        for place, row in enumerate(rows_of(fact)):
+            grouped.setdefault(row.table, []).append(clean(row.table, {**where, "place": place, **row.values}))
+    return grouped
+
+
+def apply_one_by_one(connection: Connection, batch: Batch, table_of: Callable[[Table], Table]) -> None:
+    """Apply what can be applied; what this database refuses is counted and named, and holds up nothing else."""
+    for entry in batch:
+        try:
+            with connection.begin_nested():
+                for table, rows in rows_by_table([entry]).items():
+                    connection.execute(insert_new(connection, table_of(table)), rows)
+        except Exception as failure:
+            if not is_refusal(failure):
+                raise
+            connection.execute(insert_new(connection, table_of(tables.unviewed)), [_unviewed(entry, failure)])
+
+
+def move_cursor(connection: Connection, cursors: Table, batch: Batch) -> None:
+    """Write down how far the view is."""
+    (writer, last), chain = batch[-1].position, batch[-1].chain.hex()
+    number = last + 1
+    at = connection.execute(select(cursors.c.number).where(cursors.c.writer == writer)).scalar_one_or_none()
+    if at is None:
+        connection.execute(insert_new(connection, cursors), [{"writer": writer, "number": number, "chain": chain}])
+    elif at < number:
+        connection.execute(cursors.update().where(cursors.c.writer == writer).values(number=number, chain=chain))
+
+
+def _unviewed(entry: LogEntry, failure: Exception) -> dict[str, Any]:
+    fact = facts.decode(entry.payload)
+    values = {
+        "writer": entry.position.writer, "number": entry.position.number, "place": 0, "at": fact.at,
+        "kind": type(fact).__name__, "reason": reason_of(failure)[:500],
+    }  # fmt: skip
+    return clean(tables.unviewed, values)

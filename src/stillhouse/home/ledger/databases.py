@@ -1,0 +1,167 @@
+"""The databases a view can be in: SQLite (a file, or memory) and PostgreSQL. What differs between them is here, and only here."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect, text
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.schema import CreateTable
+
+from stillhouse.errors import LedgerUnavailable, StorageError
+from stillhouse.vault.locks import wait_for
+
+# What a database says of itself, and what helps: the ledger is a view of the log.
+_FREE = "Free some space, then run the command again; it resumes."
+_REMOVE = (
+    "Remove ledger.db, ledger.db-wal and ledger.db-shm from the home: the next command rebuilds them from the log."
+)
+_ADVICE = {
+    "file is not a database": _REMOVE,
+    "malformed": _REMOVE,
+    "unable to open database file": "Look whether the home can be written and its disk has room.",
+    "readonly database": "The home must be writable.",
+    "disk I/O error": "Look whether the disk is full or failing; the log has everything, and ledger.db can be rebuilt.",
+    "database is locked": "Another process has been writing to it for half a minute: look whether one is suspended.",
+    "permission denied for schema": "A view is built in new tables: GRANT CREATE ON SCHEMA to this user, then run it again.",
+}
+# PostgreSQL's classes of errors that are about a value: data exceptions, constraints, limits (its appendix A).
+_VALUES = ("22", "23", "54")
+# Two numbers of our own name the lock in PostgreSQL; the second is the schema's.
+_BUILDING = 0x57111
+
+
+def open_database(url: str) -> Engine:
+    """An engine for a URL. Raises what ``database_errors`` turns into LedgerUnavailable."""
+    engine = create_engine(url)
+    if is_sqlite(engine):
+
+        @event.listens_for(engine, "connect")
+        def _pragmas(connection: Any, _: Any) -> None:
+            # The log is the truth, so the view need not survive power loss; NORMAL keeps it consistent.
+            for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=30000"):
+                connection.execute(f"PRAGMA {pragma}")
+
+    return engine
+
+
+def is_sqlite(bind: Engine | Connection) -> bool:
+    """Is it SQLite, and not PostgreSQL?"""
+    return bind.dialect.name == "sqlite"
+
+
+@contextlib.contextmanager
+def database_errors() -> Iterator[None]:
+    """Turn the database's refusals into LedgerUnavailable."""
+    try:
+        yield
+    except (SQLAlchemyError, ImportError) as failure:
+        reason = reason_of(failure)
+        if "database or disk is full" in reason:
+            raise StorageError(f"The ledger could not be written: {reason}.", next_step=_FREE) from failure
+        advice = next((advice for words, advice in _ADVICE.items() if words in reason), "")
+        raise LedgerUnavailable(f"({reason})", next_step=advice) from failure
+
+
+def reason_of(failure: BaseException) -> str:
+    """What a database says is wrong, in a line."""
+    cause = failure.orig if isinstance(failure, DBAPIError) else failure
+    return (str(cause).strip().splitlines() or [type(cause).__name__])[0]
+
+
+def is_refusal(failure: Exception) -> bool:
+    """Is it the value that the database refuses, and not the database that is in trouble?"""
+    cause = failure.orig if isinstance(failure, DBAPIError) else failure
+    state = getattr(cause, "sqlstate", None)
+    if state is not None:
+        return str(state).startswith(_VALUES)
+    if isinstance(failure, DBAPIError):
+        return not isinstance(failure, OperationalError | InterfaceError)
+    return isinstance(failure, ValueError | OverflowError | TypeError)
+
+
+@contextlib.contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """A transaction that is going to write. On SQLite it has the write lock from its start, so that what it reads stays true; and
+    changes of tables are a part of it, which its driver would else commit one by one.
+    """
+    with engine.begin() as connection:
+        if is_sqlite(engine):
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        yield connection
+
+
+@contextlib.contextmanager
+def building_alone(engine: Engine) -> Iterator[None]:
+    """Nobody else builds a view in this database while the block runs; waits for whoever does. A kill releases it."""
+    if not is_sqlite(engine):
+        with engine.begin() as connection:  # whose end lets go of it, however it comes
+            connection.execute(text(f"SELECT pg_advisory_xact_lock({_BUILDING}, hashtext(current_schema()))"))
+            yield
+        return
+    path = engine.url.database
+    if not path or path == ":memory:":
+        yield
+        return
+    try:
+        lock = wait_for(Path(f"{path}-building"))
+    except StorageError as failure:
+        raise LedgerUnavailable(f"({failure})") from failure
+    with lock:
+        yield
+
+
+def insert_new(connection: Connection, table: Table) -> Any:
+    """An INSERT that passes over rows that are there already."""
+    if is_sqlite(connection):
+        return sqlite.insert(table).on_conflict_do_nothing()
+    from sqlalchemy.dialects import postgresql  # takes a while to import, and most homes have none
+
+    return postgresql.insert(table).on_conflict_do_nothing()
+
+
+def insert_many(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+    """Insert rows that are surely new, as fast as the database takes them. Raises whatever its driver does."""
+    names = [column.name for column in table.columns]
+    quoted = ", ".join(connection.dialect.identifier_preparer.quote(name) for name in names)
+    values = [tuple(row[name] for name in names) for row in rows]
+    if is_sqlite(connection):
+        marks = ", ".join("?" * len(names))
+        connection.exec_driver_sql(f"INSERT INTO {table.name} ({quoted}) VALUES ({marks})", values)  # noqa: S608 - names are ours
+        return
+    driver: Any = connection.connection.driver_connection
+    statement = f"COPY {table.name} ({quoted}) FROM STDIN"
+    try:
+        with driver.cursor() as cursor, cursor.copy(statement) as copy:
+            for row in values:
+                copy.write_row(row)
+    except connection.dialect.dbapi.Error as failure:  # type: ignore[union-attr]
+        raise DBAPIError(statement, None, failure) from failure
+
+
+def create_table(connection: Connection, table: Table) -> None:
+    """Make a table without its indexes."""
+    connection.execute(CreateTable(table))
+
+
+def create_index(connection: Connection, name: str, table: Table, columns: Sequence[str]) -> None:
+    """Make an index."""
+    quoted = ", ".join(connection.dialect.identifier_preparer.quote(column) for column in columns)
+    connection.execute(text(f"CREATE INDEX {name} ON {table.name} ({quoted})"))
+
+
+def indexed_columns(connection: Connection, table: Table) -> list[list[str | None]]:
+    """The columns of each index that a table has."""
+    return [list(one["column_names"]) for one in inspect(connection).get_indexes(table.name)]
+
+
+def table_names(connection: Connection) -> list[str]:
+    """The tables of the database, or of the schema in use."""
+    return list(inspect(connection).get_table_names())
+
+
+def key_of_table(connection: Connection, name: str) -> list[str]:
+    """The columns of a table's primary key."""
+    return list(inspect(connection).get_pk_constraint(name)["constrained_columns"])

@@ -1,0 +1,56 @@
+"""Dataset versions, and what each filter did with their rows."""
+
+from typing import Any
+
+from sqlalchemy import Row, and_
+
+from stillhouse.errors import UnknownName
+from stillhouse.home.ledger.ledger import Ledger
+from stillhouse.home.ledger.projection import tables
+from stillhouse.home.ledger.selecting import all_rows, as_written, decode, ordered
+from stillhouse.nouns import (
+    DatasetVersion,
+)
+
+
+def datasets(ledger: Ledger) -> list[DatasetVersion]:
+    """All dataset versions, by name and version."""
+    found: dict[str, DatasetVersion] = {}
+    for row in as_written(all_rows(ledger, ordered(tables.datasets))):
+        dataset = decode(row.dataset, DatasetVersion)
+        found.setdefault(dataset.label, dataset)
+    return sorted(found.values(), key=lambda dataset: (dataset.name, dataset.version))
+
+
+def dataset_claims(ledger: Ledger) -> list[DatasetVersion]:
+    """Every time that a dataset version was written down: nobody signs that, so a version can stand there with other files."""
+    return [decode(row.dataset, DatasetVersion) for row in as_written(all_rows(ledger, ordered(tables.datasets)))]
+
+
+def run_of_dataset(ledger: Ledger, dataset: DatasetVersion) -> str:
+    """The run that formed a dataset version; empty where none did."""
+    table = tables.datasets
+    query = ordered(table).where(and_(table.c.name == dataset.name, table.c.version == dataset.version))
+    return next((str(row.run) for row in all_rows(ledger, query)), "")
+
+
+def datasets_of_run(ledger: Ledger, run: str, name: str) -> list[DatasetVersion]:
+    """The versions of a name that a run formed, oldest first."""
+    query = ordered(tables.datasets).where(and_(tables.datasets.c.run == run, tables.datasets.c.name == name))
+    found = [decode(row.dataset, DatasetVersion) for row in all_rows(ledger, query)]
+    return sorted(found, key=lambda dataset: dataset.version)
+
+
+def dataset(ledger: Ledger, label: str) -> DatasetVersion:
+    """One dataset version by ``name@version``, or the newest by ``name``. Raises UnknownName."""
+    known = datasets(ledger)
+    for version in reversed(known):
+        if label in (version.label, version.name):
+            return version
+    names = ", ".join(version.label for version in known) or "none"
+    raise UnknownName(f"No dataset is called {label!r}; there is: {names}.")
+
+
+def placements(ledger: Ledger, label: str) -> list[Row[Any]]:
+    """Where each record ended in the forming of a dataset version: key, stamps, step, reason."""
+    return list(all_rows(ledger, ordered(tables.placements).where(tables.placements.c.dataset == label)))

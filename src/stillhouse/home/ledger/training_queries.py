@@ -1,0 +1,81 @@
+"""Models, the steps of their training, and evaluations."""
+
+from typing import NamedTuple
+
+from stillhouse.errors import UnknownName
+from stillhouse.home.ledger.ledger import Ledger
+from stillhouse.home.ledger.projection import tables
+from stillhouse.home.ledger.selecting import all_rows, as_written, decode, ordered
+from stillhouse.nouns import (
+    Evaluation,
+    Model,
+    Teacher,
+)
+
+
+class StoredStep(NamedTuple):
+    """A step of a training, as it was first taken."""
+
+    step: int
+    tokens: int
+    answer_tokens: int
+    loss: float
+    learning_rate: float
+    seconds: float
+
+
+def models(ledger: Ledger) -> list[Model]:
+    """All models that were trained here, by name and version."""
+    found: dict[str, Model] = {}
+    for row in as_written(all_rows(ledger, ordered(tables.models))):
+        model = decode(row.model, Model)
+        found.setdefault(model.label, model)
+    return sorted(found.values(), key=lambda model: (model.name, model.version))
+
+
+def model(ledger: Ledger, label: str) -> Model:
+    """One model by ``name@version``, or the newest by ``name``. Raises UnknownName."""
+    known = models(ledger)
+    for version in reversed(known):
+        if label in (version.label, version.name):
+            return version
+    names = ", ".join(version.label for version in known) or "none"
+    raise UnknownName(f"No model is called {label!r}; there is: {names}.")
+
+
+def model_of_weights(ledger: Ledger, teacher: Teacher) -> Model | None:
+    """The model of the log that a teacher is: by the digest of all that makes its answers, or by any file of tensors."""
+    if not teacher.weights_digest:
+        return None
+    given = {teacher.weights_digest, *teacher.tensors}
+    return next((known for known in models(ledger) if given & {known.weights_digest, *known.files.values()}), None)
+
+
+def model_of_training(ledger: Ledger, training: str) -> Model | None:
+    """The model that came of a training, where it came to an end."""
+    query = ordered(tables.models).where(tables.models.c.training == training)
+    return next((decode(row.model, Model) for row in all_rows(ledger, query)), None)
+
+
+def steps(ledger: Ledger, training: str) -> list[StoredStep]:
+    """The steps of a training in order."""
+    found: dict[int, StoredStep] = {}
+    for row in all_rows(ledger, ordered(tables.steps).where(tables.steps.c.training == training)):
+        step = StoredStep(row.step, row.tokens, row.answer_tokens, row.loss, row.learning_rate, row.seconds)
+        found.setdefault(step.step, step)
+    return [found[number] for number in sorted(found)]
+
+
+def fed(ledger: Ledger, training: str) -> dict[int, tuple[str, ...]]:
+    """Which records fed which step of a training, in order."""
+    found: dict[int, dict[str, None]] = {}
+    for row in all_rows(ledger, ordered(tables.fed).where(tables.fed.c.training == training)):
+        found.setdefault(row.step, {})[row.key] = None
+    return {step: tuple(found[step]) for step in sorted(found)}
+
+
+def evaluations(ledger: Ledger, subject: str) -> list[Evaluation]:
+    """What a model was found to be worth: every evaluation, oldest first. None displaces another."""
+    query = ordered(tables.evaluations).where(tables.evaluations.c.subject == subject)
+    rows = as_written(all_rows(ledger, query))
+    return [decode(text, Evaluation) for text in dict.fromkeys(row.evaluation for row in rows)]

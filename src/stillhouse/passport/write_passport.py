@@ -1,0 +1,167 @@
+"""Write a model's passport, verify anybody's, put one into other formats, prove what is not in it."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from stillhouse.canon import canonical, digest_bytes
+from stillhouse.clock import now
+from stillhouse.errors import UsageError
+from stillhouse.home import facts
+from stillhouse.home.current_permission import KEYS, ROSTER_KEYS, own_signatory
+from stillhouse.home.environment import machine
+from stillhouse.home.erasable_sources import objects_of
+from stillhouse.home.ledger import dataset_queries, origin_queries, training_queries
+from stillhouse.home.model_files import check_files, files_below
+from stillhouse.home.open_home import Home
+from stillhouse.nouns import AccessChange, AccessKind, DatasetVersion, Model, StampSet, Use
+from stillhouse.passport.envelope import seal
+from stillhouse.passport.exports.cards import to_dataset_card, to_model_card
+from stillhouse.passport.exports.croissant import to_croissant
+from stillhouse.passport.exports.cyclonedx import to_cyclonedx
+from stillhouse.passport.exports.eu import to_summary
+from stillhouse.passport.statement import DATASET, Compute, Digests, Made, make_statement
+from stillhouse.passport.verify_passport import Checked, check, digests_of, read_statement
+from stillhouse.passport.weights_signature import PASSPORT, SIGNATURE, sign_weights
+from stillhouse.permission.decide import Door
+from stillhouse.permission.signing_keys import PUBLIC, PublicKey, read_public_keys
+from stillhouse.permission.terms_registry import TermsVersion
+from stillhouse.vault.files import write_whole
+
+
+class Format(StrEnum):
+    """Other people's formats."""
+
+    CYCLONEDX = "cyclonedx"
+    EU_SUMMARY = "eu-summary"
+    MODEL_CARD = "model-card"
+    DATASET_CARD = "dataset-card"
+    CROISSANT = "croissant"
+
+
+_EXPORTS: dict[Format, Callable[[Mapping[str, Any]], str]] = {
+    Format.CYCLONEDX: to_cyclonedx,
+    Format.EU_SUMMARY: to_summary,
+    Format.MODEL_CARD: to_model_card,
+    Format.DATASET_CARD: to_dataset_card,
+    Format.CROISSANT: to_croissant,
+}
+_OF_DATASETS = (Format.DATASET_CARD, Format.CROISSANT)
+
+
+def write_passport(home: Home, label: str, target: Path | None = None) -> Path:
+    """Write the passport of a model beside its weights, or to ``target``. Raises UnknownName, CorruptObject, KeyUnusable."""
+    model = training_queries.model(home.ledger, label)
+    check_files(home.places, model)
+    folder = home.folder / model.folder
+    files = {name: digests_of(folder / name) for name in model.files}
+    dataset = dataset_queries.dataset(home.ledger, model.dataset) if model.dataset else None
+    if dataset:
+        objects_of(home, dataset.erasable)  # an erased dataset is said to be that, and not to be damaged
+    for name, digest in (dataset.files if dataset else {}).items():
+        data = home.objects.get(digest)
+        files[f"{DATASET}/{name}"] = Digests(digest.partition(":")[2], hashlib.sha256(data).hexdigest())
+    alone = set(files_below(folder)) - {SIGNATURE, PASSPORT} == set(model.files)  # nothing else would be signed with it
+    weights = sign_weights(folder, home.folder / KEYS) if alone else None
+    made = _made(home, model, dataset)._replace(weights=weights)
+    signatory = own_signatory(home.ledger, home.settings)
+    statement = make_statement(made, files, signatory.signer.public.pem, now(), signatory.name)
+    envelope = seal(canonical(statement), signatory.signer)
+    path = target or folder / PASSPORT  # beside the weights, where `verify` looks for them
+    write_whole(path, envelope)
+    written = facts.PassportWritten(
+        at=now(),
+        by=home.recorder.by,
+        model=model.label,
+        digest=digest_bytes(envelope),
+        signer=signatory.signer.public.id,
+    )
+    home.recorder.record(written)
+    home.recorder.refresh()
+    return path
+
+
+def _made(home: Home, model: Model, dataset: DatasetVersion | None) -> Made:
+    sets = origin_queries.stamp_sets(home.ledger)
+    stamps = sets[model.stamps]
+    decisions = [home.policy.check(Door.USE, stamps.stamps, use) for use in Use]
+    acting = {id for decision in decisions for id in decision.waivers}
+    steps = training_queries.steps(home.ledger, model.training) if model.training else []
+    return Made(
+        model=model,
+        dataset=dataset,
+        stamps=stamps,
+        rows_by_stamps={id: sets[int(id)] for id in (dataset.stamp_sets if dataset else {})},
+        decisions=decisions,
+        evaluations=training_queries.evaluations(home.ledger, model.label),
+        terms=_terms(home, stamps),
+        waivers=[waiver for waiver in home.policy.waivers if waiver.id in acting],
+        revocations=[change for change in home.policy.changes if change.kind == AccessKind.REVOKE],
+        touched=_touched(home, stamps),
+        compute=Compute(
+            steps=len(steps),
+            tokens=sum(step.tokens for step in steps),
+            answer_tokens=sum(step.answer_tokens for step in steps),
+            hours=round(sum(step.seconds for step in steps) / 3600, 4),
+            machine=machine(),
+        ),
+        weights=None,
+        parents=[str(parent) for parent in model.method.get("parents", ())] or [model.base],
+    )
+
+
+def _terms(home: Home, stamps: StampSet) -> list[TermsVersion]:
+    found = {
+        version.id: version
+        for stamp in stamps.stamps
+        for terms in stamp.terms
+        for version in home.policy.registry.governing(terms, stamp.day)
+    }
+    return [found[id] for id in sorted(found)]
+
+
+def _touched(home: Home, stamps: StampSet) -> list[str]:
+    """The revocations that are in force for what a model learned from, in words."""
+    found: dict[str, AccessChange] = {}
+    for stamp in stamps.stamps:
+        change = home.policy.revoked_by(stamp, Use.TRAIN)
+        if change is not None:
+            found[change.id] = change
+    return [
+        f"{change.lab} revoked access{' since ' + change.since if change.since else ''} ({change.id})"
+        for change in found.values()
+    ]
+
+
+def verify_passport(path: Path, trust: Path | None, folder: Path | None, home_folder: Path) -> Checked:
+    """Verify a passport; without ``trust``, the keys of this home are trusted, where there is one."""
+    roots: list[PublicKey] = []
+    if trust is not None:
+        if not trust.exists():
+            raise UsageError(f"{trust} does not exist.")
+        roots = read_public_keys(trust)
+    else:
+        if (home_folder / KEYS / PUBLIC).is_file():
+            roots = read_public_keys(home_folder / KEYS / PUBLIC)
+        if list((home_folder / KEYS / ROSTER_KEYS).glob("*.pub")):
+            roots += read_public_keys(home_folder / KEYS / ROSTER_KEYS)
+    return check(path, folder or path.parent, roots)
+
+
+def export_passport(path: Path, wanted: Format) -> str:
+    """A passport in another format. Needs nothing but the file. Raises UsageError where it has no dataset and one is wanted."""
+    statement = read_statement(path)
+    if wanted in _OF_DATASETS and not statement["predicate"].get("dataset"):
+        raise UsageError(
+            f"{path} is of a model without a dataset of its own.", next_step="Export its parents' passports."
+        )
+    return _EXPORTS[wanted](statement)
+
+
+def passport_of(home: Home, label: str) -> Path:
+    """Where a model's passport lies; written now where there is none. Raises UnknownName."""
+    model = training_queries.model(home.ledger, label)
+    path = home.folder / model.folder / PASSPORT
+    return path if path.is_file() else write_passport(home, label)

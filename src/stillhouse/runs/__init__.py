@@ -1,0 +1,1 @@
+"""Recipes and what they do: collect, train, evaluate, replay, report."""

@@ -1,0 +1,392 @@
+"""The table, the registry and the decision."""
+
+import csv
+import gzip
+import hashlib
+from itertools import product
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stillhouse.errors import TeacherContradiction, TermsError
+from stillhouse.nouns import AccessChange, Channel, Grade, Origin, Stamp, Teacher, TeacherKind, Use
+from stillhouse.permission.decide import OWN_TERMS, Door, Organisation, Policy
+from stillhouse.permission.known_origins import check_declaration, known_host, labs_in
+from stillhouse.permission.terms_registry import Registry, TermsVersion, parse_versions, shipped
+from stillhouse.permission.verdict_table import TABLE, Cell, TermsVerdict
+
+ANYONE = Policy(Organisation())
+NOBODY = Policy(Organisation(competes_with=(), commercial=False))
+GOOD = Stamp(Origin.TEACHER, lab="x", channel=Channel.OPEN_WEIGHTS, terms=("licence/mit",), day="2026-01-01")
+
+
+def with_terms(*terms: str, **more: str) -> Stamp:
+    return msgspec.structs.replace(GOOD, terms=terms, channel=Channel.OFFICIAL, **more)
+
+
+STAMPS = st.builds(
+    Stamp,
+    origin=st.sampled_from(Origin),
+    lab=st.sampled_from(["", "openai", "x"]),
+    channel=st.sampled_from(Channel),
+    terms=st.lists(
+        st.sampled_from([version.id for version in shipped().versions] + [OWN_TERMS, "no/such"]), max_size=2
+    ).map(tuple),
+    day=st.sampled_from(["", "2023-01-01", "2026-11-01"]),
+    purpose=st.sampled_from(["", "train", "evaluate"]),
+    grade=st.sampled_from(Grade),
+)
+
+
+def test_the_table_is_whole():
+    assert set(TABLE) == set(TermsVerdict)
+    assert all(set(row) == set(Use) for row in TABLE.values())
+    assert [TABLE[TermsVerdict.UNKNOWN][use] for use in Use] == [Cell.ALLOW] + [Cell.DENY] * 5
+
+
+@given(st.lists(STAMPS, max_size=3), STAMPS, st.sampled_from(Use), st.sampled_from([ANYONE, NOBODY]))
+def test_another_part_never_allows_more(stamps, more, use, policy):
+    if stamps and not policy.check(Door.USE, stamps, use).allowed:
+        assert not policy.check(Door.USE, [*stamps, more], use).allowed
+
+
+@given(st.lists(STAMPS, min_size=1, max_size=4), st.sampled_from(Use), st.randoms())
+def test_the_order_of_parts_does_not_matter(stamps, use, random):
+    shuffled = stamps[:]
+    random.shuffle(shuffled)
+    assert ANYONE.check(Door.USE, stamps, use).allowed == ANYONE.check(Door.USE, shuffled, use).allowed
+
+
+@given(STAMPS, st.sampled_from(Use), st.sampled_from([ANYONE, NOBODY]))
+def test_every_decision_has_a_reason(stamp, use, policy):
+    assert policy.check(Door.USE, [stamp], use).reason
+
+
+def test_nothing_known_means_no():
+    assert not NOBODY.check(Door.USE, [], Use.TRAIN).allowed
+    assert not NOBODY.check(Door.USE, [with_terms("no/such")], Use.EVALUATE).allowed
+    assert not NOBODY.check(Door.USE, [with_terms()], Use.TRAIN).allowed
+    assert NOBODY.check(Door.USE, [with_terms()], Use.STORE).allowed, "evidence is kept"
+    assert not NOBODY.check(Door.USE, [with_terms("DeepSeek/Terms of Service", day="2020-01-01")], Use.TRAIN).allowed
+
+
+@pytest.mark.parametrize(
+    ("channel", "use"), list(product([Channel.PERSONAL, Channel.INTERMEDIARY, Channel.UNKNOWN], list(Use)[1:]))
+)
+def test_personal_accounts_and_intermediaries_are_denied_whatever_the_lab_allows(channel, use):
+    assert not NOBODY.check(Door.USE, [msgspec.structs.replace(GOOD, channel=channel)], use).allowed
+
+
+# Flips that were read in the archive, and pairs that only look like flips: document, day before, verdict, day after, verdict.
+FLIPS = [
+    ("Mistral AI/Developer Terms", "2024-02-26", "no-competing-model", "2024-02-28", "allow"),
+    ("Mistral AI/Terms of Service", "2024-02-08", "no-competing-model", "2024-02-28", "allow"),
+    (
+        "Amazon Web Services/Terms of Service",
+        "2025-11-22",
+        "no-competing-model",
+        "2026-01-24",
+        "no-generation-for-training",
+    ),
+    ("Llama API/Terms of Service", "2025-11-13", "conditions", "2026-07-08", "no-competing-model"),
+    ("Cursor/Terms of Service", "2025-02-18", "unclear", "2025-06-19", "no-competing-model"),
+    ("Grok/Terms of Service", "2024-02-01", "unclear", "2025-08-01", "no-competing-model"),
+    ("Grok/Acceptable Use Policy", "2025-11-11", "unclear", "2026-07-08", "no-competing-model"),
+    # The wording was widened ("any other AI service", "any AI technology"), and both forbid all training.
+    ("Microsoft/Terms of Service", "2025-09-29", "no-model", "2025-09-30", "no-model"),
+]
+NOT_FLIPS = [
+    ("Claude.ai/Acceptable Use Policy", "2025-08-01", "2025-09-15", "no-model"),
+    ("Grok/Commercial Terms", "2025-11-11", "2026-08-14", "no-model"),
+    ("Google Generative AI Services/Terms of Service", "2025-11-11", "2026-08-03", "no-model"),
+    ("ChatGPT/Commercial Terms", "2025-07-31", "2026-08-22", "no-competing-model"),
+    # The page flickered out of capture between these days, and came back as it was.
+    ("Llama API/Terms of Service", "2025-11-14", "2025-11-26", "conditions"),
+]
+
+
+def verdicts(terms: str, day: str) -> set[str]:
+    return {str(version.verdict) for version in shipped().governing(terms, day)}
+
+
+@pytest.mark.parametrize(("terms", "before", "was", "after", "became"), FLIPS)
+def test_terms_count_as_of_the_day(terms, before, was, after, became):
+    assert verdicts(terms, before) == {was}
+    assert verdicts(terms, after) == {became}
+    assert verdicts(f"{terms}@2020-01-01", after) == {became}, "an id names the document, the day decides"
+
+
+@pytest.mark.parametrize(("terms", "before", "after", "verdict"), NOT_FLIPS)
+def test_another_wording_is_no_flip(terms, before, after, verdict):
+    assert verdicts(terms, before) == verdicts(terms, after) == {verdict}
+
+
+def test_a_document_may_treat_uses_differently():
+    openai = with_terms("ChatGPT/Commercial Terms", day="2026-01-01", lab="openai")
+    assert ANYONE.check(Door.USE, [openai], Use.TRAIN_INTERNAL_CLASSIFIER).allowed
+    assert not ANYONE.check(Door.USE, [openai], Use.TRAIN).allowed
+    grok = with_terms("Grok/Commercial Terms", day="2025-09-01", lab="xai")
+    assert not ANYONE.check(Door.USE, [grok], Use.EVALUATE).allowed, "all benchmarking was barred then"
+
+
+def version(verdict: str, since: str = "2026-01-01", **more: object) -> TermsVersion:
+    given = {"service": "s", "document": "d", "summary": "x", "source": "x", "effective": since}
+    return TermsVersion(**{**given, "verdict": TermsVerdict(verdict), **more})
+
+
+def policy_of(*versions: TermsVersion, **organisation: object) -> Policy:
+    return Policy(Organisation(competes_with=(), commercial=False, **organisation), Registry(versions))
+
+
+def test_in_a_gap_the_stricter_decides():
+    seen = {"effective": "", "observed": "2026-01-01", "last_seen": "2026-01-10"}
+    old = version("allow", **seen)
+    later = version("no-model", effective="", observed="2026-02-01")
+    dated = version("no-model", effective="2026-02-01", observed="2026-02-03")
+    for new, allowed in ((later, False), (dated, True)):
+        policy = policy_of(old, new)
+        assert policy.check(Door.USE, [with_terms("s/d", day="2026-01-10")], Use.TRAIN).allowed
+        assert policy.check(Door.USE, [with_terms("s/d", day="2026-01-20")], Use.TRAIN).allowed is allowed
+        assert not policy.check(Door.USE, [with_terms("s/d", day="2026-02-05")], Use.TRAIN).allowed
+
+
+def test_of_two_terms_of_one_day_the_stricter_decides_and_it_is_said():
+    policy = policy_of(version("allow"), version("no-model"))
+    assert not policy.check(Door.USE, [with_terms("s/d", day="2026-03-01")], Use.TRAIN).allowed
+    assert policy.registry.contradictions() == ("s/d@2026-01-01: allow and no-model",)
+    assert not shipped().contradictions()
+
+
+def test_thresholds_and_regions_are_facts_of_the_organisation():
+    display = version("allow", thresholds=({"users": 100, "duty": "show it"},), excluded_regions=("EU",))
+    display = msgspec.convert(msgspec.to_builtins(display), TermsVersion)
+    stamp = with_terms("s/d", day="2026-03-01")
+    assert policy_of(display).check(Door.USE, [stamp], Use.TRAIN).duties == ("show it",), "not known: it counts"
+    assert policy_of(display, monthly_users=100).check(Door.USE, [stamp], Use.TRAIN).duties == ()
+    assert policy_of(display, monthly_users=101).check(Door.USE, [stamp], Use.TRAIN).duties == ("show it",)
+    assert not policy_of(display, regions=("EU",)).check(Door.USE, [stamp], Use.TRAIN).allowed
+    assert not policy_of(display).check(Door.USE, [msgspec.structs.replace(stamp, region="EU")], Use.TRAIN).allowed
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('effective = "01.02.2026"', "no day"),
+        ('observed = "2026-02-01"\nlast_seen = "2026-01-01"', "last seen before"),
+        ('effective = "2026-02-01"\nverdikt = "allow"', "unknown field"),
+        ("", "has no date"),
+        ('observed = "2026-02-01"\nconfidence = "unread"', "draft that was not read"),
+    ],
+)
+def test_entries_that_cannot_be_meant_are_refused(text, said):
+    entry = f'[[version]]\nservice = "s"\ndocument = "d"\nverdict = "allow"\nsummary = "x"\nsource = "x"\n{text}\n'
+    with pytest.raises(TermsError, match=said):
+        parse_versions(entry, "mine.toml")
+
+
+def test_a_purpose_clause_bites_at_collection():
+    bedrock = "Amazon Web Services/Terms of Service"
+    assert not NOBODY.check(Door.USE, [with_terms(bedrock, day="2026-06-01", purpose="train")], Use.STORE).allowed
+    assert NOBODY.check(Door.USE, [with_terms(bedrock, day="2026-06-01", purpose="evaluate")], Use.STORE).allowed
+    assert not NOBODY.check(Door.USE, [with_terms(bedrock, day="2026-06-01", purpose="evaluate")], Use.TRAIN).allowed
+
+
+def test_organisation_facts_decide():
+    openai = with_terms("ChatGPT/Commercial Terms", day="2026-01-01")
+    assert not ANYONE.check(Door.USE, [openai], Use.TRAIN).allowed
+    assert NOBODY.check(Door.USE, [openai], Use.TRAIN).allowed
+    assert not NOBODY.check(Door.USE, [openai], Use.PUBLISH_DATA).allowed, "others would compete with it"
+    licensed = with_terms("licence/cc-by-nc-4.0")
+    assert NOBODY.check(Door.USE, [licensed], Use.TRAIN).allowed
+    assert not ANYONE.check(Door.USE, [licensed], Use.TRAIN).allowed
+
+
+def test_a_channel_is_bound_by_all_its_documents():
+    assert not NOBODY.check(Door.USE, [with_terms("OpenRouter/Terms of Service")], Use.TRAIN).allowed, (
+        "whose model is it?"
+    )
+    assert NOBODY.check(Door.USE, [with_terms("OpenRouter/Terms of Service", "licence/mit")], Use.TRAIN).allowed
+
+
+def test_duties_add_up():
+    decision = ANYONE.check(
+        Door.USE, [with_terms("licence/llama-3.1"), with_terms("licence/cc-by-4.0")], Use.RELEASE_WEIGHTS
+    )
+    assert decision.allowed
+    assert {'display "Built with Llama"', "credit the source"} <= set(decision.duties)
+
+
+def test_the_registry_is_dated_and_sourced():
+    versions = shipped().versions
+    assert len(versions) >= 120
+    for known in versions:
+        assert known.since and known.source and known.summary, known.id
+        if known.confidence in ("recollected", "seen in part"):
+            assert known.verdict is TermsVerdict.UNCLEAR, known.id
+        assert len(known.summary) <= 240, "in our own words, and few of them"
+
+
+@pytest.mark.shared_data
+def test_every_archived_document_is_read_and_its_spans_are_where_they_are_said_to_be(shared_data):
+    with (shared_data / "terms" / "index.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    archived = {(row["service"], row["document"]) for row in rows}
+    first_seen: dict[str, str] = {}
+    for row in rows:
+        if row["text"]:
+            first_seen.setdefault(row["service"] + row["document"] + row["text"], row["observed_at"][:10])
+    read = [known for known in shipped().versions if known.text]
+    assert {(known.service, known.document) for known in read} == archived
+    for known in read:
+        text = gzip.decompress((shared_data / "terms" / "texts" / f"{known.text}.md.gz").read_bytes()).decode()
+        assert hashlib.sha256(text.encode()).hexdigest().startswith(known.text)
+        start, end = known.span
+        passage = text[start:end]
+        assert f"sha256:{hashlib.sha256(passage.encode()).hexdigest()}" == known.span_digest, known.id
+        assert first_seen[known.service + known.document + known.text] == known.observed, known.id
+        words = known.summary.lower().split()
+        runs = {" ".join(words[place : place + 12]) for place in range(len(words) - 11)}
+        assert not any(run in " ".join(text.lower().split()) for run in runs), "our own words, never the text"
+
+
+def teacher(**changes: object) -> Teacher:
+    given = {"name": "t", "kind": TeacherKind.OPENAI, "model": "m", "lab": "openai", "channel": Channel.OFFICIAL}
+    return Teacher(
+        **{**given, "terms": ("ChatGPT/Commercial Terms",), "base_url": "https://api.openai.com/v1", **changes}
+    )
+
+
+def test_declarations_that_contradict_a_known_host_are_refused():
+    check_declaration(teacher())
+    check_declaration(teacher(channel=Channel.PERSONAL))
+    check_declaration(teacher(base_url="http://127.0.0.1:8000", lab="anyone", channel=Channel.CLOUD))
+    for changes in (
+        {"channel": Channel.CLOUD},
+        {"lab": "deepseek"},
+        {"base_url": "https://openrouter.ai/api/v1"},
+        {"base_url": "https://API.OpenAI.com:443/v1", "lab": "other"},
+        {"base_url": "https://api.openai.com./v1", "lab": "other"},
+        {"terms": ("licence/mit",)},
+        {"terms": (OWN_TERMS,)},
+        {"base_url": "https://openrouter.ai/api/v1", "channel": Channel.INTERMEDIARY, "terms": ("licence/mit",)},
+    ):
+        with pytest.raises(TeacherContradiction):
+            check_declaration(teacher(**changes))
+    assert known_host("https://us.aiplatform.googleapis.com").channel is Channel.CLOUD
+    assert known_host("https://notopenai.com") is None
+
+
+def test_declarations_that_contradict_known_weights_are_refused():
+    digest = "blake3:5f4fa13bfc6dd4a91fd00e22974a9c4e9ed628fd7d7f307398ddf30260d6b2c3"
+    local = {"kind": TeacherKind.LOCAL, "base_url": "", "weights_digest": digest, "channel": Channel.OPEN_WEIGHTS}
+    check_declaration(teacher(**local, lab="huggingface", terms=("licence/apache-2.0",)))
+    with pytest.raises(TeacherContradiction, match="SmolLM2"):
+        check_declaration(teacher(**local, lab="me", terms=("licence/apache-2.0",)))
+    with pytest.raises(TeacherContradiction, match="SmolLM2"):
+        check_declaration(teacher(**local, lab="huggingface", terms=("licence/mit",)))
+
+
+def revoked(lab, *stamps, **more):
+    change = AccessChange(id="c", kind="revoke", lab=lab, **more)
+    return [
+        Policy(Organisation(competes_with=()), changes=(change,)).revoked_by(stamp, Use.TRAIN) is not None
+        for stamp in stamps
+    ]
+
+
+def answer(lab="x", model="m", channel=Channel.OFFICIAL, day="2026-02-01", **more):
+    return Stamp(Origin.TEACHER, lab, model, channel, terms=("licence/mit",), day=day, **more)
+
+
+@pytest.mark.parametrize(
+    "stamp",
+    [
+        answer("anthropic"),
+        answer("Anthropic"),
+        answer("amazon", "anthropic.claude-3-5-sonnet-20240620-v1:0"),
+        answer("amazon", "us.anthropic.claude-sonnet-4"),
+        answer("google", "publishers/anthropic/models/claude-3"),
+        answer("acme", "claude-3-opus"),
+        answer("acme", "reseller/claude-3-opus"),
+        answer("databricks", "databricks-claude-sonnet-4"),
+        answer("sap", "anthropic--claude-3.5-sonnet"),
+        answer("anthropic", day=""),
+        answer("anthropic", day="2026"),
+    ],
+)
+def test_a_revocation_is_not_evaded_by_spelling_hosts_or_days(stamp):
+    assert revoked("Anthropic", stamp, since="2026-01-15") == [True]
+
+
+def test_a_revoked_model_is_found_under_its_other_names_and_no_other_model_is():
+    names = ["gpt-4o", "GPT-4o", "openai/gpt-4o", "gpt-4o-2024-08-06", "azure/openai/gpt-4o"]
+    names += ["gpt-4o:free", "", "blake3:" + "0" * 64]  # of which version, or which it is at all, nobody knows
+    others = ["gpt-4o-mini", "gpt-4", "o1"]
+    stamps = [answer("openai", name) for name in (*names, *others)]
+    for wanted in ("gpt-4o", "openai/gpt-4o"):
+        assert revoked("openai", *stamps, models=(wanted,)) == [True] * len(names) + [False] * len(others)
+    assert revoked("anthropic", answer("x", "anthropic.claude-3.5-sonnet"), models=("claude-3.5-sonnet",)) == [True]
+
+
+def test_names_that_begin_like_a_lab_s_are_not_all_its_own():
+    assert labs_in("EleutherAI/gpt-neo-2.7B") == {"eleutherai"}
+    assert labs_in("acme/llamafile") == {"acme"}
+    assert "openai" not in labs_in("o100-mini")
+    assert "xai" not in labs_in("grokking-model")
+    assert labs_in("DeepSeek-R1-Distill-Qwen-7B") == {"deepseek", "qwen"}
+    assert revoked("cohere", answer("openrouter", "cohere/command-r")) == [True], (
+        "a lab that this version does not know"
+    )
+
+
+def test_what_nobody_knows_counts_where_access_was_revoked():
+    assert revoked("x", answer(account="a1"), answer(account="a2"), answer(), accounts=("a1",)) == [True, False, True]
+    assert revoked("x", answer(channel=Channel.UNKNOWN), channels=(Channel.CLOUD,)) == [True]
+
+
+def policy_after(*changes):
+    return Policy(Organisation(competes_with=()), changes=changes)
+
+
+def test_a_grant_of_one_lab_lifts_no_revocation_of_another():
+    revocation = AccessChange(id="1", kind="revoke", lab="acme")
+    grant = AccessChange(id="2", kind="grant", lab="openai", verdict="allow", document="d")
+    through = answer("acme", "gpt-4o")
+    assert not policy_after(revocation, grant).check(Door.USE, [through], Use.TRAIN).allowed
+    banned = msgspec.structs.replace(through, terms=("Grok/Commercial Terms",))
+    assert not policy_after(grant).check(Door.USE, [banned], Use.TRAIN).allowed, (
+        "an agreement with one lab is none with another"
+    )
+
+
+def test_a_reversal_does_nothing_else_and_can_be_reversed():
+    first = AccessChange(id="1", kind="revoke", lab="x")
+    undo = AccessChange(id="2", kind="revoke", lab="x", reverses="1")
+    redo = AccessChange(id="3", kind="grant", lab="x", reverses="2")
+    other = AccessChange(id="4", kind="revoke", lab="x", models=("n",))
+    allowed = [
+        policy_after(*c).check(Door.USE, [answer()], Use.TRAIN).allowed
+        for c in ((first,), (first, undo), (first, undo, redo))
+    ]
+    assert allowed == [False, True, False]
+    assert (
+        not policy_after(first, other, AccessChange(id="5", kind="grant", lab="x", reverses="4"))
+        .check(Door.USE, [answer()], Use.TRAIN)
+        .allowed
+    )
+
+
+def test_without_a_day_or_a_lab_the_strictest_decides():
+    undated = with_terms("Grok/Terms of Service", day="", lab="xai")
+    assert not NOBODY.check(Door.USE, [undated], Use.TRAIN).allowed, "an early version was unclear"
+    nameless = with_terms("ChatGPT/Terms of Service", day="2026-01-01", lab="")
+    assert not Policy(Organisation(competes_with=("openai",))).check(Door.USE, [nameless], Use.TRAIN).allowed
+
+
+def test_what_is_revoked_stands_in_no_dataset_not_even_to_be_stored():
+    policy = policy_after(AccessChange(id="1", kind="revoke", lab="x", exempt=(Use.EVALUATE,)))
+    assert policy.check(Door.USE, [answer()], Use.STORE).allowed, "as evidence it is kept"
+    assert not policy.check(Door.KEEP, [answer()], Use.STORE).allowed
+    assert policy.check(Door.KEEP, [answer()], Use.EVALUATE).allowed
