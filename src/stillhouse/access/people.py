@@ -20,9 +20,10 @@ from stillhouse.home.open_home import Home
 from stillhouse.home.proposals import Findings, Handling, Proposed, Written, plan_act, propose, unlike
 from stillhouse.nouns import Member, Plan, Role, Roster, Signature
 from stillhouse.permission.acts.act import ChainState
+from stillhouse.permission.external_keys import write_address
 from stillhouse.permission.roster import advisory, change_between, check, member, roster_subject, with_member, without
 from stillhouse.permission.signatures import HOME, Signatory, is_signed
-from stillhouse.permission.signing_keys import Signer, make_key, public_key, read_signer
+from stillhouse.permission.signing_keys import Signer, make_key, public_key, read_public_keys, read_signer
 from stillhouse.vault.files import storage_errors, write_whole
 
 ROSTER = "change-roster"
@@ -92,6 +93,13 @@ def make_request(home: Home, name: str, to: Path) -> Path:
     request = MemberRequest(name, signer.public.pem, signatory.sign(_REQUEST, [name, signer.public.pem]))
     write_whole(to, msgspec.json.format(msgspec.json.encode(request), indent=2))
     return to
+
+
+def connect_key(home: Home, name: str, address: str, public: Path) -> Path:
+    """Let a key that is in hardware or at a service be somebody's own. Raises UsageError, KeyUnusable, MissingExtra."""
+    path = _key_path(home, name)
+    write_address(path, address, read_public_keys(public)[0], home.settings.passphrase)
+    return path
 
 
 def enrol(
@@ -181,6 +189,12 @@ def _known(home: Home, name: str) -> tuple[Roster, Member]:
 
 def _own_key(home: Home, name: str) -> Signer:
     """A person's private key, made in their own folder where there is none."""
+    path = _key_path(home, name)
+    make_key(path, home.settings.passphrase)
+    return read_signer(path, home.settings.passphrase)
+
+
+def _key_path(home: Home, name: str) -> Path:
     if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or name == HOME:
         raise UsageError(f"{name!r} is no name for a member: use letters, digits, dot, dash and underscore.")
     path = key_path(home.settings, name)
@@ -189,8 +203,7 @@ def _own_key(home: Home, name: str) -> Signer:
             f"{path} lies inside the home: anyone who can read the home could sign as you.",
             next_step="Set STILLHOUSE_KEYS to a folder of your own.",
         )
-    make_key(path, home.settings.passphrase)
-    return read_signer(path, home.settings.passphrase)
+    return path
 
 
 def _requested(name: str, path: Path) -> str:

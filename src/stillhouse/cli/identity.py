@@ -1,4 +1,4 @@
-"""identity list, request, enrol, rotate, drop."""
+"""identity list, connect, request, enrol, rotate, drop."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -40,6 +40,24 @@ def list_members(home_folder: HomeFolder = None, as_json: Json = False) -> None:
     text = table(["name", "roles", "key"], rows)
     text += f"\nyou sign as {found.signs_as} ({found.key})"
     emit(value, as_json, text + "".join(f"\nADVISORY: {line}" for line in found.advisory))
+
+
+@commands.command()
+def connect(
+    name: Name,
+    address: Annotated[
+        str, typer.Argument(help="hsm:2, awskms:..., gcpkms:..., azurekms:..., hv:..., as securesystemslib has them.")
+    ],
+    public_key: Annotated[Path, typer.Option(help="Its public key (PEM): Ed25519, or ECDSA on P-256.")],
+    home_folder: HomeFolder = None,
+    as_json: Json = False,
+) -> None:
+    """Use a key that is in hardware, a cloud's KMS or HashiCorp Vault as your own. It is tried, and its address is written."""
+    from stillhouse.access.people import connect_key
+
+    with opened(home_folder) as home:
+        path = connect_key(home, name, address, public_key)
+    emit({"key": str(path)}, as_json, f"{path} says where the key is; `stillhouse identity enrol` or `request` uses it")
 
 
 @commands.command()

@@ -1,8 +1,9 @@
-"""Keys: a home's own, made when it is first needed, and those of people, kept outside of any home. Ed25519 (RFC 8032).
+"""Keys: a home's own, made when it is first needed, and those of people, kept outside of any home.
 
-Covers: a private key stands in one file that only its owner may read, is never logged, exported or printed, and is refused
-where others could read it; a person's may be under a passphrase. A signature says that whoever held this file signed. Does not
-cover: no hardware is behind it, and a home's key has no passphrase, so whoever can read as this user can sign as this home.
+Ed25519 (RFC 8032) in files; ECDSA on P-256 (FIPS 186-5) as well for keys that are elsewhere (``external_keys``).
+Covers: a private key is in one file that only its owner may read, is never logged, exported or printed, and is refused where
+others could read it; a person's may be under a passphrase. A signature says that the holder of this file signed. Does not
+cover: a home's key has no passphrase, so a process that can read as this user can sign as this home.
 """
 
 import contextlib
@@ -10,10 +11,10 @@ import hashlib
 import os
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
@@ -21,6 +22,8 @@ from stillhouse.errors import KeyUnusable, UsageError
 from stillhouse.vault.files import make_folder, storage_errors, sync_folder, write_whole
 
 PRIVATE, PUBLIC, WEIGHTS = "home.key", "home.pub", "weights.key"
+# How a key file begins that holds no key but where one is.
+ADDRESS = "signer:"
 _BEGIN, _END = "-----BEGIN PUBLIC KEY-----", "-----END PUBLIC KEY-----"
 
 
@@ -31,8 +34,17 @@ class PublicKey(NamedTuple):
     id: str
 
 
-class Signer:
+class Signer(Protocol):
     """Signs with a private key that it never shows."""
+
+    public: PublicKey
+
+    def sign(self, data: bytes) -> bytes:
+        """The signature: 64 bytes of Ed25519, or DER of ECDSA over SHA-256."""
+
+
+class FileSigner:
+    """Signs with the key of a file."""
 
     def __init__(self, private: Ed25519PrivateKey) -> None:
         self._private = private
@@ -64,6 +76,8 @@ def read_signer(path: Path, passphrase: str = "") -> Signer:
         if path.stat().st_mode & 0o077:
             raise KeyUnusable(f"{path} can be read by others.", next_step=f"chmod 600 {path}")
         data = path.read_bytes()
+        if data.startswith(ADDRESS.encode()):
+            return _external(path, data, passphrase)
         encrypted = b"ENCRYPTED" in data
         private = serialization.load_pem_private_key(data, passphrase.encode() if encrypted else None)
     except OSError as failure:
@@ -75,7 +89,17 @@ def read_signer(path: Path, passphrase: str = "") -> Signer:
         ) from failure
     if not isinstance(private, Ed25519PrivateKey):
         raise KeyUnusable(f"{path} is of another kind than Ed25519.")
-    return Signer(private)
+    return FileSigner(private)
+
+
+def _external(path: Path, data: bytes, passphrase: str) -> Signer:
+    from stillhouse.permission.external_keys import ExternalSigner  # most homes have none
+
+    try:
+        address, _, pem = data.decode("ascii").partition("\n")
+        return ExternalSigner(address.removeprefix(ADDRESS).strip(), public_key(pem), passphrase)
+    except (UnicodeDecodeError, UsageError) as failure:
+        raise KeyUnusable(f"{path} does not hold the address of a key and its public part.") from failure
 
 
 def read_public_keys(path: Path) -> list[PublicKey]:
@@ -98,24 +122,30 @@ def public_key(pem: str) -> PublicKey:
     try:
         loaded = serialization.load_pem_public_key(pem.encode())
     except (ValueError, UnsupportedAlgorithm) as failure:
-        raise UsageError("That is no public key that can be used (PEM, Ed25519).") from failure
-    if not isinstance(loaded, Ed25519PublicKey):
-        raise UsageError("That public key is of another kind than Ed25519.")
+        raise UsageError("That is not a public key (PEM).") from failure
     return _public(loaded)
 
 
 def signed_by(key: PublicKey, signature: bytes, data: bytes) -> bool:
     """Did the holder of this key sign this?"""
     loaded = serialization.load_pem_public_key(key.pem.encode())
-    assert isinstance(loaded, Ed25519PublicKey)
     try:
-        loaded.verify(signature, data)
+        if isinstance(loaded, ec.EllipticCurvePublicKey):
+            loaded.verify(signature, data, ec.ECDSA(hashes.SHA256()))
+        else:
+            assert isinstance(loaded, Ed25519PublicKey)
+            loaded.verify(signature, data)
     except InvalidSignature:
         return False
     return True
 
 
-def _public(key: Ed25519PublicKey) -> PublicKey:
+def _public(key: object) -> PublicKey:
+    on_p256 = isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1)
+    if not isinstance(key, Ed25519PublicKey | ec.EllipticCurvePublicKey) or not (
+        on_p256 or isinstance(key, Ed25519PublicKey)
+    ):
+        raise UsageError("That public key is of an unsupported kind.", next_step="Use Ed25519, or ECDSA on P-256.")
     encoding, spki = serialization.Encoding, serialization.PublicFormat.SubjectPublicKeyInfo
     der = key.public_bytes(encoding.DER, spki)
     return PublicKey(key.public_bytes(encoding.PEM, spki).decode(), f"sha256:{hashlib.sha256(der).hexdigest()}")
