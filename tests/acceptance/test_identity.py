@@ -135,7 +135,7 @@ def test_lost_keys_are_replaced_by_the_recovery_key(people, home):
     ("change", "said"),
     [
         ({"name": "eve"}, "does not prove"),
-        ({"key": "-----BEGIN PUBLIC KEY-----\nx\n-----END PUBLIC KEY-----\n"}, "no public key"),
+        ({"key": "-----BEGIN PUBLIC KEY-----\nx\n-----END PUBLIC KEY-----\n"}, "not a public key"),
         ({"signature": {"by": "bob", "key": "x", "roster": 0, "value": "AAAA"}}, "does not prove"),
         ({"more": 1, "signature": None}, "no request"),
     ],

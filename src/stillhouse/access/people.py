@@ -20,10 +20,10 @@ from stillhouse.home.open_home import Home
 from stillhouse.home.proposals import Findings, Handling, Proposed, Written, plan_act, propose, unlike
 from stillhouse.nouns import Member, Plan, Role, Roster, Signature
 from stillhouse.permission.acts.act import ChainState
-from stillhouse.permission.external_keys import write_address
+from stillhouse.permission.external_keys import signer_of, write_address
 from stillhouse.permission.roster import advisory, change_between, check, member, roster_subject, with_member, without
 from stillhouse.permission.signatures import HOME, Signatory, is_signed
-from stillhouse.permission.signing_keys import Signer, make_key, public_key, read_public_keys, read_signer
+from stillhouse.permission.signing_keys import Signer, make_key, public_key, read_public_keys
 from stillhouse.vault.files import storage_errors, write_whole
 
 ROSTER = "change-roster"
@@ -115,7 +115,7 @@ def enrol(
         if recovery.exists():
             raise UsageError(f"{recovery} exists already.", next_step="Name a file that does not exist yet.")
         make_key(recovery)
-        recovery_pem = read_signer(recovery).public.pem
+        recovery_pem = signer_of(recovery).public.pem
     candidate = with_member(roster, Member(name, roles, key), threshold, recovery_pem)
     check(candidate)
     plan = _plan(home, roster, candidate)
@@ -138,7 +138,7 @@ def rotate(home: Home, name: str, request: Path | None, recovery: Path | None) -
     plan = _plan(home, roster, candidate)
     signers = []
     if recovery is not None:
-        signer = read_signer(recovery, home.settings.passphrase)
+        signer = signer_of(recovery, home.settings.passphrase)
         if not roster.recovery or signer.public.id != public_key(roster.recovery).id:
             raise SignatureRefused(f"{recovery} is not the recovery key of this roster.")
         signers.append(Signatory("recovery", signer, roster.version))
@@ -155,15 +155,13 @@ def _next_key(home: Home, name: str, known: Member) -> Signer:
     """
     path, waiting = key_path(home.settings, name), next_key_path(home.settings, name)
     enrolled = public_key(known.key).id
-    if waiting.exists() and read_signer(waiting, home.settings.passphrase).public.id == enrolled:
+    if waiting.exists() and signer_of(waiting, home.settings.passphrase).public.id == enrolled:
         with storage_errors(f"{path} could not be moved aside"):  # an earlier rotation has taken effect
             if path.exists():
-                path.replace(
-                    path.with_suffix(f".retired-{read_signer(path, home.settings.passphrase).public.id[7:19]}")
-                )
+                path.replace(path.with_suffix(f".retired-{signer_of(path, home.settings.passphrase).public.id[7:19]}"))
             waiting.replace(path)
     make_key(waiting, home.settings.passphrase)
-    return read_signer(waiting, home.settings.passphrase)
+    return signer_of(waiting, home.settings.passphrase)
 
 
 def drop(home: Home, name: str) -> Proposed:
@@ -191,7 +189,7 @@ def _own_key(home: Home, name: str) -> Signer:
     """A person's private key, made in their own folder where there is none."""
     path = _key_path(home, name)
     make_key(path, home.settings.passphrase)
-    return read_signer(path, home.settings.passphrase)
+    return signer_of(path, home.settings.passphrase)
 
 
 def _key_path(home: Home, name: str) -> Path:

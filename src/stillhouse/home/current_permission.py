@@ -13,6 +13,7 @@ from stillhouse.nouns import AccessChange, Role, Roster, Waiver
 from stillhouse.permission.acts.act import ChainState
 from stillhouse.permission.chain import replay
 from stillhouse.permission.decide import Policy, facts_of
+from stillhouse.permission.external_keys import signer_of
 from stillhouse.permission.roster import holders, member
 from stillhouse.permission.rules import read_rules
 from stillhouse.permission.signatures import HOME, Signatory
@@ -23,7 +24,6 @@ from stillhouse.permission.signing_keys import (
     home_signer,
     public_key,
     read_public_keys,
-    read_signer,
 )
 from stillhouse.permission.terms_registry import read_versions, shipped
 from stillhouse.vault.files import storage_errors, write_whole
@@ -141,7 +141,7 @@ def personal_signer(settings: Settings, roster: Roster | None) -> tuple[str, Sig
         if signer is None:
             path = key_path(settings, who.name)
             if path.exists():
-                read_signer(path, settings.passphrase)  # where it cannot be used, that is what is to be said
+                signer_of(path, settings.passphrase)  # where it cannot be used, that is what is to be said
             raise SignatureRefused(f"The key at {path} is not the one that the roster has of {who.name}.")
         return who.name, signer
     mine = []
@@ -156,7 +156,7 @@ def enrolled_signer(settings: Settings, name: str, pem: str) -> Signer | None:
     for path in (key_path(settings, name), next_key_path(settings, name)):
         with contextlib.suppress(KeyUnusable):
             if path.exists():
-                signer = read_signer(path, settings.passphrase)
+                signer = signer_of(path, settings.passphrase)
                 if signer.public.id == public_key(pem).id:
                     return signer
     return None

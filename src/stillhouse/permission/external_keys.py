@@ -11,7 +11,7 @@ from typing import Any
 from cryptography.hazmat.primitives import serialization
 
 from stillhouse.errors import KeyUnusable, MissingExtra, UsageError
-from stillhouse.permission.signing_keys import ADDRESS, PublicKey, signed_by, write_private
+from stillhouse.permission.signing_keys import PublicKey, Signer, public_key, read_signer, signed_by, write_private
 
 
 class ExternalSigner:
@@ -34,7 +34,24 @@ class ExternalSigner:
         return signature
 
 
+# How a key file begins that holds no key but where one is.
+_ADDRESS = "signer:"
 _NEXT = "Check the address, that the device or service is reachable, and the PIN (STILLHOUSE_KEY_PASSPHRASE)."
+
+
+def signer_of(path: Path, passphrase: str = "") -> Signer:
+    """Who signs by a key file: the key in it, or the one that it addresses. Raises KeyUnusable."""
+    try:
+        data = path.read_bytes()
+    except OSError as failure:
+        raise KeyUnusable(f"{path} cannot be read: {failure.strerror}.") from failure
+    if not data.startswith(_ADDRESS.encode()):
+        return read_signer(path, passphrase)
+    try:
+        address, _, pem = data.decode("ascii").partition("\n")
+        return ExternalSigner(address.removeprefix(_ADDRESS).strip(), public_key(pem), passphrase)
+    except (UnicodeDecodeError, UsageError) as failure:
+        raise KeyUnusable(f"{path} does not hold the address of a key and its public part.") from failure
 
 
 def write_address(path: Path, address: str, public: PublicKey, secret: str) -> None:
@@ -42,7 +59,7 @@ def write_address(path: Path, address: str, public: PublicKey, secret: str) -> N
     if path.exists():
         raise UsageError(f"{path} exists already.", next_step="Move it away first, or use another folder of keys.")
     ExternalSigner(address, public, secret).sign(b"stillhouse: is this the key?")
-    write_private(path, f"{ADDRESS} {address}\n{public.pem}".encode())
+    write_private(path, f"{_ADDRESS} {address}\n{public.pem}".encode())
 
 
 def _connect(address: str, public: PublicKey, secret: str) -> Any:

@@ -22,8 +22,6 @@ from stillhouse.errors import KeyUnusable, UsageError
 from stillhouse.vault.files import make_folder, storage_errors, sync_folder, write_whole
 
 PRIVATE, PUBLIC, WEIGHTS = "home.key", "home.pub", "weights.key"
-# How a key file begins that holds no key but where one is.
-ADDRESS = "signer:"
 _BEGIN, _END = "-----BEGIN PUBLIC KEY-----", "-----END PUBLIC KEY-----"
 
 
@@ -76,8 +74,6 @@ def read_signer(path: Path, passphrase: str = "") -> Signer:
         if path.stat().st_mode & 0o077:
             raise KeyUnusable(f"{path} can be read by others.", next_step=f"chmod 600 {path}")
         data = path.read_bytes()
-        if data.startswith(ADDRESS.encode()):
-            return _external(path, data, passphrase)
         encrypted = b"ENCRYPTED" in data
         private = serialization.load_pem_private_key(data, passphrase.encode() if encrypted else None)
     except OSError as failure:
@@ -90,16 +86,6 @@ def read_signer(path: Path, passphrase: str = "") -> Signer:
     if not isinstance(private, Ed25519PrivateKey):
         raise KeyUnusable(f"{path} is of another kind than Ed25519.")
     return FileSigner(private)
-
-
-def _external(path: Path, data: bytes, passphrase: str) -> Signer:
-    from stillhouse.permission.external_keys import ExternalSigner  # most homes have none
-
-    try:
-        address, _, pem = data.decode("ascii").partition("\n")
-        return ExternalSigner(address.removeprefix(ADDRESS).strip(), public_key(pem), passphrase)
-    except (UnicodeDecodeError, UsageError) as failure:
-        raise KeyUnusable(f"{path} does not hold the address of a key and its public part.") from failure
 
 
 def read_public_keys(path: Path) -> list[PublicKey]:

@@ -151,7 +151,7 @@ def test_what_is_no_passport_is_broken_and_says_why(tmp_path, content, reason):
 
 def test_another_statement_and_a_key_that_is_none(folder, signer):
     assert "and not a passport" in check(passport(folder, signer, predicateType="urn:x"), folder, []).broken[0]
-    assert "no public key" in check(passport(folder, signer, predicate={"signer": "?"}), folder, []).broken[0]
+    assert "not a public key" in check(passport(folder, signer, predicate={"signer": "?"}), folder, []).broken[0]
 
 
 @pytest.mark.parametrize("name", ["../outside", "/etc/passwd"])
