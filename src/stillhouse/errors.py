@@ -17,7 +17,7 @@
     |   |-- TeacherContradiction          what was declared is not what was found
     |   |-- PlanRefused                   a plan that expired, was used, or no longer matches the facts
     |   |-- SignatureRefused              no key of the roster that may sign this
-    |   |-- ApprovalMissing               others must say yes first
+    |   |-- ApprovalMissing               others must approve this first
     |   |-- Held                          somebody said that it must stay
     |   |-- SourceErased                  its key was destroyed, on purpose
     |   |-- CustodianRefused              who alone may write the vault does not allow it
@@ -35,7 +35,7 @@
     |   |-- HomeBusy                      another run holds it
     |   |-- KeyMissing                    the key of a source that can be erased is in no key store
     |   `-- KeyUnusable                   its signing key cannot be used
-    |-- StorageError                   1  the disk refused
+    |-- StorageError                   1  a file could not be read or written
     |   |-- CustodianAway                 who alone may write the vault does not answer
     |   |-- SourceChanging                a file that does not hold still while it is read
     |   `-- TargetExists                  something is already where a restore would write
@@ -78,7 +78,7 @@ class StillhouseError(Exception):
 
 
 class UsageError(StillhouseError):
-    """The command cannot be understood."""
+    """Invalid arguments."""
 
     exit_code = 2
     next_step = "Run it with --help to see what it takes."
@@ -103,7 +103,7 @@ class CorpusUnreadable(UsageError):
 
 
 class UnknownName(UsageError):
-    """There is nothing of that name."""
+    """Not found."""
 
     next_step = "List what there is with the matching `list` command."
 
@@ -162,7 +162,7 @@ class SignatureRefused(RefusedError):
 
 
 class ApprovalMissing(RefusedError):
-    """Others must say yes first; nothing was done yet."""
+    """Others must approve this first; nothing was done yet."""
 
     next_step = "`stillhouse plan approve PLAN` by others of the roster, then `stillhouse plan execute PLAN`."
 
@@ -267,13 +267,13 @@ class KeyMissing(HomeError):
 
 
 class KeyUnusable(HomeError):
-    """The home's signing key cannot be used."""
+    """A signing key cannot be used."""
 
-    next_step = "Restore keys/home.key from your backup; a new key would be an unknown signer to everybody."
+    next_step = "Restore the key from your backup (keys/home.key is the home's); a new key would be an unknown signer."
 
 
 class StorageError(StillhouseError):
-    """The disk refused to read or write."""
+    """A file could not be read or written."""
 
     next_step = "Free space or correct permissions, then run the command again: it resumes where it stopped."
 

@@ -57,7 +57,17 @@ def story(home, tiny_model, sandboxed):
 
 
 def revoke(home, *more, code=0):
-    words = ["access", "revoke", "rival", "--since", REVOKED, "--reason", "their letter of 15 January", "--json"]
+    words = [
+        "access",
+        "revoke",
+        "rival",
+        "--even-if-nothing",
+        "--since",
+        REVOKED,
+        "--reason",
+        "their letter of 15 January",
+        "--json",
+    ]
     return home(*words, *more, code=code)
 
 
@@ -156,14 +166,17 @@ def test_partial_exempt_reversed_and_granted_again(story):
     words = ["access", "grant", "rival", "--json"]
     home(*words, "--since", "2026-01-20", "--until", "2026-02-10")
     assert allowed("train") == 4, "granted again: of all changes that are about it, the last one counts"
-    home("access", "revoke", "rival", "--channel", "cloud", "--json")
+    home("access", "revoke", "rival", "--even-if-nothing", "--channel", "cloud", "--json")
     assert allowed("train") == 4, "another channel"
-    again = home("access", "revoke", "rival", "--json").json["change"]["id"]
+    again = home("access", "revoke", "rival", "--even-if-nothing", "--json").json["change"]["id"]
     assert allowed("train") == 0
-    home("access", "revoke", "rival", "--reverses", again, "--reason", "by mistake")
+    home("access", "revoke", "rival", "--even-if-nothing", "--reverses", again, "--reason", "by mistake")
     assert allowed("train") == 4
-    assert "reversed already" in home("access", "revoke", "rival", "--reverses", again, code=2).err
-    assert "no grant or revocation" in home("access", "revoke", "rival", "--reverses", "0000", code=2).err
+    assert "reversed already" in home("access", "revoke", "rival", "--even-if-nothing", "--reverses", again, code=2).err
+    assert (
+        "no grant or revocation"
+        in home("access", "revoke", "rival", "--even-if-nothing", "--reverses", "0000", code=2).err
+    )
     assert {one["id"]: one["in_force"] for one in home("access", "list", "--json").json["changes"]}[first]
 
 
@@ -217,18 +230,20 @@ def test_an_agreement_stands_in_for_public_terms_while_it_is_in_force(story):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--since", "15.01.2026"], "no day"),
+        (["--since", "15.01.2026"], "not a date"),
         (["--since", "2026-01-15T10:00:00"], "no time zone"),
         (["--use", "train", "--exempt", "train"], "both concerned and exempt"),
         (["--document", "nowhere.pdf"], "cannot be read"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(home, words, said):
-    assert said in home("access", "revoke", "rival", *words, code=2).err
+    assert said in home("access", "revoke", "rival", "--even-if-nothing", *words, code=2).err
 
 
 def test_a_time_with_a_zone_counts_in_utc(home):
-    change = home("access", "revoke", "rival", "--since", "2026-01-15T00:30:00+02:00", "--json").json["change"]
+    change = home(
+        "access", "revoke", "rival", "--even-if-nothing", "--since", "2026-01-15T00:30:00+02:00", "--json"
+    ).json["change"]
     assert change["since"] == "2026-01-14"
 
 
@@ -239,7 +254,7 @@ def test_a_revocation_stops_a_collection_that_is_under_way(home, serve):
     running = home.start("collect", home.recipe(in_flight=2))
     while slow.answered.total() < 5:
         time.sleep(0.02)
-    home("access", "revoke", "testlab")
+    home("access", "revoke", "testlab", "--even-if-nothing")
     _, err = running.communicate(timeout=120)
     assert running.returncode == 3, err
     assert b"revoked access" in err
@@ -271,7 +286,7 @@ def test_a_revocation_stops_the_gateway_even_within_a_stream(home, start):
         got = b""
         while b"piece-0" not in got:
             got += client.recv(4096)
-        home("access", "revoke", "testlab")
+        home("access", "revoke", "testlab", "--even-if-nothing")
         go_on.set()
         while more := client.recv(4096):
             got += more
@@ -298,10 +313,12 @@ def test_days_count_in_utc_and_what_is_no_day_is_refused(home):
         "--terms",
         "licence/mit",
     ]
-    assert "no day" in home(*words, "--day", "2026", code=2).err
+    assert "not a date" in home(*words, "--day", "2026", code=2).err
     home(*words, "--day", "2026-01-14T23:30:00-08:00")
-    noted = home("access", "revoke", "nobody-of-that-name")
-    assert "No record and no teacher here is of a lab" in noted.err
+    refused = home("access", "revoke", "nobody-of-that-name", code=2)
+    assert "match nothing" in refused.err and "--even-if-nothing" in refused.err
+    noted = home("access", "revoke", "nobody-of-that-name", "--even-if-nothing")
+    assert "no record and no teacher here is of a lab" in noted.err
     revoke(home)
     assert home("policy", "check", "x", "--use", "train", "--json", code=3).json["denied"] == 1, (
         "15 January in UTC, however spelt"
@@ -336,7 +353,18 @@ def test_a_retrain_asks_nobody_even_where_calls_had_failed(home, serve, tiny_mod
     asked = len(server.requests)
     revoke(home)
     tomorrow = (datetime.now(UTC) + timedelta(days=1)).date().isoformat()
-    home("access", "revoke", "testlab", "--model", "m", "--channel", "open-weights", "--since", tomorrow)
+    home(
+        "access",
+        "revoke",
+        "testlab",
+        "--even-if-nothing",
+        "--model",
+        "m",
+        "--channel",
+        "open-weights",
+        "--since",
+        tomorrow,
+    )
     done = home("access", "retrain", "mixed", "--json").json
     assert (done["model"], done["left_out"]) == ("mixed@2", 2)
     assert home("run", "--replay", "mixed@2", "--json").json["data_equal"]
@@ -348,11 +376,27 @@ def test_a_reversal_that_is_reversed_brings_back_what_it_undid(story):
     first = revoke(home).json["change"]["id"]
     undo = home("access", "grant", "rival", "--reverses", first, "--json").json["change"]["id"]
     assert home("policy", "check", "february", "--use", "train", "--json").json["allowed"] == 4
-    plan = home("access", "revoke", "rival", "--reverses", undo, "--plan", "--json").json
+    plan = home("access", "revoke", "rival", "--even-if-nothing", "--reverses", undo, "--plan", "--json").json
     assert plan["records"] == 4, "the first one returns"
-    home("access", "revoke", "rival", "--reverses", undo)
+    home("access", "revoke", "rival", "--even-if-nothing", "--reverses", undo)
     assert home("policy", "check", "february", "--use", "train", "--json", code=3).json["denied"] == 4
     states = {one["id"]: one["in_force"] for one in home("access", "list", "--json").json["changes"]}
     assert (states[first], states[undo]) == (True, False)
     again = home("access", "grant", "rival", "--reverses", first, "--plan", "--json").json
     assert again["usable"]["train"] == 4
+
+
+@pytest.mark.parametrize("model", ["m", " M ", "openrouter/m"])
+@pytest.mark.parametrize("url", ["https://proxy.example/v1", "https://PROXY.example./v1", "https://ｐroxy.example/v1"])
+def test_what_was_revoked_goes_on_under_no_other_name(home, model, url):
+    words = ["--kind", "openai", "--channel", "open-weights", "--terms", "licence/mit", "--unmetered"]
+    home("teacher", "add", "one", *words, "--model", "m", "--lab", "rival", "--base-url", "https://proxy.example/v1")
+    home("teacher", "add", "two", *words, "--model", model, "--lab", "somebody", "--base-url", url)
+    home("access", "revoke", "rival")
+    given = ["--model", model, "--base-url", url]
+    refused = home("teacher", "add", "three", *words, *given, "--lab", "somebody-else", code=3)
+    assert "revoked" in refused.err
+    for name in ("one", "two"):
+        decisions = {one["use"]: one["allowed"] for one in home("policy", "explain", name, "--json").json}
+        assert not decisions["train"], "what was registered before is of either lab"
+    home("teacher", "add", "four", *words, "--model", "another", "--lab", "somebody-else", "--base-url", url)

@@ -74,7 +74,7 @@ def test_an_unknown_fate_stays_pending(home, provider, kind):
     home("collect", home.recipe(batch=True), code=1)
     provider.refuse = False
     ran = home("collect", home.recipe(batch=True), "--json", code=1)
-    assert "fate is not known yet" in ran.err
+    assert "outcome is not known yet" in ran.err
     assert provider.batches == {}, "nothing is submitted again by itself"
 
 

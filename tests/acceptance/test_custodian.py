@@ -84,7 +84,7 @@ def test_a_deletion_with_both_signatures_is_carried_out_and_undone(owner, people
     snapshot = owner("vault", "snapshot", data, "--json").json["snapshot"]
     asked = people("ada", "delete", "plan", f"snapshot:{snapshot}", "--reason", "old", "--json").json
     refused = people("ada", "plan", "execute", asked["plan"], code=3)
-    assert "Others must say yes" in refused.err
+    assert "Others must approve" in refused.err
     people("bob", "plan", "approve", asked["plan"])
     people("ada", "plan", "execute", asked["plan"])
     assert not list((kept.folder / "objects").glob("??/" + snapshot.replace(":", "-")))

@@ -136,9 +136,9 @@ def test_a_deletion_needs_a_second_person(home, data, people):
     taken = people("ada", "vault", "snapshot", data, "--json").json
     asked = people("ada", "delete", "plan", f"snapshot:{taken['snapshot']}", "--json").json
     assert asked["waits_for"] == ["bob"]
-    assert "Others must say yes" in people("ada", "plan", "execute", asked["plan"], code=3).err
+    assert "Others must approve" in people("ada", "plan", "execute", asked["plan"], code=3).err
     people("ada", "plan", "approve", asked["plan"], code=3)
-    assert "Others must say yes" in people("ada", "plan", "execute", asked["plan"], code=3).err
+    assert "Others must approve" in people("ada", "plan", "execute", asked["plan"], code=3).err
     assert objects_on_disk(home)
     people("bob", "plan", "approve", asked["plan"])
     people("ada", "plan", "execute", asked["plan"])

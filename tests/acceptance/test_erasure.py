@@ -51,7 +51,7 @@ def people(home):
 
 def erase(people, source="s1"):
     asked = people("ada", "delete", "erase", source, "--reason", "article 17", "--json").json
-    assert "Others must say yes" in people("ada", "plan", "execute", asked["plan"], code=3).err
+    assert "Others must approve" in people("ada", "plan", "execute", asked["plan"], code=3).err
     people("bob", "plan", "approve", asked["plan"])
     return asked["plan"]
 
@@ -149,12 +149,12 @@ def test_a_key_store_that_is_away_leaves_it_unfinished_and_said(home, data, peop
     plan = erase(people)
     (home.folder / "stick").rename(home.folder / "pocket")
     ran = people("ada", "plan", "execute", plan, code=1)
-    assert "nobody knows that the key of s1 is gone" in ran.err
+    assert "it is not known whether the key of s1 is gone" in ran.err
     assert "UNERASED     s1" in home("status").out
     assert "was erased" in home("vault", "restore", "data", "out", code=3).err, (
         "it is refused from the moment it was agreed"
     )
-    assert "nobody knows" in home("tick", code=1).err
+    assert "it is not known whether" in home("tick", code=1).err
     (home.folder / "pocket").rename(home.folder / "stick")
     assert "the keys of s1 are destroyed" in home("tick", code=None).out
     assert keys_of(home) == [] and "UNERASED" not in home("status").out
@@ -210,7 +210,7 @@ def corpus(home, name="answers.jsonl", count=6):
     rows = [
         {
             "id": f"patient-zero-{n}",
-            **(named if n == 1 else {"model": "gpt-4o"}),
+            **(named if n == 1 else {"model": "qwen3-32b"}),
             "messages": [
                 {"role": "user", "content": f"{SECRET}, asked {n}"},
                 {"role": "assistant", "content": f"{RIGHT} # {SECRET}, said {n}"},

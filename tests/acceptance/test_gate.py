@@ -48,7 +48,7 @@ def test_the_gate_is_closed_with_reasons(corpora):
     assert len(found["reasons"]) == 1
     assert "bad: 2 rows: rival: rival revoked access" in found["reasons"][0]
     closed = corpora("access", "gate", "bad-out.jsonl", code=3)
-    assert "CLOSED" in closed.out
+    assert "DENIED" in closed.out
 
 
 def test_a_file_that_is_no_export_of_this_home_is_refused(corpora):
@@ -60,7 +60,7 @@ def test_a_file_that_is_no_export_of_this_home_is_refused(corpora):
     )
     good.write_text(good.read_text() + good.read_text())
     found = corpora("access", "gate", good, "--json", code=3).json
-    assert "no export of this home" in found["reasons"][0]
+    assert "not a recorded export of this home" in found["reasons"][0]
     job = corpora.folder / "linked"
     job.mkdir()
     shutil.copyfile(corpora.folder / "bad-out.jsonl", job / "ours.jsonl")

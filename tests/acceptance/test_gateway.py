@@ -442,4 +442,4 @@ def test_a_port_that_is_taken_is_named(home, option):
 def test_a_day_that_is_none_is_refused(home):
     words = ["gateway", "key", "add", "me", "--project", "p", "--use", "train", "--expires"]
     for day in ("2026-13-01", "20260101", "soon"):
-        assert "no day" in home(*words, day, code=2).err
+        assert "not a date" in home(*words, day, code=2).err

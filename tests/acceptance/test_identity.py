@@ -57,14 +57,14 @@ def test_a_grant_needs_a_second_person_and_their_yes_is_over_this_very_plan(peop
     waits = people("ada", "access", "grant", "rival", "--json").json
     assert (waits["done"], waits["waits_for"]) == (False, ["bob"])
     assert people("ada", "access", "list", "--json").json["changes"] == []
-    assert "Others must say yes" in people("ada", "plan", "execute", waits["plan"], code=3).err
+    assert "Others must approve" in people("ada", "plan", "execute", waits["plan"], code=3).err
     people("ada", "plan", "approve", waits["plan"])
-    assert "Others must say yes" in people("ada", "plan", "execute", waits["plan"], code=3).err, (
+    assert "Others must approve" in people("ada", "plan", "execute", waits["plan"], code=3).err, (
         "one's own yes is not another's"
     )
     other = people("ada", "access", "grant", "another", "--json").json
     people("bob", "plan", "approve", other["plan"])
-    assert "Others must say yes" in people("ada", "plan", "execute", waits["plan"], code=3).err
+    assert "Others must approve" in people("ada", "plan", "execute", waits["plan"], code=3).err
     people("bob", "plan", "approve", waits["plan"])
     people("ada", "plan", "execute", waits["plan"])
     assert "executed already" in people("ada", "plan", "execute", waits["plan"], code=3).err
@@ -77,10 +77,10 @@ def test_a_grant_needs_a_second_person_and_their_yes_is_over_this_very_plan(peop
 
 def test_a_revocation_waits_for_nobody(people, home):
     enrol_two(people, home)
-    assert people("ada", "access", "revoke", "rival", "--json").json["done"]
+    assert people("ada", "access", "revoke", "rival", "--even-if-nothing", "--json").json["done"]
     people("cy", "identity", "request", "cy", "--to", home.folder / "cy.json")
     people("ada", "identity", "enrol", "cy", "--role", "engineer", "--request", home.folder / "cy.json")
-    assert "answers for permission" in people("cy", "access", "revoke", "other", code=3).err
+    assert "answers for permission" in people("cy", "access", "revoke", "other", "--even-if-nothing", code=3).err
 
 
 def test_a_threshold_changes_the_roster_and_one_cannot(people, home):
@@ -98,20 +98,28 @@ def test_a_threshold_changes_the_roster_and_one_cannot(people, home):
 
 def test_a_key_is_rotated_and_the_old_one_signs_nothing_any_more(people, home):
     people("ada", "identity", "enrol", "ada", "--role", "governance")
-    first = people("ada", "access", "revoke", "rival", "--json").json["change"]["id"]
+    first = people("ada", "access", "revoke", "rival", "--even-if-nothing", "--json").json["change"]["id"]
     old = (home.folder / "keys-ada" / "ada.key").read_bytes()
     people("ada", "identity", "rotate", "ada")
     assert people("ada", "identity", "list", "--json").json["you_sign_as"] == "ada"
     assert people("ada", "access", "list", "--json").json["changes"][0]["id"] == first, "what it signed stays signed"
-    people("ada", "access", "revoke", "other")
+    people("ada", "access", "revoke", "other", "--even-if-nothing")
     thief = home.folder / "keys-thief"
     thief.mkdir()
     (thief / "ada.key").write_bytes(old)
     (thief / "ada.key").chmod(0o600)
-    assert "answers for permission" in people("thief", "access", "revoke", "third", code=3).err
+    assert "answers for permission" in people("thief", "access", "revoke", "third", "--even-if-nothing", code=3).err
     assert (
         "not the one that the roster has"
-        in home("access", "revoke", "third", code=3, STILLHOUSE_KEYS=str(thief), STILLHOUSE_IDENTITY="ada").err
+        in home(
+            "access",
+            "revoke",
+            "third",
+            "--even-if-nothing",
+            code=3,
+            STILLHOUSE_KEYS=str(thief),
+            STILLHOUSE_IDENTITY="ada",
+        ).err
     )
 
 
@@ -119,7 +127,7 @@ def test_lost_keys_are_replaced_by_the_recovery_key(people, home):
     recovery = home.folder / "away" / "recovery.key"
     people("ada", "identity", "enrol", "ada", "--role", "governance", "--recovery", recovery)
     (home.folder / "keys-ada" / "ada.key").unlink()
-    assert people("ada", "access", "revoke", "rival", code=3)
+    assert people("ada", "access", "revoke", "rival", "--even-if-nothing", code=3)
     people("new", "identity", "request", "ada", "--to", home.folder / "again.json")
     words = ["identity", "rotate", "ada", "--request", home.folder / "again.json", "--recovery"]
     wrong = home.folder / "keys-new" / "ada.key"
@@ -128,7 +136,7 @@ def test_lost_keys_are_replaced_by_the_recovery_key(people, home):
     if not waits["done"]:
         people("new", "plan", "approve", waits["plan"])
         people("new", "plan", "execute", waits["plan"])
-    assert people("new", "access", "revoke", "rival", "--json").json["done"]
+    assert people("new", "access", "revoke", "rival", "--even-if-nothing", "--json").json["done"]
 
 
 @pytest.mark.parametrize(
@@ -154,9 +162,11 @@ def test_a_passphrase_protects_a_key_and_stands_nowhere(home):
     keys = {"STILLHOUSE_KEYS": str(home.folder / "keys"), "STILLHOUSE_KEY_PASSPHRASE": "correct horse battery"}
     home("identity", "enrol", "ada", "--role", "governance", **keys)
     assert b"ENCRYPTED" in (home.folder / "keys" / "ada.key").read_bytes()
-    home("access", "revoke", "rival", **keys)
+    home("access", "revoke", "rival", "--even-if-nothing", **keys)
     wrong = {**keys, "STILLHOUSE_KEY_PASSPHRASE": "wrong", "STILLHOUSE_IDENTITY": "ada"}
-    assert "no private key that can be used" in home("access", "revoke", "other", code=1, **wrong).err
+    assert (
+        "no private key that can be used" in home("access", "revoke", "other", "--even-if-nothing", code=1, **wrong).err
+    )
     for file in home.folder.rglob("*"):
         if file.is_file():
             assert b"correct horse" not in file.read_bytes(), file
@@ -180,7 +190,7 @@ def test_a_rotation_that_waits_locks_nobody_out_and_loses_no_key(people, home):
     people("ada", "plan", "execute", waits["plan"])
     enrolled = (home.folder / "keys-ada" / "ada.key").read_bytes()
     people("ada", "identity", "rotate", "ada")
-    people("ada", "access", "revoke", "rival")
+    people("ada", "access", "revoke", "rival", "--even-if-nothing")
     plan = people("ada", "identity", "rotate", "ada", "--json").json
     assert plan["waits_for"] == ["bob"]
     assert (home.folder / "keys-ada" / "ada.key").read_bytes() == enrolled, (
@@ -188,11 +198,11 @@ def test_a_rotation_that_waits_locks_nobody_out_and_loses_no_key(people, home):
     )
     people("bob", "plan", "approve", plan["plan"])
     people("bob", "plan", "execute", plan["plan"])
-    assert people("ada", "access", "revoke", "other", "--json").json["done"]
+    assert people("ada", "access", "revoke", "other", "--even-if-nothing", "--json").json["done"]
     again = people("ada", "identity", "rotate", "ada", "--json").json
     people("bob", "plan", "approve", again["plan"])
     people("bob", "plan", "execute", again["plan"])
-    assert people("ada", "access", "revoke", "third", "--json").json["done"]
+    assert people("ada", "access", "revoke", "third", "--even-if-nothing", "--json").json["done"]
 
 
 def test_a_yes_to_a_roster_is_no_yes_to_another_plan_for_the_same(people, home):
@@ -204,4 +214,4 @@ def test_a_yes_to_a_roster_is_no_yes_to_another_plan_for_the_same(people, home):
     first = people("ada", *words).json
     second = people("bob", *words).json
     assert second["plan"] != first["plan"]
-    assert "Others must say yes" in people("bob", "plan", "execute", second["plan"], code=3).err
+    assert "Others must approve" in people("bob", "plan", "execute", second["plan"], code=3).err

@@ -102,7 +102,7 @@ def test_raw_responses_of_an_intermediary(home, shared_data):
     found = home("dataset", "inventory", path, "--json").json
     assert (found["rows"], found["skipped"]) == (2676, {})
     channels = {share["what"]: share["rows"] for share in found["by_channel"]}
-    assert channels == {"intermediary": 2256, "unknown": 420}
+    assert channels == {"intermediary": 2256, "cloud": 420}
     assert found["by_decision"]["train"] == [{"what": "denied", "rows": 2676, "share": 1.0}]
     providers = {share["what"]: share["rows"] for share in found["by_provider"]}
     assert providers["openrouter > Anthropic"] == 102

@@ -32,7 +32,7 @@ def test_a_key_in_place_of_the_name_of_its_variable_is_written_nowhere(home, key
     said = home(
         *words, "--terms", "licence/mit", "--base-url", "http://127.0.0.1:1/v1", "--key-env", key, "--json", code=2
     )
-    assert "is no name of an environment variable" in said.out
+    assert "is not the name of an environment variable" in said.out
     assert key not in said.out + said.err
     for file in home.home.rglob("*"):
         assert not file.is_file() or key.encode() not in file.read_bytes(), file

@@ -45,7 +45,7 @@ def test_what_was_kept_comes_back(older):
 
 def test_its_chain_goes_on(older):
     """Acts are signed on top of those of then, by the people of then; the log and the view stay consistent."""
-    older("access", "revoke", "testlab", "--reason", "a letter")
+    older("access", "revoke", "testlab", "--even-if-nothing", "--reason", "a letter")
     asked = older("access", "grant", "otherlab", "--reason", "an agreement", "--json").json
     older("plan", "approve", asked["plan"], STILLHOUSE_KEYS=str(older.folder / "keys-bob"))
     older("plan", "execute", asked["plan"])

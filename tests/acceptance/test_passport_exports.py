@@ -174,7 +174,7 @@ def test_whoever_has_the_passport_alone_can_ask_for_what_is_later_than_a_day(mod
     found = home(*ask, "--lab", "Rival", "--after", "2026-01-31", "--json").json
     assert found["later"] == {"lab": "Rival", "after": "2026-01-31", "found": []}
     later = home(*ask, "--lab", "rival", "--after", "2026-01-01", "--json", code=3).json["later"]["found"]
-    assert later == ["3 rows of rival-1, 2026-01-05"]
+    assert later == ["3 rows: rival-1, 2026-01-05"]
     assert "together" in home(*ask, "--lab", "rival", code=2).err
 
 

@@ -37,7 +37,7 @@ def test_a_run_is_repeated_without_whoever_ran_it(ran):
 
 def test_what_policy_denies_today_is_compared_and_not_trained(ran):
     revoke(ran)
-    ran("access", "revoke", "rival")
+    ran("access", "revoke", "rival", "--even-if-nothing")
     found = ran("run", "--replay", "mixed", "--json").json
     assert found["data_equal"], "as of then"
     assert found["weights"] is None

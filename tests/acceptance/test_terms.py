@@ -40,7 +40,7 @@ def test_changes_that_matter_are_proposed_side_by_side_and_change_no_verdict(hom
     assert 'verdict = "unclear"' in draft
     (home.home / "terms").mkdir()
     (home.home / "terms" / "acme.toml").write_text(draft)
-    assert "draft that nobody has read" in home("terms", "list", code=2).err
+    assert "draft that was not read" in home("terms", "list", code=2).err
     read = draft.replace('verdict = "unclear"', 'verdict = "no-competing-model"').replace(
         'summary = ""', 'summary = "No rivals."'
     )

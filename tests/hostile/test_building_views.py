@@ -207,7 +207,7 @@ from stillhouse.home.ledger.ledger import Ledger
 from stillhouse.vault.local import LocalBackend
 from stillhouse.vault.log import Log
 from stillhouse.vault.objects import Objects
-assert projection.REVISION == 9 and "surprises" in projection.tables.by_name
+assert projection.REVISION == 10 and "surprises" in projection.tables.by_name
 url, root = sys.argv[1], Path(sys.argv[2])
 def watch(at, done, total):
     print(at, flush=True)
@@ -224,7 +224,7 @@ def next_version(tmp_path_factory):
     source = tmp_path_factory.mktemp("next") / "src"
     shutil.copytree(SOURCE, source, ignore=shutil.ignore_patterns("__pycache__"))
     path = source / "stillhouse" / "home" / "ledger" / "projection.py"
-    path.write_text(path.read_text().replace(f"REVISION = {projection.REVISION}", "REVISION = 9"))
+    path.write_text(path.read_text().replace(f"REVISION = {projection.REVISION}", "REVISION = 10"))
     with (source / "stillhouse" / "home" / "facts" / "money_facts.py").open("a") as file:
         file.write(
             '\n\nclass Surprised(Fact, frozen=True, tag="surprised"):\n    """New."""\n\n    word: str\n\n'

@@ -95,7 +95,7 @@ def test_names(home, serve):
     home.add_mock(url)  # the same again changes nothing
     given = ["--kind", "openai", "--model", "m", "--channel", "official", "--terms", "licence/mit", "--unmetered"]
     assert "registered already" in home("teacher", "add", "mock", *given, "--lab", "x", "--base-url", url, code=2).err
-    assert "is no name" in home("teacher", "add", "No Good", *given, "--lab", "x", code=2).err
+    assert "is not a valid name" in home("teacher", "add", "No Good", *given, "--lab", "x", code=2).err
 
 
 def test_weights_may_move(home, tiny_model, tmp_path):

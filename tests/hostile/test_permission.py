@@ -18,7 +18,7 @@ def governed(home):
     home("identity", "request", "bob", "--to", home.folder / "bob.json", **bob)
     words = ["identity", "enrol", "bob", "--role", "approver", "--request", home.folder / "bob.json"]
     home(*words, **ada)
-    home("access", "revoke", "rival", "--since", "2026-01-15", **ada)
+    home("access", "revoke", "rival", "--even-if-nothing", "--since", "2026-01-15", **ada)
     plan = home("access", "grant", "other", "--json", **ada).json["plan"]
     home("plan", "approve", plan, **bob)
     home("plan", "execute", plan, **ada)
@@ -68,8 +68,8 @@ def test_a_log_cut_at_the_tail_is_found_where_a_checkpoint_is_kept_elsewhere(cli
     cli.folder.joinpath("elsewhere").mkdir()
     cli("init")
     (cli.home / "config.toml").write_text(f'[log]\ncheckpoints = "{cli.folder / "elsewhere"}"\n')
-    cli("access", "revoke", "rival")
-    cli("access", "revoke", "other")
+    cli("access", "revoke", "rival", "--even-if-nothing")
+    cli("access", "revoke", "other", "--even-if-nothing")
     for segment in sorted((cli.home / "log").rglob("*")):
         if segment.is_file() and segment.stat().st_size > 200:
             data = segment.read_bytes()
@@ -161,7 +161,7 @@ def test_a_waiver_is_a_signed_plan_with_an_end(governed):
     home = governed
     words = ["policy", "waive", "--use", "train", "--owner", "ada", "--reason", "we asked them", "--json"]
     assert "is over already" in home(*words, "--lab", "x", "--expires", "2020-01-01", code=2, **home.ada).err
-    assert "no day" in home(*words, "--lab", "x", "--expires", "soon", code=2, **home.ada).err
+    assert "not a date" in home(*words, "--lab", "x", "--expires", "soon", code=2, **home.ada).err
     assert "not for everything" in home(*words, "--expires", "2099-01-01", code=2, **home.ada).err
     waits = home(*words, "--lab", "zhipu", "--expires", "2099-01-01", **home.ada).json
     assert waits["waits_for"] == ["bob"]
@@ -178,9 +178,9 @@ def test_a_waiver_is_a_signed_plan_with_an_end(governed):
 
 
 def test_a_home_whose_key_is_lost_writes_nothing_that_it_could_not_read_again(home):
-    home("access", "revoke", "rival")
+    home("access", "revoke", "rival", "--even-if-nothing")
     (home.home / "keys" / "home.key").unlink()
-    assert "is gone" in home("access", "revoke", "other", code=1).err
+    assert "is gone" in home("access", "revoke", "other", "--even-if-nothing", code=1).err
     assert [one["lab"] for one in home("access", "list", "--json").json["changes"]] == ["rival"]
     home("status")
 

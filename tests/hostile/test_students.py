@@ -219,7 +219,7 @@ def test_weights_that_nobody_registered(ready, tiny_model, tmp_path):
         loaded.model.get_input_embeddings().weight.add_(1)
     save_model(loaded, tmp_path / "stray")
     ran = ready("train", recipe(ready, f'[train]\nstudent = "{tmp_path / "stray"}"\n'), code=3)
-    assert "nobody has said where these weights come from" in ran.err
+    assert "the origin of these weights is not recorded" in ran.err
     assert "stillhouse teacher add NAME --kind local" in ran.err
 
 

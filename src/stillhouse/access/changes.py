@@ -9,7 +9,7 @@ from stillhouse.canon import digest_value, is_digest
 from stillhouse.errors import UnknownName, UsageError
 from stillhouse.nouns import AccessChange, AccessKind, Waiver
 from stillhouse.permission.decide import void_ids
-from stillhouse.permission.known_origins import fold
+from stillhouse.permission.known_names import fold_lab
 from stillhouse.permission.verdict_table import TermsVerdict
 
 _SCOPE = ("models", "channels", "accounts", "uses", "exempt", "since", "until", "verdict", "duties")
@@ -42,7 +42,7 @@ def make_change(draft: AccessChange, known: Collection[AccessChange]) -> AccessC
         raise UsageError(
             "A change that reverses another does nothing else.", next_step="Leave out everything but --reason."
         )
-    change = msgspec.structs.replace(draft, lab=fold(draft.lab), **days)
+    change = msgspec.structs.replace(draft, lab=fold_lab(draft.lab), **days)
     place = len(known)  # the same words said twice are two changes
     return msgspec.structs.replace(change, id=digest_value([change, place]).partition(":")[2][:12])
 
@@ -61,7 +61,7 @@ def utc_day(text: str, what: str) -> str:
             return date.fromisoformat(text).isoformat()
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise UsageError(f"{text!r} is no day.", next_step="Write YYYY-MM-DD, or a time with its zone.") from None
+        raise UsageError(f"{text!r} is not a date.", next_step="Write YYYY-MM-DD, or a time with its zone.") from None
     if moment.tzinfo is None:
         raise UsageError(f"{what} {text!r} has no time zone.", next_step="Write ...Z or ...+02:00, or a day alone.")
     return moment.astimezone(UTC).date().isoformat()

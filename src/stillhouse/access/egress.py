@@ -12,11 +12,10 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 import msgspec
 
-from stillhouse.permission.known_origins import known_host
+from stillhouse.permission.known_hosts import host_of, known_host
 
 # Clocks of proxies and of hosts differ, and a connection may be opened some time before it is used.
 _SLACK_SECONDS = 60.0
@@ -113,8 +112,7 @@ def _from_json(given: Mapping[str, Any]) -> Connection | None:
 
 
 def _host(target: str) -> str:
-    address = target if "://" in target else f"//{target}"
-    return (urlsplit(address).hostname or "").rstrip(".").lower()
+    return host_of(target)
 
 
 def _accounted(connection: Connection, times: Sequence[float]) -> bool:

@@ -64,14 +64,14 @@ def _files(path: Path) -> list[Path]:
 
 
 def _nobody_s(file: Path) -> Gated:
-    reason = "these bytes are no export of this home: where the rows come from is not known, and unknown means no"
+    reason = "not a recorded export of this home (digest unknown): the origin of its rows is not known, and unknown is denied"
     return Gated(str(file), "", False, 0, 0, (reason,))
 
 
 def _version(policy: Policy, sets: Mapping[int, StampSet], dataset: DatasetVersion, subject: str, use: Use) -> Gated:
     found = policy.check_rows(dataset.stamp_sets, sets, use)
     reasons = [f"{rows} rows: {decision.reason}" for rows, decision in found.decided if not decision.allowed]
-    reasons += [] if dataset.rows else ["it has no row"]
+    reasons += [] if dataset.rows else ["the dataset is empty"]
     return Gated(
         subject, dataset.label, not reasons, dataset.rows, found.denied, tuple(reasons), found.duties, found.waivers
     )

@@ -4,7 +4,6 @@ import gzip
 import zlib
 from pathlib import Path
 from typing import IO, Any, NamedTuple
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -27,9 +26,11 @@ from stillhouse.home.current_permission import load, own_signatory
 from stillhouse.home.ledger import answer_queries, origin_queries, permission_queries
 from stillhouse.home.open_home import Home
 from stillhouse.home.proposals import Findings, Handling, Written, plan_act, unlike
+from stillhouse.home.stamping import stamps_of
 from stillhouse.nouns import AccessChange, AccessKind, DatasetVersion, Plan, Use
 from stillhouse.permission.decide import Door, Policy, void_ids
-from stillhouse.permission.known_origins import address_of, fold, known_labs, labs_in
+from stillhouse.permission.known_hosts import address_of, host_of
+from stillhouse.permission.known_names import fold_lab, known_labs, labs_in
 
 GRANT, REVOKE = "grant", "revoke"
 
@@ -78,6 +79,33 @@ def plan_change(home: Home, draft: AccessChange, document: Path | None) -> Plann
     found = impact_now(home, change)
     does = {"change": msgspec.to_builtins(change)}
     return PlannedChange(plan_act(home, ACCESS, _kind(change), change.lab, does, msgspec.to_builtins(found)), found)
+
+
+def matches_nothing(home: Home, change: AccessChange) -> str:
+    """Why a change would match nothing that is here or known, such as for a name written wrongly; empty where it matches.
+
+    A lab that this version knows may be revoked before anything of it is here; a model, channel or account that none of its
+    records and teachers has may not.
+    """
+    if change.reverses:
+        return ""
+    if change.lab not in labs_here(home):
+        return f"no record and no teacher here is of a lab called {change.lab!r}, and it is not a known lab"
+    if not (change.models or change.channels or change.accounts):
+        return ""
+    always = msgspec.structs.replace(change, since="", until="", uses=(), exempt=())
+    whole = msgspec.structs.replace(always, models=(), channels=(), accounts=())
+    stamps = {stamp for known in origin_queries.stamp_sets(home.ledger).values() for stamp in known.stamps}
+    for teacher in origin_queries.teachers(home.ledger):
+        stamps.update(stamps_of(home.ledger, teacher, purpose=Use.TRAIN))
+    of_lab, of_scope = (
+        [stamp for stamp in stamps if Policy(changes=(one,)).last_words(stamp, Use.TRAIN)] for one in (whole, always)
+    )
+    return (
+        ""
+        if of_scope or not of_lab
+        else f"of what is here of {change.lab}, nothing is of that model, channel or account"
+    )
 
 
 def impact_now(home: Home, change: AccessChange) -> RevocationImpact:
@@ -145,7 +173,7 @@ def labs_here(home: Home) -> frozenset[str]:
     teachers = origin_queries.teachers(home.ledger)
     named = {(stamp.lab, stamp.model) for stamp in stamps} | {(teacher.lab, teacher.model) for teacher in teachers}
     labs = {lab for lab, _ in named} | {lab for _, model in named for lab in labs_in(model)}
-    return frozenset(fold(lab) for lab in labs if lab) | known_labs()
+    return frozenset(fold_lab(lab) for lab in labs if lab) | known_labs()
 
 
 def gate(home: Home, subjects: list[str], use: Use, job: str) -> dict[str, Any]:
@@ -178,7 +206,13 @@ def gate(home: Home, subjects: list[str], use: Use, job: str) -> dict[str, Any]:
 def stamp_gate(home: Home, use: Use) -> StampGate:
     """A gate for the rows that a job reads, as of now."""
     sets = origin_queries.stamp_sets(home.ledger)
-    return StampGate(use, {id: home.policy.check(Door.USE, known.stamps, use) for id, known in sets.items()})
+    decisions = {id: home.policy.check(Door.USE, known.stamps, use) for id, known in sets.items()}
+    denied = [id for id, decision in decisions.items() if not decision.allowed]
+    marks = answer_queries.marks_of_stamps(home.ledger, denied)
+    for known in answer_queries.by_mark(home.ledger, {answer for _, answer in marks}):
+        if decisions[known.stamps].allowed:  # others gave the same answer, and that may be used
+            marks.discard((known.question, known.answer))
+    return StampGate(use, decisions, marks)
 
 
 def compare_egress(home: Home, path: Path, own: tuple[str, ...]) -> Egress:
@@ -187,7 +221,7 @@ def compare_egress(home: Home, path: Path, own: tuple[str, ...]) -> Egress:
     times = permission_queries.call_times(home.ledger)
     for teacher in origin_queries.teachers(home.ledger):
         url = address_of(teacher)
-        host = (urlsplit(url).hostname or "").lower()
+        host = host_of(url)
         if host:
             hosts[host] = sorted([*hosts.get(host, []), *times.get(teacher.name, [])])
     try:

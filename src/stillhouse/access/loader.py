@@ -1,14 +1,16 @@
 """A wrapper for the job itself: every row must carry a stamp set that is allowed, or the job stops.
 
 Covers: rows of `datasets` (map-style and streaming), of PyTorch's map-style and iterable datasets, and of anything that gives
-rows one by one; a row without stamps, or with stamps that the home does not know, is refused. Does not cover: a job that unwraps
-its data, and a row whose text was changed under its stamps (``access gate`` on the file finds that).
+rows one by one; a row without stamps, or with stamps that the home does not know, is refused; so is known text that may not be
+used under stamps of others. Does not cover: a job that unwraps its data, and text that was changed (``access gate`` on the file
+finds that).
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
+from stillhouse.conversations.text_marks import text_mark, turns_mark
 from stillhouse.errors import PolicyRefusal
 from stillhouse.nouns import Decision, Use
 
@@ -16,13 +18,27 @@ from stillhouse.nouns import Decision, Use
 class StampGate:
     """Lets rows pass whose stamp set may serve a use, as of when it was made."""
 
-    def __init__(self, use: Use, decisions: Mapping[int, Decision]) -> None:
-        self.use, self._decisions = use, decisions
+    def __init__(
+        self, use: Use, decisions: Mapping[int, Decision], denied: Collection[tuple[str, str]] = frozenset()
+    ) -> None:
+        """``denied`` are the marks (question, answer) of texts that may not be used, whatever stamps a row has."""
+        self.use, self._decisions, self._denied = use, decisions, denied
 
     def check(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
         """The row, where it may be used. Raises PolicyRefusal."""
         self._check(stamps_of(row), 1)
+        if self._denied:
+            self._check_text(row)
         return row
+
+    def _check_text(self, row: Mapping[str, Any]) -> None:
+        """Rows of exports and datasets say what was asked and answered; of others the text is not looked at."""
+        turns = [(str(turn.get("role")), str(turn.get("content"))) for turn in row.get("messages") or ()]
+        answer = str(row["response"]) if "response" in row else turns.pop()[1] if turns else ""
+        if (turns_mark(turns), text_mark(answer)) in self._denied:
+            raise PolicyRefusal(
+                f"1 row has text that may not be used to {self.use}, under other stamps than it has here."
+            )
 
     def rows(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
         """Rows one by one, each looked at. Raises PolicyRefusal at the first that may not be used."""
@@ -63,7 +79,13 @@ class StampGate:
         columns = dataset.column_names or []
         if not hasattr(dataset, "__len__"):
             return dataset.map(lambda row: dict(self.check(row)))
-        if "stamps" in columns:
+        if self._denied:
+            for row in dataset.with_format(None):
+                self.check(row)
+            return dataset
+        if "stillhouse" in columns:
+            found = Counter(stamps_of({"stillhouse": origin}) for origin in dataset.with_format(None)["stillhouse"])
+        elif "stamps" in columns:
             import pyarrow.compute
 
             if pyarrow.compute.all(
@@ -71,8 +93,6 @@ class StampGate:
             ).as_py():
                 return dataset
             found = Counter(dataset.with_format(None)["stamps"])
-        elif "stillhouse" in columns:
-            found = Counter(stamps_of({"stillhouse": origin}) for origin in dataset.with_format(None)["stillhouse"])
         else:
             found = Counter({None: len(dataset)})
         for stamps, rows in found.items():
@@ -113,9 +133,11 @@ class GuardedStream:
 
 
 def stamps_of(row: Any) -> int | None:
-    """The stamp set of a row, as exports and datasets hold it."""
+    """The stamp set of a row, as exports and datasets hold it. What an export wrote of the row counts before a column of that
+    name, which may have been added since.
+    """
     if not isinstance(row, Mapping):
         return None
     origin = row.get("stillhouse")
-    stamps = row.get("stamps", origin.get("stamps") if isinstance(origin, Mapping) else None)
+    stamps = origin.get("stamps") if isinstance(origin, Mapping) else row.get("stamps")
     return int(stamps) if isinstance(stamps, int) else None

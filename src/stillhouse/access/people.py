@@ -20,7 +20,7 @@ from stillhouse.home.open_home import Home
 from stillhouse.home.proposals import Findings, Handling, Proposed, Written, plan_act, propose, unlike
 from stillhouse.nouns import Member, Plan, Role, Roster, Signature
 from stillhouse.permission.acts.act import ChainState
-from stillhouse.permission.external_keys import signer_of, write_address
+from stillhouse.permission.external_keys import is_address, signer_of, write_address
 from stillhouse.permission.roster import advisory, change_between, check, member, roster_subject, with_member, without
 from stillhouse.permission.signatures import HOME, Signatory, is_signed
 from stillhouse.permission.signing_keys import Signer, make_key, public_key, read_public_keys
@@ -98,7 +98,10 @@ def make_request(home: Home, name: str, to: Path) -> Path:
 def connect_key(home: Home, name: str, address: str, public: Path) -> Path:
     """Let a key that is in hardware or at a service be somebody's own. Raises UsageError, KeyUnusable, MissingExtra."""
     path = _key_path(home, name)
-    write_address(path, address, read_public_keys(public)[0], home.settings.passphrase)
+    keys = read_public_keys(public)
+    if len(keys) != 1:
+        raise UsageError(f"{public} holds {len(keys)} public keys.", next_step="Give a file with the one of this key.")
+    write_address(path, address, keys[0], home.settings.passphrase)
     return path
 
 
@@ -154,6 +157,12 @@ def _next_key(home: Home, name: str, known: Member) -> Signer:
     but into a name of its own.
     """
     path, waiting = key_path(home.settings, name), next_key_path(home.settings, name)
+    if is_address(path) or is_address(waiting):
+        raise UsageError(
+            f"{name}'s key is not in a file, so none is made in its place.",
+            next_step="Connect the new key in another folder of keys (STILLHOUSE_KEYS), make a request there with "
+            "`identity request`, and give it here: `identity rotate NAME --request FILE`.",
+        )
     enrolled = public_key(known.key).id
     if waiting.exists() and signer_of(waiting, home.settings.passphrase).public.id == enrolled:
         with storage_errors(f"{path} could not be moved aside"):  # an earlier rotation has taken effect

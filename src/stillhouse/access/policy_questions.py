@@ -124,7 +124,7 @@ def plan_waiver(home: Home, waiver: Waiver) -> Plan:
     try:
         expires = date.fromisoformat(waiver.expires)
     except ValueError:
-        raise UsageError(f"{waiver.expires!r} is no day.", next_step="Write YYYY-MM-DD.") from None
+        raise UsageError(f"{waiver.expires!r} is not a date.", next_step="Write YYYY-MM-DD.") from None
     if expires.isoformat() < home.today:
         raise UsageError(f"{waiver.expires} is over already: a waiver that has expired lifts nothing.")
     if not (waiver.lab or waiver.channel or waiver.terms):

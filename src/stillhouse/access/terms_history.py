@@ -32,7 +32,7 @@ class Proposals(msgspec.Struct, frozen=True):
 
 
 def as_of(policy: Policy, service: str, document: str, date: str, use: Use) -> dict[str, Any]:
-    """What a document said on a day, and the decision that follows. Raises UsageError for what is no day."""
+    """What a document said on a day, and the decision that follows. Raises UsageError for what is not a date."""
     day = utc_day(date, "--date")
     terms = document_id(service, document)
     registry = policy.registry

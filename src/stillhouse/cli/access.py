@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
 from stillhouse.cli.identity import show_outcome
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 commands = typer.Typer(
     help="Access: grants, revocations, what they reach, the training-launch gate.", no_args_is_help=True
 )
-_NOBODY = "No record and no teacher here is of a lab called {!r}: this concerns none of them."
 Lab = Annotated[str, typer.Argument(help="The lab, as teachers are registered with it.")]
 Models = Annotated[list[str] | None, typer.Option("--model", help="Only these models; repeat for several.")]
 Channels = Annotated[
@@ -31,6 +31,9 @@ Notice = Annotated[str, typer.Option(help="The day on which it was said.")]
 Authority = Annotated[str, typer.Option(help="Who said so, or by which contract.")]
 Document = Annotated[Path | None, typer.Option(help="The document that says so: its digest is kept, not its text.")]
 Reverses = Annotated[str, typer.Option(help="The grant or revocation that is void from now on.")]
+EvenIfNothing = Annotated[
+    bool, typer.Option("--even-if-nothing", help="Also where it matches nothing that is here or known.")
+]
 Reason = Annotated[str, typer.Option(help="Why, in a few words.")]
 
 
@@ -62,7 +65,7 @@ def grant(
         accounts=tuple(accounts or ()), uses=tuple(uses or ()), since=since, until=until, notice=notice,
         authority=authority, verdict=verdict, duties=tuple(duty or ()), reverses=reverses, reason=reason,
     )  # fmt: skip
-    _change(draft, document, home_folder, plan, as_json)
+    _change(draft, document, home_folder, plan, as_json, even_if_nothing=True)
 
 
 @commands.command()
@@ -79,6 +82,7 @@ def revoke(
     document: Document = None,
     reverses: Reverses = "",
     reason: Reason = "",
+    even_if_nothing: EvenIfNothing = False,
     home_folder: HomeFolder = None,
     plan: PlanOnly = False,
     as_json: Json = False,
@@ -89,24 +93,37 @@ def revoke(
         accounts=tuple(accounts or ()), uses=tuple(uses or ()), exempt=tuple(exempt or ()), since=since, notice=notice,
         authority=authority, reverses=reverses, reason=reason,
     )  # fmt: skip
-    _change(draft, document, home_folder, plan, as_json)
+    _change(draft, document, home_folder, plan, as_json, even_if_nothing=even_if_nothing)
 
 
-def _change(draft: AccessChange, document: Path | None, home_folder: Path | None, plan: bool, as_json: bool) -> None:
-    from stillhouse.access.grants import labs_here, plan_change
+def _change(
+    draft: AccessChange,
+    document: Path | None,
+    home_folder: Path | None,
+    plan: bool,
+    as_json: bool,
+    *,
+    even_if_nothing: bool,
+) -> None:
+    from stillhouse.access.grants import matches_nothing, plan_change
     from stillhouse.access.people import standing
     from stillhouse.approvals import propose
+    from stillhouse.errors import UsageError
 
     with opened(home_folder) as home:
         made = plan_change(home, draft, document)
-        lab = str(made.plan.does["change"]["lab"])
-        unknown = "" if lab in labs_here(home) else lab
+        nothing = matches_nothing(home, msgspec.convert(made.plan.does["change"], AccessChange))
         if plan:
             value: dict[str, Any] = {**made.plan.impact, "plan": made.plan, "change": made.plan.does["change"]}
             emit(value, as_json, describe_impact(made.impact))
-            if unknown:
-                note(_NOBODY.format(unknown))
+            if nothing:
+                note(f"This would match nothing: {nothing}.")
             return
+        if nothing and not even_if_nothing:
+            raise UsageError(
+                f"This would match nothing: {nothing}.",
+                next_step="Correct the name, or say --even-if-nothing: what comes later is then concerned.",
+            )
         done = propose(home, made.plan)
         advisory = standing(home).advisory
     if as_json:
@@ -117,8 +134,8 @@ def _change(draft: AccessChange, document: Path | None, home_folder: Path | None
         show_outcome(done, as_json)
     for line in advisory:
         note(f"ADVISORY: {line}")
-    if unknown:
-        note(_NOBODY.format(unknown))
+    if nothing:
+        note(f"This matches nothing so far: {nothing}.")
 
 
 @commands.command("list")
@@ -149,7 +166,7 @@ def gate(
     datasets: Annotated[
         list[str], typer.Argument(help="Labels, or files and folders that were exported.", metavar="DATASET...")
     ],
-    use: Annotated[Use, typer.Option(help="What for.")] = Use.TRAIN,
+    use: Annotated[Use, typer.Option(help="The intended use.")] = Use.TRAIN,
     job: Annotated[str, typer.Option(help="The job that wants to start, for the receipt.")] = "",
     home_folder: HomeFolder = None,
     as_json: Json = False,
@@ -160,7 +177,8 @@ def gate(
 
     with opened(home_folder) as home:
         value = decide_gate(home, datasets, use, job)
-    lines = [f"{'open' if value['allowed'] else 'CLOSED'}: {', '.join(datasets)} for {use}"]
+    named = [one["dataset"] or one["subject"] for one in value["datasets"]]
+    lines = [f"{'ALLOWED' if value['allowed'] else 'DENIED'}: {', '.join(named)} for {use}"]
     lines += [f"  {reason}" for reason in value["reasons"]]
     lines += [f"  duty: {duty}" for duty in value["duties"]]
     lines += [f"  WAIVED (waiver {waiver})" for waiver in value["waivers"]]
@@ -216,13 +234,11 @@ def egress(
 def describe_impact(found: "RevocationImpact") -> str:
     """An impact as text."""
     lines = [
-        f"{found.records} records ({found.tokens or 'uncounted'} tokens) are touched, for: {', '.join(found.uses) or 'no use'}"
+        f"affects {found.records} records (tokens: {found.tokens or 'not counted'}) for: {', '.join(found.uses) or 'no use'}"
     ]
-    lines += [f"  {rows} may still be used to {use}" for use, rows in found.usable.items()]
+    lines += [f"  {use}: {rows} still allowed" for use, rows in found.usable.items()]
     lines += (
-        [f"  of that lab, of whichever day, {found.irreplaceable} could not be had again"]
-        if found.irreplaceable
-        else []
+        [f"  {found.irreplaceable} records of this lab could not be collected again"] if found.irreplaceable else []
     )
     lines += [f"{share.dataset}: {share.rows} of {share.of} rows ({share.share:.1%})" for share in found.datasets]
     for model in found.models:

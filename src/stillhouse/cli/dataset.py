@@ -69,9 +69,7 @@ def export(
 OriginOption = Annotated[Origin, typer.Option("--origin", help="Who or what wrote the answers, where rows do not say.")]
 LabOption = Annotated[str, typer.Option("--lab", help="Whose model it was, where rows do not say.")]
 ModelOption = Annotated[str, typer.Option("--model", help="Which model it was, where rows do not say.")]
-ChannelOption = Annotated[
-    Channel, typer.Option("--channel", help="By which way it was reached, where rows do not say.")
-]
+ChannelOption = Annotated[Channel, typer.Option("--channel", help="The access channel, where rows do not say.")]
 TermsOption = Annotated[
     list[str] | None, typer.Option("--terms", help="Terms that bind the answers; repeat for several.")
 ]
@@ -128,13 +126,18 @@ def import_corpus(
         "files": planned.left_out.files,
         "content_digest": dataset.content_digest,
     }
-    emit(value, as_json, "\n".join(f"{key:15} {content}" for key, content in value.items() if key != "files"))
+    emit(value, as_json, "\n".join(f"{key:15} {_shown(content)}" for key, content in value.items() if key != "files"))
     if planned.left_out.told():
         note(planned.left_out.told())
+    if recognised := planned.plan.does.get("recognised"):
+        note(f"Rows that this home knows, which keep the stamps that they have here: {_shown(recognised)}.")
     if dropped:
-        note(
-            f"Left out of {dataset.label}: {dropped}. They are kept; `stillhouse dataset show {dataset.label}` says why."
-        )
+        note(f"Left out of {dataset.label}, and kept in its file of dropped rows: {_shown(dropped)}.")
+    for decision in planned.plan.decisions:
+        if not decision.allowed:
+            note(f"Denied for {decision.use}: {decision.reason}.")
+    if not dataset.rows:
+        note(f"{dataset.label} has no rows.")
 
 
 @commands.command()
@@ -191,6 +194,7 @@ def inventory(
     """What is in a corpus, by origin, channel and decision; the unknown part; and what to find out first. Writes nothing."""
     from stillhouse.datasets.corpora.row_files import files_of
     from stillhouse.datasets.import_corpus import LeftOutRows, inventory_of_files, inventory_of_home
+    from stillhouse.errors import UnknownName
 
     with opened(home_folder) as home:
         if what and Path(what).exists():
@@ -200,8 +204,16 @@ def inventory(
             if left_out.told():
                 note(left_out.told())
         else:
-            found = inventory_of_home(home, what)
+            try:
+                found = inventory_of_home(home, what)
+            except UnknownName as failure:
+                raise UnknownName(f"There is no file, folder or dataset called {what}.") from failure
     emit(found, as_json, _inventory_text(found))
+
+
+def _shown(value: object) -> object:
+    """Counts as text."""
+    return ", ".join(f"{count} {what}" for what, count in value.items()) or "-" if isinstance(value, dict) else value
 
 
 def kept(given: list[str] | None) -> tuple[str, ...]:
@@ -237,13 +249,13 @@ def _declared(
 
 
 def _inventory_text(found: "Inventory") -> str:
-    parts = [f"{found.rows} rows; of {found.unknown.rows} ({found.unknown.share:.1%}) not even the origin is known"]
+    parts = [f"{found.rows} rows; origin unknown for {found.unknown.rows} ({found.unknown.share:.1%})"]
     parts += [f"skipped: {count} rows {reason}" for reason, count in found.skipped.items()]
     shares = (
         ("origin", found.by_origin),
         ("lab", found.by_lab),
         ("channel", found.by_channel),
-        ("through", found.by_provider),
+        ("provider", found.by_provider),
     )
     for heading, group in shares:
         rows = [[share.what, share.rows, f"{share.share:.1%}"] for share in group]
@@ -251,7 +263,5 @@ def _inventory_text(found: "Inventory") -> str:
     uses = [[use, *(f"{share.rows} {share.what}" for share in group)] for use, group in found.by_decision.items()]
     parts.append(table(["use", "decision", ""], [[*row, ""][:3] for row in uses]))
     queue = [[t.rows, f"{t.share:.1%}", t.origin, ", ".join(t.missing), t.reason] for t in found.triage[:20]]
-    parts.append(
-        table(["rows", "share", "find out first", "what is missing", "why it matters"], queue) if queue else ""
-    )
+    parts.append(table(["rows", "share", "source", "missing facts", "denied because"], queue) if queue else "")
     return "\n".join(parts)

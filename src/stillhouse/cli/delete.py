@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from stillhouse.nouns import Plan
 
 commands = typer.Typer(
-    help="Delete, as a plan: what it reaches, a second yes, a trash with a grace, and a way back.", no_args_is_help=True
+    help="Delete by plan: impact, second approval, trash with a grace period, undo.", no_args_is_help=True
 )
 
 
@@ -110,7 +110,7 @@ def undo(
     home_folder: HomeFolder = None,
     as_json: Json = False,
 ) -> None:
-    """Get back what a deletion put into the trash. Needs nobody's yes."""
+    """Restore what a deletion moved to the trash. Needs no approval."""
     from stillhouse.custody.deletion.deletion import undo as undo_deletion
 
     with opened(home_folder) as home:

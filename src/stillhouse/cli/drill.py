@@ -7,7 +7,7 @@ import typer
 from stillhouse.cli.options import HomeFolder, Json, opened
 from stillhouse.cli.output import emit, table
 
-commands = typer.Typer(help="Restore drills: does what is kept come back?", no_args_is_help=True)
+commands = typer.Typer(help="Restore drills: can what is kept be restored?", no_args_is_help=True)
 
 
 @commands.command()
@@ -18,7 +18,7 @@ def run(
     home_folder: HomeFolder = None,
     as_json: Json = False,
 ) -> None:
-    """Restore to a scratch folder, compare, time, and sign the result. Exit code 4 where it did not come back."""
+    """Restore to a scratch folder, compare, time, and sign the result. Exit code 4 where it was not restored."""
     import msgspec
 
     from stillhouse.custody.checks.drills import drill_sample, drill_whole
@@ -26,7 +26,7 @@ def run(
 
     with opened(home_folder) as home:
         done = (drill_whole if whole else drill_sample)(home, snapshot, copy)
-    text = f"{done.files} files, {done.bytes:,} bytes came back in {done.seconds} s; from there {done.behind:.0f} s would be lost"
+    text = f"{done.files} files, {done.bytes:,} bytes restored in {done.seconds} s; newer data not in it: {done.behind:.0f} s"
     emit(msgspec.to_builtins(done), as_json, done.problem or text)
     if done.problem:
         raise typer.Exit(IntegrityError.exit_code)
@@ -46,7 +46,7 @@ def list_drills(home_folder: HomeFolder = None, as_json: Json = False) -> None:
             one.subject[:25],
             one.files,
             one.seconds,
-            one.problem or "came back",
+            one.problem or "restored",
             one.signature.by,
         ]
         for one in found

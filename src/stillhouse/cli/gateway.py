@@ -20,7 +20,9 @@ def serve(
     port: Annotated[int, typer.Option(help="For clients; 0: any free one.", min=0, max=65535)] = 8400,
     ops_port: Annotated[int, typer.Option(help="For /healthz, /readyz and /metrics.", min=0, max=65535)] = 8401,
     workers: Annotated[int, typer.Option(help="Processes; 0: one per core.", min=0)] = 0,
-    stall_seconds: Annotated[float, typer.Option(help="Silence after which a teacher is left.", min=1)] = 300.0,
+    stall_seconds: Annotated[
+        float, typer.Option(help="Abort a call after so many seconds without data.", min=1)
+    ] = 300.0,
     home_folder: HomeFolder = None,
     as_json: Json = False,
     durability: Safety = None,
@@ -79,12 +81,10 @@ def status(home_folder: HomeFolder = None, as_json: Json = False) -> None:
 def add(
     name: Annotated[str, typer.Argument(help="Who or what it is for.")],
     project: Annotated[str, typer.Option(help="The project that its calls belong to.")],
-    use: Annotated[
-        list[Use], typer.Option(help="What its calls may be for; the first is meant where a call is silent.")
-    ],
+    use: Annotated[list[Use], typer.Option(help="What its calls may be for; the first is the default.")],
     teacher: Annotated[list[str] | None, typer.Option(help="A teacher that it may ask; repeat; none: all.")] = None,
     budget: Annotated[str, typer.Option(help="USD; without it, only unmetered teachers can be asked.")] = "",
-    expires: Annotated[str, typer.Option(help="The last day on which it opens anything (YYYY-MM-DD).")] = "",
+    expires: Annotated[str, typer.Option(help="The last day on which it is valid (YYYY-MM-DD).")] = "",
     max_tokens: Annotated[
         int,
         typer.Option(
@@ -129,7 +129,7 @@ def revoke_key(
     home_folder: HomeFolder = None,
     as_json: Json = False,
 ) -> None:
-    """Let a key open nothing any more: from the next request, and the next piece of a stream, in every worker."""
+    """Revoke a key: effective from the next request, and the next piece of a stream, in every worker."""
     from stillhouse.teachers.gateway.keyring import revoke
 
     with opened(home_folder) as home:

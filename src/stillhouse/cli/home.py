@@ -77,7 +77,7 @@ def status(home_folder: HomeFolder = None, as_json: Json = False) -> None:
             *(f"WAIVED       {w.use} until {w.expires}, {w.owner}: {w.reason}" for w in home.policy.waivers),
             f"signs as     {signs_as}",
             *(f"ADVISORY     {line}" for line in advisory(roster)),
-            f"torn tails   {counts['tails']} cut and kept aside",
+            f"log repairs  {counts['tails']} incomplete tails cut and kept",
             f"checkpoints  {checkpoints or 'NONE KEPT ELSEWHERE: set `checkpoints` in config.toml'}",
             *protection.lines,
         ]
@@ -106,7 +106,7 @@ def doctor(
 
 
 def tick(home_folder: HomeFolder = None, as_json: Json = False) -> None:
-    """Do what is due: mark the day, drills, scrubs, renewal of locks, a checkpoint. For cron, once a day or more often.
+    """Do what is due: record the day, drills, scrubs, renewal of locks, a checkpoint. For cron, once a day or more often.
 
     Exit code 4 where a drill or a scrub finds damage, 1 where a lock could not be renewed.
     """

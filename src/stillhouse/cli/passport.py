@@ -62,7 +62,10 @@ def verify(
     value = msgspec.to_builtins(found)
     later: list[str] = []
     if lab and found.result is not PassportVerdict.BROKEN:
-        later = later_than(read_statement(file)["predicate"], lab, after)
+        try:
+            later = later_than(read_statement(file)["predicate"], lab, after)
+        except msgspec.ValidationError as failure:
+            raise IntegrityError(f"{file} does not say of which origins it is: {failure}.") from failure
         value["later"] = {"lab": lab, "after": after, "found": later}
         lines += [f"  {lab} after {after}: {one}" for one in later or ["nothing"]]
     emit(value, as_json, "\n".join(lines))

@@ -36,17 +36,17 @@ def explain(
 @commands.command()
 def check(
     label: Label,
-    use: Annotated[Use, typer.Option(help="What for.")],
+    use: Annotated[Use, typer.Option(help="The intended use.")],
     home_folder: HomeFolder = None,
     as_json: Json = False,
 ) -> None:
-    """How many rows of a dataset may be used so. Exit code 3 where any may not."""
+    """How many rows of a dataset may serve a use. Exit code 3 where any is denied."""
     from stillhouse.access.policy_questions import check_dataset
     from stillhouse.errors import RefusedError
 
     with opened(home_folder) as home:
         result = check_dataset(home, label, use)
-    text = f"{result['allowed']} rows may, {result['denied']} may not\n" + "\n".join(result["reasons"])
+    text = f"{result['allowed']} rows allowed, {result['denied']} denied for {use}\n" + "\n".join(result["reasons"])
     text += "".join(f"\nduty: {duty}" for duty in result["duties"])
     emit(result, as_json, text + "".join(f"\nWAIVED (waiver {waiver})" for waiver in result["waivers"]))
     if result["denied"]:
@@ -66,8 +66,8 @@ def rules(home_folder: HomeFolder = None, as_json: Json = False) -> None:
 
 @commands.command()
 def waive(
-    use: Annotated[Use, typer.Option(help="What for.")],
-    owner: Annotated[str, typer.Option(help="Who answers for it.")],
+    use: Annotated[Use, typer.Option(help="The intended use.")],
+    owner: Annotated[str, typer.Option(help="Who is responsible for it.")],
     expires: Annotated[str, typer.Option(help="The last day, YYYY-MM-DD.")],
     reason: Annotated[str, typer.Option(help="Why.")],
     lab: Annotated[str, typer.Option(help="Only for answers of this lab.")] = "",
@@ -83,11 +83,11 @@ def waive(
     from stillhouse.access.grants import labs_here
     from stillhouse.access.policy_questions import plan_waiver
     from stillhouse.approvals import propose
-    from stillhouse.permission.known_origins import fold
+    from stillhouse.permission.known_names import fold_lab
 
     waiver = Waiver(id="", use=use, owner=owner, expires=expires, reason=reason, lab=lab, channel=channel, terms=terms)
     with opened(home_folder) as home:
-        if lab and fold(lab) not in labs_here(home):
+        if lab and fold_lab(lab) not in labs_here(home):
             note(f"No record and no teacher here is of a lab called {lab!r}: this lifts nothing of what is here.")
         made = plan_waiver(home, waiver)
         if plan:

@@ -274,7 +274,7 @@ def describe_plan(made: "Plan") -> str:
         f"{made.kind} {made.subject}",
         *(f"  {name.replace('_', ' ')}: {_shown(value)}" for name, value in made.does.items()),
     ]
-    lines += [f"  at worst: ${made.worst_case_usd}", f"  expires: {made.expires}"]
+    lines += [f"  maximum cost: ${made.worst_case_usd}", f"  expires: {made.expires}"]
     lines += [
         f"  {decision.use}: {'yes' if decision.allowed else 'NO'} ({decision.reason})" for decision in made.decisions
     ]

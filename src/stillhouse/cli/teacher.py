@@ -26,10 +26,10 @@ def list_teachers(home_folder: HomeFolder = None, as_json: Json = False) -> None
 @commands.command()
 def add(
     name: Annotated[str, typer.Argument(help="The name by which recipes use it.")],
-    kind: Annotated[TeacherKind, typer.Option(help="How it is spoken to.")],
+    kind: Annotated[TeacherKind, typer.Option(help="The kind of API, or local.")],
     model: Annotated[str, typer.Option(help="The model's name, as the server knows it.")],
     lab: Annotated[str, typer.Option(help="Who made the model.")],
-    channel: Annotated[Channel, typer.Option(help="By which way it is reached.")],
+    channel: Annotated[Channel, typer.Option(help="The access channel.")],
     terms: Annotated[list[str], typer.Option(help="service/document@date or licence/id; repeat for several.")],
     base_url: Annotated[str, typer.Option(help="The server's address; the provider's own if not given.")] = "",
     key_env: Annotated[str, typer.Option(help="The environment variable that holds its key.")] = "",
@@ -56,7 +56,7 @@ def add(
 ) -> None:
     """Register a teacher: what is declared must agree with what is known of its host or weights."""
     from stillhouse.home.plans.prices import price_of
-    from stillhouse.teachers.register import register, unknown_terms
+    from stillhouse.teachers.register import check_not_revoked, register, unknown_terms
 
     declared = Teacher(
         name=name,
@@ -86,6 +86,7 @@ def add(
                 batch_share=batch_share or price.batch_share,
             )
             note(f"Priced as {price.id}, {price.confidence}: {price.source}")
+        check_not_revoked(home.recorder, home.policy, declared)
         registered = register(home.recorder, declared, unmetered=unmetered)
         home.marker.mark()
     for unknown in unknown_terms(registered, home.policy.registry):

@@ -66,7 +66,7 @@ def asof(
     service: Annotated[str, typer.Option(help="The service.")],
     document: Annotated[str, typer.Option(help="The document.")],
     date: Annotated[str, typer.Option(help="The day of collection, YYYY-MM-DD, or a time with its zone.")],
-    use: Annotated[Use, typer.Option(help="What for.")],
+    use: Annotated[Use, typer.Option(help="The intended use.")],
     home_folder: HomeFolder = None,
     as_json: Json = False,
 ) -> None:

@@ -162,7 +162,7 @@ def restore(
     emit(
         value,
         as_json,
-        f"{done.files} files, {done.bytes:,} bytes in {target}; every one has the bytes that were stored",
+        f"{done.files} files, {done.bytes:,} bytes in {target}; all digests verified",
     )
 
 
@@ -173,7 +173,7 @@ def verify(home_folder: HomeFolder = None, as_json: Json = False, watch: Progres
 
     with opened(home_folder) as home:
         found = read(home, None, 0, "", progress(watch))
-    text = _named(found) or f"{found.objects} objects have the bytes that their digests name"
+    text = _named(found) or f"{found.objects} objects read, all digests verified"
     emit({"objects": found.objects, "bad": [one._asdict() for one in found.bad]}, as_json, text)
     if found.bad:
         raise typer.Exit(_damaged())
@@ -207,7 +207,7 @@ def hold(
 
 @commands.command()
 def holds(home_folder: HomeFolder = None, as_json: Json = False) -> None:
-    """The holds that act."""
+    """The holds in force."""
     from stillhouse.custody.named_objects import active_holds
 
     with opened(home_folder) as home:
@@ -223,7 +223,7 @@ def release(
     home_folder: HomeFolder = None,
     as_json: Json = False,
 ) -> None:
-    """Ask that a hold end. Like a deletion: a second person says yes, then `plan execute`."""
+    """Ask that a hold end. Like a deletion: a second person approves, then `plan execute`."""
     from stillhouse.custody.deletion.deletion import release as release_hold
 
     with opened(home_folder) as home:
@@ -233,7 +233,7 @@ def release(
 
 @commands.command()
 def gc(home_folder: HomeFolder = None, plan: PlanOnly = False, as_json: Json = False) -> None:
-    """Move what nothing names to the trash, and empty the trash of what has lain there for its whole grace."""
+    """Move unreferenced objects to the trash, and empty the trash of those whose grace period is over."""
     from stillhouse.cli.run import describe_plan
     from stillhouse.custody.deletion.trash import collect, plan_collection
 
@@ -363,7 +363,7 @@ def register(
     as_json: Json = False,
     watch: ProgressAs = Watch.AUTO,
 ) -> None:
-    """Write down what lies in a place that is too large to copy; nothing is copied, and nothing here keeps it. Repeat it when it
+    """Register data that is too large to copy, by a manifest; nothing is copied or kept here. Repeat it when the data
     changed on purpose: what did not change is not read again.
     """
     from stillhouse.custody import registered_data
@@ -390,7 +390,7 @@ def examine(
     as_json: Json = False,
     watch: ProgressAs = Watch.AUTO,
 ) -> None:
-    """Compare a registered place with what was written down of it. Exit code 4 where something is not as it was."""
+    """Compare a registered place with its manifest. Exit code 4 where something has changed."""
     from stillhouse.custody import registered_data
 
     with opened(home_folder) as home:

@@ -55,7 +55,8 @@ def of_records(sources: Sequence[RecoverySource]) -> Replaceability:
     gone = [source for source in sources if not source.may_be_asked]
     usd, hours = sum((source.usd for source in sources), Decimal(0)), sum(source.seconds for source in sources) / 3600
     if not sources:
-        return Replaceability(Class.IRREPLACEABLE, "0", 0.0, "how to obtain it again was not recorded")
+        # Evidence stands in plans: another wording would make those of an earlier version differ from what is recomputed.
+        return Replaceability(Class.IRREPLACEABLE, "0", 0.0, "nobody wrote down how it could be got again")
     if gone:
         named = "; ".join(f"{source.name} ({source.records} records): {source.reason}" for source in gone)
         return Replaceability(Class.IRREPLACEABLE, f"{usd:f}", hours, named)
@@ -77,5 +78,5 @@ def of_model(hours: float, dataset: Replaceability, *, rows_are_here: bool) -> R
 
 
 def unknown(what: str) -> Replaceability:
-    """Of what nobody has said anything about: unknown counts as gone."""
-    return Replaceability(Class.IRREPLACEABLE, "0", 0.0, f"it was not recorded how {what} could be got again")
+    """What nothing is recorded of: unknown counts as gone."""
+    return Replaceability(Class.IRREPLACEABLE, "0", 0.0, f"nobody wrote down how {what} could be got again")

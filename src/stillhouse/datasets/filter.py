@@ -169,8 +169,8 @@ class _Distinct:
         self._seen: dict[tuple[object, str], Candidate] = {}
 
     def __call__(self, candidate: Candidate) -> str:
-        filter_rows = code_digest(candidate.code) if candidate.code else digest_value(candidate.text)
-        first = self._seen.setdefault((candidate.task.messages, filter_rows), candidate)
+        normal_form = code_digest(candidate.code) if candidate.code else digest_value(candidate.text)
+        first = self._seen.setdefault((candidate.task.messages, normal_form), candidate)
         return "" if first is candidate else f"duplicate: the same code as sample {first.sample} of {first.task.id}"
 
 

@@ -1,7 +1,7 @@
 """Import what others collected, and take stock of any corpus: a folder, a file, a dataset, or everything in the home."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from stillhouse.datasets.corpora.origins import Declared, stamps_of, withheld
 from stillhouse.datasets.corpora.row_files import RowFile, files_of, lines_of
 from stillhouse.datasets.corpora.row_shapes import ParsedRow, Skipped, read_row
 from stillhouse.datasets.filter import ALLOWED, COMPLETE, DISTINCT, Candidate, filter_rows, protect
+from stillhouse.datasets.recognition import Recogniser, alias_of, grouped, marks_of
 from stillhouse.datasets.versions import write_version
 from stillhouse.errors import CorpusUnreadable, PlanRefused, TeacherContradiction
 from stillhouse.home import facts
@@ -27,6 +28,7 @@ from stillhouse.home.progress import Progress
 from stillhouse.home.stamping import prompt_digest
 from stillhouse.nouns import Channel, DatasetVersion, Origin, Plan, StampSet, Task, Use, Verdict, VerdictStatus
 from stillhouse.permission.decide import Door
+from stillhouse.permission.known_origins import closed_as_open
 from stillhouse.vault.files import readable
 from stillhouse.vault.objects import Objects
 
@@ -36,11 +38,12 @@ _UNJUDGED = Verdict(VerdictStatus.NOT_JUDGED, "it was imported")
 
 
 class Read(NamedTuple):
-    """A row that was understood: what it says, its stamps, and the row itself."""
+    """A row that was understood: what it says, its stamps, the row itself, and the stamps that it says it has (``own``)."""
 
     said: ParsedRow
     stamps: StampSet
     raw: str
+    own: Any = None
 
 
 class LeftOutRows:
@@ -68,6 +71,16 @@ class LeftOutRows:
                  for reason, count in self.rows.items()]  # fmt: skip
         lines += [f"{name} {what}" for name, what in self.files.items() if what != "read"]
         return "\n".join(lines)
+
+
+class Scanned(NamedTuple):
+    """What one pass over a corpus found. ``recognised`` are rows that the log knows, by how."""
+
+    inventory: Inventory
+    sets: list[StampSet]
+    shapes: Counter[str]
+    rows_digest: str
+    recognised: Counter[str]
 
 
 class Import(NamedTuple):
@@ -123,14 +136,14 @@ def _read(row: dict[str, Any], declared: Declared, heard: Callable[[ParsedRow], 
     said = heard(said)
     stamps = stamps_of(said, declared)
     _check(said, stamps, declared)
-    return Read(said, stamps, raw)
+    return Read(said, stamps, raw, row.get("stillhouse"))
 
 
 def inventory_of_files(
     home: Home, files: Sequence[RowFile], declared: Declared, progress: Progress, left_out: LeftOutRows
 ) -> Inventory:
     """Take stock of a corpus that is not in the home; nothing is written. ``left_out`` gets what is not read."""
-    return _scan(home, files, declared, progress, _as_said, left_out)[0]
+    return _scan(home, files, declared, progress, _as_said, left_out).inventory
 
 
 def inventory_of_home(home: Home, label: str) -> Inventory:
@@ -157,11 +170,16 @@ def plan_import(
 
     Raises CorpusUnreadable, TeacherContradiction, PolicyRefusal.
     """
+    wrong = closed_as_open(declared.model, declared.lab, declared.channel, declared.terms)
+    if wrong:
+        raise TeacherContradiction(
+            f"{wrong}.", next_step="Declare the lab, the channel and the terms that it really has."
+        )
     if erasable:
         check_source(home, erasable)
     files = files_of(path)
     left_out = LeftOutRows()
-    inventory, sets, shapes, rows_digest = _scan(
+    inventory, sets, shapes, rows_digest, recognised = _scan(
         home, files, declared, progress, withheld if erasable else _as_said, left_out
     )
     if not inventory.rows:
@@ -186,6 +204,7 @@ def plan_import(
         "labs": {share.what: share.rows for share in inventory.by_lab},
         "channels": {share.what: share.rows for share in inventory.by_channel},
         f"may be used to {use}": {share.what: share.rows for share in inventory.by_decision[str(use)]},
+        **({"recognised": dict((+recognised).most_common())} if recognised.total() else {}),
         **({"erasable as": erasable} if erasable else {}),
     }
     run = f"import:{digest.partition(':')[2][:12]}"
@@ -211,7 +230,9 @@ def execute_import(
         progress.start(f"import {path}", planned.inventory.rows)
         group: list[Read] = []
         seen = 0
-        for read in read_corpus(files_of(path), declared, left_out, withheld if planned.erasable else _as_said):
+        recogniser = Recogniser(home, planned.run)
+        reads = read_corpus(files_of(path), declared, left_out, withheld if planned.erasable else _as_said)
+        for read in _recognised(recogniser, reads):
             group.append(read)
             rows.update(read.raw.encode())
             seen += 1
@@ -229,7 +250,7 @@ def execute_import(
         edge = {"parent": f"corpus:{readable(path.name)}", "child": f"run:{planned.run}", "kind": "imported in"}
         home.recorder.record(imported, facts.Derived(at=now(), by=home.recorder.by, **edge))
         home.recorder.refresh()
-        progress.finish(f"{len(candidates)} different rows of {seen}")
+        progress.finish(f"{len(candidates)} distinct rows of {seen}")
         dataset = _form(home, name, use, planned, objects, list(candidates.values()))
         result.update({"dataset": dataset.label, "rows": dataset.rows, "content_digest": dataset.content_digest})
     return dataset
@@ -242,14 +263,15 @@ def _scan(
     progress: Progress,
     heard: Callable[[ParsedRow], ParsedRow],
     left_out: LeftOutRows,
-) -> tuple[Inventory, list[StampSet], Counter[str], str]:
+) -> Scanned:
     """One pass over the rows, keeping counts and the digest of all alone."""
-    progress.start("look at the rows", 0)
+    progress.start("scan rows", 0)
+    recogniser = Recogniser(home)
     counts: Counter[int] = Counter()
     sets: dict[int, StampSet] = {}
     shapes: Counter[str] = Counter()
     rows = blake3()
-    for number, read in enumerate(read_corpus(files, declared, left_out, heard), start=1):
+    for number, read in enumerate(_recognised(recogniser, read_corpus(files, declared, left_out, heard)), start=1):
         counts[read.stamps.id] += 1
         sets.setdefault(read.stamps.id, read.stamps)
         shapes[read.said.shape] += 1
@@ -258,7 +280,15 @@ def _scan(
             progress.update(number)
     progress.finish(f"{counts.total()} rows")
     inventory = take_inventory(counts, sets, home.policy, left_out.rows)
-    return inventory, sorted(sets.values(), key=lambda stamps: stamps.digest), shapes, rows.hexdigest()
+    ordered = sorted(sets.values(), key=lambda stamps: stamps.digest)
+    return Scanned(inventory, ordered, shapes, rows.hexdigest(), recogniser.found)
+
+
+def _recognised(recogniser: Recogniser, reads: Iterable[Read]) -> Iterator[Read]:
+    """Rows with the stamps that the home knows of them."""
+    for group in grouped(reads):
+        sets = recogniser.recognise([(read.said, read.stamps, read.own) for read in group])
+        yield from (read._replace(stamps=stamps) for read, stamps in zip(group, sets, strict=True))
 
 
 def _check(said: ParsedRow, stamps: StampSet, declared: Declared) -> None:
@@ -296,7 +326,7 @@ def _write(home: Home, planned: Import, objects: Objects, group: list[Read], can
     prompts = {prompt: read.said.messages for prompt, read in keyed.values()} if plain else {}
     home.recorder.intern([read.stamps for _, read in keyed.values()], prompts)
     known = answer_queries.answered(home.ledger, keyed)
-    entries = []
+    entries: list[facts.Fact] = []
     for key, (prompt, read) in keyed.items():
         said = read.said
         task = Task(id=(plain and said.id) or prompt.partition(":")[2][:16], messages=said.messages)
@@ -311,6 +341,12 @@ def _write(home: Home, planned: Import, objects: Objects, group: list[Read], can
                     usage=said.usage, cost_usd="0.000000", seconds=0.0, raw=read.raw if plain else "",
                 )
             )  # fmt: skip
+    if planned.erasable:  # how these are known again while their key exists; each once
+        marks = {
+            key: marks_of(read.said.messages, read.said.text) for key, (_, read) in keyed.items() if key not in known
+        }
+        marked = tuple(facts.Marked(key, alias_of(objects, mark)) for key, mark in marks.items() if mark.answer)
+        entries += [facts.AnswersMarked(at=now(), by=home.recorder.by, run=planned.run, marks=marked)] if marked else []
     if entries:
         home.recorder.record(*entries)
 

@@ -16,7 +16,7 @@ from stillhouse.clock import now
 from stillhouse.datasets.filter import Candidate, FilterResult
 from stillhouse.errors import StorageError, UsageError
 from stillhouse.home import facts
-from stillhouse.home.ledger import answer_queries, dataset_queries
+from stillhouse.home.ledger import answer_queries, dataset_queries, origin_queries
 from stillhouse.home.recorder import Recorder
 from stillhouse.nouns import DatasetVersion, Message, Task, Verdict, VerdictStatus
 from stillhouse.vault.objects import Objects
@@ -40,12 +40,14 @@ def write_version(
     """Store the files, then the facts; the version exists once its last fact is in the log. ``mixed`` are versions whose rows
     were among the candidates; ``erasable`` is the source whose ``objects`` these are, if it is one that can be erased.
 
-    The same content under the same name is the same version: nothing is written twice.
+    The same content of the same origins under the same name is the same version: nothing is written twice.
     """
     earlier = [known for known in dataset_queries.datasets(recorder.ledger) if known.name == name]
     funnel_digest, content_digest = digest_value(formed.funnel), objects.alias(formed.content_digest)
+    stamp_sets = {str(id): count for id, count in sorted(Counter(row.stamps for row in formed.rows).items())}
     for known in earlier:
-        if known.content_digest == content_digest and digest_value(known.funnel) == funnel_digest:
+        same = known.content_digest == content_digest and digest_value(known.funnel) == funnel_digest
+        if same and known.stamp_sets == stamp_sets:
             return known
     kept = [_row(candidate) for candidate in formed.rows]
     dropped = [{**_row(drop.candidate), "step": drop.step, "reason": drop.reason} for drop in formed.drops]
@@ -54,7 +56,6 @@ def write_version(
         placements = tuple(msgspec.structs.replace(one, reason=one.reason.partition(":")[0]) for one in placements)
     files = {ROWS: objects.put(_parquet(kept, dropped=False)), DROPPED: objects.put(_parquet(dropped, dropped=True))}
     made = now()
-    stamp_sets = {str(id): count for id, count in sorted(Counter(row.stamps for row in formed.rows).items())}
     counted = answer_queries.answer_tokens(recorder.ledger, (row.key for row in formed.rows))
     tokens: Counter[str] = Counter()
     for row in formed.rows:
@@ -140,6 +141,7 @@ def export_jsonl(recorder: Recorder, objects: Objects, dataset: DatasetVersion, 
             f"{dataset.label} holds no rows.", next_step="`stillhouse dataset list` shows its other versions: name one."
         )
     count = 0
+    sets = origin_queries.stamp_sets(recorder.ledger)
     try:
         with _removed_where_it_fails(target), target.open("x", encoding="utf-8") as file:
             for row in read_rows(objects, dataset):
@@ -147,6 +149,8 @@ def export_jsonl(recorder: Recorder, objects: Objects, dataset: DatasetVersion, 
                 if row.get("reasoning"):
                     answer["reasoning_content"] = row["reasoning"]
                 origin = {"key": row["key"], "task": row["task"], "stamps": row["stamps"], "dataset": dataset.label}
+                # The whole set: another home can resolve it, and check it by its number.
+                origin["origins"] = msgspec.to_builtins(sets[row["stamps"]].stamps)
                 if dataset.erasable and not count:  # or the file's digest, which stays in the log, would prove a guess
                     origin["nonce"] = secrets.token_hex(16)
                 file.write(

@@ -41,7 +41,7 @@ class Home:
     """A home, opened. Close it, or use it as a context manager: closing makes everything durable."""
 
     def __init__(self, settings: Settings) -> None:
-        """Open without looking at the log: that is what ``doctor`` needs, and ``open_app`` adds for everybody else.
+        """Open without looking at the log: that is what ``doctor`` needs, and ``open_home`` adds for everybody else.
 
         Raises HomeMissing, HomeNewer, LedgerUnavailable.
         """
@@ -55,7 +55,7 @@ class Home:
             self.log,
             self.ledger,
             by=_who(),
-            signatory=lambda: own_signatory(self.ledger, settings).sign,
+            signatory=lambda: own_signatory(self.ledger, settings).ready().sign,
             durability=settings.durability,
         )
         self.doors = Doors(self.recorder, Policy(settings.organisation))

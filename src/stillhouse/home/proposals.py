@@ -8,6 +8,7 @@ signatures suffice is asked of the same function before an act is written down a
 What each kind means is not known here: the part that it belongs to says it in a ``Handling``.
 """
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from decimal import Decimal
@@ -17,7 +18,7 @@ import msgspec
 
 from stillhouse.canon import digest_value
 from stillhouse.clock import now
-from stillhouse.errors import ApprovalMissing, PlanRefused, SignatureRefused
+from stillhouse.errors import ApprovalMissing, PlanRefused, SignatureRefused, StillhouseError
 from stillhouse.home import facts
 from stillhouse.home.current_permission import governor, keep_head, load, own_home_key, own_signatory
 from stillhouse.home.open_home import Home
@@ -192,10 +193,16 @@ def carry_out(
     shared = {"at": now(), "by": home.recorder.by, "plan": name, "previous": state.head, "signatures": signed}
     written = Written(home, shared, digest(ChainEntry(content, name, state.head, signed)))
     prepared = handling.prepare(home, content)
-    with executing(home.recorder, plan, plan.facts) as result:
-        result.update(handling.carry_out(plan, content, written, prepared))
-        home.recorder.refresh()
-        written.keep()
+    try:
+        with executing(home.recorder, plan, plan.facts) as result:
+            result.update(handling.carry_out(plan, content, written, prepared))
+            home.marker.mark()  # at once: what fails from here on must not keep others from noticing
+            home.recorder.refresh()
+            written.keep()
+    except BaseException:
+        with contextlib.suppress(StillhouseError):
+            home.reload_policy()
+        raise
     home.reload_policy()
 
 

@@ -10,6 +10,8 @@ from stillhouse.home.ledger import origin_queries, training_queries
 from stillhouse.home.ledger.ledger import Ledger
 from stillhouse.nouns import Channel, Grade, Message, Origin, Stamp, StampSet, Teacher, TeacherKind, Use
 from stillhouse.permission.decide import OWN_TERMS
+from stillhouse.permission.known_hosts import asked_at
+from stillhouse.permission.known_names import fold_lab
 
 # The lab of models that were trained here.
 OWN_LAB = "own"
@@ -62,4 +64,11 @@ def stamps_of(ledger: Ledger, teacher: Teacher, *, purpose: Use, account: str = 
         purpose=str(purpose),
         grade=teacher.grade,
     )
-    return (by_teacher,)
+    # The same model at the same place, registered as another lab's: what it gives is of either, and the stricter counts.
+    labs = {fold_lab(teacher.lab)}
+    others = []
+    for known in origin_queries.teachers(ledger):
+        if asked_at(known) == asked_at(teacher) is not None and fold_lab(known.lab) not in labs:
+            labs.add(fold_lab(known.lab))
+            others.append(msgspec.structs.replace(by_teacher, lab=known.lab, terms=known.terms, channel=known.channel))
+    return (by_teacher, *others)

@@ -16,7 +16,7 @@ from stillhouse.nouns import (
     StampSet,
     Waiver,
 )
-from stillhouse.permission.known_origins import fold, labs_in
+from stillhouse.permission.known_names import fold_lab, labs_in
 from stillhouse.permission.terms_registry import TermsVersion, is_day
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
@@ -157,28 +157,41 @@ def shares(dataset: DatasetVersion, rows_by_stamps: Mapping[str, StampSet]) -> l
     ]
 
 
+class _Group(msgspec.Struct):
+    rows: int
+    origins: tuple[Stamp, ...]
+
+
+class _Named(msgspec.Struct):
+    """Of a predicate, what names origins."""
+
+    origins: tuple[Stamp, ...]
+    rows_by_origins: tuple[_Group, ...]
+
+
 def later_than(predicate: Mapping[str, Any], lab: str, day: str) -> list[str]:
-    """What a passport names of a lab that is later than a day, one line each. An unknown day may be later than any; a model
-    whose name points to a lab is of that lab, too.
+    """What a passport names of a lab that is later than a day, one line each. An unknown day may be later than any, and an
+    unknown lab may be that one; a model whose name points to a lab is of that lab, too.
+
+    Raises msgspec.ValidationError for what is no predicate of a passport.
     """
-    found = []
-    of_rows = set()
-    for group in predicate.get("rows_by_origins", ()):
-        for stamp in msgspec.convert(group["origins"], tuple[Stamp, ...]):
-            of_rows.add(stamp)
-            if _is_later(stamp, lab, day):
-                found.append(f"{group['rows']} rows of {stamp.model or stamp.lab}, {stamp.day or 'on an unknown day'}")
-    others = msgspec.convert(predicate.get("origins", ()), tuple[Stamp, ...])
-    found += [
-        f"what it was made of: {stamp.model or stamp.lab}, {stamp.day or 'on an unknown day'}"
-        for stamp in others
-        if stamp not in of_rows and _is_later(stamp, lab, day)
+    named = msgspec.convert(predicate, _Named)
+    counted: dict[Stamp, int] = dict.fromkeys(named.origins, 0)
+    for group in named.rows_by_origins:
+        for stamp in group.origins:
+            counted[stamp] = counted.get(stamp, 0) + group.rows
+    return [
+        f"{f'{rows} rows' if rows else 'not by a row'}: {stamp.model or stamp.lab or 'an unknown lab'}, "
+        f"{stamp.day or 'on an unknown day'}"
+        for stamp, rows in counted.items()
+        if _is_later(stamp, lab, day)
     ]
-    return found
 
 
 def _is_later(stamp: Stamp, lab: str, day: str) -> bool:
-    return fold(lab) in {fold(stamp.lab), *labs_in(stamp.model)} and not (is_day(stamp.day) and stamp.day <= day)
+    labs = {fold_lab(stamp.lab), *labs_in(stamp.model)} - {""}
+    unknown = not labs and stamp.origin in (Origin.UNKNOWN, Origin.TEACHER)
+    return (unknown or fold_lab(lab) in labs) and not (is_day(stamp.day) and stamp.day <= day)
 
 
 def _gave(stamp: Stamp) -> bool:

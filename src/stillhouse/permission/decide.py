@@ -13,8 +13,9 @@ import msgspec
 
 from stillhouse.canon import is_digest
 from stillhouse.nouns import AccessChange, AccessKind, Channel, Decision, Ground, Origin, Stamp, StampSet, Use, Waiver
-from stillhouse.permission.known_origins import fold, labs_in
-from stillhouse.permission.rules import Rules
+from stillhouse.permission.known_hosts import owner_of
+from stillhouse.permission.known_names import fold_lab, fold_model, labs_in
+from stillhouse.permission.rules import Rule, Rules
 from stillhouse.permission.terms_registry import Registry, TermsVersion, is_day, shipped
 from stillhouse.permission.verdict_table import TABLE, Cell, TermsVerdict
 
@@ -55,7 +56,9 @@ class Organisation(msgspec.Struct, frozen=True):
 
     def competes(self, lab: str) -> bool:
         """Would a model trained here compete with that lab's? With an unknown lab, it may."""
-        return not lab or "*" in self.competes_with or fold(lab) in {fold(known) for known in self.competes_with}
+        return (
+            not lab or "*" in self.competes_with or fold_lab(lab) in {fold_lab(known) for known in self.competes_with}
+        )
 
 
 class Door(StrEnum):
@@ -170,7 +173,7 @@ class Policy:
         """The last change that is about this, of each lab that it may be of."""
         found = []
         for lab in sorted(_labs(stamp)):
-            about = (c for c in reversed(self.changes) if fold(c.lab) == lab and _concerns(c, stamp, use))
+            about = (c for c in reversed(self.changes) if fold_lab(c.lab) == lab and _concerns(c, stamp, use))
             found += [change for change in (next(about, None),) if change is not None]
         return found
 
@@ -180,7 +183,7 @@ class Policy:
         if use is not Use.STORE:
             revocation = self._revocation(stamp, use)
             denials += [revocation] if revocation else []
-        rules = self.rules.matching(stamp, use)
+        rules = self._rules(stamp, use)
         denials += [
             _Denial(
                 Ground.ORGANISATION,
@@ -206,6 +209,15 @@ class Policy:
         standing, waivers = self._waive(stamp, use, denials)
         return _decision(use, standing, findings, waivers)
 
+    def _rules(self, stamp: Stamp, use: Use) -> list[Rule]:
+        """Rules about this, by whichever lab it may be of: one that forbids counts for any of them, one that permits for all."""
+        if not self.rules.rules:
+            return []
+        labs = sorted(_labs(stamp)) or [stamp.lab]
+        found = [self.rules.matching(msgspec.structs.replace(stamp, lab=lab), use) for lab in labs]
+        matched = {rule.name: rule for rules in found for rule in rules}.values()
+        return [rule for rule in matched if rule.effect == "forbid" or all(rule in rules for rules in found)]
+
     def _revocation(self, stamp: Stamp, use: Use) -> _Denial | None:
         change = self.revoked_by(stamp, use)
         if change is None:
@@ -221,7 +233,7 @@ class Policy:
         given = (
             c
             for c in reversed(self.changes)
-            if c.kind == AccessKind.GRANT and c.verdict and fold(c.lab) == fold(stamp.lab)
+            if c.kind == AccessKind.GRANT and c.verdict and fold_lab(c.lab) == fold_lab(stamp.lab)
         )
         return next((change for change in given if _concerns(change, stamp, use)), None)
 
@@ -234,12 +246,14 @@ class Policy:
             return [self._apply(stamp, use, TermsVerdict.UNKNOWN, "no terms are recorded, so what they allow", ())]
         found: list[_Finding] = []
         versions: list[TermsVersion] = []
-        for terms in stamp.terms:
+        bound = list(stamp.terms)
+        for terms in bound:  # it grows by what these documents make part of themselves
             if terms == OWN_TERMS:
                 found.append(_Finding(reason=f"{_who(stamp)}: the organisation's own work", citation=terms))
                 continue
             governing = self.registry.governing(terms, stamp.day)
             versions += governing
+            bound += [more for version in governing for more in version.incorporates if more not in bound]
             found += [self._version(stamp, use, version) for version in governing]
             if not governing:
                 on = f" as of {stamp.day}" if stamp.day else ""
@@ -259,10 +273,14 @@ class Policy:
             return _Finding(_Denial(Ground.TERMS, reason, version.id))
         users = self.organisation.monthly_users
         display = [limit.duty for limit in version.thresholds if not users or users > limit.users]
-        duties = tuple(dict.fromkeys((*version.duties, *display)))
-        return self._apply(stamp, use, version.verdict_for(use), version.id, duties)
+        conditions = (f"condition: {condition}" for condition in version.conditions)
+        duties = tuple(dict.fromkeys((*version.duties, *display, *conditions)))
+        return self._apply(stamp, use, version.verdict_for(use), version.id, duties, owner_of(version.service))
 
-    def _apply(self, stamp: Stamp, use: Use, verdict: TermsVerdict, document: str, duties: tuple[str, ...]) -> _Finding:
+    def _apply(
+        self, stamp: Stamp, use: Use, verdict: TermsVerdict, document: str, duties: tuple[str, ...], owner: str = ""
+    ) -> _Finding:
+        """``owner`` is whose service the document is of: what competes with it, or with the model's lab, competes."""
         cell = TABLE[verdict][use]
         reason = f"{_who(stamp)}: {document} {_WORDS[verdict]}"
         organisation = self.organisation
@@ -270,9 +288,10 @@ class Policy:
             case Cell.ALLOW:
                 allowed = True
             case Cell.IF_NOT_COMPETING:
-                allowed = not organisation.competes(stamp.lab)
+                whom = [lab for lab in dict.fromkeys((stamp.lab, owner or stamp.lab)) if organisation.competes(lab)]
+                allowed = not whom
                 does = "does not compete" if allowed else "competes"
-                reason += f", and this organisation {does} with {stamp.lab or 'an unknown lab'}"
+                reason += f", and this organisation {does} with {(whom[0] if whom else stamp.lab) or 'an unknown lab'}"
             case Cell.IF_NOT_FOR_TRAINING:
                 allowed = stamp.purpose != Use.TRAIN
                 reason += f", and it was collected to {stamp.purpose or 'an unknown end'}"
@@ -356,7 +375,7 @@ def _labs(stamp: Stamp) -> frozenset[str]:
     """Whose an answer may be, as far as grants and revocations go."""
     if stamp.origin is Origin.PROMPT_SEED:
         return frozenset()
-    return frozenset({fold(stamp.lab)} | labs_in(stamp.model)) - {""}
+    return frozenset({fold_lab(stamp.lab)} | labs_in(stamp.model)) - {""}
 
 
 def _concerns(change: AccessChange, stamp: Stamp, use: Use) -> bool:
@@ -384,7 +403,7 @@ def _concerns(change: AccessChange, stamp: Stamp, use: Use) -> bool:
 
 def _is_model(name: str, wanted: str) -> bool:
     """Is this that model, under whichever prefix a host gives it, or one of its dated versions?"""
-    given, known = fold(name), fold(wanted).rpartition("/")[2]
+    given, known = fold_model(name), fold_model(wanted).rpartition("/")[2]
     candidates = [given[place:] for place in range(len(given)) if place == 0 or given[place - 1] in "/."]
     return any(
         candidate == known or (candidate.startswith(known) and bool(_VERSION.fullmatch(candidate[len(known) :])))
@@ -395,7 +414,7 @@ def _is_model(name: str, wanted: str) -> bool:
 def _lifts(waiver: Waiver, stamp: Stamp, use: Use) -> bool:
     if waiver.use is not use:
         return False
-    if waiver.lab and fold(waiver.lab) != fold(stamp.lab):
+    if waiver.lab and fold_lab(waiver.lab) != fold_lab(stamp.lab):
         return False
     if waiver.channel is not None and waiver.channel is not stamp.channel:
         return False

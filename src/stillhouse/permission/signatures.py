@@ -23,6 +23,11 @@ class Signatory(NamedTuple):
     signer: Signer
     roster: int
 
+    def ready(self) -> "Signatory":
+        """Itself, once it is sure that it can sign. Raises KeyUnusable, MissingExtra."""
+        self.signer.ready()
+        return self
+
     def sign(self, kind: str, value: Any) -> Signature:
         """Sign a value of a kind."""
         signature = self.signer.sign(message(kind, [value, self.name, self.roster]))

@@ -37,6 +37,9 @@ class Signer(Protocol):
 
     public: PublicKey
 
+    def ready(self) -> None:
+        """Make sure that it can sign, before anything is done that it is to sign. Raises KeyUnusable, MissingExtra."""
+
     def sign(self, data: bytes) -> bytes:
         """The signature: 64 bytes of Ed25519, or DER of ECDSA over SHA-256."""
 
@@ -47,6 +50,9 @@ class FileSigner:
     def __init__(self, private: Ed25519PrivateKey) -> None:
         self._private = private
         self.public = _public(private.public_key())
+
+    def ready(self) -> None:
+        """It has its key."""
 
     def sign(self, data: bytes) -> bytes:
         """64 bytes."""

@@ -42,7 +42,8 @@ class TermsVersion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     ``effective`` is the document's own date, ``observed`` the day on which the text was first seen and ``last_seen`` the last one
     on which it was, ``accepted`` the day on which the organisation agreed to it. ``uses`` are verdicts for uses that the
-    document treats on their own. ``text`` is the SHA-256 of the text (its first 16 hex digits) and ``span`` the characters that
+    document treats on their own. ``incorporates`` are documents (``service/document``) that it makes part of itself, which bind,
+    too. ``text`` is the SHA-256 of the text (its first 16 hex digits) and ``span`` the characters that
     were read for the verdict, ``span_digest`` their SHA-256. ``confidence`` is ``read``, ``doubtful`` (read, and it can be
     read otherwise), ``seen in part`` or ``recollected`` (then ``unclear``).
     ``counts_from`` says when it began to count where its own date is not that day: a text that was changed under an old date.
@@ -63,6 +64,7 @@ class TermsVersion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     duties: tuple[str, ...] = ()
     thresholds: tuple[Threshold, ...] = ()
     excluded_regions: tuple[str, ...] = ()
+    incorporates: tuple[str, ...] = ()
     text: str = ""
     span: tuple[int, int] = (0, 0)
     span_digest: str = ""
@@ -170,7 +172,7 @@ def parse_versions(text: str, name: str) -> list[TermsVersion]:
     for version in versions:
         for day in (version.effective, version.observed, version.last_seen, version.accepted, version.counts_from):
             if day and not is_day(day):
-                raise TermsError(f"{name}: {day!r} of {version.id} is no day (YYYY-MM-DD, in UTC).")
+                raise TermsError(f"{name}: {day!r} of {version.id} is not a date (YYYY-MM-DD, in UTC).")
         if version.observed and version.last_seen and version.last_seen < version.observed:
             raise TermsError(f"{name}: {version.id} was last seen before it was first seen.")
         if version.confidence == "unread" or not version.summary:

@@ -10,7 +10,7 @@ from stillhouse.home.open_home import Home
 from stillhouse.home.plans.budgets import BudgetLease
 from stillhouse.home.progress import Progress
 from stillhouse.nouns import Ask, Task, Teacher, TeacherKind, VerdictStatus
-from stillhouse.permission.known_origins import address_of
+from stillhouse.permission.known_hosts import address_of
 from stillhouse.runs.recipe import CollectSection
 from stillhouse.teachers.anthropic import AnthropicDialect
 from stillhouse.teachers.batch import Batches

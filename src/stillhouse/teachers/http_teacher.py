@@ -20,7 +20,7 @@ from stillhouse.conversations.streams import StreamReader
 from stillhouse.conversations.troubles import Trouble
 from stillhouse.errors import BudgetReached, FieldRejected, StillhouseError, TeacherRejected, TeacherUnreachable
 from stillhouse.nouns import Ask, Teacher
-from stillhouse.permission.known_origins import address_of
+from stillhouse.permission.known_hosts import address_of
 from stillhouse.teachers.client import FREE, REJECTED, Admit, Deliver, Failure, Load, More, Reply, nothing_more
 from stillhouse.teachers.connections import post, tracing
 from stillhouse.teachers.dialect import LIMITS, OPTIONAL, Dialect, error_message, rejected_field

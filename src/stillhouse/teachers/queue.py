@@ -1,4 +1,4 @@
-"""The asks of one collection as they wait, are out, and come back: what the event loop of ``http`` works through."""
+"""The asks of one collection as they wait, are out, and come back: what the event loop of ``http_teacher`` works through."""
 
 import asyncio
 import contextlib

@@ -10,15 +10,18 @@ import msgspec
 
 from stillhouse.canon import digest_file
 from stillhouse.clock import now
-from stillhouse.errors import NameTaken, RecipeError, UsageError
+from stillhouse.errors import NameTaken, RecipeError, TeacherContradiction, UsageError
 from stillhouse.generation.weights import tensor_digests, weights_digest
 from stillhouse.home import facts
 from stillhouse.home.ledger import origin_queries, training_queries
 from stillhouse.home.plans.prices import parse_usd
 from stillhouse.home.recorder import Recorder
-from stillhouse.nouns import Grade, Teacher, TeacherKind
-from stillhouse.permission.decide import OWN_TERMS
-from stillhouse.permission.known_origins import OFFICIAL_URLS, check_declaration, known_weights
+from stillhouse.home.stamping import stamps_of
+from stillhouse.nouns import Grade, Teacher, TeacherKind, Use
+from stillhouse.permission.decide import OWN_TERMS, Door, Policy
+from stillhouse.permission.known_hosts import OFFICIAL_URLS, asked_at
+from stillhouse.permission.known_names import fold_lab
+from stillhouse.permission.known_origins import check_declaration, known_weights
 from stillhouse.permission.terms_registry import Registry
 from stillhouse.teachers.dialect import LIMITS, OPTIONAL
 
@@ -62,6 +65,22 @@ def register(recorder: Recorder, teacher: Teacher, *, unmetered: bool) -> Teache
     recorder.record(*entries)
     recorder.refresh()
     return teacher
+
+
+def check_not_revoked(recorder: Recorder, policy: Policy, teacher: Teacher) -> None:
+    """What was revoked goes on under no other lab's name. Raises TeacherContradiction where the same model at the same place is
+    registered as one of a lab that has revoked access.
+    """
+    place = asked_at(teacher)
+    for known in origin_queries.teachers(recorder.ledger) if place else ():
+        if asked_at(known) != place or fold_lab(known.lab) == fold_lab(teacher.lab):
+            continue
+        decision = policy.check(Door.CONTINUE, stamps_of(recorder.ledger, known, purpose=Use.TRAIN), Use.TRAIN)
+        if not decision.allowed:
+            raise TeacherContradiction(
+                f"{teacher.model} is registered there as {known.name}, and that is revoked: {decision.reason}.",
+                next_step="`stillhouse access list` shows the revocation; another name does not lift it.",
+            )
 
 
 def unknown_terms(teacher: Teacher, registry: Registry) -> tuple[str, ...]:
@@ -113,7 +132,7 @@ def _check_shape(teacher: Teacher, unmetered: bool) -> None:
     over_http = teacher.kind in (TeacherKind.OPENAI, TeacherKind.ANTHROPIC)
     if over_http and not unmetered and not (teacher.price_in and teacher.price_out):
         raise UsageError(
-            f"{teacher.name} has no price, and an item without a price is refused.",
+            f"{teacher.name} has no price, and a metered teacher needs one.",
             next_step="Give --price-in and --price-out (USD per million tokens), or say --unmetered.",
         )
     if not over_http and not teacher.weights:

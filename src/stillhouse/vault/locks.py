@@ -18,11 +18,11 @@ class Lock:
     """A lock that this process holds. Release it, or use it as a context manager."""
 
     def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+        self.descriptor = descriptor
 
     def release(self) -> None:
         """Let others have it."""
-        os.close(self._descriptor)
+        os.close(self.descriptor)
 
     def __enter__(self) -> "Lock":
         return self
@@ -33,20 +33,30 @@ class Lock:
 
 def wait_for(path: Path) -> Lock:
     """Take a lock, waiting for whoever has it. Raises StorageError."""
-    descriptor = _opened(path)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    return Lock(descriptor)
+    lock = Lock(_opened(path))
+    try:
+        with storage_errors(f"{path} could not be locked"):
+            fcntl.flock(lock.descriptor, fcntl.LOCK_EX)
+    except BaseException:
+        lock.release()
+        raise
+    return lock
 
 
 def try_for(path: Path) -> Lock | None:
     """Take a lock, or None where another process has it. Raises StorageError."""
-    descriptor = _opened(path)
+    lock = Lock(_opened(path))
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return Lock(descriptor)
+        with storage_errors(f"{path} could not be locked"):
+            try:
+                fcntl.flock(lock.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.release()
+                return None
+    except BaseException:
+        lock.release()
+        raise
+    return lock
 
 
 @contextlib.contextmanager
@@ -64,5 +74,8 @@ def _opened(path: Path) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except PermissionError:  # a file of another user's can be locked, too
-            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except PermissionError as denied:  # a file of another user's can be locked, too
+            try:
+                return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                raise denied from None

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from stillhouse.errors import TeacherContradiction, TermsError
 from stillhouse.nouns import AccessChange, Channel, Grade, Origin, Stamp, Teacher, TeacherKind, Use
 from stillhouse.permission.decide import OWN_TERMS, Door, Organisation, Policy
-from stillhouse.permission.known_origins import check_declaration, known_host, labs_in
+from stillhouse.permission.known_hosts import known_host
+from stillhouse.permission.known_names import labs_in
+from stillhouse.permission.known_origins import check_declaration
 from stillhouse.permission.terms_registry import Registry, TermsVersion, parse_versions, shipped
 from stillhouse.permission.verdict_table import TABLE, Cell, TermsVerdict
 
@@ -92,8 +94,8 @@ FLIPS = [
     ),
     ("Llama API/Terms of Service", "2025-11-13", "conditions", "2026-07-08", "no-competing-model"),
     ("Cursor/Terms of Service", "2025-02-18", "unclear", "2025-06-19", "no-competing-model"),
-    ("Grok/Terms of Service", "2024-02-01", "unclear", "2025-08-01", "no-competing-model"),
-    ("Grok/Acceptable Use Policy", "2025-11-11", "unclear", "2026-07-08", "no-competing-model"),
+    ("Grok/Terms of Service", "2024-02-01", "unclear", "2025-08-01", "no-model"),
+    ("Grok/Acceptable Use Policy", "2025-11-11", "unclear", "2026-07-08", "no-model"),
     # The wording was widened ("any other AI service", "any AI technology"), and both forbid all training.
     ("Microsoft/Terms of Service", "2025-09-29", "no-model", "2025-09-30", "no-model"),
 ]
@@ -173,7 +175,7 @@ def test_thresholds_and_regions_are_facts_of_the_organisation():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('effective = "01.02.2026"', "no day"),
+        ('effective = "01.02.2026"', "not a date"),
         ('observed = "2026-02-01"\nlast_seen = "2026-01-01"', "last seen before"),
         ('effective = "2026-02-01"\nverdikt = "allow"', "unknown field"),
         ("", "has no date"),
@@ -390,3 +392,37 @@ def test_what_is_revoked_stands_in_no_dataset_not_even_to_be_stored():
     assert policy.check(Door.USE, [answer()], Use.STORE).allowed, "as evidence it is kept"
     assert not policy.check(Door.KEEP, [answer()], Use.STORE).allowed
     assert policy.check(Door.KEEP, [answer()], Use.EVALUATE).allowed
+
+
+def test_what_a_document_makes_part_of_itself_binds_too():
+    """Commercial terms that say nothing of a model that does not compete, and a use policy that they incorporate."""
+    both = [
+        TermsVersion(service="s", document="terms", verdict=TermsVerdict.NO_COMPETING_MODEL, summary="x", source="x",
+                     effective="2026-01-01", incorporates=("s/policy", "s/terms")),
+        TermsVersion(service="s", document="policy", verdict=TermsVerdict.NO_MODEL, summary="x", source="x",
+                     effective="2026-02-01", incorporates=("s/terms",)),
+    ]  # fmt: skip
+    policy = Policy(Organisation(competes_with=()), Registry(both))
+    for day, allowed in (("2026-01-15", False), ("2026-02-15", False)):
+        decision = policy.check(Door.USE, [with_terms("s/terms", day=day)], Use.TRAIN)
+        assert decision.allowed is allowed, "before the policy was seen nothing is known of it"
+    assert (
+        "s/policy@2026-02-01" in policy.check(Door.USE, [with_terms("s/terms", day="2026-02-15")], Use.TRAIN).citations
+    )
+    alone = Policy(Organisation(competes_with=()), Registry([msgspec.structs.replace(both[0], incorporates=())]))
+    assert alone.check(Door.USE, [with_terms("s/terms", day="2026-02-15")], Use.TRAIN).allowed
+
+
+def test_anthropics_commercial_terms_bring_its_usage_policy():
+    stamp = with_terms("Claude.ai/Commercial Terms", day="2026-01-10")
+    assert not NOBODY.check(Door.USE, [stamp], Use.TRAIN).allowed, "whoever it competes with"
+
+
+@pytest.mark.parametrize(
+    ("competes", "allowed"), [((), True), (("amazon",), False), (("meta",), False), (("x",), True)]
+)
+def test_competition_counts_with_the_lab_and_with_the_owner_of_the_service(competes, allowed):
+    terms = ("Amazon Web Services/Terms of Service", "licence/llama-3.3")
+    stamp = msgspec.structs.replace(with_terms(*terms, day="2025-08-01"), lab="meta")
+    found = Policy(Organisation(competes_with=competes)).check(Door.USE, [stamp], Use.TRAIN)
+    assert found.allowed is allowed, found.reason

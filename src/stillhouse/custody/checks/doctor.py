@@ -73,7 +73,7 @@ def _objects(home: Home) -> list[Check]:
         bad.append(
             Check("objects", BAD, f"{len(missing)} objects are missing in all (`stillhouse vault verify` names them).")
         )
-    return bad or [Check("objects", OK, f"{len(results)} objects have the bytes that their digests name")]
+    return bad or [Check("objects", OK, f"{len(results)} objects read, all digests verified")]
 
 
 def _ledger(home: Home) -> list[Check]:
@@ -113,7 +113,7 @@ def _claims(home: Home) -> list[Check]:
         if key.others
     ]
     found += [Check("claims", NOTE, f"{sources} are all said to have one key: {key}.") for key, sources in shared]
-    return found or [Check("claims", OK, "what entries say of snapshots and keys is so")]
+    return found or [Check("claims", OK, "snapshot and key entries verified")]
 
 
 def _sandbox() -> Check:

@@ -112,8 +112,10 @@ def describe(stamp: Stamp) -> str:
 
 
 def _answer(stamps: StampSet) -> Stamp:
-    """The stamp of a row's answer: not that of its prompt."""
-    return next((stamp for stamp in stamps.stamps if stamp.origin is not Origin.PROMPT_SEED), stamps.stamps[0])
+    """The stamp of a row's answer: not that of its prompt, and a model's before a person's who is said to have written it."""
+    by_model = (stamp for stamp in stamps.stamps if stamp.origin in (Origin.TEACHER, Origin.OWN_MODEL))
+    others = (stamp for stamp in stamps.stamps if stamp.origin is not Origin.PROMPT_SEED)
+    return next(by_model, next(others, stamps.stamps[0]))
 
 
 def _by(groups: list[_Group], total: int, name_of: Callable[[Stamp], str]) -> tuple[CorpusShare, ...]:

@@ -7,7 +7,9 @@ from stillhouse.conversations.finishes import LABELS
 from stillhouse.datasets.corpora.row_shapes import ParsedRow
 from stillhouse.home.stamping import stamp_set
 from stillhouse.nouns import Channel, Grade, Origin, Stamp, StampSet
-from stillhouse.permission.known_origins import documents_of, is_known_model, known_provider, lab_of_model
+from stillhouse.permission.known_hosts import documents_of, known_provider
+from stillhouse.permission.known_names import fold_lab, is_known_model, lab_of_model
+from stillhouse.permission.known_origins import OPEN_TERMS, closed_as_open
 
 _OTHER = "other"
 
@@ -41,7 +43,7 @@ def stamp_of(said: ParsedRow, declared: Declared) -> Stamp:
     only says a model's name has not said how it was reached.
     """
     model = said.model or declared.model
-    lab = (lab_of_model(said.model) if said.model else "") or declared.lab
+    lab = (lab_of_model(said.model) if said.model else "") or (fold_lab(declared.lab) if declared.lab else "")
     reached = known_provider(said.via) if said.via else None
     channel = reached.channel if reached else (Channel.UNKNOWN if said.via else declared.channel)
     terms = list(declared.terms)
@@ -51,6 +53,9 @@ def stamp_of(said: ParsedRow, declared: Declared) -> Stamp:
         if upstream is not None and upstream.lab and upstream.lab == lab:
             terms += documents_of(upstream)
         terms += [term for term in declared.terms if term not in terms]
+    if closed_as_open(said.model, "", channel, terms):  # what is declared of all rows cannot be so of this one
+        terms = [term for term in terms if not term.startswith(OPEN_TERMS)]
+        channel = Channel.UNKNOWN if channel is Channel.OPEN_WEIGHTS else channel
     known = bool(model or lab)
     origin = Origin.TEACHER if known and declared.origin is Origin.UNKNOWN else declared.origin
     return Stamp(

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from stillhouse.conversations.text_marks import text_mark
 from stillhouse.home.facts.declarations import Fact, StampSetId, Table
 from stillhouse.nouns import Usage
 
@@ -57,6 +58,10 @@ class BatchEnded(Fact, frozen=True, tag="batch-ended"):
     tables = (Table("batch_ends", indexes=("batch",)),)
 
 
+def _mark_of_answer(answer: "Answered") -> str:
+    return text_mark(answer.text)
+
+
 class Answered(Fact, frozen=True, tag="answered"):
     """An answer, as it came (``raw``) and as it was read (``text``, ``finish``)."""
 
@@ -85,8 +90,10 @@ class Answered(Fact, frozen=True, tag="answered"):
                 "lease",
                 ("stamps", "run", "key", "prompt_tokens", "completion_tokens"),
                 ("run", "teacher", "key"),
+                "mark",
             ),
             flat=("usage",),
+            columns={"mark": _mark_of_answer},
             without=("raw",),
         ),
     )

@@ -63,6 +63,22 @@ class RecordsPlaced(Fact, frozen=True, tag="records-placed"):
     tables = (Table("placements", indexes=("dataset", "key"), each="records"),)
 
 
+class Marked(msgspec.Struct, frozen=True):
+    """By which mark an answer whose words are not in the log is found again: aliases by the key of its source."""
+
+    key: str
+    mark: str
+
+
+class AnswersMarked(Fact, frozen=True, tag="answers-marked"):
+    """How answers that can be erased are known again while their key exists."""
+
+    run: str
+    marks: tuple[Marked, ...]
+
+    tables = (Table("marks", indexes=("mark",), each="marks"),)
+
+
 class Derived(Fact, frozen=True, tag="derived"):
     """An edge of lineage: ``child`` was made from ``parent``."""
 

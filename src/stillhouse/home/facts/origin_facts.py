@@ -1,5 +1,6 @@
 """Entries about who answers, and what everything is stamped with."""
 
+from stillhouse.conversations.text_marks import turns_mark
 from stillhouse.home.facts.declarations import Fact, StampSetId, Table
 from stillhouse.nouns import Message, Stamp, Teacher
 
@@ -22,10 +23,14 @@ class StampsSeen(Fact, frozen=True, tag="stamps-seen"):
     tables = (Table("stamp_sets", indexes=("id",)),)
 
 
+def _mark_of_prompt(seen: "PromptSeen") -> str:
+    return turns_mark((message.role, message.content) for message in seen.messages)
+
+
 class PromptSeen(Fact, frozen=True, tag="prompt-seen"):
     """A prompt was used for the first time; from now on its digest stands for it."""
 
     prompt: str
     messages: tuple[Message, ...]
 
-    tables = (Table("prompts", indexes=("prompt",)),)
+    tables = (Table("prompts", indexes=("prompt",), columns={"mark": _mark_of_prompt}),)

@@ -134,3 +134,56 @@ def open_batches(ledger: Ledger, teacher: str) -> list[OpenBatch]:
         )
         for row in all_rows(ledger, query)
     ]  # fmt: skip
+
+
+class KnownAnswer(NamedTuple):
+    """An answer that was found by its mark: when it came, the marks of what was asked and answered, and its stamp set."""
+
+    at: str
+    question: str
+    answer: str
+    stamps: int
+
+
+def by_mark(ledger: Ledger, marks: Iterable[str], but_run: str = "") -> list[KnownAnswer]:
+    """Every answer with one of these marks, but for those of a run."""
+    answers, prompts = tables.answers, tables.prompts
+    found = []
+    for group in in_groups(marks):
+        query = (
+            select(answers.c.at, prompts.c.mark.label("question"), answers.c.mark, answers.c.stamps)
+            .join(prompts, prompts.c.prompt == answers.c.prompt)
+            .where(and_(answers.c.mark.in_(group), answers.c.run != but_run))
+        )
+        found += [KnownAnswer(row.at, row.question, row.mark, row.stamps) for row in all_rows(ledger, query)]
+    return found
+
+
+def by_alias(ledger: Ledger, aliases: Iterable[str], but_run: str = "") -> dict[str, int]:
+    """The stamp sets of erasable answers by their marks' aliases: of the first one that has each."""
+    answers, marks = tables.answers, tables.marks
+    found: dict[str, int] = {}
+    for group in in_groups(aliases):
+        query = (
+            select(marks.c.mark, answers.c.stamps)
+            .join(answers, answers.c.key == marks.c.key)
+            .where(and_(marks.c.mark.in_(group), marks.c.run != but_run))
+            .order_by(marks.c.at)
+        )
+        for row in all_rows(ledger, query):
+            found.setdefault(row.mark, row.stamps)
+    return found
+
+
+def marks_of_stamps(ledger: Ledger, ids: Iterable[int]) -> set[tuple[str, str]]:
+    """The marks (question, answer) of all answers with one of these stamp sets; those that are too short have none."""
+    answers, prompts = tables.answers, tables.prompts
+    found: set[tuple[str, str]] = set()
+    for id in ids:
+        query = (
+            select(prompts.c.mark.label("question"), answers.c.mark)
+            .join(prompts, prompts.c.prompt == answers.c.prompt)
+            .where(and_(answers.c.stamps == id, answers.c.mark != ""))
+        )
+        found |= {(row.question, row.mark) for row in all_rows(ledger, query)}
+    return found

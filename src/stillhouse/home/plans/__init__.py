@@ -1,4 +1,4 @@
 """Plan, approve, execute, receipt: every act with consequences is a value before it is done.
 
-``plan`` makes and executes plans; ``prices`` says what calls cost, ``money`` holds the caps.
+``planning`` makes and executes plans; ``prices`` and ``bounds`` say what calls can cost, ``budgets`` holds the caps.
 """

@@ -10,7 +10,16 @@ import msgspec
 
 from stillhouse.canon import digest_value
 from stillhouse.clock import now, utc_now
-from stillhouse.errors import BudgetReached, Interrupted, LedgerUnavailable, PlanRefused, RefusedError, StorageError
+from stillhouse.errors import (
+    BudgetReached,
+    Interrupted,
+    KeyUnusable,
+    LedgerUnavailable,
+    MissingExtra,
+    PlanRefused,
+    RefusedError,
+    StorageError,
+)
 from stillhouse.home import facts
 from stillhouse.home.ledger import plan_queries
 from stillhouse.home.plans.prices import usd
@@ -74,7 +83,7 @@ def executing(recorder: Recorder, plan: Plan, facts_digest: str) -> Iterator[dic
         yield result
     except BaseException as failure:
         # The block's own error says more than that its receipt could not be written.
-        with contextlib.suppress(StorageError, LedgerUnavailable):
+        with contextlib.suppress(StorageError, LedgerUnavailable, KeyUnusable, MissingExtra):
             _leave_receipt(recorder, sign, digest, _outcome(failure), result)
         raise
     _leave_receipt(recorder, sign, digest, "done", result)

@@ -1,1 +1,1 @@
-"""One way to show a run: ``value`` is what is shown; ``html``, ``markdown`` and ``plots`` render it. JSON is the value."""
+"""One way to show a run: ``report_value`` is what is shown; ``render`` and ``plots`` show it. JSON is the value."""

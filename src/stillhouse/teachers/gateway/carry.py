@@ -20,7 +20,7 @@ from stillhouse.conversations.streams import StreamReader
 from stillhouse.conversations.troubles import Trouble
 from stillhouse.errors import StillhouseError
 from stillhouse.nouns import GatewayKey, Outcome, TeacherKind
-from stillhouse.permission.known_origins import address_of
+from stillhouse.permission.known_hosts import address_of
 from stillhouse.teachers.connections import post
 from stillhouse.teachers.dialect import Dialect
 from stillhouse.teachers.gateway.admission import Admission, Admitted, Refused

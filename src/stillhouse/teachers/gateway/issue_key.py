@@ -55,4 +55,4 @@ def _check_day(text: str) -> None:
     except ValueError:
         written = ""
     if written != text:  # days are compared as text
-        raise UsageError(f"{text!r} is no day.", next_step="Write YYYY-MM-DD.")
+        raise UsageError(f"{text!r} is not a date.", next_step="Write YYYY-MM-DD.")

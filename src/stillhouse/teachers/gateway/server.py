@@ -6,9 +6,7 @@ that cannot be written. Not covered: TLS (put a reverse proxy in front where cli
 
 import asyncio
 import contextlib
-import fcntl
 import hashlib
-import os
 import sys
 import time
 from collections.abc import AsyncIterator, Coroutine, Mapping
@@ -41,6 +39,7 @@ from stillhouse.teachers.gateway.endpoints import (
 )
 from stillhouse.teachers.gateway.journal import Journal, as_bytes, new_call
 from stillhouse.teachers.gateway.keyring import Keyring
+from stillhouse.vault.locks import try_for
 
 LARGEST_REQUEST = 32 << 20
 _BODY_SECONDS = 60.0
@@ -237,17 +236,11 @@ class Gateway:
     async def _alone(self, key: GatewayKey, idempotency: str) -> AsyncIterator[None]:
         """While the block runs, no other worker buys under this idempotency key."""
         place = int.from_bytes(hashlib.blake2b(f"{key.id}/{idempotency}".encode(), digest_size=2).digest(), "big")
-        lock = os.open(self._locks / f"same-{place % _SAME_LOCKS:04d}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            while True:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    await asyncio.sleep(_SAME_POLL_SECONDS)
+        path = self._locks / f"same-{place % _SAME_LOCKS:04d}"
+        while (lock := try_for(path)) is None:
+            await asyncio.sleep(_SAME_POLL_SECONDS)
+        with lock:
             yield
-        finally:
-            os.close(lock)
 
     async def _kept(self, call: Coroutine[object, object, web.StreamResponse]) -> web.StreamResponse:
         """What is not a stream is bought whole, so it is read and written down whole, whoever still waits for it."""

@@ -20,7 +20,7 @@ from stillhouse.errors import CorpusUnreadable
 from stillhouse.home.stamping import stamp_set
 from stillhouse.nouns import Channel, Grade, Message, Origin, Stamp, Use
 from stillhouse.permission.decide import Policy
-from stillhouse.permission.known_origins import lab_of_model
+from stillhouse.permission.known_names import lab_of_model
 
 ASKED = (Message("user", "Hi"),)
 CHAT = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}
@@ -201,7 +201,7 @@ def test_what_nobody_says_stays_unknown():
 
 
 def test_a_service_that_nobody_knows_is_no_channel():
-    said = read_row({"question": "Hi", "api_provider": "chutes", "response": COMPLETION})
+    said = read_row({"question": "Hi", "api_provider": "somewhere", "response": COMPLETION})
     assert stamp_of(said, Declared(channel=Channel.OFFICIAL)).channel is Channel.UNKNOWN
 
 

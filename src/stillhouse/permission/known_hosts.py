@@ -1,0 +1,127 @@
+"""Hosts by which models are reached: whose, through which channel, and whose terms bind. Pure, but for the list beside this.
+
+Covers: ports, case, trailing dots, escapes and the forms of letters and dots that IDNA takes for the same host (UTS 46); every
+host below one that is known. Does not cover: a host of one's own that passes calls on, nor an address without a name.
+"""
+
+import fnmatch
+import functools
+import ipaddress
+import tomllib
+import unicodedata
+from importlib import resources
+from urllib.parse import unquote, urlsplit
+
+import idna
+import msgspec
+
+from stillhouse.nouns import Channel, Teacher, TeacherKind
+from stillhouse.permission.known_names import fold, fold_model
+from stillhouse.permission.terms_registry import document_id, shipped
+
+
+class KnownHost(msgspec.Struct, frozen=True):
+    """A host and all below it: through it come models of ``lab`` ("" = of many labs)."""
+
+    host: str
+    channel: Channel
+    lab: str = ""
+    services: tuple[str, ...] = ()
+
+
+class _Hosts(msgspec.Struct, frozen=True):
+    host: list[KnownHost]
+    owner: dict[str, str]
+
+
+OFFICIAL_URLS = {
+    TeacherKind.OPENAI: "https://api.openai.com/v1",
+    TeacherKind.ANTHROPIC: "https://api.anthropic.com",
+}
+
+
+@functools.cache
+def _hosts() -> _Hosts:
+    text = resources.files(__package__).joinpath("known_hosts.toml").read_text(encoding="utf-8")
+    return msgspec.convert(tomllib.loads(text), _Hosts)
+
+
+def address_of(teacher: Teacher) -> str:
+    """Where a teacher is asked: its own address, else the lab's official one; empty for what is on this machine."""
+    return teacher.base_url or OFFICIAL_URLS.get(teacher.kind, "")
+
+
+def host_of(address: str) -> str:
+    """The host of an address, or of a host and port alone, as a resolver takes it; empty where there is none."""
+    target = address if "://" in address else f"//{address}"
+    try:
+        host = unquote(urlsplit(target).hostname or "")
+    except ValueError:  # brackets or letters that no address has
+        return ""
+    try:
+        host = idna.uts46_remap(host, std3_rules=False)
+    except idna.IDNAError:
+        host = unicodedata.normalize("NFKC", host).casefold()
+    return host.rstrip(".").lower()
+
+
+def asked_at(teacher: Teacher) -> tuple[str, str] | None:
+    """Where a teacher's model is asked, and which: whoever it is said to be of, that is one model. None on this machine."""
+    address = address_of(teacher)
+    if not address:
+        return None
+    try:
+        port = urlsplit(address).port
+    except ValueError:  # no number that a port has
+        port = None
+    return f"{host_of(address)}:{port or ''}", fold_model(teacher.model)
+
+
+def is_this_machine(address: str) -> bool:
+    """Does an address lead to the machine itself?"""
+    host = host_of(address)
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def known_host(address: str) -> KnownHost | None:
+    """What is known of the host of an address."""
+    return _known(host_of(address))
+
+
+@functools.lru_cache(maxsize=4096)
+def _known(host: str) -> KnownHost | None:
+    return next((known for known in _hosts().host if _is_below(host, known.host)), None)
+
+
+def _is_below(host: str, known: str) -> bool:
+    if "*" in known:
+        return fnmatch.fnmatchcase(host, known) or fnmatch.fnmatchcase(host, f"*.{known}")
+    return host == known or host.endswith(f".{known}")
+
+
+def known_provider(name: str) -> KnownHost | None:
+    """What is known of a provider by its name: how a host is called, or whose it is."""
+    plain = "".join(letter for letter in fold(name) if letter.isalnum())
+    for known in _hosts().host:
+        parts = [part.replace("-", "") for part in known.host.split(".")]
+        if plain and (plain == known.lab or plain in parts):
+            return known
+    return None
+
+
+def documents_of(known: KnownHost) -> tuple[str, ...]:
+    """The documents that bind the users of a host: a service's commercial terms where it has them, else all of its own."""
+    found: list[str] = []
+    for service in known.services:
+        documents = {version.document for version in shipped().versions if version.service == service}
+        own = {"Commercial Terms"} & documents or documents
+        found += sorted(document_id(service, document) for document in own)
+    return tuple(found)
+
+
+def owner_of(service: str) -> str:
+    """The lab or company whose service that is; empty where it is not known."""
+    return _hosts().owner.get(service, "")

@@ -1,0 +1,146 @@
+"""Names of labs and models, however they are written: whose is it? Pure, but for the list that ships beside this.
+
+Everything that decides by a name folds it here first. Covers: case, width and other forms that Unicode holds for the same, routes
+of client libraries (``azure/gpt-4o``, ``ft:gpt-4o:acme``, ``bedrock/us.anthropic.claude-3``), other names of a lab (``x-ai``,
+``Claude``). Does not cover: a model under a name that says nothing, which only its host or its weights give away.
+"""
+
+import functools
+import re
+import tomllib
+import unicodedata
+from importlib import resources
+
+import msgspec
+
+
+class KnownLab(msgspec.Struct, frozen=True):
+    """How a lab and its models are called; ``closed`` are patterns of those whose weights nobody else has."""
+
+    name: str
+    owners: tuple[str, ...]
+    prefixes: tuple[str, ...] = ()
+    begins: tuple[str, ...] = ()
+    closed: tuple[str, ...] = ()
+
+
+class _Names(msgspec.Struct, frozen=True):
+    lab: list[KnownLab]
+    others: tuple[str, ...]
+    routes: frozenset[str]
+
+
+@functools.cache
+def _names() -> _Names:
+    text = resources.files(__package__).joinpath("known_names.toml").read_text(encoding="utf-8")
+    return msgspec.convert(tomllib.loads(text), _Names)
+
+
+def fold(name: str) -> str:
+    """A name without case, width and what else Unicode writes in several ways."""
+    return unicodedata.normalize("NFKC", name).strip().casefold()
+
+
+@functools.lru_cache(maxsize=4096)
+def fold_lab(name: str) -> str:
+    """A lab's own name, by whichever it is called; a name that is not known stays as it is."""
+    plain = fold(name)
+    return next((lab.name for lab in _names().lab if lab.name and plain in lab.owners), plain)
+
+
+@functools.lru_cache(maxsize=4096)
+def fold_model(name: str) -> str:
+    """A model's name without the routes that client libraries put before it."""
+    plain = fold(name)
+    if plain.startswith("ft:"):
+        plain = plain[3:].partition(":")[0].strip()  # ft:BASE:ORGANISATION:NAME:ID
+    parts = [stripped for part in plain.split("/") if (stripped := part.strip())]
+    while len(parts) > 1 and parts[0] in _names().routes:
+        del parts[: 2 if parts[0] == "accounts" and len(parts) > 2 else 1]
+    return "/".join([part for part in parts[:-1] if part not in _names().routes] + parts[-1:])
+
+
+def lab_of_model(model: str) -> str:
+    """Whose model that is, by its name; empty where the name does not say. An owner that is not known is taken as the lab."""
+    name = fold_model(model)
+    owner, _, own = name.rpartition("/")
+    owner = owner.partition("/")[0]
+    by_name = _lab_called(own)
+    if not owner:
+        return by_name or next((fold_lab(part) for part in own.split(".")[:-1] if _is_owner(part)), "")
+    lab = fold_lab(owner)
+    # Client libraries say openai/ of every server that speaks its dialect; and nobody else has a closed model.
+    if by_name and (lab == "openai" or by_name in closed_labs(own)):
+        return by_name
+    return "" if any(not known.name and owner in known.owners for known in _names().lab) else lab
+
+
+def is_known_model(model: str) -> bool:
+    """Is it called like a model of a lab that is known, and nothing else besides?"""
+    plain = all(letter.isascii() and (letter.isalnum() or letter in "-._:/@") for letter in model)
+    return plain and lab_of_model(model) in {lab.name for lab in _names().lab}
+
+
+def known_labs() -> frozenset[str]:
+    """The labs that this version knows."""
+    return frozenset(lab.name for lab in _names().lab if lab.name)
+
+
+@functools.lru_cache(maxsize=65_536)
+def labs_in(model: str) -> frozenset[str]:
+    """Every lab that a model's name points to, through whichever host it is named: ``us.anthropic.claude-3``,
+    ``publishers/google/models/gemini``, ``databricks-claude-sonnet-4``, ``acme/gpt-4o``. A name may point to several.
+    """
+    if not model:
+        return frozenset()
+    name = fold_model(model)
+    parts = [part for part in re.split(r"[/.:@\s]+|--", name) if part]
+    found = {
+        lab.name
+        for lab in _names().lab
+        if lab.name
+        and (
+            any(part in lab.owners or part.partition("-")[0] in lab.owners for part in parts)
+            or any(_begins(tail, prefix) for tail in _tails(parts) for prefix in lab.prefixes)
+            or any(_begins(part, prefix) for part in parts for prefix in lab.begins)
+        )
+    }
+    return frozenset(found | {lab_of_model(name)}) - {""}
+
+
+def closed_labs(model: str) -> frozenset[str]:
+    """The labs that alone have a model of this name; none where it may be one with open weights."""
+    tails = _tails([part for part in re.split(r"[/.:@\s]+|--", fold_model(model)) if part])
+    return frozenset(
+        lab.name
+        for lab in _names().lab
+        for pattern in lab.closed
+        if any(re.match(pattern, tail) for tail in tails if not tail.startswith(_names().others))
+    )
+
+
+def _tails(parts: list[str]) -> list[str]:
+    """Each part of a name, and what follows each dash in it."""
+    return [part[place:] for part in parts for place in range(len(part)) if place == 0 or part[place - 1] in "-_"]
+
+
+def _is_owner(part: str) -> bool:
+    return any(lab.name and part in lab.owners for lab in _names().lab)
+
+
+def _lab_called(name: str) -> str:
+    """Whose a model without an owner is: the lab that a name begins like."""
+    for lab in _names().lab:
+        if any(_begins(name, prefix) for prefix in (*lab.prefixes, *lab.begins)):
+            return lab.name
+    return ""
+
+
+def _begins(name: str, prefix: str) -> bool:
+    """Does a name begin with a prefix that ends there: ``grok-3`` with ``grok``, ``grokking`` not, nor ``o100`` with ``o1``?"""
+    if not name.startswith(prefix) or name.startswith(_names().others):
+        return False
+    rest = name[len(prefix) :]
+    if not rest or prefix.endswith("-"):
+        return True
+    return not rest[0].isalpha() and not (prefix[-1].isdigit() and rest[0].isdigit())

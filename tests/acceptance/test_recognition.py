@@ -1,0 +1,229 @@
+"""What comes back is recognised: exported, copied and rewritten rows keep the stamps that the home knows them by."""
+
+import json
+import textwrap
+
+import pytest
+
+WORDS = (
+    "The function below walks the list once and keeps the largest value that it has met so far in a variable of its own, "
+    "which it returns at the end; an empty list has no largest value, so that case raises an error that says what was wrong "
+    "with the call, and nothing else is changed by it."
+)
+OWN = ("--origin", "human", "--terms", "organisation/own")
+RIVAL = (
+    "--origin",
+    "teacher",
+    "--lab",
+    "rival",
+    "--model",
+    "rival-1",
+    "--channel",
+    "official",
+    "--terms",
+    "licence/mit",
+)
+
+
+OTHER_LAB = ("--lab", "qwen", "--channel", "open-weights", "--terms", "licence/apache-2.0")
+
+
+def answers(count, topic="list"):
+    return [
+        {"prompt": f"Explain {topic} number {n}.", "response": f"{WORDS} This is number {n}."} for n in range(count)
+    ]
+
+
+def write(home, name, rows):
+    return home.write(name, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def bring(home, path, name, *declared, code=0, use="train"):
+    return home(
+        "dataset", "import", path, "--name", name, "--use", use, "--day", "2026-02-01", *declared, "--json", code=code
+    )
+
+
+def check(home, name):
+    """How many rows may be used to train, and how many not."""
+    found = home("policy", "check", name, "--use", "train", "--json", code=None).json
+    return found["allowed"], found["denied"]
+
+
+@pytest.fixture
+def revoked(home):
+    """Three answers of a rival, exported while that was allowed, and then revoked."""
+    bring(home, write(home, "rival.jsonl", answers(3)), "rival", *RIVAL)
+    home("dataset", "export", "rival", "out.jsonl")
+    home("access", "revoke", "rival", "--reason", "their letter")
+    return home
+
+
+def exported(home):
+    return [json.loads(line) for line in (home.folder / "out.jsonl").read_text().splitlines()]
+
+
+def stripped(rows):
+    return [{"messages": row["messages"]} for row in rows]
+
+
+def wrapped(rows):
+    return [
+        {
+            "prompt": row["messages"][-2]["content"].upper(),
+            "response": textwrap.fill(row["messages"][-1]["content"], 30),
+        }
+        for row in rows
+    ]
+
+
+def with_a_system_text(rows):
+    return [{"messages": [{"role": "system", "content": "You are somebody else."}, *row["messages"]]} for row in rows]
+
+
+def under_other_keys(rows):
+    return [
+        {"question": row["messages"][-2]["content"], "answer": f"  {row['messages'][-1]['content']}\n\n"}
+        for row in rows
+    ]
+
+
+CHANGES = {
+    "as it is": list, "without stamps": stripped, "reordered": lambda rows: stripped(rows[::-1]), "wrapped": wrapped,
+    "another system text": with_a_system_text, "other keys": under_other_keys,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("declared", [OWN, ("--origin", "licensed", "--terms", "licence/mit"), OTHER_LAB, ()])
+def test_revoked_rows_are_not_washed_by_a_way_round(revoked, change, declared):
+    path = write(revoked, "back.jsonl", CHANGES[change](exported(revoked)))
+    plan = revoked("dataset", "import", path, "--name", "back", *declared, "--plan", "--json").json
+    assert sum(plan["does"]["recognised"].values()) >= 3
+    done = bring(revoked, path, "back", *declared).json
+    assert done["rows"] == 0
+    bring(revoked, path, "kept", *declared, use="store")
+    assert check(revoked, "kept")[0] == 0
+
+
+def test_what_is_allowed_comes_back_as_it_was(home):
+    """Without anything declared: the home knows what it is."""
+    bring(home, write(home, "rival.jsonl", answers(3)), "rival", *RIVAL)
+    home("dataset", "export", "rival", "out.jsonl")
+    for name, change in CHANGES.items():
+        back = bring(home, write(home, "back.jsonl", change(exported(home))), name.replace(" ", "-")).json
+        assert back["rows"] == 3, name
+        assert check(home, name.replace(" ", "-")) == (3, 0)
+
+
+def test_observed_answers_keep_their_origin_under_another_declaration(home, sandboxed):
+    home.prompts(2)
+    text = f"{WORDS}\n```\ndef f(x): return x + 1\n```"
+    home.add_replay(home.recording([{"task": f"t{n}", "text": f"{text} # {n}"} for n in range(2)]))
+    home("collect", home.recipe("recorded"))
+    home("dataset", "export", "example", "out.jsonl")
+    home("access", "revoke", "testlab")
+    path = write(home, "back.jsonl", stripped(exported(home)))
+    for declared in (OWN, ("--lab", "testlab", "--channel", "open-weights", "--terms", "licence/mit")):
+        assert bring(home, path, "back", *declared).json["rows"] == 0
+
+
+@pytest.mark.parametrize(
+    "text", ["Yes.", "def f(x): return x + 1", "I cannot help with that.", "\n".join(f"a{n} = {n}" for n in range(12))]
+)
+def test_short_answers_are_anybody_s(home, text):
+    bring(home, write(home, "rival.jsonl", [{"prompt": "Is it?", "response": text}]), "rival", *RIVAL)
+    home("access", "revoke", "rival")
+    assert (
+        bring(home, write(home, "own.jsonl", [{"prompt": "Is it?", "response": text}]), "own", *OWN).json["rows"] == 1
+    )
+
+
+def test_an_answer_alone_is_a_finding_and_no_verdict(revoked):
+    rows = [{"prompt": f"Something else, {n}?", "response": row["response"]} for n, row in enumerate(answers(3))]
+    path = write(revoked, "own.jsonl", rows)
+    plan = revoked("dataset", "import", path, "--name", "own", *OWN, "--plan", "--json").json
+    assert plan["does"]["recognised"] == {"an answer that is known under another question": 3}
+    assert bring(revoked, path, "own", *OWN).json["rows"] == 3
+
+
+def test_human_text_that_a_teacher_repeats_later_stays_human(home):
+    path = write(home, "own.jsonl", answers(3))
+    assert bring(home, path, "own", *OWN).json["rows"] == 3
+    bring(home, write(home, "rival.jsonl", answers(3)), "rival", *RIVAL, use="store")
+    home("access", "revoke", "rival")
+    assert bring(home, path, "again", *OWN).json["rows"] == 3
+    assert check(home, "own") == (3, 0)
+
+
+def test_a_declaration_is_corrected_by_another_one(home):
+    """Of the same lab: what was not said, or said wrongly, in both directions."""
+    path = write(home, "rows.jsonl", answers(2))
+    assert bring(home, path, "d", "--lab", "rival", "--model", "rival-1").json["rows"] == 0
+    assert bring(home, path, "d", *RIVAL).json["rows"] == 2
+    personal = [word if word != "official" else "personal" for word in RIVAL]
+    bring(home, path, "d", *personal, use="store")
+    assert check(home, "d") == (0, 2), "the same rows under a stricter declaration are another version"
+
+
+def test_a_number_that_resolves_to_nothing_is_unknown(revoked):
+    rows = [{**row, "stillhouse": {"stamps": 1234567}} for row in exported(revoked)]
+    rows = [{**row, "messages": [*row["messages"][:-1], {"role": "assistant", "content": "Short."}]} for row in rows]
+    assert bring(revoked, write(revoked, "back.jsonl", rows), "back", *OWN).json["rows"] == 0
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_another_home_resolves_what_an_export_carries(revoked, tmp_path_factory, known):
+    """By the whole set beside the number; where the two do not belong together, nothing is believed."""
+    rows = exported(revoked)
+    if not known:
+        for row in rows:
+            row["stillhouse"]["origins"][0]["lab"] = "qwen"
+    path = write(revoked, "carried.jsonl", rows)
+    other = ("--home", tmp_path_factory.mktemp("other") / "home")
+    revoked("init", *other)
+    done = revoked("dataset", "import", path, "--name", "back", "--use", "train", *OWN, *other, "--json").json
+    assert done["rows"] == (3 if known else 0)
+    if known:
+        labs = revoked("dataset", "inventory", "back", *other, "--json").json["by_lab"]
+        assert "rival" in {share["what"] for share in labs}
+        revoked("access", "revoke", "rival", *other)
+        assert revoked("policy", "check", "back", "--use", "train", *other, "--json", code=3).json["denied"] == 3
+
+
+def test_what_can_be_erased_is_known_while_its_key_exists(home):
+    path = write(home, "rival.jsonl", answers(3))
+    config = home.home / "config.toml"
+    stores = [str(home.folder / "k1"), str(home.folder / "k2")]
+    for store in stores:
+        (home.folder / store).mkdir()
+    config.write_text(config.read_text() + f"\n[custody]\nkey_stores = {json.dumps(stores)}\n")
+    bring(home, path, "survey", *RIVAL, "--erasable", "survey-1")
+    home("access", "revoke", "rival", "--even-if-nothing")
+    plan = ["dataset", "import", path, "--name", "x", "--use", "train", *OWN, "--plan", "--json"]
+    found = home(*plan).json
+    assert found["does"]["recognised"] == {"question and answer": 3}
+    assert not any(decision["allowed"] for decision in found["decisions"])
+    home("plan", "execute", home("delete", "erase", "survey-1", "--json").json["plan"])
+    assert "recognised" not in home(*plan).json["does"], "without its key nothing of it is known"
+
+
+def test_a_job_finds_revoked_text_under_allowed_stamps(revoked):
+    """In the process of the job: the row loader, as docs/access.md shows it."""
+    import stillhouse
+    from stillhouse.access.grants import stamp_gate
+    from stillhouse.errors import PolicyRefusal
+    from stillhouse.nouns import Use
+
+    bring(revoked, write(revoked, "own.jsonl", answers(2, "tree")), "own", *OWN)
+    revoked("dataset", "export", "own", "own-out.jsonl")
+    own = [json.loads(line) for line in (revoked.folder / "own-out.jsonl").read_text().splitlines()]
+    with stillhouse.open(revoked.home) as home:
+        gate = stamp_gate(home, Use.TRAIN)
+    assert list(gate.rows(own)) == own
+    swapped = [{**row, "stillhouse": own[0]["stillhouse"]} for row in exported(revoked)]
+    with pytest.raises(PolicyRefusal, match="text that may not be used"):
+        list(gate.rows(swapped))
+    added = [{**row, "stamps": own[0]["stillhouse"]["stamps"]} for row in exported(revoked)]
+    with pytest.raises(PolicyRefusal):
+        list(gate.rows(added))

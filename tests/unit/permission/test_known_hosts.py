@@ -1,0 +1,71 @@
+"""Hosts: every way to write one leads to the same, and what is below a known one is known."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stillhouse.nouns import Channel
+from stillhouse.permission.known_hosts import host_of, known_host
+
+# Those of the hunt that found most of them unknown, and others of their kinds.
+KNOWN = {
+    "api.openai.com": "openai", "eu.api.openai.com": "openai", "us.api.openai.com": "openai", "api.anthropic.com": "anthropic",
+    "x.services.ai.azure.com": "", "x.openai.azure.com": "", "bedrock-runtime.us-east-1.amazonaws.com": "",
+    "bedrock-runtime.us-east-1.api.aws": "", "bedrock-runtime.cn-north-1.amazonaws.com.cn": "",
+    "bedrock-runtime-fips.us-east-1.amazonaws.com": "", "bedrock-mantle.us-east-1.api.aws": "",
+    "us-east5-aiplatform.googleapis.com": "", "aiplatform.googleapis.com": "", "models.github.ai": "",
+    "models.inference.ai.azure.com": "", "api.githubcopilot.com": "", "api.individual.githubcopilot.com": "",
+    "api.blackbox.ai": "",
+    "dashscope.aliyuncs.com": "", "dashscope-intl.aliyuncs.com": "", "api.moonshot.cn": "moonshot",
+    "api.moonshot.ai": "moonshot",
+    "us-east-1.api.x.ai": "xai", "codestral.mistral.ai": "mistral", "api.z.ai": "zhipu", "open.bigmodel.cn": "zhipu",
+    "api.minimax.io": "minimax", "api.groq.com": "", "api.cerebras.ai": "", "api.deepinfra.com": "", "api.sambanova.ai": "",
+    "generativelanguage.googleapis.com": "google", "ark.cn-beijing.volces.com": "", "api.together.ai": "", "openrouter.ai": "",
+    "chatgpt.com": "openai", "chat.openai.com": "openai", "claude.ai": "anthropic",
+}  # fmt: skip
+UNKNOWN = ["notopenai.com", "openai.com.evil.org", "s3.amazonaws.com", "my-bucket.s3.eu-west-1.amazonaws.com",
+           "ec2-3-4-5-6.compute-1.amazonaws.com", "storage.googleapis.com", "127.0.0.1", "localhost", "xyz.ai", "api.xx.ai",
+           "myopenai.azure.com.example", "blob.core.windows.net", "huggingface.co", "github.com"]  # fmt: skip
+FORMS = {
+    "plain": "https://{}/v1", "port": "https://{}:8443/v1", "dot": "https://{}./v1", "upper": "HTTPS://{U}/V1",
+    "wide": "https://{W}/v1",
+    "ideographic dots": "https://{D}/v1", "halfwidth dots": "https://{H}/v1", "user": "https://me:secret@{}/v1",
+    "below": "https://a.b.{}/v1",
+    "escaped": "https://{E}/v1", "bare": "{}", "bare with port": "{}:443",
+}  # fmt: skip
+
+
+def written(form: str, host: str) -> str:
+    return FORMS[form].format(
+        host,
+        U=host.upper(),
+        W="".join(chr(ord(letter) + 0xFEE0) if letter.isalnum() else letter for letter in host),
+        D=host.replace(".", "。"),
+        H=host.replace(".", "｡"),
+        E=host.replace(".", "%2e"),
+    )
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("host", "lab"), KNOWN.items())
+def test_a_known_host_is_known_however_it_is_written(host, lab, form):
+    found = known_host(written(form, host))
+    assert found is not None
+    assert found.lab == lab
+
+
+@pytest.mark.parametrize("form", ["plain", "port", "upper", "wide", "below", "bare"])
+@pytest.mark.parametrize("host", UNKNOWN)
+def test_what_only_looks_like_one_is_not(host, form):
+    assert known_host(written(form, host)) is None
+
+
+def test_what_people_use_by_hand_is_personal():
+    assert known_host("https://chat.openai.com").channel is Channel.PERSONAL
+    assert known_host("https://api.openai.com").channel is Channel.OFFICIAL
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_an_address_that_folds_once(text):
+    assert host_of(host_of(text)) == host_of(text) or not host_of(host_of(text))
+    known_host(text)
