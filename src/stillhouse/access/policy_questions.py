@@ -16,7 +16,7 @@ from stillhouse.home.stamping import stamps_of
 from stillhouse.nouns import Decision, Plan, Use, Waiver
 from stillhouse.permission.decide import Door, Policy, join
 from stillhouse.permission.rules import reach
-from stillhouse.permission.terms_registry import TermsVersion
+from stillhouse.permission.terms_registry import STALE_DAYS, TermsVersion
 
 WAIVE = "waive"
 
@@ -62,7 +62,10 @@ def explain_citations(home: Home, decisions: list[Decision]) -> list[str]:
     lines = []
     for citation in dict.fromkeys(citation for decision in decisions for citation in decision.citations):
         version = versions.get(citation)
-        lines.append(describe(version) if version else citation)
+        stale = (
+            f"\n    STALE: not seen for more than {STALE_DAYS} days" if version and version.is_stale(home.today) else ""
+        )
+        lines.append(describe(version) + stale if version else citation)
     return lines
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import msgspec
 
 from stillhouse.permission.signatures import pre_authentication
-from stillhouse.permission.signing_keys import Signer
+from stillhouse.permission.signing_keys import PublicKey, Signer
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 
@@ -33,8 +33,16 @@ class Opened(NamedTuple):
 
 def seal(payload: bytes, signer: Signer) -> bytes:
     """An envelope as JSON."""
-    signature = signer.sign(pre_authentication(PAYLOAD_TYPE, payload))
-    envelope = _Envelope(_text(payload), PAYLOAD_TYPE, [_Signature(signer.public.id, _text(signature))])
+    return _written(payload, signer.public.id, signer.sign(pre_authentication(PAYLOAD_TYPE, payload)))
+
+
+def sealed_by(opened: Opened, key: PublicKey) -> bytes:
+    """The bytes that ``seal`` wrote for that signer: the same, however the file was formatted or signed by others since."""
+    return _written(opened.payload, key.id, opened.signatures.get(key.id, b""))
+
+
+def _written(payload: bytes, key: str, signature: bytes) -> bytes:
+    envelope = _Envelope(_text(payload), PAYLOAD_TYPE, [_Signature(key, _text(signature))])
     return msgspec.json.format(msgspec.json.encode(envelope), indent=2)
 
 

@@ -16,7 +16,7 @@ from blake3 import blake3
 from stillhouse.errors import UsageError
 from stillhouse.passport.envelope import open_envelope
 from stillhouse.passport.statement import DATASET, PREDICATE_TYPE, STATEMENT_TYPE, Digests
-from stillhouse.passport.weights_signature import SIGNATURE, can_sign, verify_weights
+from stillhouse.passport.weights_signature import PASSPORT, SIGNATURE, can_sign, verify_weights
 from stillhouse.permission.signing_keys import PublicKey, public_key, signed_by
 
 _READ = 1 << 20
@@ -137,11 +137,13 @@ def _files(subjects: Sequence[_Subject], folder: Path, passport: Path) -> tuple[
     names = {subject.name for subject in subjects}
     if not any(not name.startswith(f"{DATASET}/") for name in names):
         broken.append("statement: it names no file of a model")
+    # A passport that was delivered apart finds a later one beside the weights: no program loads either.
+    beside = (folder / SIGNATURE, folder / PASSPORT)
     others = [
         path
         for path in sorted(folder.rglob("*"))
         if (path.is_symlink() and path.is_dir())  # a program would follow it, and this does not
-        or (path.is_file() and not path.samefile(passport) and path != folder / SIGNATURE)
+        or (path.is_file() and not path.samefile(passport) and path not in beside)
     ]
     found = [str(path.relative_to(folder)) for path in others]
     broken += [f"{name}: is no part of the model" for name in found if name not in names]

@@ -1,4 +1,4 @@
-"""Write a model's passport, verify anybody's, put one into other formats, prove what is not in it."""
+"""Write a model's passport, verify anybody's, put one into other formats."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -53,6 +53,8 @@ _OF_DATASETS = (Format.DATASET_CARD, Format.CROISSANT)
 
 def write_passport(home: Home, label: str, target: Path | None = None) -> Path:
     """Write the passport of a model beside its weights, or to ``target``. Raises UnknownName, CorruptObject, KeyUnusable."""
+    at = now()  # what is revoked from now on was revoked since
+    home.doors.changed()  # and what others revoked until now is in it
     model = training_queries.model(home.ledger, label)
     check_files(home.places, model)
     folder = home.folder / model.folder
@@ -67,12 +69,12 @@ def write_passport(home: Home, label: str, target: Path | None = None) -> Path:
     weights = sign_weights(folder, home.folder / KEYS) if alone else None
     made = _made(home, model, dataset)._replace(weights=weights)
     signatory = own_signatory(home.ledger, home.settings)
-    statement = make_statement(made, files, signatory.signer.public.pem, now(), signatory.name)
+    statement = make_statement(made, files, signatory.signer.public.pem, at, signatory.name)
     envelope = seal(canonical(statement), signatory.signer)
     path = target or folder / PASSPORT  # beside the weights, where `verify` looks for them
     write_whole(path, envelope)
     written = facts.PassportWritten(
-        at=now(),
+        at=at,
         by=home.recorder.by,
         model=model.label,
         digest=digest_bytes(envelope),
@@ -137,17 +139,21 @@ def _touched(home: Home, stamps: StampSet) -> list[str]:
 
 def verify_passport(path: Path, trust: Path | None, folder: Path | None, home_folder: Path) -> Checked:
     """Verify a passport; without ``trust``, the keys of this home are trusted, where there is one."""
-    roots: list[PublicKey] = []
+    return check(path, folder or path.parent, passport_roots(trust, home_folder))
+
+
+def passport_roots(trust: Path | None, home_folder: Path) -> list[PublicKey]:
+    """The keys in ``trust``; where that is None, those of this home, where there is one. Raises UsageError."""
     if trust is not None:
         if not trust.exists():
             raise UsageError(f"{trust} does not exist.")
-        roots = read_public_keys(trust)
-    else:
-        if (home_folder / KEYS / PUBLIC).is_file():
-            roots = read_public_keys(home_folder / KEYS / PUBLIC)
-        if list((home_folder / KEYS / ROSTER_KEYS).glob("*.pub")):
-            roots += read_public_keys(home_folder / KEYS / ROSTER_KEYS)
-    return check(path, folder or path.parent, roots)
+        return read_public_keys(trust)
+    roots: list[PublicKey] = []
+    if (home_folder / KEYS / PUBLIC).is_file():
+        roots = read_public_keys(home_folder / KEYS / PUBLIC)
+    if list((home_folder / KEYS / ROSTER_KEYS).glob("*.pub")):
+        roots += read_public_keys(home_folder / KEYS / ROSTER_KEYS)
+    return roots
 
 
 def export_passport(path: Path, wanted: Format) -> str:

@@ -133,6 +133,7 @@ class Policy:
         self.registry = registry or shipped()
         self.rules = rules or Rules()
         self.changes = standing(changes)
+        self.today = today
         self.waivers = tuple(waiver for waiver in waivers if today and waiver.expires >= today)
         self._decided: dict[tuple[Stamp, Use], Decision] = {}
 
@@ -275,14 +276,29 @@ class Policy:
         display = [limit.duty for limit in version.thresholds if not users or users > limit.users]
         conditions = (f"condition: {condition}" for condition in version.conditions)
         duties = tuple(dict.fromkeys((*version.duties, *display, *conditions)))
-        return self._apply(stamp, use, version.verdict_for(use), version.id, duties, owner_of(version.service))
+        stale = (
+            f" (stale: last seen on {version.last_seen or version.observed})"
+            if version.is_stale(stamp.day or self.today)
+            else ""
+        )
+        verdict, owner = version.verdict_for(use), owner_of(version.service)
+        return self._apply(stamp, use, verdict, version.id, duties, owner, stale)
 
     def _apply(
-        self, stamp: Stamp, use: Use, verdict: TermsVerdict, document: str, duties: tuple[str, ...], owner: str = ""
+        self,
+        stamp: Stamp,
+        use: Use,
+        verdict: TermsVerdict,
+        document: str,
+        duties: tuple[str, ...],
+        owner: str = "",
+        stale: str = "",
     ) -> _Finding:
-        """``owner`` is whose service the document is of: what competes with it, or with the model's lab, competes."""
+        """``owner`` is whose service the document is of: what competes with it, or with the model's lab, competes. ``stale`` says
+        so where its text was not seen for long.
+        """
         cell = TABLE[verdict][use]
-        reason = f"{_who(stamp)}: {document} {_WORDS[verdict]}"
+        reason = f"{_who(stamp)}: {document}{stale} {_WORDS[verdict]}"
         organisation = self.organisation
         match cell:
             case Cell.ALLOW:

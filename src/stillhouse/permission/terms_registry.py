@@ -17,6 +17,7 @@ import itertools
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
+from datetime import date
 from importlib import resources
 from pathlib import Path
 
@@ -27,6 +28,8 @@ from stillhouse.nouns import Use
 from stillhouse.permission.verdict_table import TermsVerdict
 
 _FOLDER = "terms"
+# Providers change their terms every few months.
+STALE_DAYS = 90
 _DAY = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])")
 
 
@@ -80,6 +83,13 @@ class TermsVersion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     def id(self) -> str:
         """``service/document@date``, or ``licence/id``."""
         return document_id(self.service, self.document) + (f"@{self.since}" if self.since else "")
+
+    def is_stale(self, day: str) -> bool:
+        """Was its text last seen so long before a day that it may have changed by then? A licence does not change."""
+        seen = self.last_seen or self.observed
+        if self.service == "licence" or not is_day(seen) or not is_day(day):
+            return False
+        return (date.fromisoformat(day) - date.fromisoformat(seen)).days > STALE_DAYS
 
     def verdict_for(self, use: Use) -> TermsVerdict:
         """What it says of one use."""

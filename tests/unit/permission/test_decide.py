@@ -426,3 +426,19 @@ def test_competition_counts_with_the_lab_and_with_the_owner_of_the_service(compe
     stamp = msgspec.structs.replace(with_terms(*terms, day="2025-08-01"), lab="meta")
     found = Policy(Organisation(competes_with=competes)).check(Door.USE, [stamp], Use.TRAIN)
     assert found.allowed is allowed, found.reason
+
+
+@pytest.mark.parametrize(
+    ("day", "stale"), [("2026-03-01", False), ("2026-04-01", False), ("2026-04-02", True), ("", True)]
+)
+def test_a_document_that_was_not_seen_for_long_is_said_to_be_stale(day, stale):
+    version = TermsVersion(service="s", document="d", verdict=TermsVerdict.ALLOW, summary="x", source="x",
+                           observed="2026-01-01", last_seen="2026-01-01")  # fmt: skip
+    policy = Policy(Organisation(), Registry([version]), today="2026-11-29")
+    decision = policy.check(Door.USE, [with_terms("s/d", day=day)], Use.TRAIN)
+    assert ("stale: last seen on 2026-01-01" in decision.reason) is stale
+    licence = msgspec.structs.replace(version, service="licence")
+    assert (
+        "stale"
+        not in Policy(Organisation(), Registry([licence])).check(Door.USE, [with_terms("licence/d")], Use.TRAIN).reason
+    )
