@@ -55,6 +55,9 @@ def test_the_bill_of_materials_is_valid_and_says_who_taught(model_home):
         "rival",
         "testlab",
     }
+    [base] = document["metadata"]["component"]["pedigree"]["ancestors"]
+    assert base["name"] == "tiny"
+    assert not any(base["bom-ref"] in one["dependsOn"] for one in document["dependencies"])
     names = {part["name"] for part in document["metadata"]["component"]["components"]}
     assert "model.safetensors" in names
 

@@ -32,6 +32,7 @@ def to_cyclonedx(statement: Mapping[str, Any]) -> str:
                 "name": model["name"],
                 "version": str(model["version"]),
                 "components": [_file(subject) for subject in files],
+                "pedigree": {"ancestors": [_ancestor(parent, predicate) for parent in predicate["parents"]]},
                 "modelCard": _card(predicate, f"dataset:{dataset['label']}" if dataset else ""),
                 "properties": _properties(predicate),
             },
@@ -88,6 +89,20 @@ def _teacher(stamp: Mapping[str, Any]) -> dict[str, Any]:
             for name in ("origin", "channel", "day", "purpose", "grade")
             if stamp[name]
         ],
+    }
+
+
+def _ancestor(name: str, predicate: Mapping[str, Any]) -> dict[str, Any]:
+    """A model whose weights this one was made of: it is not needed to run it, so it is no dependency."""
+    model = predicate["model"]
+    terms = sorted({terms for stamp in predicate["origins"] if stamp["model"] == name for terms in stamp["terms"]})
+    digest = model["base_digest"] if name == model["base"] else ""
+    return {
+        "type": "machine-learning-model",
+        "bom-ref": f"ancestor:{name}",
+        "name": name,
+        **({"licenses": [{"license": {"name": one}} for one in terms]} if terms else {}),
+        **({"properties": [{"name": "stillhouse:digest", "value": digest}]} if digest else {}),
     }
 
 
