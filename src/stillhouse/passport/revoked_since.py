@@ -15,7 +15,7 @@ from stillhouse.canon import canonical, digest_bytes
 from stillhouse.errors import IntegrityError, UsageError
 from stillhouse.nouns import Stamp, Use
 from stillhouse.passport.envelope import Opened, open_envelope, seal, sealed_by
-from stillhouse.passport.statement import STATEMENT_TYPE
+from stillhouse.passport.statement import STATEMENT_TYPE, Subject
 from stillhouse.permission.decide import Policy
 from stillhouse.permission.signatures import Signatory
 from stillhouse.permission.signing_keys import PublicKey, public_key, signed_by
@@ -44,7 +44,7 @@ class ListedAs(msgspec.Struct, frozen=True, kw_only=True):
     revoked_since: tuple[str, ...]
 
 
-class _Named(msgspec.Struct):
+class _WhatItNames(msgspec.Struct):
     """Of a predicate, what tells whether something was revoked since."""
 
     made: str
@@ -57,14 +57,9 @@ class _Named(msgspec.Struct):
 class _Written(NamedTuple):
     """A passport whose signature holds. ``digest`` is that of its file as its signer wrote it."""
 
-    named: _Named
+    named: _WhatItNames
     signer: PublicKey
     digest: str
-
-
-class _Subject(msgspec.Struct):
-    name: str
-    digest: dict[str, str]
 
 
 class _Revoked(msgspec.Struct):
@@ -75,7 +70,7 @@ class _Revoked(msgspec.Struct):
 
 class _List(msgspec.Struct, rename={"type": "_type", "predicate_type": "predicateType"}):
     type: str
-    subject: list[_Subject]
+    subject: list[Subject]
     predicate_type: str
     predicate: _Revoked
 
@@ -120,7 +115,7 @@ def status_of_file(path: Path, policy: Policy) -> PassportStatus:
 def _passport_in(path: Path) -> _Written:
     try:
         opened = open_envelope(path.read_bytes())
-        named = msgspec.convert(msgspec.json.decode(opened.payload)["predicate"], _Named)
+        named = msgspec.convert(msgspec.json.decode(opened.payload)["predicate"], _WhatItNames)
         signer = public_key(named.signer)
     except OSError as failure:
         raise UsageError(f"{path} cannot be read: {failure.strerror}.") from failure

@@ -38,6 +38,13 @@ class Digests(NamedTuple):
     sha256: str
 
 
+class Subject(msgspec.Struct):
+    """What a statement is about: a name, and digests by algorithm."""
+
+    name: str
+    digest: dict[str, str]
+
+
 class Compute(msgspec.Struct, frozen=True):
     """What the training took, as its steps say; evaluation and the teachers' own compute are not in it."""
 
@@ -157,7 +164,7 @@ def shares(dataset: DatasetVersion, rows_by_stamps: Mapping[str, StampSet]) -> l
     ]
 
 
-class _Group(msgspec.Struct):
+class _RowsOfOrigins(msgspec.Struct):
     rows: int
     origins: tuple[Stamp, ...]
 
@@ -166,7 +173,7 @@ class _Named(msgspec.Struct):
     """Of a predicate, what names origins."""
 
     origins: tuple[Stamp, ...]
-    rows_by_origins: tuple[_Group, ...]
+    rows_by_origins: tuple[_RowsOfOrigins, ...]
 
 
 def later_than(predicate: Mapping[str, Any], lab: str, day: str) -> list[str]:

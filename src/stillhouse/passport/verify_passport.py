@@ -15,7 +15,7 @@ from blake3 import blake3
 
 from stillhouse.errors import UsageError
 from stillhouse.passport.envelope import open_envelope
-from stillhouse.passport.statement import DATASET, PREDICATE_TYPE, STATEMENT_TYPE, Digests
+from stillhouse.passport.statement import DATASET, PREDICATE_TYPE, STATEMENT_TYPE, Digests, Subject
 from stillhouse.passport.weights_signature import PASSPORT, SIGNATURE, can_sign, verify_weights
 from stillhouse.permission.signing_keys import PublicKey, public_key, signed_by
 
@@ -42,14 +42,9 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     not_checked: tuple[str, ...]
 
 
-class _Subject(msgspec.Struct):
-    name: str
-    digest: dict[str, str]
-
-
 class _Statement(msgspec.Struct, rename={"type": "_type", "predicate_type": "predicateType"}):
     type: str
-    subject: list[_Subject]
+    subject: list[Subject]
     predicate_type: str
     predicate: dict[str, Any]
 
@@ -111,7 +106,7 @@ def digests_of(path: Path) -> Digests:
     return Digests(ours.hexdigest(), theirs.hexdigest())
 
 
-def _files(subjects: Sequence[_Subject], folder: Path, passport: Path) -> tuple[list[str], list[str], list[str]]:
+def _files(subjects: Sequence[Subject], folder: Path, passport: Path) -> tuple[list[str], list[str], list[str]]:
     """What is wrong, what was looked at, and which of the dataset's files were not there. The model's must all be there, and
     beside them nothing but the passport: a program that loads the folder might take whatever it finds.
     """
