@@ -21,7 +21,7 @@ from stillhouse.errors import MissingExtra, StorageError
 _DIGEST_DIGITS = 64
 
 
-class Lock(NamedTuple):
+class ObjectLock(NamedTuple):
     """What keeps an object's version: until when nobody can remove it ("" where nothing does), and a legal hold."""
 
     mode: str
@@ -280,13 +280,13 @@ class S3Backend:
         with self._errors(f"/{key} could not be held"):
             self._client.put_object_legal_hold(**self._named(key, version), LegalHold={"Status": "ON" if on else "OFF"})
 
-    def lock(self, key: str) -> Lock:
+    def lock(self, key: str) -> ObjectLock:
         """What keeps a key's version."""
         version = self.version_of(key)
         with self._errors(f"/{key} could not be looked at"):
             head = self._client.head_object(**self._named(key, version))
         until = head.get("ObjectLockRetainUntilDate")
-        return Lock(
+        return ObjectLock(
             head.get("ObjectLockMode", ""), _text(until) if until else "", head.get("ObjectLockLegalHoldStatus") == "ON"
         )
 
