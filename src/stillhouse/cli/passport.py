@@ -71,8 +71,10 @@ def verify(
     value = msgspec.to_builtins(found)
     listed: list[str] = []
     if found.result is not PassportVerdict.BROKEN:
-        listed = _listed(file, revoked, passport_roots(trust, settings.home))
-        value["revoked_since"] = since = sorted({*_since(file, settings), *listed})
+        listed = _listed(file, revoked, passport_roots(trust, settings.home)) if revoked else []
+        known = _since(file, settings)
+        since = sorted({*(known or []), *listed})
+        value["revoked_since"] = since if revoked or known is not None else None  # nobody was asked
         lines += [f"  revoked since: {one}" for one in since]
     later: list[str] = []
     if lab and found.result is not PassportVerdict.BROKEN:
@@ -91,8 +93,8 @@ def verify(
         raise typer.Exit(RefusedError.exit_code)
 
 
-def _since(file: Path, settings: "Settings") -> list[str]:
-    """What the home, where there is one, knows to be revoked since."""
+def _since(file: Path, settings: "Settings") -> list[str] | None:
+    """What the home knows to be revoked since; None where there is no home that could be asked."""
     from stillhouse.errors import HomeMissing, StillhouseError
     from stillhouse.home.open_home import open_home
     from stillhouse.passport.revoked_since import status_of_file
@@ -101,18 +103,16 @@ def _since(file: Path, settings: "Settings") -> list[str]:
         with open_home(settings) as home:
             return list(status_of_file(file, home.policy).revoked_since)
     except HomeMissing:
-        return []
+        return None
     except StillhouseError as failure:
         note(f"What was revoked since was not looked up: {failure}")
-        return []
+        return None
 
 
-def _listed(file: Path, revoked: Path | None, roots: list["PublicKey"]) -> list[str]:
-    """What a published list, where one is given, says to be revoked since."""
+def _listed(file: Path, revoked: Path, roots: list["PublicKey"]) -> list[str]:
+    """What a published list says to be revoked since."""
     from stillhouse.passport.revoked_since import look_up
 
-    if revoked is None:
-        return []
     found = look_up(revoked, file, roots)
     if not found.known:
         note(f"{revoked} (of {found.made}) does not name this passport: it may be a later one, or another signer's.")
