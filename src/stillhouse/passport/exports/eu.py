@@ -7,6 +7,23 @@ provider knows is left open, and marked so. It is a draft for whoever answers fo
 from collections.abc import Mapping
 from typing import Any
 
+from stillhouse.permission.decide import OWN_TERMS
+
+_PUBLIC = "2.1 Publicly available datasets"
+_PRIVATE = "2.2 Private datasets of third parties"
+_CRAWLED = "2.3 Content crawled from the web"
+_USERS = "2.4 User data"
+_SYNTHETIC = "2.5 Synthetic data"
+_OTHER = "2.6 Other sources"
+_SOURCES = (_PUBLIC, _PRIVATE, _CRAWLED, _USERS, _SYNTHETIC, _OTHER)
+_SECTIONS = {
+    "teacher": _SYNTHETIC,
+    "own model": _SYNTHETIC,
+    "licensed": _PUBLIC,
+    "human": _PRIVATE,
+    "web": _CRAWLED,
+    "prompt seed": _PUBLIC,
+}
 _OPEN = "*to be completed by the provider*"
 
 
@@ -34,24 +51,10 @@ def to_summary(statement: Mapping[str, Any]) -> str:
         "provider to say.",
         "",
     ]
-    kinds = (
-        ("2.1 Publicly available datasets", ("licensed", "prompt seed")),
-        ("2.2 Private datasets of third parties", ("human",)),
-        ("2.3 Content crawled from the web", ("web",)),
-        ("2.4 User data", ()),
-    )
-    for heading, wanted in kinds:
-        found = [stamp for stamp in origins if stamp["origin"] in wanted]
-        lines += [
-            f"### {heading}",
-            "",
-            *(_source(stamp) for stamp in found),
-            *([] if found else ["- none recorded"]),
-            "",
-        ]
-    lines += ["### 2.5 Synthetic data", "", *_synthetic(predicate), "", "### 2.6 Other sources", ""]
-    unknown = [stamp for stamp in origins if stamp["origin"] == "unknown"]
-    lines += [*(_source(stamp) for stamp in unknown), *([] if unknown else ["- none recorded"]), ""]
+    for heading in _SOURCES:
+        found = [stamp for stamp in origins if section_of(stamp) == heading]
+        told = _synthetic(predicate) if heading == _SYNTHETIC else [_source(stamp) for stamp in found]
+        lines += [f"### {heading}", "", *(told or ["- none recorded"]), ""]
     lines += ["## 3. Processing", "", "### 3.1 Reservations of rights", ""]
     lines += [f"- {duty}" for duty in predicate["duties"]] or ["- no duty follows from the terms that were recorded"]
     lines += [
@@ -70,6 +73,13 @@ def to_summary(statement: Mapping[str, Any]) -> str:
     ]
     lines += [f"- This model is concerned by: {touched}" for touched in predicate["revocations_that_touch_it"]]
     return "\n".join(lines) + "\n"
+
+
+def section_of(stamp: Mapping[str, Any]) -> str:
+    """The section that a stamp is told in. Own work, prompts included, is no dataset that anybody else could have."""
+    terms = set(stamp["terms"])
+    written_here = {"human": terms == {OWN_TERMS}, "prompt seed": terms <= {OWN_TERMS}}
+    return _OTHER if written_here.get(stamp["origin"]) else _SECTIONS.get(stamp["origin"], _OTHER)
 
 
 def _synthetic(predicate: Mapping[str, Any]) -> list[str]:
