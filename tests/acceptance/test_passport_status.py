@@ -7,6 +7,8 @@ import shutil
 import pytest
 
 import stillhouse
+from stillhouse.clock import now
+from stillhouse.home.facts import PassportWritten
 from stillhouse.passport.verify_passport import read_statement
 from stillhouse.passport.write_passport import write_passport
 from tests.acceptance.test_access import import_rival, mixed_recipe, revoke, rows
@@ -150,3 +152,14 @@ def test_a_passport_has_what_others_revoked_while_the_home_was_open(revoked_home
         write_passport(home, "mixed@1", path)
     assert {change["lab"] for change in read_statement(path)["predicate"]["revocations"]} == {"rival", "testlab"}
     assert not cli("passport", "status", path, "--json").json[0]["revoked_since"]
+
+
+def test_a_passport_of_a_model_that_the_ledger_has_not_costs_no_other_its_status(revoked_home, tmp_path):
+    shutil.copytree(revoked_home.home, tmp_path / "home", symlinks=True)
+    cli = Cli(tmp_path)
+    with stillhouse.open(cli.home) as home:
+        home.recorder.record(
+            PassportWritten(at=now(), by=home.recorder.by, model="gone@1", digest="blake3:00", signer="sha256:00")
+        )
+    known, unknown = cli("passport", "status", "--json").json
+    assert "rival" in known["revoked_since"][0] and "not in the ledger" in unknown["revoked_since"][0]

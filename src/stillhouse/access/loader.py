@@ -33,7 +33,10 @@ class StampGate:
 
     def _check_text(self, row: Mapping[str, Any]) -> None:
         """Rows of exports and datasets say what was asked and answered; of others the text is not looked at."""
-        turns = [(str(turn.get("role")), str(turn.get("content"))) for turn in row.get("messages") or ()]
+        found = row.get("messages")
+        messages = list(found) if isinstance(found, Iterable) and not isinstance(found, str | Mapping) else []
+        readable = all(isinstance(turn, Mapping) for turn in messages)
+        turns = [(str(turn.get("role")), str(turn.get("content"))) for turn in messages] if readable else []
         answer = str(row["response"]) if "response" in row else turns.pop()[1] if turns else ""
         if (turns_mark(turns), text_mark(answer)) in self._denied:
             raise PolicyRefusal(

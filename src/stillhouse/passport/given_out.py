@@ -8,7 +8,7 @@ from stillhouse.home.current_permission import own_signatory
 from stillhouse.home.ledger import origin_queries, permission_queries, training_queries
 from stillhouse.home.open_home import Home
 from stillhouse.nouns import AccessChange
-from stillhouse.passport.revoked_since import PassportStatus, publish, revoked_since
+from stillhouse.passport.revoked_since import NO_MODEL, PassportStatus, publish, revoked_since
 from stillhouse.vault.files import write_whole
 
 
@@ -24,7 +24,8 @@ def passports_given_out(home: Home) -> list[PassportStatus]:
     found = []
     for written in permission_queries.passports(home.ledger):
         known = {change for at, change in changes if at <= written.at}
-        since = revoked_since(home.policy, stamps[written.model], known)
+        origins = stamps.get(written.model)
+        since = NO_MODEL if origins is None else revoked_since(home.policy, origins, known)
         found.append(
             PassportStatus(
                 model=written.model,

@@ -82,6 +82,10 @@ class Since(NamedTuple):
     uses: tuple[Use, ...]
 
 
+# Unknown means no.
+NO_MODEL = Since(("its model is not in the ledger, so its origins are not known",), tuple(Use))
+
+
 def revoked_since(policy: Policy, stamps: Iterable[Stamp], known: Collection[str]) -> Since:
     """The revocations in force that are about ``stamps``, without those whose ids were ``known`` already."""
     found: dict[str, str] = {}
