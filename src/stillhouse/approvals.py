@@ -6,6 +6,7 @@ import msgspec
 
 from stillhouse.access.grants import ACCESS
 from stillhouse.access.people import ROSTERS
+from stillhouse.access.policy_adoption import ADOPTIONS
 from stillhouse.access.policy_questions import WAIVERS
 from stillhouse.clock import now
 from stillhouse.custody.deletion.deletion import DELETIONS, ERASURES, RELEASES
@@ -22,8 +23,11 @@ from stillhouse.permission.acts.act import ChainState
 from stillhouse.permission.chain import KIND, lacking, statement
 from stillhouse.permission.signatures import is_signed
 from stillhouse.permission.signing_keys import public_key
+from stillhouse.teachers.register import REGISTRATIONS
 
-_ALL: tuple[Handling[Any], ...] = (ROSTERS, ACCESS, WAIVERS, DELETIONS, ERASURES, RELEASES)
+_ALL: tuple[Handling[Any], ...] = (
+    ROSTERS, ACCESS, WAIVERS, ADOPTIONS, REGISTRATIONS, DELETIONS, ERASURES, RELEASES,
+)  # fmt: skip
 HANDLINGS = {kind: handling for handling in _ALL for kind in handling.kinds}
 
 

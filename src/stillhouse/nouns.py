@@ -199,6 +199,17 @@ class Waiver(msgspec.Struct, frozen=True, kw_only=True):
     terms: str = ""
 
 
+class PolicyAdoption(msgspec.Struct, frozen=True, kw_only=True):
+    """What decides besides the log, from now on and in place of any earlier adoption.
+
+    ``documents`` are the organisation's facts, rules, terms and prices, by file name, each as the digest of its bytes in the
+    vault; ``teachers`` are the digests of the registrations that count.
+    """
+
+    documents: dict[str, str]
+    teachers: tuple[str, ...]
+
+
 # --- teachers and what they are asked -----------------------------------------------------------------------------
 
 

@@ -215,3 +215,30 @@ def test_a_yes_to_a_roster_is_no_yes_to_another_plan_for_the_same(people, home):
     second = people("bob", *words).json
     assert second["plan"] != first["plan"]
     assert "Others must approve" in people("bob", "plan", "execute", second["plan"], code=3).err
+
+
+def test_the_second_who_answers_for_permission_makes_the_threshold_two(people, home):
+    """Unless another one is named on purpose; a third changes nothing."""
+    people("ada", "identity", "enrol", "ada", "--role", "governance")
+    for who in ("bob", "cy"):
+        people(who, "identity", "request", who, "--to", home.folder / f"{who}.json")
+    words = ["identity", "enrol", "bob", "--role", "governance", "--request", home.folder / "bob.json", "--json"]
+    waits = people("ada", *words).json
+    assert waits["waits_for"] == ["bob"]
+    people("bob", "plan", "approve", waits["plan"])
+    people("ada", "plan", "execute", waits["plan"])
+    assert people("ada", "identity", "list", "--json").json["threshold"] == 2
+    words = ["identity", "enrol", "cy", "--role", "governance", "--request", home.folder / "cy.json", "--json"]
+    assert (
+        "threshold"
+        not in people("ada", "plan", "show", people("ada", *words).json["plan"], "--json").out.split("what")[1]
+    )
+
+
+def test_one_person_with_two_keys_is_no_second_person(people, home):
+    people("ada", "identity", "enrol", "ada", "--role", "governance")
+    people("ada", "identity", "enrol", "other", "--role", "approver")
+    said = "the keys of ada and other are all in"
+    assert said in people("ada", "status").out
+    assert any(said in line for line in people("ada", "identity", "list", "--json").json["advisory"])
+    assert said not in people("bob", "status").out

@@ -5,13 +5,16 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
+from stillhouse.access.changes import waiver_id
 from stillhouse.access.grants import GRANT, REVOKE, plan_change
 from stillhouse.access.people import ROSTER
+from stillhouse.access.policy_adoption import ADOPT, plan_adoption
 from stillhouse.access.policy_questions import WAIVE, plan_waiver
 from stillhouse.approvals import submit
 from stillhouse.home.current_permission import current_roster
-from stillhouse.nouns import AccessChange, AccessKind, Role, Use, Waiver
+from stillhouse.nouns import AccessChange, AccessKind, Role, Teacher, TeacherKind, Use, Waiver
 from stillhouse.permission.roster import change_between, roster_subject, without
+from stillhouse.teachers.register import REGISTER
 from tests.acceptance.test_custody import people  # noqa: F401
 from tests.hostile.test_what_may_go import inside, planned
 
@@ -25,6 +28,13 @@ def honest(app, kind):
         coming = without(present, "bob")
         does = {"roster": msgspec.to_builtins(coming), "what": change_between(present, coming)}
         return planned(app, ROSTER, roster_subject(coming), does)
+    if kind == ADOPT:
+        (app.folder / "prices.toml").write_text("")
+        return plan_adoption(app)
+    if kind == REGISTER:
+        fields = {"channel": "official", "terms": ("licence/mit",), "base_url": "http://127.0.0.1:9"}
+        teacher = Teacher(name="small", kind=TeacherKind.OPENAI, model="m", lab="testlab", **fields)
+        return planned(app, REGISTER, "small", {"teacher": msgspec.to_builtins(teacher)})
     if kind == WAIVE:
         return plan_waiver(
             app, Waiver(id="", use=Use.PUBLISH_DATA, owner="ada", expires=EXPIRES, reason="x", lab="openai")
@@ -44,6 +54,19 @@ def crafted(plan, wrong):
         does[name] = content | {"id": "0123456789ab"}
     elif wrong == "members":
         does[name] = content | {"members": [known | {"roles": ["governance"]} for known in content["members"]]}
+    elif wrong in ("owner", "end"):
+        waiver = msgspec.convert(
+            content | ({"owner": "eve"} if wrong == "owner" else {"expires": "2099-01-01"}), Waiver
+        )
+        named = msgspec.structs.replace(waiver, id=waiver_id(waiver))
+        plan = msgspec.structs.replace(plan, subject=named.id)
+        does[name] = msgspec.to_builtins(named)
+    elif wrong == "documents":
+        does[name] = content | {
+            "documents": {**content["documents"], "policy.toml": content["documents"]["prices.toml"]}
+        }
+    elif wrong == "teachers":
+        does[name] = content | {"teachers": [*content["teachers"], "blake3:" + "0" * 64]}
     elif wrong == "scope":
         does[name] = content | {"lab": "anthropic"}
     elif wrong == "kind":
@@ -56,7 +79,9 @@ def crafted(plan, wrong):
     [
         *((ROSTER, wrong) for wrong in ("subject", "what", "members")),
         *((kind, wrong) for kind in (GRANT, REVOKE) for wrong in ("subject", "id", "scope", "kind")),
-        *((WAIVE, wrong) for wrong in ("subject", "id", "scope")),
+        *((WAIVE, wrong) for wrong in ("subject", "id", "scope", "owner", "end")),
+        *((ADOPT, wrong) for wrong in ("subject", "what", "documents", "teachers")),
+        (REGISTER, "subject"),
     ],
 )
 def test_a_plan_that_says_something_else_than_it_does(home, people, kind, wrong):  # noqa: F811
@@ -68,7 +93,7 @@ def test_a_plan_that_says_something_else_than_it_does(home, people, kind, wrong)
         assert "does not say what it would do" in people(who, "plan", what, proposed, code=3).err
 
 
-@pytest.mark.parametrize("kind", [ROSTER, GRANT, REVOKE, WAIVE])
+@pytest.mark.parametrize("kind", [ROSTER, GRANT, REVOKE, WAIVE, ADOPT, REGISTER])
 def test_an_honest_plan_differs_in_nothing(home, people, kind):  # noqa: F811
     with inside(home, "ada") as app:
         proposed = submit(app, honest(app, kind)).digest

@@ -4,9 +4,11 @@ import json
 import os
 import subprocess
 import sys
+from datetime import timedelta
 
 import pytest
 
+from stillhouse.clock import utc_now
 from tests.views import edit
 
 
@@ -162,8 +164,12 @@ def test_a_waiver_is_a_signed_plan_with_an_end(governed):
     words = ["policy", "waive", "--use", "train", "--owner", "ada", "--reason", "we asked them", "--json"]
     assert "is over already" in home(*words, "--lab", "x", "--expires", "2020-01-01", code=2, **home.ada).err
     assert "not a date" in home(*words, "--lab", "x", "--expires", "soon", code=2, **home.ada).err
-    assert "not for everything" in home(*words, "--expires", "2099-01-01", code=2, **home.ada).err
-    waits = home(*words, "--lab", "zhipu", "--expires", "2099-01-01", **home.ada).json
+    end = (utc_now().date() + timedelta(days=300)).isoformat()
+    assert "not for everything" in home(*words, "--expires", end, code=2, **home.ada).err
+    assert "is the latest" in home(*words, "--lab", "x", "--expires", "2099-01-01", code=2, **home.ada).err
+    nobody = [word if word != "ada" else "the platform team" for word in words]
+    assert "not on the roster" in home(*nobody, "--lab", "x", "--expires", end, code=2, **home.ada).err
+    waits = home(*words, "--lab", "zhipu", "--expires", end, **home.ada).json
     assert waits["waits_for"] == ["bob"]
     home("plan", "approve", waits["plan"], **home.bob)
     home("plan", "execute", waits["plan"], **home.ada)
@@ -173,7 +179,7 @@ def test_a_waiver_is_a_signed_plan_with_an_end(governed):
     found = home("policy", "check", "z", "--use", "train", "--json").json
     assert found["allowed"] == 1
     assert len(found["waivers"]) == 1
-    assert "WAIVED by ada until 2099-01-01" in found["reasons"][0]
+    assert f"WAIVED by ada until {end}" in found["reasons"][0]
     assert "WAIVED" in home("access", "gate", "z").out
 
 
@@ -200,4 +206,4 @@ def test_somebody_who_writes_meanwhile_is_no_forger(governed):
         "    print(len(current_permission.load(home.ledger, home.settings).acts))\n"
     )
     done = subprocess.run([sys.executable, "-c", code, str(governed.home)], capture_output=True, text=True, check=False)
-    assert done.stdout.strip() == "4", done.stderr
+    assert done.stdout.strip() == "5", done.stderr

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from stillhouse.access.policy_adoption import adopt_as, check_drafts
 from stillhouse.errors import NameTaken, SignatureRefused, UnknownName, UsageError
 from stillhouse.home import facts
 from stillhouse.home.current_permission import (
@@ -83,7 +84,21 @@ def standing(home: Home) -> RosterStanding:
     """Who is on the roster. Raises ForgedEntry, SignatureRefused."""
     roster = current_roster(home.ledger, home.settings)
     signatory = own_signatory(home.ledger, home.settings)
-    return RosterStanding(roster, signatory.name, signatory.signer.public.id, advisory(roster))
+    return RosterStanding(roster, signatory.name, signatory.signer.public.id, advisories(home, roster))
+
+
+def advisories(home: Home, roster: Roster | None) -> tuple[str, ...]:
+    """The controls that are not enforced here, in words: with so few people, and where one of them holds the keys of several."""
+    found = advisory(roster)
+    persons = [known for known in roster.members if Role.PROGRAM not in known.roles] if roster else []
+    mine = [known.name for known in persons if enrolled_signer(home.settings, known.name, known.key) is not None]
+    if len(mine) < 2:
+        return found
+    where = home.settings.keys
+    return (
+        *found,
+        f"a second person approves: the keys of {' and '.join(mine)} are all in {where}, so one can act as both",
+    )
 
 
 def make_request(home: Home, name: str, to: Path) -> Path:
@@ -108,7 +123,10 @@ def connect_key(home: Home, name: str, address: str, public: Path) -> Path:
 def enrol(
     home: Home, name: str, roles: tuple[Role, ...], threshold: int, request: Path | None, recovery: Path | None
 ) -> Proposed:
-    """Propose a roster with a new member. The first one makes the roster. Raises UsageError, NameTaken, SignatureRefused."""
+    """Propose a roster with a new member. The first one makes the roster, and adopts the documents that it begins with.
+
+    Raises UsageError, NameTaken, SignatureRefused.
+    """
     roster = current_roster(home.ledger, home.settings)
     if roster is not None and member(roster, name) is not None:
         raise NameTaken(f"{name} is on the roster already.", next_step="`stillhouse identity rotate` replaces a key.")
@@ -122,9 +140,12 @@ def enrol(
     candidate = with_member(roster, Member(name, roles, key), threshold, recovery_pem)
     check(candidate)
     plan = _plan(home, roster, candidate)
-    if roster is None:  # the first member signs for itself: there is nobody else
-        return propose(home, ROSTERS, plan, Signatory(name, _own_key(home, name), 0))
-    return propose(home, ROSTERS, plan)
+    if roster is not None:
+        return propose(home, ROSTERS, plan)
+    check_drafts(home)  # before there is a roster: what it begins with can be adopted
+    done = propose(home, ROSTERS, plan, Signatory(name, _own_key(home, name), 0))  # for itself: there is nobody else
+    adopt_as(home, Signatory(name, _own_key(home, name), candidate.version))
+    return done
 
 
 def rotate(home: Home, name: str, request: Path | None, recovery: Path | None) -> Proposed:

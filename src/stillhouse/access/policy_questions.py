@@ -9,12 +9,14 @@ import msgspec
 from stillhouse.access.changes import waiver_id
 from stillhouse.errors import UnknownName, UsageError
 from stillhouse.home import facts
+from stillhouse.home.current_permission import current_roster
 from stillhouse.home.ledger import answer_queries, dataset_queries, origin_queries
 from stillhouse.home.open_home import Home
 from stillhouse.home.proposals import Findings, Handling, Written, plan_act, unlike
 from stillhouse.home.stamping import stamps_of
 from stillhouse.nouns import Decision, Plan, Use, Waiver
-from stillhouse.permission.decide import Door, Policy, join
+from stillhouse.permission.decide import Door, Policy, join, latest_end
+from stillhouse.permission.roster import member
 from stillhouse.permission.rules import reach
 from stillhouse.permission.terms_registry import STALE_DAYS, TermsVersion
 
@@ -25,7 +27,8 @@ class _Waivers(Handling[Waiver]):
     kinds, name, content = (WAIVE,), "waiver", Waiver
 
     def differences(self, home: Home, plan: Plan, content: Waiver) -> list[str]:
-        return unlike("id", content.id, waiver_id(content)) + unlike("subject", plan.subject, content.id)
+        wrong = unlike("id", content.id, waiver_id(content)) + unlike("subject", plan.subject, content.id)
+        return [*wrong, *_objections(home, content)]
 
     def found(self, home: Home, content: Waiver) -> Findings:
         return Findings({}, {"records": lifted_by(home, content)})
@@ -134,8 +137,22 @@ def plan_waiver(home: Home, waiver: Waiver) -> Plan:
         raise UsageError("A waiver is for a lab, a channel or terms, not for everything.")
     waiver = msgspec.structs.replace(waiver, expires=expires.isoformat())  # days are compared as text
     waiver = msgspec.structs.replace(waiver, id=waiver_id(waiver))
+    if objections := _objections(home, waiver):
+        raise UsageError(
+            f"A waiver cannot be given so: {'; '.join(objections)}.", next_step="Give another --expires or --owner."
+        )
     impact = {"records": lifted_by(home, waiver)}
     return plan_act(home, WAIVERS, WAIVE, waiver.id, {"waiver": msgspec.to_builtins(waiver)}, impact)
+
+
+def _objections(home: Home, waiver: Waiver) -> list[str]:
+    """Why a waiver may not be given, in words: somebody on the roster answers for it, for a year at most."""
+    latest, roster = latest_end(home.today), current_roster(home.ledger, home.settings)
+    found = [f"it ends on {waiver.expires}, and {latest} is the latest"] if waiver.expires > latest else []
+    if roster is not None and member(roster, waiver.owner) is None:
+        names = ", ".join(known.name for known in roster.members)
+        found.append(f"{waiver.owner} is not on the roster, which has {names}")
+    return found
 
 
 def lifted_by(home: Home, waiver: Waiver) -> dict[str, int]:

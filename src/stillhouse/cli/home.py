@@ -30,12 +30,13 @@ def init(home_folder: HomeFolder = None, as_json: Json = False) -> None:
 def status(home_folder: HomeFolder = None, as_json: Json = False) -> None:
     """What this home holds."""
     from stillhouse.access.grants import quarantine
+    from stillhouse.access.people import advisories
     from stillhouse.custody.protection.protection_status import protection_of
     from stillhouse.errors import StillhouseError
     from stillhouse.home.current_permission import current_roster, personal_signer
     from stillhouse.home.ledger import dataset_queries, origin_queries, training_queries
+    from stillhouse.home.policy_standing import policy_standing
     from stillhouse.nouns import AccessKind, Use
-    from stillhouse.permission.roster import advisory
 
     with opened(home_folder) as home:
         counts = home.ledger.counts()
@@ -46,7 +47,7 @@ def status(home_folder: HomeFolder = None, as_json: Json = False) -> None:
         except StillhouseError as failure:
             signs_as = f"nobody: {failure}"
         revocations = [change for change in home.policy.changes if change.kind == AccessKind.REVOKE]
-        protection = protection_of(home)
+        protection, policy, advisory = protection_of(home), policy_standing(home), advisories(home, roster)
         datasets, models = dataset_queries.datasets(home.ledger), training_queries.models(home.ledger)
         checkpoints = str(home.settings.checkpoints) if home.settings.checkpoints else None
         value = {
@@ -61,7 +62,8 @@ def status(home_folder: HomeFolder = None, as_json: Json = False) -> None:
             "quarantined": held,
             "waivers": [waiver.id for waiver in home.policy.waivers],
             "signs_as": signs_as,
-            "advisory": list(advisory(roster)),
+            "advisory": list(advisory),
+            "policy": {"adopted": policy.adopted, "drafts": policy.drafts},
             "below_minimum": protection.below,
             "overdue": protection.overdue,
             "copies": protection.copies,
@@ -76,7 +78,8 @@ def status(home_folder: HomeFolder = None, as_json: Json = False) -> None:
             f"access       {len(revocations)} revocations, {held} records in quarantine",
             *(f"WAIVED       {w.use} until {w.expires}, {w.owner}: {w.reason}" for w in home.policy.waivers),
             f"signs as     {signs_as}",
-            *(f"ADVISORY     {line}" for line in advisory(roster)),
+            *(f"ADVISORY     {line}" for line in advisory),
+            *(f"DRAFT        {line}: `stillhouse policy adopt`" for line in policy.drafts),
             f"log repairs  {counts['tails']} incomplete tails cut and kept",
             f"checkpoints  {checkpoints or 'NONE KEPT ELSEWHERE: set `checkpoints` in config.toml'}",
             *protection.lines,

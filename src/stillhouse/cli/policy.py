@@ -1,4 +1,4 @@
-"""policy explain, check, rules, waive."""
+"""policy explain, check, rules, adopt, waive."""
 
 from typing import Annotated
 
@@ -62,6 +62,30 @@ def rules(home_folder: HomeFolder = None, as_json: Json = False) -> None:
         found = look_at_rules(home)
     rows = [[r["name"], r["effect"], r["owner"], r["when"], f"{r['matches']} of {r['of']}", r["note"]] for r in found]
     emit(found, as_json, table(["rule", "effect", "owner", "when", "matches", "note"], rows))
+
+
+@commands.command()
+def adopt(home_folder: HomeFolder = None, plan: PlanOnly = False, as_json: Json = False) -> None:
+    """Sign what the files of this home say (the organisation's facts, its rules, terms and prices) and which teachers are
+    registered. From then on they decide as they were signed; a file that is changed is a draft until it is adopted.
+    """
+    from stillhouse.access.policy_adoption import plan_adoption
+    from stillhouse.approvals import propose, recompute
+
+    with opened(home_folder) as home:
+        made = plan_adoption(home)
+        what = [str(line) for line in made.does["what"]]
+        if not what:
+            emit({"plan": None, "done": True, "waits_for": []}, as_json, "the files are as they were adopted")
+            return
+        if plan:
+            shown = recompute(home, made)
+            lines = [*what, *(f"--- {name}\n" + "\n".join(text) for name, text in shown["documents"].items())]
+            emit(made, as_json, "\n".join(lines))
+            return
+        note("\n".join(what))
+        done = propose(home, made)
+    show_outcome(done, as_json)
 
 
 @commands.command()

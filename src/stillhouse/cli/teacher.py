@@ -5,6 +5,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from stillhouse.cli.identity import show_outcome
 from stillhouse.cli.options import HomeFolder, Json, opened
 from stillhouse.cli.output import emit, note, table
 from stillhouse.nouns import Channel, Teacher, TeacherKind
@@ -54,9 +55,19 @@ def add(
     home_folder: HomeFolder = None,
     as_json: Json = False,
 ) -> None:
-    """Register a teacher: what is declared must agree with what is known of its host or weights."""
+    """Register a teacher: what is declared must agree with what is known of its host or weights. Where there is a roster, whoever
+    answers for permission signs it.
+    """
+    from stillhouse.access.policy_adoption import own_prices
     from stillhouse.home.plans.prices import price_of
-    from stillhouse.teachers.register import check_not_revoked, register, unknown_terms
+    from stillhouse.teachers.register import (
+        check_not_revoked,
+        check_teacher,
+        must_be_signed,
+        propose_teacher,
+        register,
+        unknown_terms,
+    )
 
     declared = Teacher(
         name=name,
@@ -76,7 +87,7 @@ def add(
         rejects=tuple(sorted(set(rejects or ()))),
     )
     with opened(home_folder) as home:
-        price = None if unmetered or price_in or price_out else price_of(lab, model, home.today, home.prices)
+        price = None if unmetered or price_in or price_out else price_of(lab, model, home.today, own_prices(home))
         if price is not None:
             declared = msgspec.structs.replace(
                 declared,
@@ -87,12 +98,19 @@ def add(
             )
             note(f"Priced as {price.id}, {price.confidence}: {price.source}")
         check_not_revoked(home.recorder, home.policy, declared)
-        registered = register(home.recorder, declared, unmetered=unmetered)
-        home.marker.mark()
+        checked = check_teacher(home.ledger, declared, unmetered=unmetered)
+        proposed = propose_teacher(home, checked.teacher) if must_be_signed(home, checked) else None
+        if proposed is None:
+            register(home.recorder, declared, unmetered=unmetered)
+            home.marker.mark()
+        registered = checked.teacher
     for unknown in unknown_terms(registered, home.policy.registry):
         note(
             f"The registry does not know {unknown}: unknown means no, for every use but storing. `stillhouse terms list`"
         )
+    if proposed is not None and not proposed.done:
+        show_outcome(proposed, as_json)
+        return
     emit(registered, as_json, f"registered {registered.name} ({registered.grade})")
 
 

@@ -4,18 +4,20 @@ import contextlib
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from stillhouse.errors import ForgedEntry, KeyUnusable, SignatureRefused
 from stillhouse.home.ledger import permission_queries
 from stillhouse.home.ledger.ledger import Ledger
 from stillhouse.home.ledger.permission_queries import SignedAct
+from stillhouse.home.policy_documents import PolicyDocuments, in_force
 from stillhouse.home.settings import Settings
 from stillhouse.nouns import AccessChange, Role, Roster, Waiver
 from stillhouse.permission.acts.act import ChainState
 from stillhouse.permission.chain import replay
-from stillhouse.permission.decide import Policy, facts_of
+from stillhouse.permission.decide import Policy, latest_end
 from stillhouse.permission.external_keys import signer_of
 from stillhouse.permission.roster import holders, member
-from stillhouse.permission.rules import read_rules
 from stillhouse.permission.signatures import HOME, Signatory
 from stillhouse.permission.signing_keys import (
     PRIVATE,
@@ -25,8 +27,8 @@ from stillhouse.permission.signing_keys import (
     public_key,
     read_public_keys,
 )
-from stillhouse.permission.terms_registry import read_versions, shipped
 from stillhouse.vault.files import storage_errors, write_whole
+from stillhouse.vault.objects import Objects
 
 KEYS, ROSTER_KEYS = "keys", "roster"
 # The newest act of permission that this home has seen, beside the ledger: who takes the last one out of the view is found.
@@ -73,16 +75,22 @@ def _read_head(settings: Settings) -> str:
         raise ForgedEntry(f"({settings.home / HEAD} cannot be read: {failure})") from failure
 
 
-def load_policy(ledger: Ledger, settings: Settings, today: str) -> Policy:
-    """Everything that decides, as of now. Raises ForgedEntry, TermsError, RuleError."""
-    return policy_of(settings, load(ledger, settings).state, today)
+def load_policy(ledger: Ledger, settings: Settings, objects: Objects, today: str) -> Policy:
+    """Everything that decides, as of now. Raises ForgedEntry, CorruptObject, TermsError, RuleError."""
+    permission = load(ledger, settings)
+    return policy_of(in_force(settings, permission.state, objects), permission, today)
 
 
-def policy_of(settings: Settings, state: ChainState, today: str) -> Policy:
+def policy_of(documents: PolicyDocuments, permission: Permission, today: str) -> Policy:
     """What decides where this was permitted. Raises TermsError, RuleError."""
-    registry = shipped().with_more(read_versions(settings.terms))
-    rules = read_rules(settings.rules, facts_of(settings.organisation))
-    return Policy(settings.organisation, registry, rules, state.of(AccessChange), state.of(Waiver), today)
+    given = {act.entry.content.id: act.at for act in permission.acts if isinstance(act.entry.content, Waiver)}
+    # One from before there was a limit ends a year after it was given, too.
+    waivers = [
+        msgspec.structs.replace(waiver, expires=min(waiver.expires, latest_end(given[waiver.id][:10])))
+        for waiver in permission.state.of(Waiver)
+    ]
+    changes = permission.state.of(AccessChange)
+    return Policy(documents.organisation, documents.registry, documents.rules, changes, waivers, today)
 
 
 def current_roster(ledger: Ledger, settings: Settings) -> Roster | None:

@@ -1,8 +1,8 @@
 """The doors of a home: whether a teacher may be asked, a row be kept, a record be used, as of now.
 
 Covered: what was granted, waived or revoked meanwhile, here or by another process, counts at the next check; a refusal is written
-down before it is raised; where the chain of permission is forged or a rule cannot be read, every door is shut. Not covered:
-whoever goes past them (``access.gate`` and ``access.loader`` stand where jobs start).
+down before it is raised; where the chain of permission is forged, or what was adopted or a rule cannot be read, every door is
+shut. Not covered: whoever goes past them (``access.gate`` and ``access.loader`` stand where jobs start).
 """
 
 import contextlib
@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from stillhouse.clock import now
-from stillhouse.errors import ForgedEntry, PolicyRefusal, RuleError, StillhouseError, TermsError
+from stillhouse.errors import CorruptObject, ForgedEntry, PolicyRefusal, RuleError, StillhouseError, TermsError
 from stillhouse.home import facts
 from stillhouse.home.change_marker import ChangeMarker
 from stillhouse.home.recorder import Recorder
@@ -23,6 +23,9 @@ _DOING = {
     Door.KEEP: "stand in a dataset to",
     Door.USE: "be used to",
 }
+
+# Why nothing can be decided.
+_UNDECIDED = (ForgedEntry, CorruptObject, TermsError, RuleError)
 
 
 class Doors:
@@ -37,7 +40,7 @@ class Doors:
 
     @property
     def policy(self) -> Policy:
-        """What decides, as of when it was last loaded. Raises ForgedEntry, TermsError, RuleError where it could not be."""
+        """What decides, as of when it was last loaded. Raises what kept it from being loaded."""
         if isinstance(self._policy, StillhouseError):
             raise self._policy
         return self._policy
@@ -48,15 +51,15 @@ class Doors:
         Where nothing can be decided, ``policy`` raises; what needs no decision (getting data back) goes on.
         """
         self._marker, self._load_policy = marker, load_policy
-        with contextlib.suppress(ForgedEntry, TermsError, RuleError):
+        with contextlib.suppress(*_UNDECIDED):
             self.reload_policy()
 
     def reload_policy(self) -> None:
-        """Decide as of now, by what the view has. Raises ForgedEntry, TermsError, RuleError, and then nothing is decided."""
+        """Decide as of now, by what the view has. Raises ForgedEntry, CorruptObject, TermsError, RuleError: then nothing is."""
         self._loaded_at = self._marker.state() if self._marker else (0, 0)
         try:
             self._policy = self._load_policy()
-        except (ForgedEntry, TermsError, RuleError) as failure:
+        except _UNDECIDED as failure:
             self._policy = failure
             raise
 

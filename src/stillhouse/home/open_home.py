@@ -81,11 +81,6 @@ class Home:
         return self.settings.home / "reports"
 
     @property
-    def prices(self) -> Path:
-        """The organisation's own prices, which win over those that come with this version."""
-        return self.settings.home / "prices.toml"
-
-    @property
     def today(self) -> str:
         """The present day."""
         return now()[:10]
@@ -183,7 +178,7 @@ def open_home(settings: Settings, progress: Progress | None = None) -> Home:
     home = Home(settings)
     try:
         home.ledger.catch_up(home.log, building(progress or Silence()))
-        home.doors.follow(home.marker, lambda: load_policy(home.ledger, settings, home.today))
+        home.doors.follow(home.marker, lambda: load_policy(home.ledger, settings, home.objects, home.today))
     except BaseException:
         home.ledger.close()
         raise

@@ -105,6 +105,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """The organisation's own rules."""
         return self.home / "policy.toml"
 
+    @property
+    def prices(self) -> Path:
+        """The organisation's own prices, which win over those that come with this version."""
+        return self.home / "prices.toml"
+
     def __repr__(self) -> str:
         """Without the passphrase."""
         return f"Settings({self.home})"

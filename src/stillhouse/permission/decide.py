@@ -1,11 +1,13 @@
 """The decision: for a stamp, a set of stamps, a dataset. Pure; nothing is looked up but what the policy was made of.
 
 In order, and forbid wins: what a lab revoked; the organisation's own rules; how the teacher was reached; what the terms say, or
-an agreement in their place. A waiver lifts what is unknown or the organisation's own; a document's ban and a revocation not.
+an agreement in their place. A waiver lifts what is unknown or the organisation's own; a document's ban and a revocation not, and
+what is unknown is never published.
 """
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -40,6 +42,8 @@ _REACHED_BADLY = {
 OWN_TERMS = "organisation/own"
 # What a host or a lab hangs on a model's name for one of its versions.
 _VERSION = re.compile(r"[@:].*|-(\d{4}-?\d{2}-?\d{2}|\d{3,8}|latest|v\d+)([-@:.].*)?")
+# Who answers for something answers for it anew after a year.
+LONGEST_WAIVER_DAYS = 366
 _WAIVABLE = frozenset({Ground.ORGANISATION, Ground.UNKNOWN})
 
 
@@ -324,10 +328,16 @@ class Policy:
     def _waive(self, stamp: Stamp, use: Use, denials: list[_Denial]) -> tuple[list[_Denial], list[Waiver]]:
         """Denials that stand, and the waivers that lifted the others. Where one stands, no waiver acts."""
         waiver = next((waiver for waiver in self.waivers if _lifts(waiver, stamp, use)), None)
-        standing = [denial for denial in denials if waiver is None or denial.ground not in _WAIVABLE]
+        waivable = _WAIVABLE - {Ground.UNKNOWN} if use is Use.PUBLISH_DATA else _WAIVABLE
+        standing = [denial for denial in denials if waiver is None or denial.ground not in waivable]
         if standing or waiver is None or not denials:
             return denials, []
         return [], [waiver]
+
+
+def latest_end(given: str) -> str:
+    """The last day on which a waiver that was given on a day may act: a year on."""
+    return (date.fromisoformat(given) + timedelta(days=LONGEST_WAIVER_DAYS)).isoformat()
 
 
 def join(use: Use, decisions: Sequence[Decision]) -> Decision:

@@ -87,7 +87,9 @@ def check_next(previous: Roster | None, candidate: Roster) -> None:
 def advisory(roster: Roster | None) -> tuple[str, ...]:
     """The controls that are not enforced with so few people, in words."""
     if roster is None:
-        return ("there is no roster: anyone who can use this home can grant, waive and revoke, in the home's name",)
+        return (
+            "there is no roster: anyone who can use this home can grant, waive and revoke in its name, and change its policy",
+        )
     found = []
     governors, approvers = holders(roster, Role.GOVERNANCE), holders(roster, Role.APPROVER)
     if len({known.name for known in (*governors, *approvers)}) < 2:
@@ -128,14 +130,20 @@ def change_between(previous: Roster | None, candidate: Roster) -> str:
 
 
 def with_member(roster: Roster | None, new: Member, threshold: int = 0, recovery: str = "") -> Roster:
-    """The next roster, with a member added or replaced."""
+    """The next roster, with a member added or replaced. Where nothing is said, the second who answers for permission makes the
+    threshold two; one that was lowered on purpose stays.
+    """
     members = tuple(known for known in (roster.members if roster else ()) if known.name != new.name)
-    return Roster(
+    candidate = Roster(
         version=roster.version + 1 if roster else 1,
         members=tuple(sorted((*members, new), key=lambda known: known.name)),
         threshold=threshold or (roster.threshold if roster else 1),
         recovery=recovery or (roster.recovery if roster else ""),
     )
+    before = len(holders(roster, Role.GOVERNANCE)) if roster else 0
+    if threshold or before >= 2 or len(holders(candidate, Role.GOVERNANCE)) < 2:
+        return candidate
+    return msgspec.structs.replace(candidate, threshold=2)
 
 
 def without(roster: Roster, name: str) -> Roster:

@@ -8,7 +8,6 @@ value, is refused before anything is decided. Does not cover: whether a rule is 
 import re
 import tomllib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -103,14 +102,12 @@ class Rules:
         return value
 
 
-def read_rules(path: Path, facts: Mapping[str, Any]) -> Rules:
-    """The rules of a file; none where there is no file. Raises RuleError."""
+def parse_rules(data: bytes, name: str, facts: Mapping[str, Any]) -> Rules:
+    """The rules of a TOML document. Raises RuleError, which calls it by ``name``."""
     try:
-        content = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), _File)
-    except FileNotFoundError:
-        return Rules((), facts)
-    except (OSError, ValueError, msgspec.ValidationError) as failure:
-        raise RuleError(f"{path}: {failure}.") from failure
+        content = msgspec.convert(tomllib.loads(data.decode("utf-8")), _File)
+    except (ValueError, msgspec.ValidationError) as failure:
+        raise RuleError(f"{name}: {failure}.") from failure
     return Rules(content.rule, facts)
 
 

@@ -19,7 +19,6 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from datetime import date
 from importlib import resources
-from pathlib import Path
 
 import msgspec
 
@@ -192,14 +191,3 @@ def parse_versions(text: str, name: str) -> list[TermsVersion]:
         if not version.since and version.service != "licence":
             raise TermsError(f"{name}: {version.id} has no date.")
     return versions
-
-
-def read_versions(folder: Path) -> list[TermsVersion]:
-    """What an organisation wrote into a folder of its own; nothing where there is none. Raises TermsError."""
-    found: list[TermsVersion] = []
-    for file in sorted(folder.glob("*.toml")):
-        try:
-            found += parse_versions(file.read_text(encoding="utf-8"), str(file))
-        except (OSError, UnicodeDecodeError) as failure:
-            raise TermsError(f"{file} cannot be read: {failure}.") from failure
-    return found

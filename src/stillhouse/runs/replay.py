@@ -13,10 +13,11 @@ import msgspec
 
 from stillhouse.errors import UnknownName
 from stillhouse.home import facts
-from stillhouse.home.current_permission import home_key, load, policy_of
+from stillhouse.home.current_permission import Permission, home_key, load, policy_of
 from stillhouse.home.erasable_sources import objects_of
 from stillhouse.home.ledger import answer_queries, dataset_queries, origin_queries, training_queries
 from stillhouse.home.open_home import Home, create_home, open_home
+from stillhouse.home.policy_documents import in_force
 from stillhouse.home.progress import Progress
 from stillhouse.home.settings import Settings, read_settings
 from stillhouse.home.stamping import stamps_of
@@ -150,6 +151,8 @@ def _scratch_home(home: Home, stored: facts.RunOpened, scratch: Path, recipe: Re
     for writer in home.log.writers():
         for entry in home.log.read(writer):
             fact = facts.decode(entry.payload)
+            if isinstance(fact, facts.TeacherApproved):  # the scratch home has no chain of permission of its own
+                fact = facts.TeacherRegistered(at=fact.at, by=fact.by, teacher=fact.teacher)
             if fact.at <= until and _wanted(fact, keys, teacher, mixed, until):
                 again.recorder.record(fact)
     again.recorder.refresh()
@@ -158,9 +161,9 @@ def _scratch_home(home: Home, stored: facts.RunOpened, scratch: Path, recipe: Re
 
 def _policy_then(home: Home, settings: Settings, until: str) -> Policy:
     """What decided then: the facts, rules and terms that the run began with, and all that was permitted up to its end."""
-    entries = [act.entry for act in load(home.ledger, home.settings).acts if act.at <= until]
-    state = replay_chain(entries, home_key(home.settings)) if entries else ChainState()
-    return policy_of(settings, state, until[:10])
+    acts = tuple(act for act in load(home.ledger, home.settings).acts if act.at <= until)
+    state = replay_chain([act.entry for act in acts], home_key(home.settings)) if acts else ChainState()
+    return policy_of(in_force(settings, state, home.objects), Permission(state, acts), until[:10])
 
 
 def _wanted(fact: facts.Fact, keys: set[str], teacher: str, mixed: set[str], until: str) -> bool:

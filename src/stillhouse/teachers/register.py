@@ -1,10 +1,11 @@
-"""Registering a teacher: what is declared must agree with what is found."""
+"""Registering a teacher: what is declared must agree with what is found, and where there is a roster it is signed."""
 
 import hashlib
 import os
 import re
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -13,11 +14,16 @@ from stillhouse.clock import now
 from stillhouse.errors import NameTaken, RecipeError, TeacherContradiction, UsageError
 from stillhouse.generation.weights import tensor_digests, weights_digest
 from stillhouse.home import facts
+from stillhouse.home.current_permission import current_roster
 from stillhouse.home.ledger import origin_queries, training_queries
+from stillhouse.home.ledger.ledger import Ledger
+from stillhouse.home.open_home import Home
 from stillhouse.home.plans.prices import parse_usd
+from stillhouse.home.proposals import Findings, Handling, Proposed, Written, plan_act, propose, unlike
 from stillhouse.home.recorder import Recorder
 from stillhouse.home.stamping import stamps_of
-from stillhouse.nouns import Grade, Teacher, TeacherKind, Use
+from stillhouse.nouns import Grade, Plan, Teacher, TeacherKind, Use
+from stillhouse.permission.acts.registrations import registration_digest
 from stillhouse.permission.decide import OWN_TERMS, Door, Policy
 from stillhouse.permission.known_hosts import OFFICIAL_URLS, asked_at
 from stillhouse.permission.known_names import fold_lab
@@ -25,6 +31,7 @@ from stillhouse.permission.known_origins import check_declaration, known_weights
 from stillhouse.permission.terms_registry import Registry
 from stillhouse.teachers.dialect import LIMITS, OPTIONAL
 
+REGISTER = "register-teacher"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 # As variables are named; keys are long, with small letters and digits, or begin as those of known services do.
 _VARIABLE = re.compile(
@@ -32,8 +39,15 @@ _VARIABLE = re.compile(
 )
 
 
-def register(recorder: Recorder, teacher: Teacher, *, unmetered: bool) -> Teacher:
-    """Check a teacher and write it down; returns it as registered. Repeating a registration changes nothing.
+class Checked(NamedTuple):
+    """A teacher whose declaration agrees with what is found. ``new`` is false where it is registered just so already."""
+
+    teacher: Teacher
+    new: bool
+
+
+def check_teacher(ledger: Ledger, teacher: Teacher, *, unmetered: bool) -> Checked:
+    """Complete a teacher with what is found of it; nothing is written down.
 
     Raises UsageError for what is missing, TeacherContradiction for what is not so, NameTaken where the name stands for
     another teacher already.
@@ -44,27 +58,79 @@ def register(recorder: Recorder, teacher: Teacher, *, unmetered: bool) -> Teache
     _check_shape(teacher, unmetered)
     teacher = _with_weights(teacher)
     check_declaration(teacher)
-    for known in origin_queries.teachers(recorder.ledger):
-        if known.name == teacher.name:
-            if not teacher.limit_field and not teacher.rejects:  # not said again: what is known stays
-                taken = {"limit_field": known.limit_field, "rejects": known.rejects}
-                teacher = msgspec.structs.replace(teacher, **taken)
-            if known == teacher:
-                return known
-            if known == msgspec.structs.replace(teacher, limit_field=known.limit_field, rejects=known.rejects):
-                break  # the same teacher, whose server takes other fields
-            same = msgspec.structs.replace(known, weights=teacher.weights, tensors=teacher.tensors)
-            if teacher.weights_digest and same == teacher:
-                break  # the same weights in another place, or written down by an earlier version
-            raise NameTaken(f"{teacher.name!r} is registered already, and not as this.")
-    entries: list[facts.Fact] = [facts.TeacherRegistered(at=now(), by=recorder.by, teacher=teacher)]
+    known = next((known for known in origin_queries.teachers(ledger) if known.name == teacher.name), None)
+    if known is None:
+        return Checked(teacher, True)
+    if not teacher.limit_field and not teacher.rejects:  # not said again: what is known stays
+        teacher = msgspec.structs.replace(teacher, limit_field=known.limit_field, rejects=known.rejects)
+    if known == teacher:
+        return Checked(known, False)
+    if known == msgspec.structs.replace(teacher, limit_field=known.limit_field, rejects=known.rejects):
+        return Checked(teacher, True)  # the same teacher, whose server takes other fields
+    same = msgspec.structs.replace(known, weights=teacher.weights, tensors=teacher.tensors)
+    if teacher.weights_digest and same == teacher:
+        return Checked(teacher, True)  # the same weights in another place, or written down by an earlier version
+    raise NameTaken(f"{teacher.name!r} is registered already, and not as this.")
+
+
+def register(recorder: Recorder, teacher: Teacher, *, unmetered: bool) -> Teacher:
+    """Check a teacher and write it down; returns it as registered. Repeating a registration changes nothing.
+
+    Where teachers were adopted it is a draft unless it was signed before (``propose_teacher``). Raises like ``check_teacher``.
+    """
+    checked = check_teacher(recorder.ledger, teacher, unmetered=unmetered)
+    if checked.new:
+        at, by = now(), recorder.by
+        written = facts.TeacherRegistered(at=at, by=by, teacher=checked.teacher)
+        recorder.record(written, *_as_model(recorder, checked.teacher))
+        recorder.refresh()
+    return checked.teacher
+
+
+def _as_model(recorder: Recorder, teacher: Teacher) -> list[facts.Fact]:
+    """The edge from a model that was trained here to a teacher of its weights: whatever it is called, it is that model."""
     trained = training_queries.model_of_weights(recorder.ledger, teacher)
-    if trained is not None:  # whatever it is called here, it is that model
-        edge = {"parent": f"model:{trained.label}", "child": f"teacher:{teacher.name}", "kind": "teaches as"}
-        entries.append(facts.Derived(at=now(), by=recorder.by, **edge))
-    recorder.record(*entries)
-    recorder.refresh()
-    return teacher
+    if trained is None:
+        return []
+    edge = {"parent": f"model:{trained.label}", "child": f"teacher:{teacher.name}", "kind": "teaches as"}
+    return [facts.Derived(at=now(), by=recorder.by, **edge)]
+
+
+class _Registrations(Handling[Teacher]):
+    kinds, name, content = (REGISTER,), "teacher", Teacher
+
+    def differences(self, home: Home, plan: Plan, content: Teacher) -> list[str]:
+        return unlike("subject", plan.subject, content.name)
+
+    def found(self, home: Home, content: Teacher) -> Findings:
+        return Findings({"teacher": msgspec.to_builtins(content)}, {})
+
+    def prepare(self, home: Home, content: Teacher) -> None:
+        """Raises what a declaration that is not so raises."""
+        check_declaration(content)
+        check_not_revoked(home.recorder, home.policy, content)
+
+    def carry_out(self, plan: Plan, content: Teacher, written: Written, prepared: Any) -> dict[str, Any]:
+        recorder = written.home.recorder
+        approved = facts.TeacherApproved(teacher=content, **written.shared)
+        recorder.record(approved, *_as_model(recorder, content))
+        return {"teacher": content.name, "signed by": written.signed_by}
+
+
+REGISTRATIONS = _Registrations()
+
+
+def must_be_signed(home: Home, checked: Checked) -> bool:
+    """Does a registration need the signature of who answers for permission? Where there is a roster, and it is not signed yet."""
+    known = {registration_digest(known) for known in origin_queries.teachers(home.ledger)}
+    needed = current_roster(home.ledger, home.settings) is not None
+    return needed and checked.new and registration_digest(checked.teacher) not in known
+
+
+def propose_teacher(home: Home, teacher: Teacher) -> Proposed:
+    """Register a checked teacher as an act: at once where nobody else must say yes. Raises SignatureRefused."""
+    does = {"teacher": msgspec.to_builtins(teacher)}
+    return propose(home, REGISTRATIONS, plan_act(home, REGISTRATIONS, REGISTER, teacher.name, does))
 
 
 def check_not_revoked(recorder: Recorder, policy: Policy, teacher: Teacher) -> None:

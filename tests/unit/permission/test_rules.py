@@ -5,7 +5,7 @@ import pytest
 from stillhouse.errors import RuleError
 from stillhouse.nouns import Channel, Ground, Origin, Stamp, Use, Waiver
 from stillhouse.permission.decide import Door, Organisation, Policy, facts_of
-from stillhouse.permission.rules import Rule, Rules, RuleTest, reach, read_rules
+from stillhouse.permission.rules import Rule, Rules, RuleTest, parse_rules, reach
 
 ORGANISATION = Organisation(competes_with=(), regions=("EU",))
 YES, NO = RuleTest(Use.TRAIN, True, {"lab": "qwen"}), RuleTest(Use.TRAIN, False, {"lab": "x"})
@@ -75,13 +75,14 @@ def test_rules_that_cannot_be_relied_on_are_refused(given, said):
         Rules((given,), facts_of(ORGANISATION))
 
 
-def test_names_are_unique_and_files_are_checked(tmp_path):
+def test_names_are_unique_and_files_are_checked():
     with pytest.raises(RuleError, match="same name"):
         Rules((rule(), rule()))
-    assert read_rules(tmp_path / "none.toml", {}).rules == ()
-    (tmp_path / "policy.toml").write_text('[[rule]]\nname = "x"\n')
+    assert parse_rules(b"", "policy.toml", {}).rules == ()
     with pytest.raises(RuleError, match="missing required field"):
-        read_rules(tmp_path / "policy.toml", {})
+        parse_rules(b'[[rule]]\nname = "x"\n', "policy.toml", {})
+    with pytest.raises(RuleError, match=r"policy\.toml"):
+        parse_rules(b"\xff", "policy.toml", {})
 
 
 def test_how_much_a_rule_is_about_is_counted():
@@ -98,6 +99,13 @@ def waiver(use=Use.TRAIN, **more):
 
 
 UNKNOWN = Stamp(Origin.TEACHER, "zhipu", "m", Channel.OFFICIAL, day="2026-01-01")
+
+
+def test_what_is_unknown_is_never_published():
+    policy = Policy(ORGANISATION, waivers=[waiver(use, lab="zhipu") for use in Use], today="2026-06-01")
+    unknown = Stamp(origin=Origin.TEACHER, lab="zhipu", channel=Channel.OFFICIAL)
+    assert policy.check(Door.USE, [unknown], Use.TRAIN).allowed
+    assert not policy.check(Door.USE, [unknown], Use.PUBLISH_DATA).allowed
 
 
 def test_a_waiver_lifts_what_is_unknown_and_is_seen_wherever_it_acts():

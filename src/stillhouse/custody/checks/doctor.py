@@ -13,6 +13,7 @@ from stillhouse.errors import CorruptObject, SandboxUnavailable, StillhouseError
 from stillhouse.home.ledger import custody_queries, training_queries, view_queries
 from stillhouse.home.model_files import check_files
 from stillhouse.home.open_home import HOME_VERSION, Home
+from stillhouse.home.policy_standing import policy_standing
 from stillhouse.sandbox.pool import best_rung
 from stillhouse.vault.checkpoints import audit, load_checkpoints
 from stillhouse.vault.erasable import key_of_snapshot
@@ -34,7 +35,7 @@ def examine(home: Home) -> list[Check]:
     checks = [
         Check("version", OK, f"stillhouse {__version__}, home version {HOME_VERSION}, Python {sys.version.split()[0]}")
     ]
-    for check in (_log, _objects, _ledger, _models, _claims):
+    for check in (_log, _objects, _ledger, _models, _claims, _policy):
         checks += _guarded(check, home)
     return [*checks, _sandbox(), _generation()]
 
@@ -114,6 +115,18 @@ def _claims(home: Home) -> list[Check]:
     ]
     found += [Check("claims", NOTE, f"{sources} are all said to have one key: {key}.") for key, sources in shared]
     return found or [Check("claims", OK, "snapshot and key entries verified")]
+
+
+def _policy(home: Home) -> list[Check]:
+    """Which documents decide, and whether the files say the same."""
+    standing = policy_standing(home)
+    if not standing.needed:
+        return [Check("policy", NOTE, "there is no roster: whoever can write the files of this home decides")]
+    if not standing.drafts:
+        return [Check("policy", OK, "the files are as they were adopted")]
+    lines = standing.drafts[:_MOST_NAMED]
+    more = [f"and {len(standing.drafts) - _MOST_NAMED} more"] if len(standing.drafts) > _MOST_NAMED else []
+    return [Check("policy", NOTE, f"{'; '.join([*lines, *more])} (`stillhouse policy adopt`)")]
 
 
 def _sandbox() -> Check:

@@ -1,7 +1,7 @@
 """Entries about who may do what: the chain of permission, and what was decided by it."""
 
-from stillhouse.home.facts.declarations import Fact, Table, table_of_acts
-from stillhouse.nouns import AccessChange, Roster, Signature, Waiver
+from stillhouse.home.facts.declarations import Fact, Kept, Table, table_of_acts
+from stillhouse.nouns import AccessChange, PolicyAdoption, Roster, Signature, Teacher, Waiver
 
 
 class RosterChanged(Fact, frozen=True, tag="roster-changed"):
@@ -39,6 +39,36 @@ class WaiverGiven(Fact, frozen=True, tag="waiver-given"):
 
     tables = (table_of_acts("Waiver", "waiver"),)
     act = "waiver"
+
+
+class PolicyAdopted(Fact, frozen=True, tag="policy-adopted"):
+    """The organisation's documents and teachers, as they decide from now on."""
+
+    adoption: PolicyAdoption
+    plan: str
+    previous: str
+    signatures: tuple[Signature, ...]
+
+    tables = (table_of_acts("PolicyAdoption", "adoption"),)
+    keeps = (Kept("policy", "adoption.documents"),)
+    act = "adoption"
+
+
+class TeacherApproved(Fact, frozen=True, tag="teacher-approved"):
+    """A teacher was registered under signatures, as it must be where there is a roster."""
+
+    teacher: Teacher
+    plan: str
+    previous: str
+    signatures: tuple[Signature, ...]
+
+    tables = (
+        table_of_acts("Teacher", "teacher"),
+        Table(
+            "teachers", indexes=("name",), columns={"name": "teacher.name"}, without=("plan", "previous", "signatures")
+        ),
+    )
+    act = "teacher"
 
 
 class GateDecided(Fact, frozen=True, tag="gate-decided"):

@@ -1,23 +1,58 @@
-"""Teachers, stamp sets and prompts that the log knows. Of a teacher, the last registration counts."""
+"""Teachers, stamp sets and prompts that the log knows.
+
+Of a teacher, the last registration counts. Once teachers were adopted (``permission.acts.adoptions``), only those count that were
+adopted or approved, and models that were trained here: one that somebody registered alone is a draft.
+"""
 
 from sqlalchemy import select
 
 from stillhouse.errors import UnknownName
+from stillhouse.home.ledger import permission_queries
 from stillhouse.home.ledger.ledger import Ledger
 from stillhouse.home.ledger.projection import tables
 from stillhouse.home.ledger.selecting import all_rows, as_written, decode, ordered
 from stillhouse.home.ledger.training_queries import models
-from stillhouse.nouns import (
-    Stamp,
-    StampSet,
-    Teacher,
-)
+from stillhouse.nouns import PolicyAdoption, Stamp, StampSet, Teacher
+from stillhouse.permission.acts.registrations import registration_digest
 
 
 def teachers(ledger: Ledger) -> list[Teacher]:
-    """All teachers, as last registered, by name."""
-    found = {row.name: decode(row.teacher, Teacher) for row in as_written(all_rows(ledger, ordered(tables.teachers)))}
+    """All teachers that count, as last registered, by name."""
+    return _sorted_by_name(_registered(ledger)[0])
+
+
+def draft_teachers(ledger: Ledger) -> list[Teacher]:
+    """Teachers whose last registration does not count, since nobody who may has signed it; by name."""
+    return _sorted_by_name(_registered(ledger)[1])
+
+
+def _sorted_by_name(found: dict[str, Teacher]) -> list[Teacher]:
     return [found[name] for name in sorted(found)]
+
+
+def _registered(ledger: Ledger) -> tuple[dict[str, Teacher], dict[str, Teacher]]:
+    approved, trained = _approved(ledger), {model.label: model.weights_digest for model in models(ledger)}
+    counting: dict[str, Teacher] = {}
+    drafts: dict[str, Teacher] = {}
+    for row in as_written(all_rows(ledger, ordered(tables.teachers))):
+        teacher = decode(row.teacher, Teacher)
+        own = bool(teacher.weights_digest) and trained.get(teacher.name) == teacher.weights_digest
+        if approved is None or own or registration_digest(teacher) in approved:
+            counting[teacher.name] = teacher
+            drafts.pop(teacher.name, None)
+        else:
+            drafts[teacher.name] = teacher
+    return counting, drafts
+
+
+def _approved(ledger: Ledger) -> frozenset[str] | None:
+    """The digests of the registrations that were signed; None where nothing was adopted yet, and all count."""
+    contents = [act.entry.content for act in permission_queries.acts(ledger)]
+    adoptions = [content.teachers for content in contents if isinstance(content, PolicyAdoption)]
+    if not adoptions:
+        return None
+    added = [registration_digest(content) for content in contents if isinstance(content, Teacher)]
+    return frozenset(added).union(*adoptions)
 
 
 def teacher(ledger: Ledger, name: str) -> Teacher:
@@ -27,6 +62,11 @@ def teacher(ledger: Ledger, name: str) -> Teacher:
     for label in labels:
         if label in registered:
             return registered[label]
+    if name in {draft.name for draft in draft_teachers(ledger)}:
+        raise UnknownName(
+            f"{name!r} is a draft: its registration was not signed by anyone who answers for permission.",
+            next_step="They adopt it with `stillhouse policy adopt`.",
+        )
     known = ", ".join(registered) or "none"
     raise UnknownName(
         f"No teacher is registered as {name!r}; there is: {known}.",

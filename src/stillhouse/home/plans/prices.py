@@ -2,9 +2,9 @@
 
 import functools
 import tomllib
+from collections.abc import Sequence
 from decimal import ROUND_UP, Decimal, InvalidOperation
 from importlib import resources
-from pathlib import Path
 
 import msgspec
 
@@ -39,12 +39,9 @@ class Price(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return f"{self.lab}/{self.model}@{self.since}"
 
 
-def price_of(lab: str, model: str, day: str, own: Path) -> Price | None:
-    """The latest price of a model on a day: from the organisation's own file where that names the model, else from ours.
-
-    Raises RecipeError where the own file cannot be read.
-    """
-    for prices in (_own_prices(own), _shipped_prices()):
+def price_of(lab: str, model: str, day: str, own: Sequence[Price] = ()) -> Price | None:
+    """The latest price of a model on a day: of the organisation's ``own`` where they name the model, else of ours."""
+    for prices in (own, _shipped_prices()):
         known = [price for price in prices if (price.lab, price.model) == (lab, model) and price.since <= day]
         if known:
             return max(known, key=lambda price: price.since)
@@ -57,16 +54,15 @@ def _shipped_prices() -> tuple[Price, ...]:
     return msgspec.convert(tomllib.loads(text)["price"], tuple[Price, ...])
 
 
-def _own_prices(path: Path) -> tuple[Price, ...]:
+def parse_prices(data: bytes, name: str) -> tuple[Price, ...]:
+    """The prices of a TOML document. Raises RecipeError, which calls it by ``name``."""
     try:
-        prices = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")).get("price", []), tuple[Price, ...])
-    except FileNotFoundError:
-        return ()
-    except (OSError, ValueError, msgspec.ValidationError) as failure:
-        raise RecipeError(f"{path}: {failure}.", next_step="Correct it; docs/teachers.md shows its form.") from failure
+        prices = msgspec.convert(tomllib.loads(data.decode("utf-8")).get("price", []), tuple[Price, ...])
+    except (ValueError, msgspec.ValidationError) as failure:
+        raise RecipeError(f"{name}: {failure}.", next_step="Correct it; docs/teachers.md shows its form.") from failure
     for price in prices:
         for amount in (price.price_in, price.price_out):
-            parse_usd(amount, f"{path}: the price of {price.model}")
+            parse_usd(amount, f"{name}: the price of {price.model}")
     return prices
 
 

@@ -5,7 +5,16 @@ from typing import Any
 import msgspec
 
 from stillhouse.errors import HomeNewer
-from stillhouse.permission.acts import access_changes, deletions, erasures, hold_releases, rosters, waivers
+from stillhouse.permission.acts import (
+    access_changes,
+    adoptions,
+    deletions,
+    erasures,
+    hold_releases,
+    registrations,
+    rosters,
+    waivers,
+)
 from stillhouse.permission.acts.act import Act
 
 ACTS: tuple[Act[Any], ...] = (
@@ -15,6 +24,8 @@ ACTS: tuple[Act[Any], ...] = (
     deletions.ACT,
     erasures.ACT,
     hold_releases.ACT,
+    adoptions.ACT,
+    registrations.ACT,
 )
 _BY_TAG = {act.tag: act for act in ACTS}
 _BY_CONTENT: dict[type[msgspec.Struct], Act[Any]] = {act.content: act for act in ACTS}

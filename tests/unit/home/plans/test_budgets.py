@@ -18,7 +18,7 @@ from stillhouse.home.facts import Answered, Asked, CallFailed
 from stillhouse.home.ledger import money_queries, origin_queries
 from stillhouse.home.ledger.ledger import Ledger
 from stillhouse.home.plans.budgets import BudgetLease
-from stillhouse.home.plans.prices import cost, price_of, usd, worst_case, worst_case_of_request
+from stillhouse.home.plans.prices import cost, parse_prices, price_of, usd, worst_case, worst_case_of_request
 from stillhouse.home.recorder import Recorder
 from stillhouse.nouns import Ask, Channel, Message, Parameters, Teacher, TeacherKind, Usage
 from stillhouse.vault.log import Log
@@ -50,18 +50,17 @@ def test_thinking_beside_max_tokens_is_reserved():
     assert worst_case(hidden, ask()) >= worst_case(PAID, ask()) + 2
 
 
-def test_prices_are_dated_and_the_organisations_own_win(tmp_path):
-    own = tmp_path / "prices.toml"
-    assert price_of("openai", "gpt-4o-mini", "2026-01-01", own).price_out == "0.60"
-    assert price_of("openai", "gpt-4o-mini", "2020-01-01", own) is None, "before its first price there is none"
-    assert price_of("openai", "no-such", "2026-01-01", own) is None
+def test_prices_are_dated_and_the_organisations_own_win():
+    assert price_of("openai", "gpt-4o-mini", "2026-01-01").price_out == "0.60"
+    assert price_of("openai", "gpt-4o-mini", "2020-01-01") is None, "before its first price there is none"
+    assert price_of("openai", "no-such", "2026-01-01") is None
     entry = '[[price]]\nlab = "openai"\nmodel = "gpt-4o-mini"\nsince = "{}"\nprice_in = "{}"\nprice_out = "9"\nsource = "ours"\n'
-    own.write_text(entry.format("2025-01-01", "5") + entry.format("2026-01-01", "6"))
+    own = parse_prices((entry.format("2025-01-01", "5") + entry.format("2026-01-01", "6")).encode(), "prices.toml")
     assert price_of("openai", "gpt-4o-mini", "2025-12-31", own).price_in == "5"
     assert price_of("openai", "gpt-4o-mini", "2026-01-01", own).price_in == "6"
-    own.write_text(entry.format("2025-01-01", "cheap"))
-    with pytest.raises(RecipeError, match="amount"):
-        price_of("openai", "gpt-4o-mini", "2026-01-01", own)
+    for wrong in (entry.format("2025-01-01", "cheap").encode(), b"[[price", b"\xff", b"[[price]]\nx = 1\n"):
+        with pytest.raises(RecipeError, match=r"prices\.toml"):
+            parse_prices(wrong, "prices.toml")
 
 
 class World:

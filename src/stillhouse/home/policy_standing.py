@@ -1,0 +1,31 @@
+"""What of the organisation's documents and teachers was signed, and what is only a draft."""
+
+from typing import NamedTuple
+
+from stillhouse.home.current_permission import load
+from stillhouse.home.ledger import origin_queries
+from stillhouse.home.open_home import Home
+from stillhouse.home.policy_documents import adopted, differing, drafts
+
+
+class PolicyStanding(NamedTuple):
+    """``adopted``: do signed documents decide? ``needed``: is there a roster, so that they should? ``drafts`` are, in words, what
+    differs from what was signed; before anything was, what decides without it.
+    """
+
+    adopted: bool
+    needed: bool
+    drafts: list[str]
+
+
+def policy_standing(home: Home) -> PolicyStanding:
+    """What is signed and what is not. Raises ForgedEntry, TermsError."""
+    state, files = load(home.ledger, home.settings).state, drafts(home.settings)
+    adoption, needed = adopted(state), state.roster is not None
+    if adoption is None:
+        teachers = [f"teacher {teacher.name}" for teacher in origin_queries.teachers(home.ledger)]
+        unsigned = [f"{name} decides, and nobody signed it" for name in (*sorted(files.bytes), *teachers)]
+        return PolicyStanding(False, needed, unsigned if needed else [])
+    lines = differing(adoption.documents, files.digests)
+    lines += [f"teacher {teacher.name} is new" for teacher in origin_queries.draft_teachers(home.ledger)]
+    return PolicyStanding(True, needed, lines)
