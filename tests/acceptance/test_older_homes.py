@@ -60,3 +60,9 @@ def test_a_run_of_then_is_repeated(older):
     found = older("run", "--replay", "taught@1", "--json", code=None)
     # The weights were made on another machine, and may differ by more than two runs on one do.
     assert found.json["data_equal"], found.err
+
+
+def test_passports_of_then_are_known_to_a_list_of_now(older):
+    older("passport", "revoked", "--to", "list.json")
+    ran = older("passport", "verify", "home/models/mixed-1/passport.json", "--revoked", "list.json", code=None)
+    assert "does not name this passport" not in ran.err

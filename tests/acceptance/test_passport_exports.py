@@ -1,13 +1,18 @@
 """A passport in other people's formats, held against their own validators; the weights, by their own tool."""
 
 import base64
+import copy
 import json
 import subprocess
 import sys
 
 import pytest
 
+from stillhouse.errors import PolicyRefusal
+from stillhouse.passport.exports.cards import to_model_card
 from stillhouse.passport.exports.croissant import to_croissant
+from stillhouse.passport.exports.licences import beginnings
+from stillhouse.permission.terms_registry import shipped
 from tests.acceptance.test_access import import_rival, mixed_recipe, revoke, rows
 from tests.acceptance.test_student import RIGHT, add_local
 
@@ -56,7 +61,8 @@ def test_the_bill_of_materials_is_valid_and_says_who_taught(model_home):
         "testlab",
     }
     [base] = document["metadata"]["component"]["pedigree"]["ancestors"]
-    assert base["name"] == "tiny"
+    assert (base["name"], base["licenses"]) == ("m", [{"license": {"id": "Apache-2.0"}}])
+    assert document["metadata"]["component"]["licenses"] == [{"license": {"id": "Apache-2.0"}}]
     assert not any(base["bom-ref"] in one["dependsOn"] for one in document["dependencies"])
     names = {part["name"] for part in document["metadata"]["component"]["components"]}
     assert "model.safetensors" in names
@@ -65,18 +71,34 @@ def test_the_bill_of_materials_is_valid_and_says_who_taught(model_home):
 def test_the_eu_summary_names_the_models_whose_outputs_were_learned_from(model_home):
     text = exported(model_home, "eu-summary").read_text()
     section = text.partition("### 2.5 Synthetic data")[2].partition("### 2.6")[0]
+    assert "on its behalf to train the model? Yes" in section
+    assert "less than 1 billion tokens" in text.partition("### 1.3")[2].partition("## 2.")[0]
+    for number, question in (
+        ("2.1", "publicly available datasets used? No"),
+        ("2.3", "Were crawlers used"),
+        ("2.6", "Yes"),
+    ):
+        assert question in text.partition(f"### {number} ")[2].partition("\n### ")[0], number
+    assert "Code of Practice" in text.partition("### 3.1")[2].partition("### 3.2")[0]
+    assert "duty" not in text.partition("### 3.1")[2].partition("### 3.2")[0], "a licence's duty reserves no rights"
     assert "| rival-1 | rival | official | 3 | 42.86% |" in section
     assert "| m | testlab | open-weights | 4 | 57.14% |" in section
     assert "licence/mit" in section
     for heading in (
         "1. General information",
-        "2. Sources",
+        "2. List of data sources",
         "2.1",
         "2.2",
         "2.3",
         "2.4",
         "2.6",
-        "3. Processing",
+        "1.1 Provider",
+        "1.2 Model",
+        "1.3 Modalities",
+        "2.2.1",
+        "2.2.2",
+        "3. Data processing",
+        "3.3",
         "3.1",
         "3.2",
     ):
@@ -87,11 +109,110 @@ def test_the_eu_summary_names_the_models_whose_outputs_were_learned_from(model_h
 def test_the_cards_have_a_head_that_the_hub_reads(model_home):
     hub = pytest.importorskip("huggingface_hub")
     card = hub.ModelCard(exported(model_home, "model-card").read_text())
-    assert card.data.base_model == "tiny"
+    assert card.data.base_model is None, "nobody knows where the base is published"
+    assert card.data.license == "apache-2.0"
     assert "synthetic" in card.data.tags
     data = hub.DatasetCard(exported(model_home, "dataset-card").read_text())
     assert data.data.size_categories == ["n<1K"]
     assert "rival" in data.text
+
+
+def test_a_published_name_begins_as_the_licence_says(model_home):
+    statement = whole_statement(model_home)
+    statement["predicate"]["duties"] = list(registered_duties("licence/llama-3.1"))
+    for beginning in ("", "small-llama", "my"):
+        with pytest.raises(PolicyRefusal, match="must begin with 'Llama'"):
+            to_model_card(statement, beginning)
+    assert "# Llama-small" in to_model_card(statement, "Llama-small")
+    statement["predicate"]["evaluations"] = [EVALUATION]
+    statement["predicate"]["bases"][0]["repository"] = "org/base"
+    card = pytest.importorskip("huggingface_hub").ModelCard(to_model_card(statement, "Llama-small"))
+    assert card.data.base_model == "org/base" or card.data.base_model == ["org/base"]
+    [result] = card.data.eval_results
+    assert (result.metric_type, result.metric_value, result.dataset_type) == ("pass_at_1", 0.5, "held-out")
+
+
+EVALUATION = {
+    "suite": "held-out",
+    "split": "test",
+    "tasks": 8,
+    "samples": 2,
+    "arms": {
+        "before": {"pass_at_1": {"mean": 0.25, "low": 0.1, "high": 0.4}},
+        "after": {"pass_at_1": {"mean": 0.5, "low": 0.3, "high": 0.7}},
+    },
+}
+
+
+@pytest.mark.parametrize("licence", ["llama-3.1", "llama-3.2", "llama-3.3", "llama-4"])
+def test_every_licence_with_a_duty_of_names_is_understood(licence):
+    assert beginnings(registered_duties(f"licence/{licence}")) == ["Llama"]
+
+
+def registered_duties(document):
+    return next(version.duties for version in shipped().versions if version.id.partition("@")[0] == document)
+
+
+def whole_statement(home):
+    envelope = json.loads((home.home / "models" / "mixed-1" / "passport.json").read_text())
+    return json.loads(base64.b64decode(envelope["payload"]))
+
+
+def test_spdx_is_read_back_strictly(model_home):
+    spdx = pytest.importorskip("spdx_python_model").v3_0_1
+    text = exported(model_home, "spdx").read_text()
+
+    def read(document):
+        found = spdx.SHACLObjectSet()
+        spdx.JSONLDDeserializer().deserialize_data(document, found)
+        return found
+
+    found = read(json.loads(text))
+    assert not found.missing_ids
+    [model] = [one for one in found.foreach_type(spdx.ai_AIPackage) if one.name == "mixed"]
+    [dataset] = list(found.foreach_type(spdx.dataset_DatasetPackage))
+    assert dataset.dataset_datasetSize == 7
+    related = {
+        (one.from_.name, one.relationshipType.rpartition("/")[2], to.name)
+        for one in found.foreach_type(spdx.Relationship)
+        for to in one.to
+        if to.name
+    }
+    assert {
+        ("mixed", "trainedOn", "mixed"),
+        ("mixed", "descendantOf", "m"),
+        ("rival-1", "generates", "mixed"),
+    } <= related
+    assert ("mixed", "contains", "model.safetensors") in related
+    licences = {
+        (one.from_.name, to.simplelicensing_licenseExpression)
+        for one in found.foreach_type(spdx.Relationship)
+        for to in one.to
+        if isinstance(to, spdx.simplelicensing_LicenseExpression)
+    }
+    assert ("mixed", "Apache-2.0") in licences
+    assert ("rival-1", "MIT") in licences
+    assert model.suppliedBy.name == "home"
+    broken = json.loads(text)
+    broken["@graph"][-1]["nonsense"] = 1
+    with pytest.raises(Exception, match="nonsense"):
+        read(broken)
+
+
+def test_others_verify_the_envelope_by_the_key_alone(model_home):
+    dsse = pytest.importorskip("securesystemslib.dsse")
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+    from securesystemslib.exceptions import VerificationError
+    from securesystemslib.signer import SSlibKey
+
+    envelope = json.loads((model_home.home / "models" / "mixed-1" / "passport.json").read_text())
+    pem = (model_home.home / "keys" / "home.pub").read_bytes()
+    key = SSlibKey.from_crypto(load_pem_public_key(pem))  # by the name that it gives to a key itself
+    assert dsse.Envelope.from_dict(copy.deepcopy(envelope)).verify([key], 1)
+    changed = json.loads(base64.b64decode(envelope["payload"])) | {"subject": []}
+    envelope["payload"] = base64.b64encode(json.dumps(changed).encode()).decode()
+    with pytest.raises(VerificationError):
+        dsse.Envelope.from_dict(envelope).verify([key], 1)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:rdflib.*")

@@ -168,13 +168,18 @@ def revoked(
 def export(
     model: Annotated[str, typer.Argument(help="A model, or a passport's file.")],
     form: Annotated[
-        str, typer.Option("--format", help="cyclonedx, eu-summary, model-card, dataset-card or croissant.")
+        str, typer.Option("--format", help="cyclonedx, spdx, eu-summary, model-card, dataset-card or croissant.")
     ],
     to: Annotated[Path, typer.Option(help="A file that does not exist yet.")],
+    name: Annotated[str, typer.Option(help="The name under which a model card publishes it; else its own.")] = "",
     home_folder: HomeFolder = None,
     as_json: Json = False,
 ) -> None:
-    """Put a passport into another format: CycloneDX ML-BOM, EU training-content summary, Hugging Face cards, Croissant."""
+    """Put a passport into another format: CycloneDX ML-BOM, SPDX 3, EU summary of training content, Hugging Face
+    cards, Croissant.
+
+    Exit code 3 where a duty says how the published name must begin, and it does not.
+    """
     from stillhouse.errors import UsageError
     from stillhouse.passport.write_passport import Format, export_passport, passport_of
     from stillhouse.vault.files import write_whole
@@ -187,5 +192,5 @@ def export(
     if not path.is_file():
         with opened(home_folder) as home:
             path = passport_of(home, model)
-    write_whole(to, export_passport(path, Format(form)).encode())
+    write_whole(to, export_passport(path, Format(form), name).encode())
     emit({"file": str(to), "format": form}, as_json, f"written to {to}")

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import msgspec
 
 from stillhouse.permission.signatures import pre_authentication
-from stillhouse.permission.signing_keys import PublicKey, Signer
+from stillhouse.permission.signing_keys import PublicKey, Signer, metadata_key_id, signed_by
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 
@@ -32,17 +32,31 @@ class Opened(NamedTuple):
 
 
 def seal(payload: bytes, signer: Signer) -> bytes:
-    """An envelope as JSON."""
-    return _written(payload, signer.public.id, signer.sign(pre_authentication(PAYLOAD_TYPE, payload)))
+    """An envelope as JSON. Its one signature stands there under each name of the key: verifiers look for theirs."""
+    names = (signer.public.id, metadata_key_id(signer.public))
+    return _written(payload, names, signer.sign(pre_authentication(PAYLOAD_TYPE, payload)))
 
 
-def sealed_by(opened: Opened, key: PublicKey) -> bytes:
-    """The bytes that ``seal`` wrote for that signer: the same, however the file was formatted or signed by others since."""
-    return _written(opened.payload, key.id, opened.signatures.get(key.id, b""))
+def sealed_by(opened: Opened, key: PublicKey) -> tuple[bytes, bytes]:
+    """The bytes that ``seal`` wrote for that signer, and those that earlier versions wrote, under one name: the same, however the
+    file was formatted or signed by others since.
+    """
+    signature = opened.signatures.get(key.id, b"")
+    return (
+        _written(opened.payload, (key.id, metadata_key_id(key)), signature),
+        _written(opened.payload, (key.id,), signature),
+    )
 
 
-def _written(payload: bytes, key: str, signature: bytes) -> bytes:
-    envelope = _Envelope(_text(payload), PAYLOAD_TYPE, [_Signature(key, _text(signature))])
+def is_sealed_by(opened: Opened, key: PublicKey) -> bool:
+    """Did the holder of a key sign it, and is that signature under none but the key's own names? Others may have signed, too."""
+    names = (key.id, metadata_key_id(key))
+    under = {name: signed_by(key, signature, opened.message) for name, signature in opened.signatures.items()}
+    return under.get(key.id, False) and all(found == (name in names) for name, found in under.items())
+
+
+def _written(payload: bytes, names: tuple[str, ...], signature: bytes) -> bytes:
+    envelope = _Envelope(_text(payload), PAYLOAD_TYPE, [_Signature(name, _text(signature)) for name in names])
     return msgspec.json.format(msgspec.json.encode(envelope), indent=2)
 
 

@@ -14,11 +14,11 @@ import msgspec
 from stillhouse.canon import canonical, digest_bytes
 from stillhouse.errors import IntegrityError, UsageError
 from stillhouse.nouns import Stamp, Use
-from stillhouse.passport.envelope import Opened, open_envelope, seal, sealed_by
+from stillhouse.passport.envelope import Opened, is_sealed_by, open_envelope, seal, sealed_by
 from stillhouse.passport.statement import STATEMENT_TYPE, Subject
 from stillhouse.permission.decide import Policy
 from stillhouse.permission.signatures import Signatory
-from stillhouse.permission.signing_keys import PublicKey, public_key, signed_by
+from stillhouse.permission.signing_keys import PublicKey, public_key
 
 LIST_TYPE = "urn:stillhouse:revoked-passports:v1"
 
@@ -59,7 +59,7 @@ class _Written(NamedTuple):
 
     named: _WhatItNames
     signer: PublicKey
-    digest: str
+    digests: tuple[str, ...]
 
 
 class _Revoked(msgspec.Struct):
@@ -109,7 +109,7 @@ def status_of_file(path: Path, policy: Policy) -> PassportStatus:
     since = revoked_since(policy, named.origins, {str(change.get("id")) for change in named.revocations})
     return PassportStatus(
         model=f"{named.model.get('name')}@{named.model.get('version')}",
-        digest=written.digest,
+        digest=written.digests[0],
         written=named.made,
         revoked_since=since.revocations,
         uses=since.uses,
@@ -126,11 +126,11 @@ def _passport_in(path: Path) -> _Written:
     except (ValueError, LookupError, TypeError, RecursionError, msgspec.MsgspecError, UsageError) as failure:
         raise UsageError(f"{path} is no passport: {failure}.") from failure
     _check_signed(path, opened, signer)
-    return _Written(named, signer, digest_bytes(sealed_by(opened, signer)))
+    return _Written(named, signer, tuple(digest_bytes(form) for form in sealed_by(opened, signer)))
 
 
 def _check_signed(path: Path, opened: Opened, signer: PublicKey) -> None:
-    if not signed_by(signer, opened.signatures.get(signer.id, b""), opened.message):
+    if not is_sealed_by(opened, signer):
         raise IntegrityError(
             f"{path} was changed, or signed by another key than the one that it names.",
             next_step="Ask whoever gave it to you for the original.",
@@ -164,9 +164,9 @@ def look_up(published: Path, passport: Path, roots: Collection[PublicKey]) -> Li
         )
     return ListedAs(
         made=found.predicate.made,
-        known=any(subject.digest.get("blake3") == written.digest.partition(":")[2] for subject in found.subject),
+        known=any(f"blake3:{subject.digest.get('blake3')}" in written.digests for subject in found.subject),
         revoked_since=tuple(
-            reason for one in found.predicate.revoked if one.digest == written.digest for reason in one.revoked_since
+            reason for one in found.predicate.revoked if one.digest in written.digests for reason in one.revoked_since
         ),
     )
 

@@ -63,6 +63,19 @@ class WeightsSignature(msgspec.Struct, frozen=True):
     public_key: str
 
 
+class Base(msgspec.Struct, frozen=True):
+    """A model that this one was made of. ``name`` is what the home calls it, ``repository`` where it is published on the Hugging
+    Face hub, "" where that is not known.
+    """
+
+    name: str
+    model: str
+    lab: str
+    digest: str
+    terms: tuple[str, ...]
+    repository: str = ""
+
+
 class Made(NamedTuple):
     """What a passport is about. ``dataset`` is None for a model that was made of others elsewhere.
 
@@ -82,6 +95,7 @@ class Made(NamedTuple):
     compute: Compute
     weights: WeightsSignature | None
     parents: Sequence[str]
+    bases: Sequence[Base]
 
 
 def make_statement(
@@ -97,6 +111,7 @@ def make_statement(
             if name not in {"folder", "files", "stamps"}
         },
         "parents": list(made.parents),
+        "bases": msgspec.to_builtins(tuple(made.bases)),
         "dataset": _dataset(dataset) if dataset else None,
         "origins": msgspec.to_builtins(stamps),
         "rows_by_origins": _rows_by_origins(dataset, made.rows_by_stamps) if dataset else [],

@@ -14,10 +14,10 @@ import msgspec
 from blake3 import blake3
 
 from stillhouse.errors import UsageError
-from stillhouse.passport.envelope import open_envelope
+from stillhouse.passport.envelope import is_sealed_by, open_envelope
 from stillhouse.passport.statement import DATASET, PREDICATE_TYPE, STATEMENT_TYPE, Digests, Subject
 from stillhouse.passport.weights_signature import PASSPORT, SIGNATURE, can_sign, verify_weights
-from stillhouse.permission.signing_keys import PublicKey, public_key, signed_by
+from stillhouse.permission.signing_keys import PublicKey, public_key
 
 _READ = 1 << 20
 
@@ -64,7 +64,7 @@ def check(path: Path, folder: Path, roots: Collection[PublicKey]) -> Checked:
     except (ValueError, RecursionError, msgspec.MsgspecError, UsageError) as failure:
         return _broken_beyond_reading(str(failure))
     broken = []
-    if not signed_by(key, opened.signatures.get(key.id, b""), opened.message):
+    if not is_sealed_by(opened, key):
         broken.append("signature: the statement was changed, or signed by another key than the one that it names")
     wrong, checked, not_checked = _files(statement.subject, folder, path)
     broken += wrong

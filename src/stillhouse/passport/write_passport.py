@@ -1,6 +1,7 @@
 """Write a model's passport, verify anybody's, put one into other formats."""
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -16,19 +17,24 @@ from stillhouse.home.erasable_sources import objects_of
 from stillhouse.home.ledger import dataset_queries, origin_queries, training_queries
 from stillhouse.home.model_files import check_files, files_below
 from stillhouse.home.open_home import Home
-from stillhouse.nouns import AccessChange, AccessKind, DatasetVersion, Model, StampSet, Use
+from stillhouse.nouns import AccessChange, AccessKind, DatasetVersion, Model, StampSet, Teacher, Use
 from stillhouse.passport.envelope import seal
 from stillhouse.passport.exports.cards import to_dataset_card, to_model_card
 from stillhouse.passport.exports.croissant import to_croissant
 from stillhouse.passport.exports.cyclonedx import to_cyclonedx
 from stillhouse.passport.exports.eu import to_summary
-from stillhouse.passport.statement import DATASET, Compute, Digests, Made, make_statement
+from stillhouse.passport.exports.spdx import to_spdx
+from stillhouse.passport.statement import DATASET, Base, Compute, Digests, Made, make_statement
 from stillhouse.passport.verify_passport import Checked, check, digests_of, read_statement
 from stillhouse.passport.weights_signature import PASSPORT, SIGNATURE, sign_weights
 from stillhouse.permission.decide import Door
+from stillhouse.permission.known_origins import known_weights
 from stillhouse.permission.signing_keys import PUBLIC, PublicKey, read_public_keys
 from stillhouse.permission.terms_registry import TermsVersion
 from stillhouse.vault.files import write_whole
+
+# owner/name, as the hub has it.
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 class Format(StrEnum):
@@ -39,6 +45,7 @@ class Format(StrEnum):
     MODEL_CARD = "model-card"
     DATASET_CARD = "dataset-card"
     CROISSANT = "croissant"
+    SPDX = "spdx"
 
 
 _EXPORTS: dict[Format, Callable[[Mapping[str, Any]], str]] = {
@@ -47,6 +54,7 @@ _EXPORTS: dict[Format, Callable[[Mapping[str, Any]], str]] = {
     Format.MODEL_CARD: to_model_card,
     Format.DATASET_CARD: to_dataset_card,
     Format.CROISSANT: to_croissant,
+    Format.SPDX: to_spdx,
 }
 _OF_DATASETS = (Format.DATASET_CARD, Format.CROISSANT)
 
@@ -91,6 +99,7 @@ def _made(home: Home, model: Model, dataset: DatasetVersion | None) -> Made:
     decisions = [home.policy.check(Door.USE, stamps.stamps, use) for use in Use]
     acting = {id for decision in decisions for id in decision.waivers}
     steps = training_queries.steps(home.ledger, model.training) if model.training else []
+    parents = [str(parent) for parent in model.method.get("parents", ())] or [model.base]
     return Made(
         model=model,
         dataset=dataset,
@@ -110,7 +119,21 @@ def _made(home: Home, model: Model, dataset: DatasetVersion | None) -> Made:
             machine=machine(),
         ),
         weights=None,
-        parents=[str(parent) for parent in model.method.get("parents", ())] or [model.base],
+        parents=parents,
+        bases=[_base(teacher) for teacher in origin_queries.teachers(home.ledger) if teacher.name in parents],
+    )
+
+
+def _base(teacher: Teacher) -> Base:
+    known = known_weights(teacher.weights_digest)
+    published = teacher.model if _REPOSITORY.fullmatch(teacher.model) else ""
+    return Base(
+        name=teacher.name,
+        model=teacher.model,
+        lab=teacher.lab,
+        digest=teacher.weights_digest,
+        terms=teacher.terms,
+        repository=known.repository if known else published,
     )
 
 
@@ -156,9 +179,16 @@ def passport_roots(trust: Path | None, home_folder: Path) -> list[PublicKey]:
     return roots
 
 
-def export_passport(path: Path, wanted: Format) -> str:
-    """A passport in another format. Needs nothing but the file. Raises UsageError where it has no dataset and one is wanted."""
+def export_passport(path: Path, wanted: Format, name: str = "") -> str:
+    """A passport in another format. Needs nothing but the file. ``name`` is what its model card calls the model, if another.
+
+    Raises UsageError where it has no dataset and one is wanted, PolicyRefusal for a name that its duties do not allow.
+    """
     statement = read_statement(path)
+    if wanted is Format.MODEL_CARD:
+        return to_model_card(statement, name)
+    if name:
+        raise UsageError("Only a model card has another name.", next_step="Leave out --name.")
     if wanted in _OF_DATASETS and not statement["predicate"].get("dataset"):
         raise UsageError(
             f"{path} is of a model without a dataset of its own.", next_step="Export its parents' passports."

@@ -23,6 +23,7 @@ class KnownWeights(msgspec.Struct, frozen=True):
     name: str
     lab: str
     terms: str
+    repository: str = ""
 
 
 @functools.cache

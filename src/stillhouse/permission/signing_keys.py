@@ -118,6 +118,22 @@ def public_key(pem: str) -> PublicKey:
     return _public(loaded)
 
 
+def metadata_key_id(key: PublicKey) -> str:
+    """How securesystemslib and TUF name a key: the SHA-256 of its metadata as OLPC canonical JSON (TUF specification, 4.2)."""
+    loaded = serialization.load_pem_public_key(key.pem.encode())
+    if isinstance(loaded, ec.EllipticCurvePublicKey):
+        kind, scheme, public = (
+            "ecdsa",
+            "ecdsa-sha2-nistp256",
+            key.pem,
+        )  # line ends stay as they are in this form of JSON
+    else:
+        assert isinstance(loaded, Ed25519PublicKey)
+        kind, scheme, public = "ed25519", "ed25519", loaded.public_bytes_raw().hex()
+    data = f'{{"keytype":"{kind}","keyval":{{"public":"{public}"}},"scheme":"{scheme}"}}'
+    return hashlib.sha256(data.encode()).hexdigest()
+
+
 def signed_by(key: PublicKey, signature: bytes, data: bytes) -> bool:
     """Did the holder of this key sign this?"""
     loaded = serialization.load_pem_public_key(key.pem.encode())

@@ -4,18 +4,42 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from stillhouse.errors import PolicyRefusal
+from stillhouse.passport.exports.licences import beginnings, licence_of, licences_of_bases
+from stillhouse.permission.decide import OWN_TERMS
 
-def to_model_card(statement: Mapping[str, Any]) -> str:
-    """A statement as a model card. The licence is left to whoever publishes."""
+# The arm of an evaluation that is the model itself.
+_AFTER = "after"
+
+
+def to_model_card(statement: Mapping[str, Any], name: str = "") -> str:
+    """A statement as a model card, for a model that is published as ``name`` ("": as it is called here).
+
+    Raises PolicyRefusal where its duties say how a name must begin, and this one does not.
+    """
     predicate = statement["predicate"]
-    model, dataset = predicate["model"], predicate["dataset"]
+    model = predicate["model"]
+    name = name or model["name"]
+    for beginning in beginnings(predicate["duties"]):
+        if not name.casefold().startswith(beginning.casefold()):
+            raise PolicyRefusal(
+                f"{name} may not be the name of this model when it is published: it must begin with {beginning!r}.",
+                next_step=f"Give --name {beginning}-..., under which it is published.",
+            )
     head = {
-        "base_model": model["base"],
-        "datasets": [dataset["label"].partition("@")[0]] if dataset else [],
+        **_licence(predicate),
+        "base_model": [base["repository"] for base in predicate.get("bases", ()) if base["repository"]],
         "tags": ["code", "distillation", "synthetic"],
         "pipeline_tag": "text-generation",
+        "model-index": [_results(name, predicate)] if predicate["evaluations"] else [],
     }
-    lines = [*_head(head), f"# {model['name']}, version {model['version']}", ""]
+    lines = [
+        *_head(head),
+        f"# {name}",
+        "",
+        f"{model['name']}, version {model['version']}, of {_made_of(predicate)}",
+        "",
+    ]
     if predicate["duties"]:
         lines += ["**Duties that come with it**", "", *(f"- {duty}" for duty in predicate["duties"]), ""]
     lines += ["## What it learned from", "", *_shares(predicate), ""]
@@ -43,13 +67,59 @@ def to_model_card(statement: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _licence(predicate: Mapping[str, Any]) -> dict[str, Any]:
+    """What the bases are under is what a model made of them can be under at most."""
+    found = licences_of_bases(predicate)
+    if len(found) == 1 and found[0].hub:
+        return {"license": found[0].hub}
+    return {"license": "other", "license_name": ", ".join(one.name for one in found) or "not recorded"}
+
+
+def _made_of(predicate: Mapping[str, Any]) -> str:
+    bases = [base["repository"] or base["model"] for base in predicate.get("bases", ())] or predicate["parents"]
+    return ", ".join(bases)
+
+
+def _results(name: str, predicate: Mapping[str, Any]) -> dict[str, Any]:
+    """Its own figures, as the hub's model-index has them: what it was compared with stays in the text."""
+    results = []
+    for evaluation in predicate["evaluations"]:
+        own = {arm: measures for arm, measures in evaluation["arms"].items() if arm == _AFTER} or evaluation["arms"]
+        suite = f"{evaluation['suite']} {evaluation['split']}".strip()
+        results += [
+            {
+                "task": {"type": "text-generation"},
+                "dataset": {"name": suite, "type": evaluation["suite"]},
+                "metrics": [
+                    {
+                        "type": measure,
+                        "value": one["mean"],
+                        "name": f"{measure} ({one['low']:.3f} to {one['high']:.3f})",
+                    }
+                    for measure, one in measures.items()
+                ],
+            }
+            for measures in own.values()
+        ]
+    return {"name": name, "results": results}
+
+
 def to_dataset_card(statement: Mapping[str, Any]) -> str:
     """A statement as the card of the dataset that the model learned from."""
     predicate = statement["predicate"]
     dataset = predicate["dataset"]
     size = dataset["rows"]
     category = next((name for most, name in _SIZES if size < most), "1M<n<10M")
-    head = {"tags": ["synthetic", "code"], "task_categories": ["text-generation"], "size_categories": [category]}
+    stamps = [stamp for group in predicate["rows_by_origins"] for stamp in group["origins"]]
+    terms = sorted({terms for stamp in stamps for terms in stamp["terms"]} - {OWN_TERMS})
+    known = licence_of(terms[0]).hub if len(terms) == 1 else ""
+    names = ", ".join(licence_of(one).name for one in terms) or "not recorded"
+    head = {
+        **({"license": known} if known else {"license": "other", "license_name": names}),
+        "tags": ["synthetic", "code"],
+        "task_categories": ["text-generation"],
+        "size_categories": [category],
+    }
     lines = [*_head(head), f"# {dataset['label']}", "", f"{size} rows, `{dataset['content_digest']}`", ""]
     lines += ["## Where the answers are from", "", *_shares(predicate), "", "## What was left out, and why", ""]
     lines += [f"- {out['step']}: {out['rows']} rows, {out['why']}" for out in predicate["exclusions"]] or ["- nothing"]
@@ -62,7 +132,7 @@ _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000
 
 
 def _head(values: Mapping[str, Any]) -> list[str]:
-    """YAML of scalars and lists of scalars; JSON's strings are YAML's, too."""
+    """YAML of values that are written as JSON, which is YAML, too; an empty list is left out."""
     lines = ["---"]
     for name, value in values.items():
         if isinstance(value, list):

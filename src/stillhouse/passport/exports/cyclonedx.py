@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stillhouse.canon import digest_value
+from stillhouse.passport.exports.licences import Licence, licence_of, licences_of_bases
 
 _LIMIT_HASHES = {"sha256": "SHA-256", "blake3": "BLAKE3"}
 
@@ -31,8 +32,9 @@ def to_cyclonedx(statement: Mapping[str, Any]) -> str:
                 "bom-ref": f"model:{label}",
                 "name": model["name"],
                 "version": str(model["version"]),
+                "licenses": [_licence(one) for one in licences_of_bases(predicate)],
                 "components": [_file(subject) for subject in files],
-                "pedigree": {"ancestors": [_ancestor(parent, predicate) for parent in predicate["parents"]]},
+                "pedigree": {"ancestors": [_ancestor(base) for base in _bases(predicate)]},
                 "modelCard": _card(predicate, f"dataset:{dataset['label']}" if dataset else ""),
                 "properties": _properties(predicate),
             },
@@ -83,7 +85,7 @@ def _teacher(stamp: Mapping[str, Any]) -> dict[str, Any]:
         "bom-ref": _reference(stamp),
         "name": stamp["model"],
         "supplier": {"name": stamp["lab"] or "unknown"},
-        "licenses": [{"license": {"name": terms}} for terms in stamp["terms"]],
+        "licenses": [_licence(licence_of(terms)) for terms in stamp["terms"]],
         "properties": [
             {"name": f"stillhouse:{name}", "value": str(stamp[name])}
             for name in ("origin", "channel", "day", "purpose", "grade")
@@ -92,18 +94,30 @@ def _teacher(stamp: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _ancestor(name: str, predicate: Mapping[str, Any]) -> dict[str, Any]:
+def _ancestor(base: Mapping[str, Any]) -> dict[str, Any]:
     """A model whose weights this one was made of: it is not needed to run it, so it is no dependency."""
-    model = predicate["model"]
-    terms = sorted({terms for stamp in predicate["origins"] if stamp["model"] == name for terms in stamp["terms"]})
-    digest = model["base_digest"] if name == model["base"] else ""
     return {
         "type": "machine-learning-model",
-        "bom-ref": f"ancestor:{name}",
-        "name": name,
-        **({"licenses": [{"license": {"name": one}} for one in terms]} if terms else {}),
-        **({"properties": [{"name": "stillhouse:digest", "value": digest}]} if digest else {}),
+        "bom-ref": f"ancestor:{base['name']}",
+        "name": base["repository"] or base["model"],
+        **({"supplier": {"name": base["lab"]}} if base["lab"] else {}),
+        **({"licenses": [_licence(licence_of(one)) for one in base["terms"]]} if base["terms"] else {}),
+        **({"properties": [{"name": "stillhouse:digest", "value": base["digest"]}]} if base["digest"] else {}),
     }
+
+
+def _bases(predicate: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What it was made of. A passport of an earlier version has names alone."""
+    model = predicate["model"]
+    return list(predicate.get("bases", ())) or [
+        {"name": name, "model": name, "lab": "", "terms": [], "repository": "",
+         "digest": model["base_digest"] if name == model["base"] else ""}
+        for name in predicate["parents"]
+    ]  # fmt: skip
+
+
+def _licence(licence: Licence) -> dict[str, Any]:
+    return {"license": {"id": licence.spdx} if licence.spdx else {"name": licence.name}}
 
 
 def _dependencies(predicate: Mapping[str, Any], label: str) -> list[dict[str, Any]]:
