@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from aiohttp import web
 
-from tests.acceptance.test_student import RIGHT, add_local
+from tests.acceptance.test_student import EVAL, RIGHT, add_local
 from tests.gateways import calls, connect, head, post
 
 TRAIN = '[train]\nstudent = "tiny"\nlearning_rate = 0.01\nepochs = 1\n'
@@ -400,3 +400,24 @@ def test_what_was_revoked_goes_on_under_no_other_name(home, model, url):
         decisions = {one["use"]: one["allowed"] for one in home("policy", "explain", name, "--json").json}
         assert not decisions["train"], "what was registered before is of either lab"
     home("teacher", "add", "four", *words, "--model", "another", "--lab", "somebody-else", "--base-url", url)
+
+
+def test_what_a_retrain_cost_in_capability_is_measured(home, tiny_model, sandboxed):
+    """Against the old model's own answers to its evaluation: it may be asked nothing more. The new one gets its passport."""
+    pytest.importorskip("peft")
+    home.prompts(4)
+    home.add_replay(home.recording([{"task": f"t{n}", "text": f"{RIGHT} # {n}"} for n in range(4)]))
+    add_local(home, tiny_model)
+    import_rival(home, rows(home, "january.jsonl", 100, 3), "january", "2026-01-05")
+    import_rival(home, rows(home, "february.jsonl", 200, 3), "february", "2026-02-01")
+    path = mixed_recipe(home, "mixed", ["january", "february"])
+    path.write_text(path.read_text() + EVAL)
+    home("run", path)
+    revoke(home)
+    found = home("access", "retrain", "mixed", "--json").json
+    [measured] = found["capability"]
+    assert (measured["suite"], measured["tasks"], measured["samples"]) == ("prompts.jsonl", 4, 2)
+    assert measured["difference"]["low"] <= measured["clean"] - measured["old"] <= measured["difference"]["high"]
+    assert home("passport", "verify", found["passport"], "--json").json["result"] == "trusted"
+    refused = home("model", "eval", "mixed@1", "--suite", "stillhouse", "--limit", "1", code=3).err
+    assert "revoked access" in refused

@@ -175,7 +175,12 @@ def test_the_story_of_a_revocation_is_told_on_the_real_model(cli, embedded, sand
         "personal key",
         "intermediary",
     }
+    assert told["capability"]["tasks"] == 16
+    assert any("given-out.jsonl" in what for what in told["notify"])
+    assert any("passport of story-mixed@1" in what for what in told["notify"])
     page = Path(told["report"]).read_text()
     assert "The rival is made up" in page
+    assert page.index("<h2>Conclusion") < page.index("<svg"), "what came of it is said first"
+    assert cli("passport", "verify", told["clean_passport"], "--json").json["result"] == "trusted"
     assert cli("passport", "verify", told["passport"], "--json").json["result"] == "trusted"
     assert "there are: revoked, deleted" in cli("demo", "--story", "other", code=2).err

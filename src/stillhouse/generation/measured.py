@@ -1,8 +1,8 @@
 """Choose number format and batch size by trying: a short, remembered measurement.
 
-bf16 is several times faster than fp32 in batches on CPUs with AMX and slower than it on others, and no flag says by how
-much. The choice changes rounding and so the answers: it is kept beside the unpacked weights, per machine type, so that
-the same recipe gives the same answers there.
+bf16 is several times faster than fp32 in batches on CPUs with AMX, and no flag says by how much; where a CPU has no bf16, it is
+ten times slower and not tried. The choice changes rounding and so the answers: it is kept beside the unpacked weights, per
+machine type, so that the same recipe gives the same answers there.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # Beyond 128 rows a CPU gains little, and the last unfinished rows of a batch wait longer for company.
 BATCH_SIZES_CPU, BATCH_SIZES_CUDA = (32, 128), (128, 512)
 _STEPS = 8
-_PROMPT_TOKENS = 32
+_PROMPT_TOKENS = 4  # a step costs the weights, hardly the tokens before it
 # Of a trial whether the cache works: so many tokens, behind so much padding; rounding in float32 is a thousandth of this.
 _TRIED_TOKENS, _PADDING, _SAME = 24, 5, 1e-3
 # A larger batch must be worth its memory and its longer tail.
@@ -63,7 +63,7 @@ def inherit(weights: Path, child: Path, cache: Path) -> None:
 
 
 def training_dtype() -> str:
-    """The number format to train in: bf16 where the machine computes in it, else float32."""
+    """The number format to train in, and the one to try: bf16 where the machine computes in it, else float32."""
     import torch
 
     if torch.cuda.is_available():
@@ -114,8 +114,9 @@ def _measure(weights: Path, cache: Path) -> Choice:
 
     models = {"float32": load(weights, dtype="float32", cache=cache / "models")}
     caching = caching_of(models["float32"])
-    with contextlib.suppress(ModelUnusable):  # some compute a part in float32 whatever they are loaded as
-        models["bfloat16"] = load(weights, dtype="bfloat16", cache=cache / "models")
+    if training_dtype() == "bfloat16":
+        with contextlib.suppress(ModelUnusable):  # some compute a part in float32 whatever they are loaded as
+            models["bfloat16"] = load(weights, dtype="bfloat16", cache=cache / "models")
     if caching is not Caching.IN_PLACE:
         # Rows of one prompt run together, and a batch seldom has many of those: what is tried here would not tell.
         dtype = training_dtype()

@@ -68,7 +68,12 @@ def evaluate(
     ``models`` maps an arm's name to a registered teacher or a model. Raises BudgetReached, UsageError.
     """
     arms = {arm: ask(home, model, options, progress) for arm, model in models.items()}
-    found = Evaluation(
+    return write_down(home, arms[subject].model, compare(arms, pairs, options))
+
+
+def compare(arms: Mapping[str, Arm], pairs: Sequence[tuple[str, str]], options: EvaluationOptions) -> Evaluation:
+    """The same for arms that were asked already; nothing is written down."""
+    return Evaluation(
         suite=_name(options),
         split=options.split,
         tasks=min(len(arm.tasks) for arm in arms.values()),
@@ -86,7 +91,6 @@ def evaluate(
         isolation=next((arm.isolation for arm in arms.values() if arm.isolation), ""),
         limits=_LIMITS,
     )
-    return write_down(home, arms[subject].model, found)
 
 
 def write_down(home: Home, subject: str, found: Evaluation) -> Evaluation:
@@ -97,9 +101,9 @@ def write_down(home: Home, subject: str, found: Evaluation) -> Evaluation:
     return found
 
 
-def ask(home: Home, model: str, options: EvaluationOptions, progress: Progress) -> Arm:
-    """One model's answers, judged; what the log has is not asked for again. Raises BudgetReached, UsageError."""
-    recipe = Recipe(
+def recipe_of(model: str, options: EvaluationOptions) -> Recipe:
+    """What asking one model is, as a recipe: its run is by what the log has its answers."""
+    return Recipe(
         teacher=TeacherSection(use=model),
         prompts=PromptsSection(suite=options.suite, split=options.split, limit=options.limit),
         collect=CollectSection(
@@ -113,6 +117,11 @@ def ask(home: Home, model: str, options: EvaluationOptions, progress: Progress) 
         ),
         dataset=DatasetSection(name="evaluation", use=Use.EVALUATE),
     )
+
+
+def ask(home: Home, model: str, options: EvaluationOptions, progress: Progress) -> Arm:
+    """One model's answers, judged; what the log has is not asked for again. Raises BudgetReached, UsageError."""
+    recipe = recipe_of(model, options)
     with home.alone(f"run-{recipe.run}"):
         prepared = prepare(home, recipe)
         got = gather(home, prepared, progress, judged=True)

@@ -21,11 +21,15 @@ class StoryStep(msgspec.Struct, frozen=True):
 
 
 class Story(msgspec.Struct, frozen=True, kw_only=True):
-    """Steps in order, the lineage of what was made, the nodes that it was about; ``made_up`` says what is not real."""
+    """What came of it first, then the steps in order, the lineage of what was made, the nodes that it was about.
+
+    ``made_up`` says what is not real.
+    """
 
     title: str
     made: str
     made_up: str
+    conclusion: tuple[str, ...]
     steps: tuple[StoryStep, ...]
     edges: tuple[tuple[str, str, str], ...]
     touched: tuple[str, ...]

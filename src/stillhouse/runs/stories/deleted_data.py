@@ -91,6 +91,13 @@ def _tell(home: Home, progress: Progress, scratch: Path) -> Told:
     story = Story(
         title="Someone deletes the training data",
         made=home.today,
+        conclusion=(
+            f"A script that ran `rm -rf` on the vault removed nothing: {kept_away}.",
+            f"A deletion that one person ordered: {plan}; {undone} objects came back from the trash.",
+            f"A machine that was wiped came back from the copy: {restored} files in {seconds} s, "
+            f"{'each' if same else 'NOT each'} equal to what was there.",
+            "What this home does not resist is listed at the end.",
+        ),
         made_up="The rows are made up: reference solutions of tasks that come with Stillhouse.",
         steps=tuple(steps),
         edges=(*edges, (node, f"snapshot:{taken.snapshot[7:19]}", "kept in")),

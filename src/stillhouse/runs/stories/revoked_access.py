@@ -6,7 +6,7 @@ rival's); everything else is real: the student, its trainings, the refusals over
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
@@ -22,22 +22,28 @@ from stillhouse.approvals import propose
 from stillhouse.datasets.corpora.origins import Declared
 from stillhouse.datasets.import_corpus import execute_import, plan_import
 from stillhouse.datasets.tasks.suites import load_suite
+from stillhouse.datasets.versions import export_jsonl
 from stillhouse.errors import PolicyRefusal
-from stillhouse.home.ledger import lineage_graph
+from stillhouse.home.ledger import dataset_queries, lineage_graph, training_queries
 from stillhouse.home.open_home import Home
 from stillhouse.home.progress import Progress
 from stillhouse.nouns import AccessChange, AccessKind, Channel, Task, Teacher, TeacherKind, Use
 from stillhouse.passport.write_passport import write_passport
 from stillhouse.runs.distil import distil
+from stillhouse.runs.evaluate import EvaluationOptions, evaluate, recipe_of
 from stillhouse.runs.recipe import Recipe, parse_recipe
 from stillhouse.runs.report.story_page import Story, StoryStep, write_story
-from stillhouse.runs.retrain import retrain
+from stillhouse.runs.retrain import compare_capability, retrain, shown_capability
 from stillhouse.runs.run_recipe import prepare, spread
 from stillhouse.runs.stories import Told
 from stillhouse.teachers.register import register
 
-RIVAL = "rival"
-_EARLY, _LATER, _AFTERWARDS = 24, 16, 8
+RIVAL, _REACHED = "rival", "calls that reached it"
+# Few enough that all of it takes two minutes on two cores, and enough that every number is one that can be followed.
+_EARLY, _LATER, _AFTERWARDS, _TAUGHT = 16, 12, 6, 6
+_EVALUATED = EvaluationOptions(
+    suite="stillhouse", split="held-out", limit=16, samples=2, max_tokens=128, temperature=0.2, seed=0
+)
 
 
 def tell(home: Home, progress: Progress) -> Told:
@@ -49,62 +55,35 @@ def tell(home: Home, progress: Progress) -> Told:
     told.imported("later", tasks[_EARLY : _EARLY + _LATER], revoked, 5)
     told.trained("before", ("story-early",), "A model of what came while access was official.")
     told.trained("mixed", ("story-early", "story-later"), "A model that also learned from what came later.")
+    told.evaluated("story-mixed@1")
     told.taught("taught", "story-mixed@1")
-    passport = write_passport(home, "story-mixed@1")
+    passport = told.given_out("story-mixed@1")
     draft = AccessChange(
-        id="",
-        kind=AccessKind.REVOKE,
-        lab=RIVAL,
-        since=revoked,
-        authority="their letter",
+        id="", kind=AccessKind.REVOKE, lab=RIVAL, since=revoked, authority="their letter",
         reason="they take access away from us",
-    )
+    )  # fmt: skip
     made = plan_change(home, draft, None)
-    told.say(
-        "The letter",
-        f"{RIVAL} revokes access for answers of {revoked} and later. Before anything is done, the plan:",
-        made.impact,
-    )
+    told.letter(revoked, made.impact)
     propose(home, made.plan)
     attempts = told.attempts()
     told.imported("afterwards", tasks[_EARLY + _LATER :], revoked, 15, Channel.INTERMEDIARY)
     held = quarantine(home, Use.TRAIN)
-    gates = {
-        name: gate(home, [f"story-{name}"], Use.TRAIN, "demo")["allowed"] for name in ("before", "mixed", "taught")
-    }
-    told.steps.append(
-        StoryStep(
-            "The gate",
-            "Engineers with a key of their own can bypass any gateway, so jobs are checked where they start.",
-            tuple(f"{name}: {'open' if allowed else 'CLOSED'}" for name, allowed in gates.items()),
-        )
-    )
-    clean = retrain(home, "story-mixed@1", progress)
-    told.steps.append(
-        StoryStep(
-            "The clean retrain",
-            "The same recipe without what was revoked. No teacher was asked; the old model stays, as evidence.",
-            (
-                f"{clean['model']}: {clean['rows']} rows, {clean['left_out']} left out",
-                f"instead of {clean['instead_of']}",
-            ),
-        )
-    )
-    edges = _picture(home)
-    touched = {f"dataset:{share.dataset}" for share in made.impact.datasets}
-    touched |= {f"model:{model.model}" for model in made.impact.models}
-    touched |= {f"teacher:{model.model}" for model in made.impact.models} | {f"run:{run}" for run in made.impact.runs}
-    story = Story(
-        title="A revocation, from the letter to the clean model",
-        made=home.today,
-        made_up="The rival is made up: its answers are reference solutions of tasks that come with Stillhouse.",
-        steps=tuple(told.steps),
-        edges=edges,
-        touched=tuple(sorted(touched)),
-        quarantine=int(held["records"]),
-    )
-    page = write_story(story, home.reports / "story-revoked")
+    gates = told.gates()
+    clean = told.trained_again("story-mixed@1")
     impact = made.impact
+    page = write_story(
+        Story(
+            title="A revocation, from the letter to the clean model",
+            made=home.today,
+            made_up="The rival is made up: its answers are reference solutions of tasks that come with Stillhouse.",
+            conclusion=_conclusion(revoked, impact, attempts, held["records"], gates, clean),
+            steps=tuple(told.steps),
+            edges=_picture(home),
+            touched=_touched(impact),
+            quarantine=int(held["records"]),
+        ),
+        home.reports / "story-revoked",
+    )
     value = {
         "story": "revoked",
         "report": str(page),
@@ -116,8 +95,61 @@ def tell(home: Home, progress: Progress) -> Told:
         "refused": attempts,
         "quarantined": held["records"],
         "clean": clean["model"],
+        "clean_passport": clean["passport"],
+        "capability": clean["capability"],
+        "notify": list(_to_notify(impact)),
     }
     return Told(page, value)
+
+
+def _conclusion(
+    revoked: str,
+    impact: RevocationImpact,
+    attempts: Mapping[str, str],
+    held: int,
+    gates: Mapping[str, bool],
+    clean: Mapping[str, Any],
+) -> tuple[str, ...]:
+    """What whoever answers for it wants to know first."""
+    stays = ", ".join(f"story-{name}@1" for name, allowed in gates.items() if allowed)
+    models = ", ".join(model.model for model in impact.models)
+    measured = clean["capability"]
+    difference = measured["difference"]
+    return (
+        f"{RIVAL} takes access away for what it answered since {revoked}. {impact.records} records here are touched. Nothing of "
+        f"{RIVAL} can be collected again, and {impact.irreplaceable} records here rest on it, earlier ones included.",
+        f"Two models learned from them and may not be used any more: {models}. One did not, and stays: {stays}.",
+        f"Since the letter, {len(attempts) - 1} attempts to ask {RIVAL} were refused and "
+        f"{attempts[_REACHED]} calls reached it. {held - impact.records} answers that came later by another way are kept, "
+        f"and used for nothing: with the {impact.records} above, {held} records are in quarantine.",
+        f"{clean['model']} takes the place of {clean['instead_of']}: {clean['rows']} rows instead of "
+        f"{clean['rows'] + clean['left_out']}, no teacher asked, with a passport of its own.",
+        f"What that cost in capability: pass@1 on {measured['tasks']} held-out tasks {_percent(measured['clean'])} instead of "
+        f"{_percent(measured['old'])} ({_points(difference['mean'])}, 95 %: {_points(difference['low'])} to "
+        f"{_points(difference['high'])}; so few tasks show only a large difference).",
+        *(f"To notify: whoever has {what}" for what in _to_notify(impact)),
+    )
+
+
+def _to_notify(impact: RevocationImpact) -> tuple[str, ...]:
+    """What left the home and is touched."""
+    passports = (f"the passport of {passport}" for passport in impact.passports)
+    return (*(f"the export {export}" for export in impact.exports), *passports)
+
+
+def _touched(impact: RevocationImpact) -> tuple[str, ...]:
+    """The nodes that are red in the picture."""
+    datasets = {f"dataset:{share.dataset}" for share in impact.datasets}
+    models = {f"{kind}:{model.model}" for model in impact.models for kind in ("model", "teacher")}
+    return tuple(sorted(datasets | models | {f"run:{run}" for run in impact.runs}))
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}"
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:+.1f} points"
 
 
 class _Telling:
@@ -126,23 +158,77 @@ class _Telling:
     def __init__(self, home: Home, progress: Progress) -> None:
         self._home, self._progress = home, progress
         self.steps: list[StoryStep] = []
+        self._runs: dict[str, str] = {}  # what the runs are called on the page
 
-    def say(self, title: str, text: str, impact: RevocationImpact) -> None:
-        """A step that shows an impact."""
-        lines = [f"{impact.records} records are touched; {impact.irreplaceable} cannot be had again from {RIVAL}"]
+    def letter(self, revoked: str, impact: RevocationImpact) -> None:
+        """The letter, and what it reaches."""
+        lines = [f"{impact.records} records are touched, by where they are:"]
+        lines += [f"{count} in {self._called(run)}" for run, count in impact.runs.items()]
         lines += [f"{share.dataset}: {share.rows} of {share.of} rows ({share.share:.0%})" for share in impact.datasets]
         lines += [
             f"{model.model}: "
             + (f"from step {model.first_step} of {model.steps}" if model.first_step else "through its teacher")
             for model in impact.models
         ]
-        lines += [f"passport given out: {passport}" for passport in impact.passports]
+        lines += [f"given out: {what}" for what in _to_notify(impact)]
         lines += [
             f"clean retrain of {one.model}: {one.rows_left} rows, {one.hours} h"
             for one in impact.retrain
             if one.rows_left
         ]
-        self.steps.append(StoryStep(title, text, tuple(lines)))
+        text = f"{RIVAL} revokes access for answers of {revoked} and later. Before anything is done, the plan:"
+        self.steps.append(StoryStep("The letter", text, tuple(lines)))
+
+    def _called(self, run: str) -> str:
+        return self._runs.get(run, run)
+
+    def evaluated(self, model: str) -> None:
+        """What it can do, before anybody says that it may not be used."""
+        self._runs[recipe_of(model, _EVALUATED).run] = f"answers of {model} to an evaluation"
+        found = evaluate(self._home, {"mixed": model}, "mixed", [], _EVALUATED, self._progress)
+        shown = found.arms["mixed"]["pass@1"]
+        line = f"pass@1 {_percent(shown.mean)} (95 %: {_percent(shown.low)} to {_percent(shown.high)})"
+        text = f"{model} answers {found.tasks} held-out tasks, {found.samples} times each."
+        self.steps.append(StoryStep("An evaluation", text, (line,)))
+
+    def given_out(self, model: str) -> Path:
+        """Its passport and its dataset leave the home."""
+        passport = write_passport(self._home, model)
+        target = self._home.reports / "story-revoked" / "given-out.jsonl"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        dataset = dataset_queries.dataset(self._home.ledger, training_queries.model(self._home.ledger, model).dataset)
+        export_jsonl(self._home.recorder, self._home.objects, dataset, target)
+        self.steps.append(
+            StoryStep("Given out", f"The dataset and the passport of {model}.", (target.name, passport.name))
+        )
+        return passport
+
+    def gates(self) -> dict[str, bool]:
+        """Which of the models may a job start on?"""
+        found = {
+            name: bool(gate(self._home, [f"story-{name}"], Use.TRAIN, "demo")["allowed"])
+            for name in ("before", "mixed", "taught")
+        }
+        text = "Engineers with a key of their own can bypass any gateway, so jobs are checked where they start."
+        lines = tuple(f"{name}: {'open' if allowed else 'CLOSED'}" for name, allowed in found.items())
+        self.steps.append(StoryStep("The gate", text, lines))
+        return found
+
+    def trained_again(self, model: str) -> dict[str, Any]:
+        """The clean retrain, and what it cost in capability: the old model's answers are those that the log has."""
+        clean = retrain(self._home, model, self._progress)
+        compared = compare_capability(self._home, model, clean["model"], _EVALUATED, self._progress)
+        assert compared is not None
+        shown = shown_capability(compared)
+        lines = (
+            f"{clean['model']}: {clean['rows']} rows, {clean['left_out']} left out",
+            f"instead of {clean['instead_of']}, whose pass@1 was {_percent(shown['old'])}; its own is {_percent(shown['clean'])}",
+            f"passport: {Path(clean['passport']).name}",
+        )
+        text = "The same recipe without what was revoked. No teacher was asked; the old model stays, as evidence."
+        self.steps.append(StoryStep("The clean retrain", text, lines))
+        return {**clean, "capability": shown}
 
     def imported(
         self, name: str, tasks: tuple[Task, ...], revoked: str, days: int, channel: Channel = Channel.OFFICIAL
@@ -156,6 +242,7 @@ class _Telling:
             declared = Declared(lab=RIVAL, channel=channel, terms=("licence/mit",), day=day)
             planned = plan_import(self._home, path, f"story-{name}", use, declared, self._progress)
             made = execute_import(self._home, path, f"story-{name}", use, declared, planned, self._progress)
+        self._runs[dataset_queries.run_of_dataset(self._home.ledger, made) or made.label] = made.label
         left_out = f", {len(tasks) - made.rows} in quarantine" if made.rows < len(tasks) else ""
         text = (
             "Answers that come by other ways are kept, and kept apart."
@@ -175,7 +262,7 @@ class _Telling:
 
         def by_model(recipe: Recipe) -> Recipe:
             dataset = msgspec.structs.replace(recipe.dataset, verified=False)
-            prompts = msgspec.structs.replace(recipe.prompts, limit=8)
+            prompts = msgspec.structs.replace(recipe.prompts, limit=_TAUGHT)
             collect = msgspec.structs.replace(recipe.collect, samples=1)
             teaches = msgspec.structs.replace(recipe.teacher, use=teacher)
             return msgspec.structs.replace(recipe, teacher=teaches, dataset=dataset, prompts=prompts, collect=collect)
@@ -191,6 +278,9 @@ class _Telling:
         )
         assert done.trained is not None
         model = done.trained.model
+        self._runs[done.outcome.prepared.recipe.run] = (
+            f"answers of {done.outcome.prepared.teacher.name} for {model.dataset}"
+        )
         self.steps.append(StoryStep(model.label, text, (f"{model.dataset}: {model.rows} rows, {model.steps} steps",)))
 
     def attempts(self) -> dict[str, str]:
@@ -222,7 +312,7 @@ class _Telling:
         lines = tuple(f"{name}: {reason}" for name, reason in refused.items())
         text = f"Three ways to the rival, and {server.calls} calls reached it."
         self.steps.append(StoryStep("Attempts", text, lines))
-        return {**refused, "calls that reached it": str(server.calls)}
+        return {**refused, _REACHED: str(server.calls)}
 
 
 class _Rival:
