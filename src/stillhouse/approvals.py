@@ -10,6 +10,7 @@ from stillhouse.access.policy_adoption import ADOPTIONS
 from stillhouse.access.policy_questions import WAIVERS
 from stillhouse.clock import now
 from stillhouse.custody.deletion.deletion import DELETIONS, ERASURES, RELEASES
+from stillhouse.datasets.not_copies import NOT_COPIES
 from stillhouse.errors import ApprovalMissing, ForgedEntry, PlanRefused, UnknownName
 from stillhouse.home import facts, proposals
 from stillhouse.home.current_permission import load, own_home_key, own_signatory
@@ -26,7 +27,7 @@ from stillhouse.permission.signing_keys import public_key
 from stillhouse.teachers.register import REGISTRATIONS
 
 _ALL: tuple[Handling[Any], ...] = (
-    ROSTERS, ACCESS, WAIVERS, ADOPTIONS, REGISTRATIONS, DELETIONS, ERASURES, RELEASES,
+    ROSTERS, ACCESS, WAIVERS, ADOPTIONS, REGISTRATIONS, NOT_COPIES, DELETIONS, ERASURES, RELEASES,
 )  # fmt: skip
 HANDLINGS = {kind: handling for handling in _ALL for kind in handling.kinds}
 

@@ -199,6 +199,21 @@ class Waiver(msgspec.Struct, frozen=True, kw_only=True):
     terms: str = ""
 
 
+class NotACopy(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody looked at what was recognised, and found that it is none of what the home knows: from now on it is not recognised.
+
+    ``objects`` are what ``reviewer`` wrote about it (``evidence``), and the marks of the rows that were looked at (``marks``), by
+    digest; ``weights`` is the digest of the weights that were, instead.
+    """
+
+    subject: str
+    reviewer: str
+    reason: str
+    objects: dict[str, str]
+    rows: int = 0
+    weights: str = ""
+
+
 class PolicyAdoption(msgspec.Struct, frozen=True, kw_only=True):
     """What decides besides the log, from now on and in place of any earlier adoption.
 

@@ -227,3 +227,67 @@ def test_a_job_finds_revoked_text_under_allowed_stamps(revoked):
     added = [{**row, "stamps": own[0]["stillhouse"]["stamps"]} for row in exported(revoked)]
     with pytest.raises(PolicyRefusal):
         list(gate.rows(added))
+
+
+def find_no_copy(home, path, *more, code=0):
+    words = [
+        "policy",
+        "not-a-copy",
+        path,
+        "--reviewer",
+        "ada",
+        "--evidence",
+        home.write("review.txt", "Compared by hand."),
+    ]
+    return home(*words, "--reason", "it is older", *more, "--json", code=code)
+
+
+def test_a_reviewer_s_finding_lifts_the_match_of_these_rows_and_of_no_others(revoked):
+    home, file = revoked, write(revoked, "old.jsonl", answers(2))
+    bring(home, file, "before", *OWN)
+    assert check(home, "before")[0] == 0
+    assert json.loads(find_no_copy(home, file, "--plan").out)["does"]["finding"]["rows"] == 2
+    bring(home, file, "planned", *OWN)
+    assert check(home, "planned")[0] == 0, "a plan does nothing"
+    assert find_no_copy(home, file).json["done"]
+    bring(home, file, "after", *OWN)
+    assert check(home, "after") == (2, 0)
+    bring(home, write(home, "all.jsonl", answers(3)), "all", *OWN)
+    assert check(home, "all")[0] == 2, "the third row was not looked at"
+    bring(home, "out.jsonl", "export", *OWN)
+    assert check(home, "export")[0] == 0, "what an export says of itself is no match of words"
+
+
+def test_a_finding_needs_something_to_lift_and_something_to_rest_on(revoked):
+    home = revoked
+    assert "nothing is recognised" in find_no_copy(home, write(home, "new.jsonl", answers(2, "sets")), code=2).err
+    words = ["policy", "not-a-copy", write(home, "old.jsonl", answers(1)), "--reviewer", "ada", "--reason", "r"]
+    assert "is empty" in home(*words, "--evidence", home.write("empty.txt", " "), code=2).err
+    assert "cannot be read" in home(*words, "--evidence", "none.txt", code=2).err
+
+
+def test_where_there_are_two_a_finding_waits_for_the_second(revoked):
+    home, file = revoked, write(revoked, "old.jsonl", answers(2))
+    ada, bob = ({"STILLHOUSE_KEYS": str(home.folder / f"keys-{who}")} for who in ("ada", "bob"))
+    home("identity", "enrol", "ada", "--role", "governance", **ada)
+    home("identity", "request", "bob", "--to", home.folder / "bob.json", **bob)
+    home("identity", "enrol", "bob", "--role", "approver", "--request", home.folder / "bob.json", **ada)
+    words = [
+        "policy",
+        "not-a-copy",
+        file,
+        "--evidence",
+        home.write("review.txt", "By hand."),
+        "--reason",
+        "older",
+        "--json",
+    ]
+    assert "not on the roster" in home(*words, "--reviewer", "eve", code=2, **ada).err
+    assert home(*words, "--reviewer", "ada", code=3, **bob)
+    plan = home(*words, "--reviewer", "ada", **ada).json["plan"]
+    shown = home("plan", "show", plan, "--json", **bob).json["recomputed"]
+    assert (shown["rows"], shown["evidence"], shown["differs from what it says"]) == (2, "By hand.", [])
+    home("plan", "approve", plan, **bob)
+    home("plan", "execute", plan, **ada)
+    bring(home, file, "after", *OWN)
+    assert check(home, "after") == (2, 0)

@@ -1,5 +1,6 @@
-"""policy explain, check, rules, adopt, waive."""
+"""policy explain, check, rules, adopt, not-a-copy, waive."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -84,6 +85,33 @@ def adopt(home_folder: HomeFolder = None, plan: PlanOnly = False, as_json: Json 
             emit(made, as_json, "\n".join(lines))
             return
         note("\n".join(what))
+        done = propose(home, made)
+    show_outcome(done, as_json)
+
+
+@commands.command("not-a-copy")
+def not_a_copy(
+    path: Annotated[Path, typer.Argument(help="A corpus, or a model's folder, that this home recognises.")],
+    reviewer: Annotated[str, typer.Option(help="Who compared it; a member, where there is a roster.")],
+    evidence: Annotated[Path, typer.Option(help="What they wrote about it: a file, which is kept.")],
+    reason: Annotated[str, typer.Option(help="Why, in a sentence.")],
+    home_folder: HomeFolder = None,
+    plan: PlanOnly = False,
+    as_json: Json = False,
+) -> None:
+    """Find that rows or weights which are recognised are no copies of what this home knows. From then on they are what they are
+    declared to be. Needs a second person's approval where there is one.
+    """
+    from stillhouse.approvals import propose
+    from stillhouse.datasets.not_copies import plan_not_a_copy
+
+    with opened(home_folder) as home:
+        made = plan_not_a_copy(home, path, reviewer, evidence, reason)
+        finding = made.does["finding"]
+        if plan:
+            what = f"{finding['rows']} rows" if finding["rows"] else f"the weights {finding['weights']}"
+            emit(made, as_json, f"{what} would not be recognised any more")
+            return
         done = propose(home, made)
     show_outcome(done, as_json)
 

@@ -101,7 +101,7 @@ def add(
         checked = check_teacher(home.ledger, declared, unmetered=unmetered)
         proposed = propose_teacher(home, checked.teacher) if must_be_signed(home, checked) else None
         if proposed is None:
-            register(home.recorder, declared, unmetered=unmetered)
+            register(home, declared, unmetered=unmetered)
             home.marker.mark()
         registered = checked.teacher
     for unknown in unknown_terms(registered, home.policy.registry):

@@ -18,11 +18,12 @@ import msgspec
 from stillhouse.canon import digest_value
 from stillhouse.conversations.text_marks import text_mark, turns_mark
 from stillhouse.errors import KeyMissing, SourceErased
+from stillhouse.home.current_permission import load
 from stillhouse.home.erasable_sources import objects_of
 from stillhouse.home.ledger import answer_queries, custody_queries, origin_queries
 from stillhouse.home.open_home import Home
 from stillhouse.home.stamping import stamp_set
-from stillhouse.nouns import Grade, Message, Origin, Stamp, StampSet
+from stillhouse.nouns import Grade, Message, NotACopy, Origin, Stamp, StampSet
 from stillhouse.permission.known_names import fold_lab
 from stillhouse.vault.objects import Objects
 
@@ -32,6 +33,10 @@ UNKNOWN = Stamp(origin=Origin.UNKNOWN, grade=Grade.UNKNOWN)
 # What rows are counted by that the log knows.
 BY_STAMPS, BY_TEXT, UNRESOLVED = "stamps of an export", "question and answer", "stamps that resolve to nothing"
 ANSWER_ALONE = "an answer that is known under another question"
+
+
+# Of a finding that rows are no copies: the object with their marks.
+MARKS = "marks"
 
 
 class Row(Protocol):
@@ -73,6 +78,7 @@ class Recogniser:
         self._home, self._but_run = home, but_run
         self._sets: Mapping[int, StampSet] = origin_queries.stamp_sets(home.ledger)
         self._sources = _readable_sources(home)
+        self._lifted = _lifted(home)
         self.found: Counter[str] = Counter()
 
     def recognise(self, rows: Sequence[tuple[Row, StampSet, Any]]) -> list[StampSet]:
@@ -116,13 +122,8 @@ class Recogniser:
     def _by_text(self, marks: Sequence[Marks]) -> dict[Marks, StampSet]:
         wanted = {mark.answer for mark in marks} - {""}
         known = answer_queries.by_mark(self._home.ledger, wanted, self._but_run)
-        first: dict[Marks, answer_queries.KnownAnswer] = {}
-        answers = set()
-        for one in known:
-            answers.add(one.answer)
-            pair = Marks(one.question, one.answer)
-            if pair not in first or one.at < first[pair].at:
-                first[pair] = one
+        answers = {one.answer for one in known}
+        first = {pair: one for pair, one in _first(known).items() if pair not in self._lifted}
         self.found[ANSWER_ALONE] += sum(mark.answer in answers and mark not in first for mark in marks)
         found = {pair: self._sets[one.stamps] for pair, one in first.items()}
         for objects in self._sources:
@@ -132,6 +133,31 @@ class Recogniser:
         return {
             pair: known for pair, known in found.items() if any(stamp.origin in _BY_MODEL for stamp in known.stamps)
         }
+
+
+def known_marks(home: Home, marks: Sequence[Marks]) -> set[Marks]:
+    """Those of some rows' marks that the log knows by question and answer."""
+    known = answer_queries.by_mark(home.ledger, {mark.answer for mark in marks} - {""}, "")
+    return _first(known).keys() & set(marks)
+
+
+def _first(known: Iterable[answer_queries.KnownAnswer]) -> dict[Marks, answer_queries.KnownAnswer]:
+    """The first answer of each pair of marks."""
+    first: dict[Marks, answer_queries.KnownAnswer] = {}
+    for one in known:
+        pair = Marks(one.question, one.answer)
+        if pair not in first or one.at < first[pair].at:
+            first[pair] = one
+    return first
+
+
+def _lifted(home: Home) -> frozenset[Marks]:
+    """The marks of rows that were found to be no copies."""
+    findings = load(home.ledger, home.settings).state.of(NotACopy)
+    objects = [finding.objects[MARKS] for finding in findings if MARKS in finding.objects]
+    return frozenset(
+        mark for digest in objects for mark in msgspec.json.decode(home.objects.get(digest), type=tuple[Marks, ...])
+    )
 
 
 def _carried(own: Mapping[str, Any]) -> StampSet | None:

@@ -135,12 +135,17 @@ def load(path: Path, *, dtype: str, cache: Path, chat_template: str = "") -> Loa
     return LoadedModel(model, tokenizer, digest)
 
 
+def folder_of(path: Path, digest: str, cache: Path) -> Path:
+    """The folder that weights are read from: their own, or for a GGUF file the one in ``cache``, which may not be there yet."""
+    return cache / digest.replace(":", "-") if path.is_file() else path
+
+
 def _unpacked(path: Path, digest: str, cache: Path) -> Path:
     """The dequantised form of a GGUF file, made on first use; a rename makes it appear whole or not at all."""
     import torch
     import transformers
 
-    folder = cache / digest.replace(":", "-")
+    folder = folder_of(path, digest, cache)
     if folder.exists():
         return folder
     cache.mkdir(parents=True, exist_ok=True)

@@ -35,7 +35,7 @@ def probe_teacher(home: Home, name: str) -> dict[str, Any]:
         except FieldRejected as failure:
             found = _without(found, failure)
     if found != prepared.teacher:
-        register(home.recorder, found, unmetered=not found.price_in and not found.price_out)
+        register(home, found, unmetered=not found.price_in and not found.price_out)
     taken = {"limit_field": found.limit_field, "rejects": list(found.rejects)}
     return {"text": reply.text, "finish": reply.finish, "seconds": round(reply.seconds, 3), **taken}
 

@@ -14,6 +14,7 @@ from stillhouse.home.erasable_sources import objects_of
 from stillhouse.home.ledger import origin_queries, training_queries
 from stillhouse.home.open_home import Home
 from stillhouse.home.progress import Progress
+from stillhouse.home.recognised_weights import sketch_model
 from stillhouse.nouns import DatasetVersion, Message, Model, Signal, Teacher, TeacherKind
 from stillhouse.runs.recipe import Recipe, Target, TrainSection
 from stillhouse.vault.objects import Objects
@@ -61,6 +62,7 @@ def train_on(
         if prepared.ready is not None:
             listener.begin(len(prepared.ready.steps), prepared.ready.alone)
         model = carry_out(home.recorder, home.places, prepared, listener)
+        sketch_model(home, model)
     steps = training_queries.steps(home.ledger, model.training)
     answer_tokens = sum(step.answer_tokens for step in steps) // section.epochs
     progress.finish(f"{model.label}: {model.steps} steps, loss {model.loss:.3f}")

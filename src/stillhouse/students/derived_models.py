@@ -10,17 +10,20 @@ from stillhouse.home import facts
 from stillhouse.home.ledger import origin_queries, training_queries
 from stillhouse.home.model_files import as_teacher, files_below
 from stillhouse.home.open_home import Home
+from stillhouse.home.recognised_weights import recognise, sketch_model
 from stillhouse.home.stamping import stamp_set, stamps_of
-from stillhouse.nouns import How, Model, Use
+from stillhouse.nouns import Channel, How, Model, Teacher, TeacherKind, Use
 
 
 def derive_model(home: Home, name: str, parents: list[str], how: How, weights: Path) -> Model:
-    """Write a child down. Raises UnknownName, UsageError, NameTaken."""
+    """Write a child down. What its weights are recognised as is a parent, too. Raises UnknownName, UsageError, NameTaken."""
     if "@" in name or not name or "/" in name:
         raise UsageError(f"{name!r} is not a valid name for a model: use one word without @ or /.")
     if not weights.exists():
         raise UsageError(f"{weights} does not exist.")
     sources = [origin_queries.teacher(home.ledger, parent) for parent in parents]
+    recognised = _recognised(home, weights, sources)
+    sources += [recognised] if recognised else []
     stamps = stamp_set(stamp for source in sources for stamp in stamps_of(home.ledger, source, purpose=Use.TRAIN))
     folder = weights if weights.is_dir() else weights.parent
     names = files_below(weights) if weights.is_dir() else [weights.name]
@@ -63,4 +66,17 @@ def derive_model(home: Home, name: str, parents: list[str], how: How, weights: P
     home.recorder.intern([stamps], {})
     home.recorder.record(*edges, facts.ModelTrained(at=at, by=by, model=child), registered, taught)
     home.recorder.refresh()
+    if how is not How.QUANTISED:
+        sketch_model(home, child)
     return child
+
+
+def _recognised(home: Home, weights: Path, sources: list[Teacher]) -> Teacher | None:
+    """The model that some weights are, if it is known here and was not named as a parent."""
+    stranger = Teacher(
+        name="", kind=TeacherKind.LOCAL, model="", lab="", channel=Channel.UNKNOWN, terms=(),
+        weights=str(weights), weights_digest=weights_digest(weights),
+    )  # fmt: skip
+    model = recognise(home, stranger)
+    named = {one.weights_digest for one in sources}
+    return as_teacher(home.places, model) if model is not None and model.weights_digest not in named else None

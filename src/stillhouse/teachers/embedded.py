@@ -19,7 +19,7 @@ def set_up(settings: Settings) -> tuple[bool, bool]:
     weights = embedded_weights()
     with open_home(settings) as home:  # makes the view of the log, too
         if weights is not None:
-            register(home.recorder, embedded_teacher(weights), unmetered=True)
+            register(home, embedded_teacher(weights), unmetered=True)
     return fresh, weights is not None
 
 

@@ -15,11 +15,12 @@ from stillhouse.errors import NameTaken, RecipeError, TeacherContradiction, Usag
 from stillhouse.generation.weights import tensor_digests, weights_digest
 from stillhouse.home import facts
 from stillhouse.home.current_permission import current_roster
-from stillhouse.home.ledger import origin_queries, training_queries
+from stillhouse.home.ledger import origin_queries
 from stillhouse.home.ledger.ledger import Ledger
 from stillhouse.home.open_home import Home
 from stillhouse.home.plans.prices import parse_usd
 from stillhouse.home.proposals import Findings, Handling, Proposed, Written, plan_act, propose, unlike
+from stillhouse.home.recognised_weights import recognise
 from stillhouse.home.recorder import Recorder
 from stillhouse.home.stamping import stamps_of
 from stillhouse.nouns import Grade, Plan, Teacher, TeacherKind, Use
@@ -73,27 +74,26 @@ def check_teacher(ledger: Ledger, teacher: Teacher, *, unmetered: bool) -> Check
     raise NameTaken(f"{teacher.name!r} is registered already, and not as this.")
 
 
-def register(recorder: Recorder, teacher: Teacher, *, unmetered: bool) -> Teacher:
+def register(home: Home, teacher: Teacher, *, unmetered: bool) -> Teacher:
     """Check a teacher and write it down; returns it as registered. Repeating a registration changes nothing.
 
     Where teachers were adopted it is a draft unless it was signed before (``propose_teacher``). Raises like ``check_teacher``.
     """
-    checked = check_teacher(recorder.ledger, teacher, unmetered=unmetered)
+    checked = check_teacher(home.ledger, teacher, unmetered=unmetered)
     if checked.new:
-        at, by = now(), recorder.by
-        written = facts.TeacherRegistered(at=at, by=by, teacher=checked.teacher)
-        recorder.record(written, *_as_model(recorder, checked.teacher))
-        recorder.refresh()
+        edges = _as_model(home, checked.teacher)
+        home.recorder.record(facts.TeacherRegistered(at=now(), by=home.recorder.by, teacher=checked.teacher), *edges)
+        home.recorder.refresh()
     return checked.teacher
 
 
-def _as_model(recorder: Recorder, teacher: Teacher) -> list[facts.Fact]:
+def _as_model(home: Home, teacher: Teacher) -> list[facts.Fact]:
     """The edge from a model that was trained here to a teacher of its weights: whatever it is called, it is that model."""
-    trained = training_queries.model_of_weights(recorder.ledger, teacher)
+    trained = recognise(home, teacher)
     if trained is None:
         return []
     edge = {"parent": f"model:{trained.label}", "child": f"teacher:{teacher.name}", "kind": "teaches as"}
-    return [facts.Derived(at=now(), by=recorder.by, **edge)]
+    return [facts.Derived(at=now(), by=home.recorder.by, **edge)]
 
 
 class _Registrations(Handling[Teacher]):
@@ -105,15 +105,15 @@ class _Registrations(Handling[Teacher]):
     def found(self, home: Home, content: Teacher) -> Findings:
         return Findings({"teacher": msgspec.to_builtins(content)}, {})
 
-    def prepare(self, home: Home, content: Teacher) -> None:
+    def prepare(self, home: Home, content: Teacher) -> list[facts.Fact]:
         """Raises what a declaration that is not so raises."""
         check_declaration(content)
         check_not_revoked(home.recorder, home.policy, content)
+        return _as_model(home, content)
 
     def carry_out(self, plan: Plan, content: Teacher, written: Written, prepared: Any) -> dict[str, Any]:
-        recorder = written.home.recorder
         approved = facts.TeacherApproved(teacher=content, **written.shared)
-        recorder.record(approved, *_as_model(recorder, content))
+        written.home.recorder.record(approved, *prepared)
         return {"teacher": content.name, "signed by": written.signed_by}
 
 

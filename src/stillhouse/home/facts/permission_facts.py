@@ -1,7 +1,7 @@
 """Entries about who may do what: the chain of permission, and what was decided by it."""
 
 from stillhouse.home.facts.declarations import Fact, Kept, Table, table_of_acts
-from stillhouse.nouns import AccessChange, PolicyAdoption, Roster, Signature, Teacher, Waiver
+from stillhouse.nouns import AccessChange, NotACopy, PolicyAdoption, Roster, Signature, Teacher, Waiver
 
 
 class RosterChanged(Fact, frozen=True, tag="roster-changed"):
@@ -69,6 +69,19 @@ class TeacherApproved(Fact, frozen=True, tag="teacher-approved"):
         ),
     )
     act = "teacher"
+
+
+class FoundNotACopy(Fact, frozen=True, tag="found-not-a-copy"):
+    """Something that was recognised was found to be no copy, and is recognised no more."""
+
+    finding: NotACopy
+    plan: str
+    previous: str
+    signatures: tuple[Signature, ...]
+
+    tables = (table_of_acts("NotACopy", "finding"),)
+    keeps = (Kept("policy", "finding.objects"),)
+    act = "finding"
 
 
 class GateDecided(Fact, frozen=True, tag="gate-decided"):

@@ -79,3 +79,25 @@ class PassportWritten(Fact, frozen=True, tag="passport-written"):
     signer: str
 
     tables = (Table("passports", indexes=("model",)),)
+
+
+class ModelSketched(Fact, frozen=True, tag="model-sketched"):
+    """What a model's weights can be known by when they come back: ``sketch`` is an object (``generation.weight_sketches``)."""
+
+    model: str
+    weights_digest: str
+    sketch: str
+
+    tables = (Table("sketches", indexes=("model",)),)
+    keeps = (Kept("model:{0.model}", "sketch"),)
+
+
+class WeightsRecognised(Fact, frozen=True, tag="weights-recognised"):
+    """Weights of another digest were found to be a known model's: so many of its changed tensors, of those that could tell."""
+
+    weights_digest: str
+    model: str
+    tensors: int
+    of: int
+
+    tables = (Table("recognised", indexes=("weights_digest",)),)

@@ -3,14 +3,12 @@
 from typing import NamedTuple
 
 from stillhouse.errors import UnknownName
+from stillhouse.home import facts
+from stillhouse.home.ledger import permission_queries
 from stillhouse.home.ledger.ledger import Ledger
 from stillhouse.home.ledger.projection import tables
-from stillhouse.home.ledger.selecting import all_rows, as_written, decode, ordered
-from stillhouse.nouns import (
-    Evaluation,
-    Model,
-    Teacher,
-)
+from stillhouse.home.ledger.selecting import all_rows, as_written, decode, ordered, recorded
+from stillhouse.nouns import Evaluation, Model, NotACopy, Teacher
 
 
 class StoredStep(NamedTuple):
@@ -44,11 +42,35 @@ def model(ledger: Ledger, label: str) -> Model:
 
 
 def model_of_weights(ledger: Ledger, teacher: Teacher) -> Model | None:
-    """The model of the log that a teacher is: by the digest of all that makes its answers, or by any file of tensors."""
+    """The model of the log that a teacher is: by the digest of all that makes its answers, by any file of tensors, or as what its
+    weights were recognised (``home.recognised_weights``).
+    """
     if not teacher.weights_digest:
         return None
-    given = {teacher.weights_digest, *teacher.tensors}
-    return next((known for known in models(ledger) if given & {known.weights_digest, *known.files.values()}), None)
+    given, known = {teacher.weights_digest, *teacher.tensors}, models(ledger)
+    exact = next((one for one in known if given & {one.weights_digest, *one.files.values()}), None)
+    if exact is not None:
+        return exact
+    labels = recognised(ledger, teacher.weights_digest)
+    return next((one for one in known if one.label in labels), None)
+
+
+def recognised(ledger: Ledger, weights: str) -> frozenset[str]:
+    """The labels of the models that weights were recognised as; none where they were found to be no copy."""
+    query = ordered(tables.recognised).where(tables.recognised.c.weights_digest == weights)
+    labels = frozenset(row.model for row in all_rows(ledger, query))
+    return labels if labels and not is_no_copy(ledger, weights) else frozenset()
+
+
+def is_no_copy(ledger: Ledger, weights: str) -> bool:
+    """Was it found, and signed, that some weights are no copy of any that are known?"""
+    contents = (act.entry.content for act in permission_queries.acts(ledger))
+    return any(isinstance(content, NotACopy) and content.weights == weights for content in contents)
+
+
+def sketches(ledger: Ledger) -> list[facts.ModelSketched]:
+    """What models that were made here can be recognised by."""
+    return recorded(ledger, facts.ModelSketched)
 
 
 def model_of_training(ledger: Ledger, training: str) -> Model | None:

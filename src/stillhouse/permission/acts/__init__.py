@@ -11,6 +11,7 @@ from stillhouse.permission.acts import (
     deletions,
     erasures,
     hold_releases,
+    not_copies,
     registrations,
     rosters,
     waivers,
@@ -26,6 +27,7 @@ ACTS: tuple[Act[Any], ...] = (
     hold_releases.ACT,
     adoptions.ACT,
     registrations.ACT,
+    not_copies.ACT,
 )
 _BY_TAG = {act.tag: act for act in ACTS}
 _BY_CONTENT: dict[type[msgspec.Struct], Act[Any]] = {act.content: act for act in ACTS}

@@ -297,7 +297,7 @@ class _Telling:
                     name=f"story-{channel}", kind=TeacherKind.OPENAI, model="rival-2", lab=RIVAL, channel=channel,
                     terms=("licence/mit",), base_url=server.url,
                 )  # fmt: skip
-                register(self._home.recorder, teacher, unmetered=True)
+                register(self._home, teacher, unmetered=True)
                 data = resources.files("stillhouse.runs").joinpath("recipes", "story.toml").read_bytes()
                 recipe = parse_recipe(data, "story.toml", Path.cwd())
                 recipe = msgspec.structs.replace(
