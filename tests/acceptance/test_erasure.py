@@ -308,11 +308,12 @@ def test_what_stands_in_the_log_cannot_be_guessed_at(home):
         assert len(set(values)) == 3
 
 
-def test_what_mixes_it_in_is_erased_with_it(home, people, sandboxed):
+def test_what_mixes_it_in_is_erased_with_it(home, sandboxed, request):
     importing(home, corpus(home), "survey", "s1", "--terms", "licence/mit", "--lab", "rival", "--use", "train")
     importing(home, corpus(home, "b.jsonl", 2), "other", "s2", "--terms", "licence/mit", "--lab", "rival")
     home.prompts(2)
     home.add_replay(home.recording([{"task": f"t{n}", "text": f"{RIGHT} # {n}"} for n in range(2)]))
+    people = request.getfixturevalue("people")  # teachers that are there then are adopted
     recipe = mixing(home, "mixed", ["survey"])
     assert home("run", recipe, "--json").json["rows"] == 5 + 2, (
         "who wrote one of the six nobody knows, and that stays so"

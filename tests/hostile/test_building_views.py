@@ -207,7 +207,7 @@ from stillhouse.home.ledger.ledger import Ledger
 from stillhouse.vault.local import LocalBackend
 from stillhouse.vault.log import Log
 from stillhouse.vault.objects import Objects
-assert projection.REVISION == 10 and "surprises" in projection.tables.by_name
+assert projection.REVISION == int(sys.argv[3]) and "surprises" in projection.tables.by_name
 url, root = sys.argv[1], Path(sys.argv[2])
 def watch(at, done, total):
     print(at, flush=True)
@@ -224,7 +224,9 @@ def next_version(tmp_path_factory):
     source = tmp_path_factory.mktemp("next") / "src"
     shutil.copytree(SOURCE, source, ignore=shutil.ignore_patterns("__pycache__"))
     path = source / "stillhouse" / "home" / "ledger" / "projection.py"
-    path.write_text(path.read_text().replace(f"REVISION = {projection.REVISION}", "REVISION = 10"))
+    path.write_text(
+        path.read_text().replace(f"REVISION = {projection.REVISION}", f"REVISION = {projection.REVISION + 1}")
+    )
     with (source / "stillhouse" / "home" / "facts" / "money_facts.py").open("a") as file:
         file.write(
             '\n\nclass Surprised(Fact, frozen=True, tag="surprised"):\n    """New."""\n\n    word: str\n\n'
@@ -238,8 +240,8 @@ def test_two_versions_on_one_database(url, log, tmp_path, next_version):  # noqa
     old = Ledger(url)
     write(log, old, "k0")
     newer = subprocess.Popen(
-        [sys.executable, "-c", NEXT, url, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        env={**os.environ, "PYTHONPATH": str(next_version)},
+        [sys.executable, "-c", NEXT, url, str(tmp_path), str(projection.REVISION + 1)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(next_version)},
     )  # fmt: skip
     number = 0
     while (point := newer.stdout.readline().strip()) != "swapped":

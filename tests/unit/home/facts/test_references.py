@@ -17,6 +17,10 @@ PATHS = [(kind, path) for kind in facts.KINDS for kept in kind.keeps for path in
 NOT_KEPT = (facts.Discarded, facts.Recovered, facts.Reclaimed, facts.Scrubbed, facts.Examined)
 
 
+# Kinds that are younger than that home.
+LATER = {facts.PolicyAdopted, facts.FoundNotACopy, facts.ModelSketched}
+
+
 @pytest.mark.parametrize("kind,path", PATHS, ids=lambda one: getattr(one, "__name__", one))
 def test_every_field_that_names_an_object_is_found(kind, path):
     """A fact with another digest in that field names another object."""
@@ -40,7 +44,7 @@ def test_every_object_that_an_entry_of_a_real_home_names_is_declared(tmp_path):
             missed |= {(type(fact).__name__, text) for text in said - named if not isinstance(fact, NOT_KEPT)}
     # These are kept by the fact that made them: a dataset's files, a snapshot.
     assert {name for name, _ in missed} == set()
-    assert seen == {kind for kind in facts.KINDS if kind.keeps}, "the home has one of each"
+    assert seen == {kind for kind in facts.KINDS if kind.keeps} - LATER, "the home has one of each of then"
 
 
 def _texts(value):
