@@ -15,6 +15,7 @@ from sqlalchemy import create_engine, inspect, text
 
 from stillhouse.errors import HomeNewer, LedgerUnavailable
 from stillhouse.home.ledger import answer_queries, building, projection
+from stillhouse.home.ledger.databases import building_alone
 from stillhouse.home.ledger.ledger import Ledger
 from stillhouse.home.recorder import Recorder
 from stillhouse.vault.local import LocalBackend
@@ -135,6 +136,7 @@ def test_what_is_written_while_a_view_is_built_is_in_both(url, log, point):  # n
 KILLED = """
 import os, signal, sys
 from pathlib import Path
+from stillhouse.home.ledger.databases import building_alone
 from stillhouse.home.ledger.ledger import Ledger
 from stillhouse.vault.local import LocalBackend
 from stillhouse.vault.log import Log
@@ -203,6 +205,7 @@ import threading
 import time
 from pathlib import Path
 from stillhouse.home.ledger import answer_queries, building, projection
+from stillhouse.home.ledger.databases import building_alone
 from stillhouse.home.ledger.ledger import Ledger
 from stillhouse.vault.local import LocalBackend
 from stillhouse.vault.log import Log
@@ -299,3 +302,29 @@ def test_without_the_right_to_create_it_says_what_it_needs(postgres, log):  # no
             connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
             connection.execute(text(f"DROP ROLE {name}"))
         admin.dispose()
+
+
+def test_who_waits_for_another_builder_is_told(url, log, tmp_path):  # noqa: F811
+    ledger = Ledger(url)
+    write(log, ledger, "k0")
+    holds, waits, seen = threading.Event(), threading.Event(), []
+
+    def hold():
+        engine = create_engine(url)
+        with building_alone(engine):
+            holds.set()
+            waits.wait(30)
+        engine.dispose()
+
+    def reached(point, done, total):
+        seen.append(point)
+        waits.set()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert holds.wait(30)
+    ledger.rebuild(log, reached)
+    holder.join()
+    ledger.close()
+    assert seen[0] == "waiting"
+    assert seen[-1] == "swapped"

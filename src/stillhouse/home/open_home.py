@@ -191,6 +191,8 @@ def building(progress: Progress) -> Reached:
 
     def reached(point: str, done: int, total: int) -> None:
         nonlocal begun
+        if point == "waiting":
+            progress.say("another process builds the view of the log; this one waits for it")
         if point == "filling" and not begun and total > _TOLD_OF:
             begun = True
             progress.start("build the view of the log", total)

@@ -60,7 +60,7 @@ def build(engine: Engine, log: Log, replaces: str, reached: Reached = nobody) ->
 
     Returns what is in use, and how many entries were applied. Raises HomeNewer, CorruptLog, and what the driver raises.
     """
-    with building_alone(engine):
+    with building_alone(engine, lambda: reached("waiting", 0, 0)):
         with writing(engine) as connection:
             in_use.prepare(connection)
             found = in_use.view_in_use(connection)

@@ -1,7 +1,7 @@
 """The databases a view can be in: SQLite (a file, or memory) and PostgreSQL. What differs between them is here, and only here."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlch
 from sqlalchemy.schema import CreateTable
 
 from stillhouse.errors import LedgerUnavailable, StorageError
-from stillhouse.vault.locks import wait_for
+from stillhouse.vault.locks import try_for, wait_for
 
 # What a database says of itself, and what helps: the ledger is a view of the log.
 _FREE = "Free some space, then run the command again; it resumes."
@@ -94,11 +94,16 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 
 @contextlib.contextmanager
-def building_alone(engine: Engine) -> Iterator[None]:
-    """Nobody else builds a view in this database while the block runs; waits for whoever does. A kill releases it."""
+def building_alone(engine: Engine, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Nobody else builds a view in this database while the block runs; waits for whoever does, once ``waiting`` was told. A kill
+    releases it.
+    """
     if not is_sqlite(engine):
+        key = f"({_BUILDING}, hashtext(current_schema()))"
         with engine.begin() as connection:  # whose end lets go of it, however it comes
-            connection.execute(text(f"SELECT pg_advisory_xact_lock({_BUILDING}, hashtext(current_schema()))"))
+            if not connection.execute(text(f"SELECT pg_try_advisory_xact_lock{key}")).scalar():
+                waiting()
+                connection.execute(text(f"SELECT pg_advisory_xact_lock{key}"))
             yield
         return
     path = engine.url.database
@@ -106,7 +111,10 @@ def building_alone(engine: Engine) -> Iterator[None]:
         yield
         return
     try:
-        lock = wait_for(Path(f"{path}-building"))
+        lock = try_for(Path(f"{path}-building"))
+        if lock is None:
+            waiting()
+            lock = wait_for(Path(f"{path}-building"))
     except StorageError as failure:
         raise LedgerUnavailable(f"({failure})") from failure
     with lock:
