@@ -137,3 +137,43 @@ def test_unknown_services_are_denied_and_what_is_near_is_named(home):
     assert "Grok/Commercial Terms" in found["reason"]
     assert "no document of that service" in home(*words, "Nobody").json["reason"]
     assert home("terms", "asof", "--service", "Grok", "--document", "x", "--date", "soon", "--use", "train", code=2)
+
+
+def test_a_new_date_of_its_own_is_a_version_though_no_passage_changed(home, tmp_path):
+    texts = {f"2026-0{n}-01": f"# Terms\n\n{line}\n\n{NEW}" for n, line in enumerate(
+        ("Effective January 5, 2026", "Last updated: 5 February 2026", "UpdatedMarch 5th, 2026", "Version of 2026-03-05"), 1
+    )}  # fmt: skip
+    target = tmp_path / "review"
+    found = home("terms", "import-archive", archive(tmp_path / "archive", texts), "--to", target, "--json").json
+    assert [one["effective"] for one in found["proposals"]] == ["2026-01-05", "2026-02-05", "2026-03-05"]
+    assert 'effective = "2026-02-05"' in (target / "Acme-Terms_of_Service-2026-02-01.toml.draft").read_text()
+
+
+def test_what_is_about_personal_data_is_left_out_and_named(home, tmp_path):
+    folder = archive(tmp_path / "archive", {"2026-01-01": NEW})
+    archive(folder, {"2026-01-01": NEW}, document="Privacy Policy")
+    ran = home("terms", "import-archive", folder, "--json")
+    assert [one["document"] for one in ran.json["proposals"]] == ["Acme/Terms of Service"]
+    assert ran.json["left_out"] == ["Acme/Privacy Policy"]
+    assert "Privacy Policy" in ran.err
+
+
+@pytest.mark.parametrize("spelt", ["Together AI", "Together.ai", "together"])
+def test_a_service_that_is_spelt_otherwise_is_the_one_that_is_known(home, tmp_path, spelt):
+    known = next(one for one in home("terms", "list", "--json").json if one["service"] == "Together")
+    folder = archive(tmp_path / "archive", {"2027-01-01": NEW}, spelt, known["document"])
+    [found] = home("terms", "import-archive", folder, "--json").json["proposals"]
+    assert found["document"] == f"Together/{known['document']}"
+    assert found["standing"].startswith(f"Together/{known['document']}@")
+
+
+def test_a_bare_mirror_is_read_as_the_repository_that_it_is_of(home, tmp_path):
+    repository = tmp_path / "versions"
+    (repository / "Acme").mkdir(parents=True)
+    (repository / "Acme" / "Terms of Service.md").write_text(NEW)
+    named = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for words in (["init", "-q"], ["add", "-A"], [*named, "commit", "-q", "-m", "x"]):
+        subprocess.run(["git", "-C", str(repository), *words], check=True, capture_output=True)
+    mirror = tmp_path / "mirror.git"
+    subprocess.run(["git", "clone", "-q", "--mirror", str(repository), str(mirror)], check=True, capture_output=True)
+    assert len(home("terms", "import-archive", mirror, "--json").json["proposals"]) == 1

@@ -15,7 +15,7 @@ from stillhouse.home.ledger import answer_queries, origin_queries, training_quer
 from stillhouse.home.open_home import Home
 from stillhouse.nouns import Channel, Origin, Stamp, Use
 from stillhouse.permission.decide import Door, Policy
-from stillhouse.permission.terms_archive import Capture, Proposal, proposals
+from stillhouse.permission.terms_archive import Capture, Proposal, is_about_privacy, proposals
 from stillhouse.permission.terms_registry import Registry, TermsVersion, document_id
 from stillhouse.vault.files import storage_errors
 
@@ -23,11 +23,12 @@ _TEXT_FILES = (".md", ".txt")
 
 
 class Proposals(msgspec.Struct, frozen=True):
-    """What an archive proposes."""
+    """What an archive proposes. ``left_out`` are documents that are about personal data."""
 
     documents: int
     texts: int
     unreadable: int
+    left_out: tuple[str, ...]
     proposals: tuple[Proposal, ...]
 
 
@@ -103,9 +104,12 @@ def propose_entries(registry: Registry, folder: Path, to: Path | None) -> Propos
         raise UsageError(f"{folder} is no folder.")
     captures: list[Capture] = []
     unreadable = 0
+    left_out: set[str] = set()
     for capture in read_archive(folder):
         if capture is None:
             unreadable += 1
+        elif is_about_privacy(capture.document):
+            left_out.add(document_id(capture.service, capture.document))
         else:
             captures.append(capture)
     if not captures:
@@ -118,14 +122,14 @@ def propose_entries(registry: Registry, folder: Path, to: Path | None) -> Propos
         for proposal in found:
             _write(to, proposal, registry)
     documents = len({(capture.service, capture.document) for capture in captures})
-    return Proposals(documents, len(captures), unreadable, tuple(found))
+    return Proposals(documents, len(captures), unreadable, tuple(sorted(left_out)), tuple(found))
 
 
 def read_archive(folder: Path) -> Iterator[Capture | None]:
-    """The texts of an archive in Open Terms Archive's layouts: a release (``Service/Document/DATE.md``), or a git repository
-    whose every commit is one text of one document. None stands for a file that cannot be read.
+    """The texts of an archive in Open Terms Archive's layouts: a release (``Service/Document/DATE.md``), or a git repository, a
+    bare mirror too, whose every commit is one text of one document. None stands for a file that cannot be read.
     """
-    if (folder / ".git").exists():
+    if (folder / ".git").exists() or ((folder / "HEAD").is_file() and (folder / "objects").is_dir()):
         yield from _repository(folder)
         return
     for file in sorted(folder.glob("*/*/*")):
@@ -209,10 +213,11 @@ def _write(to: Path, proposal: Proposal, registry: Registry) -> None:
     quoted = {
         key: msgspec.json.encode(value).decode() for key, value in {"service": service, "document": document}.items()
     }
+    effective = f'effective = "{proposal.effective}"\n' if proposal.effective else ""
     draft = (
         f"# A draft for review; the verdict is the present one until the passages have been read.\n[[version]]\n"
         f"service = {quoted['service']}\ndocument = {quoted['document']}\n"
-        f'verdict = "{standing.verdict if standing else "unclear"}"\nsummary = ""\nobserved = "{proposal.observed}"\n'
+        f'verdict = "{standing.verdict if standing else "unclear"}"\nsummary = ""\n{effective}observed = "{proposal.observed}"\n'
         f'text = "{proposal.text}"\nspan = [{span[0]}, {span[1]}]\nsource = "Open Terms Archive"\nreviewer = ""\n'
         f'confidence = "unread"\n'
     )

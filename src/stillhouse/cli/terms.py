@@ -107,16 +107,21 @@ def import_archive(
     home_folder: HomeFolder = None,
     as_json: Json = False,
 ) -> None:
-    """Find changed passages that matter for training, and propose entries for review. No verdict changes by this."""
+    """Find versions with a date of their own and changed passages that matter for training, and propose entries for review. No
+    verdict changes by this.
+    """
     from stillhouse.access.terms_history import propose_entries
 
     with _policy(home_folder) as policy:
         found = propose_entries(policy.registry, folder, to)
     rows = [
-        [one.document, one.observed, one.standing or "-", len(one.dropped), len(one.added)] for one in found.proposals
+        [one.document, one.observed, one.effective or "-", one.standing or "-", len(one.dropped), len(one.added)]
+        for one in found.proposals
     ]
     text = f"{found.texts} texts of {found.documents} documents, {found.unreadable} unreadable\n"
-    text += table(["document", "first seen", "stands as", "passages gone", "passages new"], rows)
+    text += table(["document", "first seen", "its own date", "stands as", "passages gone", "passages new"], rows)
     emit(found, as_json, text)
+    if found.left_out:
+        note(f"Left out, since they are about personal data: {', '.join(found.left_out)}.")
     if to is not None and found.proposals:
         note(f"For review: {to}. What you accept goes into the home's folder `terms`, with your name as reviewer.")
