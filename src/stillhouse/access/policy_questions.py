@@ -80,6 +80,7 @@ def describe(version: TermsVersion) -> str:
     read = f"characters {version.span[0]}-{version.span[1]} of text {version.text}" if version.text else ""
     parts = [f"{version.id} ({version.verdict}; {version.confidence}): {version.summary}", known, read, version.source]
     parts += [f"read by {version.reviewer}"] if version.reviewer else []
+    parts += [f"readings: {' / '.join(version.readings)}"] if version.readings else []
     parts += [f"conditions: {'; '.join(version.conditions)}"] if version.conditions else []
     return "\n    ".join(part for part in parts if part)
 

@@ -13,6 +13,11 @@ from importlib import resources
 
 import msgspec
 
+# What companies hang on their names, after a space or a comma.
+_LEGAL_FORM = re.compile(
+    r"[\s,]+(inc|incorporated|p\.?b\.?c|llc|l\.l\.c|ltd|limited|co|corp|corporation|gmbh|ag|sas|s\.a\.s|plc|opco llc|opco)\.?$"
+)
+
 
 class KnownLab(msgspec.Struct, frozen=True):
     """How a lab and its models are called; ``closed`` are patterns of those whose weights nobody else has."""
@@ -43,9 +48,12 @@ def fold(name: str) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def fold_lab(name: str) -> str:
-    """A lab's own name, by whichever it is called; a name that is not known stays as it is."""
+    """A lab's own name, by whichever it is called, with its legal form or the cloud that it is asked through; a name that is not
+    known stays as it is.
+    """
     plain = fold(name)
-    return next((lab.name for lab in _names().lab if lab.name and plain in lab.owners), plain)
+    called = {plain, _LEGAL_FORM.sub("", plain), _LEGAL_FORM.sub("", plain).removeprefix("azure ")}
+    return next((lab.name for lab in _names().lab if lab.name and called & set(lab.owners)), plain)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -48,6 +48,7 @@ class TermsVersion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     too. ``text`` is the SHA-256 of the text (its first 16 hex digits) and ``span`` the characters that
     were read for the verdict, ``span_digest`` their SHA-256. ``confidence`` is ``read``, ``doubtful`` (read, and it can be
     read otherwise), ``seen in part`` or ``recollected`` (then ``unclear``).
+    ``readings`` are what readers who did not see each other's came to, where there were several: the strictest counts.
     ``counts_from`` says when it began to count where its own date is not that day: a text that was changed under an old date.
     """
 
@@ -71,6 +72,7 @@ class TermsVersion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     span: tuple[int, int] = (0, 0)
     span_digest: str = ""
     reviewer: str = ""
+    readings: tuple[str, ...] = ()
     confidence: str = "read"
 
     @property

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import hashlib
+import itertools
 from itertools import product
 
 import msgspec
@@ -240,17 +241,50 @@ def test_every_archived_document_is_read_and_its_spans_are_where_they_are_said_t
         if row["text"]:
             first_seen.setdefault(row["service"] + row["document"] + row["text"], row["observed_at"][:10])
     read = [known for known in shipped().versions if known.text]
-    assert {(known.service, known.document) for known in read} == archived
+    # A text for some region alone is a document of its own here, and a capture of the same page in the archive.
+    assert {(known.service, known.document.partition(" (")[0]) for known in read} == archived
     for known in read:
         text = gzip.decompress((shared_data / "terms" / "texts" / f"{known.text}.md.gz").read_bytes()).decode()
         assert hashlib.sha256(text.encode()).hexdigest().startswith(known.text)
         start, end = known.span
         passage = text[start:end]
         assert f"sha256:{hashlib.sha256(passage.encode()).hexdigest()}" == known.span_digest, known.id
-        assert first_seen[known.service + known.document + known.text] == known.observed, known.id
+        assert first_seen[known.service + known.document.partition(" (")[0] + known.text] == known.observed, known.id
         words = known.summary.lower().split()
         runs = {" ".join(words[place : place + 12]) for place in range(len(words) - 11)}
         assert not any(run in " ".join(text.lower().split()) for run in runs), "our own words, never the text"
+
+
+@pytest.mark.shared_data
+def test_no_version_was_last_seen_after_the_next_one_began(shared_data):
+    """What was last seen is by its own date, and not by the page."""
+    by_document: dict[tuple[str, str], list[TermsVersion]] = {}
+    for known in shipped().versions:
+        if known.effective and known.last_seen:
+            by_document.setdefault((known.service, known.document), []).append(known)
+    for versions in by_document.values():
+        for before, after in itertools.pairwise(sorted(versions, key=lambda known: known.effective)):
+            assert before.last_seen <= after.last_seen, (before.id, after.id)
+
+
+def test_texts_for_regions_are_no_versions_of_one_another():
+    europe = list(shipped().of("ChatGPT/Terms of Service (Europe)"))
+    assert [known.effective for known in europe] == [
+        "2024-02-15",
+        "2024-10-23",
+        "2024-12-11",
+        "2025-04-29",
+        "2026-01-16",
+    ]
+    assert [known.effective for known in shipped().of("ChatGPT/Terms of Service")] == ["2024-01-31"]
+
+
+def test_where_readers_differ_the_stricter_counts():
+    [differing] = [
+        known for known in shipped().versions if len({said.partition(" ")[0].strip(";") for said in known.readings}) > 1
+        and known.effective
+    ]  # fmt: skip
+    assert (differing.service, str(differing.verdict), differing.confidence) == ("Kimi AI", "no-model", "doubtful")
 
 
 def teacher(**changes: object) -> Teacher:

@@ -59,6 +59,8 @@ def test_whose_a_name_is(name, lab):
     ("called", "lab"),
     [("x-ai", "xai"), ("X.AI", "xai"), ("claude", "anthropic"), ("ChatGPT", "openai"), (" OpenAI ", "openai"),
      ("gemini", "google"),
+     ("OpenAI, L.L.C.", "openai"), ("Anthropic, PBC", "anthropic"), ("Mistral AI SAS", "mistral"), ("Azure OpenAI", "openai"),
+     ("Meta Platforms, Inc.", "meta"), ("Amazon Bedrock", "amazon"), ("acme ltd", "acme ltd"), ("co", "co"),
      ("ｏｐｅｎａｉ", "openai"), ("kimi", "moonshot"), ("z-ai", "zhipu"), ("acme", "acme"), ("", "")],
 )  # fmt: skip
 def test_whichever_way_a_lab_is_called(called, lab):
