@@ -11,9 +11,9 @@ from stillhouse.access.policy_questions import WAIVERS
 from stillhouse.clock import now
 from stillhouse.custody.deletion.deletion import DELETIONS, ERASURES, RELEASES
 from stillhouse.datasets.not_copies import NOT_COPIES
-from stillhouse.errors import ApprovalMissing, ForgedEntry, PlanRefused, UnknownName
+from stillhouse.errors import ApprovalMissing, ForgedEntry, PlanRefused, SignatureRefused, UnknownName
 from stillhouse.home import facts, proposals
-from stillhouse.home.current_permission import load, own_home_key, own_signatory
+from stillhouse.home.current_permission import KEYS, load, own_home_key, own_signatory
 from stillhouse.home.ledger import permission_queries, plan_queries
 from stillhouse.home.ledger.plan_queries import StoredPlan
 from stillhouse.home.open_home import Home
@@ -22,8 +22,8 @@ from stillhouse.home.proposals import Handling, Proposed
 from stillhouse.nouns import Plan, Signature
 from stillhouse.permission.acts.act import ChainState
 from stillhouse.permission.chain import KIND, lacking, statement
-from stillhouse.permission.signatures import is_signed
-from stillhouse.permission.signing_keys import public_key
+from stillhouse.permission.signatures import HOME, Signatory, is_signed
+from stillhouse.permission.signing_keys import home_signer, public_key
 from stillhouse.teachers.register import REGISTRATIONS
 
 _ALL: tuple[Handling[Any], ...] = (
@@ -50,11 +50,21 @@ def approve(home: Home, start: str) -> Proposed:
     proposals.check_rests_on(home, handling, stored.plan, state)
     _check_says(home, handling, stored.plan)
     content = handling.read(stored.plan)
-    signatory = handling.approver(home, state, content, own_signatory(home.ledger, home.settings))
+    signatory = handling.approver(home, state, content, _as_whom(home, handling))
     signature = proposals.sign(signatory, content, stored.digest, state)
     home.recorder.record(facts.PlanApproved(at=now(), by=home.recorder.by, plan=stored.digest, signature=signature))
     home.recorder.refresh()
     return Proposed(stored.plan, stored.digest, False, _waits_for(home, handling, stored, state))
+
+
+def _as_whom(home: Home, handling: Handling[Any]) -> Signatory:
+    """Who says yes. Somebody whom a roster is to enrol is on none yet, whatever name is set. Raises SignatureRefused."""
+    try:
+        return own_signatory(home.ledger, home.settings)
+    except SignatureRefused:
+        if handling is not ROSTERS:
+            raise
+        return Signatory(HOME, home_signer(home.settings.home / KEYS), 0)
 
 
 def execute(home: Home, start: str) -> Proposed:
@@ -107,7 +117,9 @@ def recompute(home: Home, plan: Plan) -> dict[str, Any]:
 
 
 def _check_says(home: Home, handling: Handling[Any], plan: Plan) -> None:
-    wrong = handling.differences(home, plan, handling.read(plan))
+    content = handling.read(plan)
+    wrong = handling.differences(home, plan, content)
+    handling.found(home, content)  # what cannot be shown to whoever agrees is agreed to by nobody
     if wrong:
         raise PlanRefused(
             f"It does not say what it would do ({'; '.join(wrong)}).",

@@ -1,10 +1,12 @@
 """What decides is signed: where there is a roster, a file or a registration that nobody signed opens nothing."""
 
 import json
+import os
+from datetime import timedelta
 
 import pytest
 
-from stillhouse.clock import now
+from stillhouse.clock import now, utc_now
 from stillhouse.home import facts
 from stillhouse.home.current_permission import load, own_signatory
 from stillhouse.home.ledger import origin_queries
@@ -144,23 +146,41 @@ def test_a_teacher_is_registered_by_who_answers_for_it(home, people, serve):  # 
 
 
 def test_a_registration_that_nobody_signed_is_a_draft(home, people, serve):  # noqa: F811
-    """As an older version writes it, or somebody who goes past the commands."""
+    """As an older version writes it, or somebody who goes past the commands. An adoption of files takes none of them along."""
     server = serve()
-    fields = {"model": "gpt-4o", "lab": "testlab", "channel": Channel.OPEN_WEIGHTS, "terms": ("licence/mit",)}
+    fields = {"model": "m", "lab": "testlab", "channel": Channel.OPEN_WEIGHTS, "terms": ("licence/mit",)}
     teacher = Teacher(name="mock", kind=TeacherKind.OPENAI, base_url=server.url, **fields)
     record(home, (facts.TeacherRegistered, {"teacher": teacher}))
     home.prompts(1)
     assert "is a draft" in home("collect", home.recipe(), code=2).err
-    assert "teacher mock is new" in home("status").out
-    waits = people("ada", "policy", "adopt", "--json").json["plan"]
-    assert people("bob", "plan", "show", waits, "--json").json["recomputed"]["what"] == ["teacher mock is new"]
+    assert "teacher mock was registered without a signature" in home("status").out
+    assert "as they were adopted" in people("ada", "policy", "adopt").out
+    words = [
+        "teacher",
+        "add",
+        "mock",
+        "--kind",
+        "openai",
+        "--model",
+        "m",
+        "--lab",
+        "testlab",
+        "--channel",
+        "open-weights",
+    ]
+    words += ["--terms", "licence/mit", "--base-url", server.url, "--unmetered", "--json"]
+    waits = people("ada", *words).json["plan"]
+    assert people("bob", "plan", "show", waits, "--json").json["recomputed"]["teacher"]["lab"] == "testlab"
     people("bob", "plan", "approve", waits)
     people("ada", "plan", "execute", waits)
-    assert home("collect", home.recipe(), code=None).code != 2
-    other = Teacher(name="mock", kind=TeacherKind.OPENAI, base_url="http://127.0.0.1:9", **fields)
-    record(home, (facts.TeacherRegistered, {"teacher": other}))
-    with inside(home) as app:
-        assert origin_queries.teacher(app.ledger, "mock") == teacher, "the last one that was signed counts"
+    assert home("collect", home.recipe(), "--json").json["answers"] == 1
+    for other in (
+        Teacher(name="mock", kind=TeacherKind.OPENAI, base_url="http://127.0.0.1:9", **fields),
+        Teacher(name="mock", kind=TeacherKind.OPENAI, base_url=server.url, **fields | {"terms": ("organisation/own",)}),
+    ):
+        record(home, (facts.TeacherRegistered, {"teacher": other}))
+        with inside(home) as app:
+            assert origin_queries.teacher(app.ledger, "mock") == teacher, "the last one that was signed counts"
 
 
 @pytest.mark.parametrize(
@@ -232,6 +252,10 @@ def test_a_home_from_before_decides_as_it_did_until_it_is_adopted(tmp_path):
         assert "organisation.json decides, and nobody signed it" in standing["drafts"]
         assert "teacher mock decides, and nobody signed it" in standing["drafts"]
         waits = older("policy", "adopt", "--json").json
+        what = older("plan", "show", waits["plan"], "--json").json["recomputed"]["what"]
+        assert any(
+            line.startswith("teacher mock: m of testlab, open-weights, licence/apache-2.0, http") for line in what
+        )
         older("plan", "approve", waits["plan"], STILLHOUSE_KEYS=str(older.folder / "keys-bob"))
         older("plan", "execute", waits["plan"])
         assert older("status", "--json").json["policy"] == {"adopted": True, "drafts": []}
@@ -241,3 +265,80 @@ def test_a_home_from_before_decides_as_it_did_until_it_is_adopted(tmp_path):
         )
         (older.home / "config.toml").write_text("[organisation]\ncompetes_with = []\n")
         assert older("policy", "explain", "mock", "--json").json == before
+
+
+@pytest.mark.parametrize("name", ["folder", "loop", "pipe", "dangling", "newline", "not text"])
+def test_a_draft_that_cannot_be_read_is_named_and_stops_nothing(home, people, name, serve):  # noqa: F811
+    folder = home.home / "terms"
+    folder.mkdir()
+    path = folder / {"newline": "a\nb.toml", "not text": os.fsdecode(b"\xff.toml")}.get(name, "x.toml")
+    made = {
+        "folder": lambda: path.mkdir(),
+        "loop": lambda: path.symlink_to(path),
+        "pipe": lambda: os.mkfifo(path),
+        "dangling": lambda: path.symlink_to("/nowhere"),
+    }
+    made.get(name, lambda: path.write_text(TERMS))()
+    [problem] = home("status", "--json").json["policy"]["drafts"]
+    assert "cannot be read" in problem
+    assert "\n" not in problem
+    assert home("doctor", "--json", code=None).json
+    assert "cannot be read" in people("ada", "policy", "adopt", code=2).err
+    home("policy", "rules")
+
+
+def test_an_approver_reads_the_lines_that_decide(home, people):  # noqa: F811
+    write(home, "policy.toml", "# note \u2028[[rule]]\u2028name = 'no-rival'\x1b[2K\n")
+    waits = people("ada", "policy", "adopt", "--json", code=None)
+    if waits.code:  # a control character is no TOML
+        write(home, "policy.toml", "# note \u2028[[rule]]\u2028name = 'no-rival'\n")
+        waits = people("ada", "policy", "adopt", "--json")
+    shown = people("bob", "plan", "show", waits.json["plan"], "--json").json["recomputed"]["documents"]["policy.toml"]
+    assert [line for line in shown if line.startswith("+#")] == [r"+# note \u2028[[rule]]\u2028name = 'no-rival'"]
+
+
+def test_what_cannot_be_shown_is_approved_by_nobody(home, people):  # noqa: F811
+    write(home, "policy.toml", RULE)
+    waits = people("ada", "policy", "adopt", "--json").json["plan"]
+    people("bob", "plan", "approve", waits)
+    people("ada", "plan", "execute", waits)
+    write(home, "policy.toml", RULE.replace("it is ours", "it is theirs"))
+    waits = people("ada", "policy", "adopt", "--json").json["plan"]
+    with inside(home) as app:
+        digest = app.objects.put(RULE.encode())
+    for path in (home.home / "objects").rglob(f"*{digest.partition(':')[2]}*"):
+        path.unlink()
+    assert people("bob", "plan", "approve", waits, code=4)
+    assert people("ada", "plan", "execute", waits, code=None).code in (3, 4)
+
+
+def test_a_swapped_recording_answers_nothing(home):
+    home.prompts(1)
+    path = home.recording([{"task": "t0", "text": "def f(a, b):\n    return a + b"}])
+    home.add_replay(path)
+    home("identity", "enrol", "ada", "--role", "governance", STILLHOUSE_KEYS=str(home.folder / "keys-ada"))
+    path.write_text(path.read_text().replace("a + b", "b + a"))
+    assert "has changed since it was registered" in home("collect", home.recipe("recorded"), code=3).err
+
+
+def test_a_second_governor_says_yes_to_its_own_enrolment_under_its_own_name(home):
+    ada, bob = ({"STILLHOUSE_KEYS": str(home.folder / f"keys-{who}")} for who in ("ada", "bob"))
+    home("identity", "enrol", "ada", "--role", "governance", **ada)
+    home("identity", "request", "bob", "--to", home.folder / "bob.json", **bob)
+    words = ["identity", "enrol", "bob", "--role", "governance", "--request", home.folder / "bob.json", "--json"]
+    plan = home(*words, **ada).json["plan"]
+    home("plan", "approve", plan, STILLHOUSE_IDENTITY="bob", **bob)
+    home("plan", "execute", plan, **ada)
+    assert home("identity", "list", "--json").json["threshold"] == 2
+
+
+def test_what_came_by_an_unknown_channel_is_published_by_no_waiver(home):
+    imported(home, {"lab": "somelab", "terms": "licence/mit"})
+    words = ["policy", "waive", "--owner", "ada", "--reason", "x", "--lab", "somelab", "--expires", until()]
+    for use, allowed in (("train", 1), ("publish-data", 0)):
+        home(*words, "--use", use)
+        assert home("policy", "check", "rows", "--use", use, "--json", code=None).json["allowed"] == allowed, use
+
+
+def until():
+    return (utc_now().date() + timedelta(days=30)).isoformat()

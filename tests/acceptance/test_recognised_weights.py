@@ -107,3 +107,60 @@ def test_weights_that_were_found_to_be_no_copy_are_what_they_are_declared_to_be(
     assert found["train"]["allowed"]
     other = changed(laundry, "disputed-2", folder_of(laundry, "mixed@1"), one_value)
     assert not may_train(laundry, "disputed-2", other), "a finding is about these weights alone"
+
+
+def test_weights_of_a_registered_teacher_are_its_own_under_every_other_name(laundry, tiny_model):
+    """A model that is said to be derived adds to what the teacher's registration says, and takes nothing away."""
+    copy = changed(laundry, "theirs", tiny_model, half)
+    words = [
+        "teacher",
+        "add",
+        "theirs",
+        "--kind",
+        "local",
+        "--model",
+        "m",
+        "--lab",
+        "rival",
+        "--channel",
+        "open-weights",
+    ]
+    laundry(*words, "--terms", "licence/llama-2", "--weights", copy)
+    before = laundry("policy", "explain", "theirs", "--json").json
+    assert not any(one["allowed"] for one in before if one["use"] == "train")
+    laundry("model", "derive", "laundered", "--from", "tiny", "--how", "fine-tuned", "--weights", copy)
+    for name in ("theirs", "laundered@1"):
+        found = {one["use"]: one for one in laundry("policy", "explain", name, "--json").json}
+        assert not found["train"]["allowed"], name
+
+
+def test_two_models_that_were_spliced_are_both_known(laundry):
+    from safetensors.torch import load_file
+
+    mixed = load_file(folder_of(laundry, "mixed@1") / "model.safetensors")
+    names = sorted(mixed)[::2]
+
+    def splice(tensors):
+        return {name: mixed[name] if name in names else tensor for name, tensor in tensors.items()}
+
+    spliced = changed(laundry, "spliced", folder_of(laundry, "clean@1"), splice)
+    assert not may_train(laundry, "spliced", spliced)
+
+
+def test_an_index_names_no_file_that_the_digest_does_not_cover(laundry):
+    copy = changed(laundry, "indexed", folder_of(laundry, "clean@1"), one_value)
+    (copy / "sub").mkdir()
+    shutil.copyfile(folder_of(laundry, "mixed@1") / "model.safetensors", copy / "sub" / "x.safetensors")
+    (copy / "model.safetensors.index.json").write_text('{"weight_map": {"a": "sub/x.safetensors"}}')
+    words = ["teacher", "add", "indexed", "--kind", "local", "--model", "m", "--lab", "me", "--channel", "open-weights"]
+    refused = laundry(*words, "--terms", "licence/mit", "--weights", copy, code=None)
+    assert refused.code == 1
+    assert "no file of the folder itself" in refused.err
+
+
+def test_what_else_lies_beside_the_tensors_is_passed_over(laundry, tiny_model):
+    import torch
+
+    copy = changed(laundry, "trained-elsewhere", tiny_model, lambda tensors: half(one_value(tensors)))
+    torch.save({"learning_rate": torch.nn.Linear(1, 1)}, copy / "training_args.bin")
+    assert may_train(laundry, "trained-elsewhere", copy)

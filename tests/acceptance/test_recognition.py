@@ -287,7 +287,18 @@ def test_where_there_are_two_a_finding_waits_for_the_second(revoked):
     plan = home(*words, "--reviewer", "ada", **ada).json["plan"]
     shown = home("plan", "show", plan, "--json", **bob).json["recomputed"]
     assert (shown["rows"], shown["evidence"], shown["differs from what it says"]) == (2, "By hand.", [])
+    assert shown["row 1"].startswith("The function below")
     home("plan", "approve", plan, **bob)
     home("plan", "execute", plan, **ada)
     bring(home, file, "after", *OWN)
     assert check(home, "after") == (2, 0)
+
+
+def test_a_finding_is_about_what_was_known_then(revoked):
+    """The same words from another lab, collected later, are looked at anew."""
+    home, file = revoked, write(revoked, "old.jsonl", answers(1))
+    find_no_copy(home, file)
+    bring(home, file, "later", *[word if word != "rival" else "second-rival" for word in RIVAL])
+    home("access", "revoke", "second-rival", "--reason", "another letter")
+    bring(home, file, "again", *OWN)
+    assert check(home, "again")[0] == 0

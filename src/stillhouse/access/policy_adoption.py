@@ -12,7 +12,7 @@ from stillhouse.home.current_permission import load
 from stillhouse.home.ledger import origin_queries
 from stillhouse.home.open_home import Home
 from stillhouse.home.plans.prices import Price
-from stillhouse.home.policy_documents import PolicyDocuments, adopted, differing, drafts, in_force
+from stillhouse.home.policy_documents import PolicyDocuments, adopted, differing, in_force, is_document, read_drafts
 from stillhouse.home.proposals import Findings, Handling, Written, plan_act, propose, unlike
 from stillhouse.nouns import Plan, PolicyAdoption, Teacher
 from stillhouse.permission.acts.registrations import registration_digest
@@ -26,7 +26,10 @@ class _Adoptions(Handling[PolicyAdoption]):
     kinds, name, content = (ADOPT,), "adoption", PolicyAdoption
 
     def differences(self, home: Home, plan: Plan, content: PolicyAdoption) -> list[str]:
-        return unlike("subject", plan.subject, _SUBJECT) + unlike("what", plan.does.get("what"), _what(home, content))
+        odd = [f"{name!r} is no document that decides" for name in content.documents if not is_document(name)]
+        wrong = unlike("subject", plan.subject, _SUBJECT) + unlike("what", plan.does.get("what"), _what(home, content))
+        _texts(home, content)  # nobody agrees to what cannot be shown
+        return odd + wrong
 
     def found(self, home: Home, content: PolicyAdoption) -> Findings:
         return Findings({"what": _what(home, content), "documents": _texts(home, content)}, {})
@@ -58,10 +61,10 @@ def plan_adoption(home: Home) -> Plan:
             "There is no roster, so the files decide as they are.",
             next_step="`stillhouse identity enrol NAME --role governance` makes one, and adopts them.",
         )
-    files = drafts(home.settings)
+    files = read_drafts(home.settings).whole()
     files.check()
     documents = {name: home.objects.put(data) for name, data in sorted(files.bytes.items())}
-    registered = [*origin_queries.teachers(home.ledger), *origin_queries.draft_teachers(home.ledger)]
+    registered = origin_queries.teachers(home.ledger)  # what is a draft is signed by `teacher add`, which looks at it
     content = PolicyAdoption(
         documents=documents, teachers=tuple(sorted({registration_digest(teacher) for teacher in registered}))
     )
@@ -76,22 +79,28 @@ def adopt_as(home: Home, signatory: Signatory) -> None:
 
 def check_drafts(home: Home) -> None:
     """Raises TermsError, RuleError, RecipeError where the files could not be adopted."""
-    drafts(home.settings).check()
+    read_drafts(home.settings).whole().check()
 
 
 def _what(home: Home, content: PolicyAdoption) -> list[str]:
     """What an adoption changes, in words; every document and teacher at the first one."""
     before = adopted(load(home.ledger, home.settings).state)
     lines = differing(before.documents if before else {}, content.documents)
-    known = {registration_digest(one): one for one in _all_teachers(home)}
-    was = set(before.teachers) | {registration_digest(one) for one in _added(home)} if before else set()
-    new = sorted(known[digest].name for digest in content.teachers if digest in known and digest not in was)
+    known = {registration_digest(one): one for one in origin_queries.teachers(home.ledger)}
+    was = {*before.teachers, *(registration_digest(one) for one in _added(home))} if before else set()
+    new = sorted((known[digest] for digest in content.teachers if digest in known and digest not in was), key=_name)
     unknown = [digest for digest in content.teachers if digest not in known and digest not in was]
-    return [*lines, *(f"teacher {name} is new" for name in new), *(f"teacher {one} is unknown" for one in unknown)]
+    return [*lines, *(f"teacher {_described(one)}" for one in new), *(f"teacher {one} is unknown" for one in unknown)]
 
 
-def _all_teachers(home: Home) -> list[Teacher]:
-    return [*origin_queries.teachers(home.ledger), *origin_queries.draft_teachers(home.ledger)]
+def _name(teacher: Teacher) -> str:
+    return teacher.name
+
+
+def _described(teacher: Teacher) -> str:
+    """What is signed of a teacher, on a line."""
+    where = teacher.base_url or teacher.weights_digest
+    return f"{teacher.name}: {teacher.model} of {teacher.lab}, {teacher.channel}, {', '.join(teacher.terms)}, {where}"
 
 
 def _added(home: Home) -> tuple[Teacher, ...]:
@@ -114,7 +123,12 @@ def _texts(home: Home, content: PolicyAdoption) -> dict[str, list[str]]:
 
 
 def _lines(home: Home, digest: str | None) -> list[str]:
-    return home.objects.get(digest).decode("utf-8", "replace").splitlines() if digest else []
+    """The lines as TOML has them; what a terminal would show otherwise is written out."""
+    text = home.objects.get(digest).decode("utf-8", "backslashreplace") if digest else ""
+    return [
+        "".join(one if one.isprintable() or one == "\t" else repr(one)[1:-1] for one in line)
+        for line in text.split("\n")
+    ]
 
 
 def _stored(home: Home, content: PolicyAdoption) -> PolicyDocuments:

@@ -12,8 +12,8 @@ import msgspec
 from stillhouse.datasets.corpora.origins import Declared
 from stillhouse.datasets.corpora.row_files import files_of
 from stillhouse.datasets.import_corpus import LeftOutRows, read_corpus
-from stillhouse.datasets.recognition import MARKS, grouped, known_marks, marks_of
-from stillhouse.errors import UsageError
+from stillhouse.datasets.recognition import MARKS, LiftedRow, Marks, grouped, known_rows, marks_of, read_lifted
+from stillhouse.errors import CorruptObject, UsageError
 from stillhouse.generation.weights import tensor_digests, weights_digest
 from stillhouse.home import facts
 from stillhouse.home.current_permission import current_roster
@@ -27,23 +27,26 @@ NOT_A_COPY = "not-a-copy"
 _EVIDENCE = "evidence"
 # So much of what the reviewer wrote is shown to whoever approves; the rest is in the vault.
 _SHOWN = 4000
+_ROWS_SHOWN = 20
 
 
 class _NotCopies(Handling[NotACopy]):
     kinds, name, content = (NOT_A_COPY,), "finding", NotACopy
 
     def differences(self, home: Home, plan: Plan, content: NotACopy) -> list[str]:
-        rows = len(_marks(home, content))
-        return (
-            unlike("subject", plan.subject, content.subject)
-            + unlike("rows", content.rows, rows)
-            + _objections(home, content)
-        )
+        rows = len(_rows(home, content))
+        wrong = unlike("subject", plan.subject, content.subject) + unlike("rows", content.rows, rows)
+        return wrong + _objections(home, content)
 
     def found(self, home: Home, content: NotACopy) -> Findings:
-        written = home.objects.get(content.objects[_EVIDENCE])[:_SHOWN].decode("utf-8", "replace")
-        about = {"rows": len(_marks(home, content)), "weights": content.weights, "reviewer": content.reviewer}
-        return Findings({**about, _EVIDENCE: written}, {})
+        about: dict[str, Any] = {"rows": content.rows, "reviewer": content.reviewer, "reason": content.reason}
+        if content.weights:
+            models = sorted(training_queries.recognised(home.ledger, content.weights))
+            about |= {"weights": content.weights, "recognised as": models}
+        rows = _rows(home, content)
+        about |= {f"row {number}": row.text[:_SHOWN] for number, row in enumerate(rows[:_ROWS_SHOWN], start=1)}
+        written = home.objects.get(content.objects[_EVIDENCE]) if _EVIDENCE in content.objects else b""
+        return Findings({**about, _EVIDENCE: written[:_SHOWN].decode("utf-8", "replace")}, {})
 
     def carry_out(self, plan: Plan, content: NotACopy, written: Written, prepared: Any) -> dict[str, Any]:
         written.home.recorder.record(facts.FoundNotACopy(finding=content, **written.shared))
@@ -67,14 +70,15 @@ def plan_not_a_copy(home: Home, path: Path, reviewer: str, evidence: Path, reaso
             f"{evidence} is empty.", next_step="Name a file that says what was compared, and what was found."
         )
     objects = {_EVIDENCE: home.objects.put(written)}
-    weights, marks = weights_digest(path) if _holds_weights(path) else "", []
+    weights = weights_digest(path) if _holds_weights(path) else ""
+    rows: list[LiftedRow] = []
     if weights and not training_queries.recognised(home.ledger, weights):
         raise UsageError(f"The weights in {path} are not recognised as a model's that is known here.")
     if not weights:
-        marks = _recognised_rows(home, path)
-        objects[MARKS] = home.objects.put(msgspec.json.encode(marks))
+        rows = _recognised_rows(home, path)
+        objects[MARKS] = home.objects.put(msgspec.json.encode(rows))
     content = NotACopy(
-        subject=path.name, reviewer=reviewer, reason=reason, objects=objects, rows=len(marks), weights=weights
+        subject=path.name, reviewer=reviewer, reason=reason, objects=objects, rows=len(rows), weights=weights
     )
     if objections := _objections(home, content):
         raise UsageError(f"{'; '.join(objections)}.", next_step="Give another --reviewer.")
@@ -85,26 +89,42 @@ def _holds_weights(path: Path) -> bool:
     return path.suffix == ".gguf" or (path.is_dir() and bool(tensor_digests(path)))
 
 
-def _recognised_rows(home: Home, path: Path) -> list[tuple[str, str]]:
-    """The marks of a corpus's rows that the log knows."""
-    found: dict[tuple[str, str], None] = {}
+def _recognised_rows(home: Home, path: Path) -> list[LiftedRow]:
+    """The rows of a corpus that the log knows, each once."""
+    found: dict[Marks, LiftedRow] = {}
     for group in grouped(read_corpus(files_of(path), Declared(), LeftOutRows())):
         marks = [marks_of(read.said.messages, read.said.text) for read in group]
-        found |= dict.fromkeys((mark.question, mark.answer) for mark in known_marks(home, marks))
+        known = known_rows(home, marks)
+        for read, mark in zip(group, marks, strict=True):
+            if mark in known:
+                ids = tuple(sorted(str(id) for id in known[mark]))
+                found[mark] = LiftedRow(tuple(read.said.messages), read.said.text, ids)
     if not found:
         raise UsageError(
             f"Of {path}, nothing is recognised by its question and answer.",
             next_step="`stillhouse dataset import FILE --plan` says what is; stamps of an export are never lifted.",
         )
-    return sorted(found)
+    return list(found.values())
 
 
-def _marks(home: Home, content: NotACopy) -> list[tuple[str, str]]:
+def _rows(home: Home, content: NotACopy) -> tuple[LiftedRow, ...]:
     digest = content.objects.get(MARKS)
-    return msgspec.json.decode(home.objects.get(digest), type=list[tuple[str, str]]) if digest else []
+    try:
+        return read_lifted(home.objects.get(digest)) if digest else ()
+    except msgspec.MsgspecError as failure:
+        raise CorruptObject(f"{digest} holds no rows: {failure}.") from failure
 
 
 def _objections(home: Home, content: NotACopy) -> list[str]:
+    """Why a finding cannot be agreed to, in words."""
     roster = current_roster(home.ledger, home.settings)
-    missing = roster is not None and member(roster, content.reviewer) is None
-    return [f"{content.reviewer} is not on the roster"] if missing else []
+    found = []
+    if roster is not None and member(roster, content.reviewer) is None:
+        found.append(f"{content.reviewer} is not on the roster")
+    if _EVIDENCE not in content.objects:
+        found.append("it rests on no evidence")
+    if bool(content.weights) == (MARKS in content.objects):
+        found.append("it is about rows or about weights")
+    if content.weights and not training_queries.recognised(home.ledger, content.weights):
+        found.append(f"the weights {content.weights} are not recognised")
+    return found

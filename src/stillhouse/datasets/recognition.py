@@ -35,8 +35,8 @@ BY_STAMPS, BY_TEXT, UNRESOLVED = "stamps of an export", "question and answer", "
 ANSWER_ALONE = "an answer that is known under another question"
 
 
-# Of a finding that rows are no copies: the object with their marks.
-MARKS = "marks"
+# Of a finding that rows are no copies: the object with these rows.
+MARKS = "rows"
 
 
 class Row(Protocol):
@@ -121,10 +121,10 @@ class Recogniser:
 
     def _by_text(self, marks: Sequence[Marks]) -> dict[Marks, StampSet]:
         wanted = {mark.answer for mark in marks} - {""}
-        known = answer_queries.by_mark(self._home.ledger, wanted, self._but_run)
-        answers = {one.answer for one in known}
-        first = {pair: one for pair, one in _first(known).items() if pair not in self._lifted}
-        self.found[ANSWER_ALONE] += sum(mark.answer in answers and mark not in first for mark in marks)
+        every = answer_queries.by_mark(self._home.ledger, wanted, self._but_run)
+        answers, pairs = {one.answer for one in every}, {Marks(one.question, one.answer) for one in every}
+        first = _first(one for one in every if (Marks(one.question, one.answer), one.stamps) not in self._lifted)
+        self.found[ANSWER_ALONE] += sum(mark.answer in answers and mark not in pairs for mark in marks)
         found = {pair: self._sets[one.stamps] for pair, one in first.items()}
         for objects in self._sources:
             aliases = {alias_of(objects, mark): mark for mark in marks if mark.answer and mark not in found}
@@ -135,10 +135,25 @@ class Recogniser:
         }
 
 
-def known_marks(home: Home, marks: Sequence[Marks]) -> set[Marks]:
-    """Those of some rows' marks that the log knows by question and answer."""
-    known = answer_queries.by_mark(home.ledger, {mark.answer for mark in marks} - {""}, "")
-    return _first(known).keys() & set(marks)
+def known_rows(home: Home, marks: Sequence[Marks]) -> dict[Marks, set[int]]:
+    """Those of some rows' marks that the log knows by question and answer, and with which stamp sets."""
+    found: dict[Marks, set[int]] = {}
+    for one in answer_queries.by_mark(home.ledger, {mark.answer for mark in marks} - {""}, ""):
+        found.setdefault(Marks(one.question, one.answer), set()).add(one.stamps)
+    return {mark: found[mark] for mark in marks if mark in found}
+
+
+class LiftedRow(msgspec.Struct, frozen=True):
+    """A row that was found to be no copy of what the log had with these stamp sets (their ids as text)."""
+
+    messages: tuple[Message, ...]
+    text: str
+    stamps: tuple[str, ...]
+
+
+def read_lifted(data: bytes) -> tuple[LiftedRow, ...]:
+    """The rows of a finding. Raises msgspec.MsgspecError."""
+    return msgspec.json.decode(data, type=tuple[LiftedRow, ...])
 
 
 def _first(known: Iterable[answer_queries.KnownAnswer]) -> dict[Marks, answer_queries.KnownAnswer]:
@@ -151,12 +166,15 @@ def _first(known: Iterable[answer_queries.KnownAnswer]) -> dict[Marks, answer_qu
     return first
 
 
-def _lifted(home: Home) -> frozenset[Marks]:
-    """The marks of rows that were found to be no copies."""
+def _lifted(home: Home) -> frozenset[tuple[Marks, int]]:
+    """Rows that were found to be no copies, and of what: the same words with other stamps are looked at anew."""
     findings = load(home.ledger, home.settings).state.of(NotACopy)
     objects = [finding.objects[MARKS] for finding in findings if MARKS in finding.objects]
     return frozenset(
-        mark for digest in objects for mark in msgspec.json.decode(home.objects.get(digest), type=tuple[Marks, ...])
+        (marks_of(row.messages, row.text), int(id))
+        for digest in objects
+        for row in read_lifted(home.objects.get(digest))
+        for id in row.stamps
     )
 
 

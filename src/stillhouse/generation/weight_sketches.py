@@ -4,13 +4,14 @@ Of each tensor that differs from the model's own base, the values at 256 fixed p
 are the same where they have the known values at most positions, as far as their own number format can say, and nearer than a
 tenth of what the training changed there. The base and siblings have not: they lack the change there, or have another.
 
-Covered: other names of files and tensors, other shards, a cast to a narrower format, noise of a few percent of the change, some
-values or up to half of the tensors replaced. Not covered: quantised files (GGUF) and formats so narrow that no position can show
-the change; weights that were trained on for long, permuted or scaled on purpose.
+Covered: other names of files and tensors, tensors in other files, a cast to a narrower format, noise of a few percent of the
+change, some values or up to half of the tensors replaced. Not covered: quantised files (GGUF) and formats so narrow that no
+position can show the change; tensors that were cut, reshaped or transposed; weights that were trained on for long.
 """
 
 import importlib.util
 import json
+import pickle
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -135,9 +136,9 @@ def _near(known: "NDArray[Any]", base: "NDArray[Any]", candidate: Sampled) -> "N
 
 
 def _files(path: Path) -> list[Path]:
-    return (
-        sorted(part for pattern in ("*.safetensors", "*.bin") for part in path.glob(pattern)) if path.is_dir() else []
-    )
+    if not path.is_dir():
+        return []
+    return sorted(path.glob("*.safetensors")) or sorted(path.glob("*.bin"))  # as they are loaded
 
 
 def _tensors(file: Path) -> "Iterator[tuple[str, Tensor]]":
@@ -150,7 +151,12 @@ def _tensors(file: Path) -> "Iterator[tuple[str, Tensor]]":
             for name in opened.keys():  # noqa: SIM118 - it is no mapping
                 yield name, opened.get_tensor(name)
     else:
-        tensors = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        try:
+            tensors = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        except RuntimeError:  # written by a torch of before 1.6
+            tensors = torch.load(file, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError:  # it holds something else, such as a trainer's settings
+            return
         yield from ((name, value) for name, value in tensors.items() if isinstance(value, torch.Tensor))
 
 

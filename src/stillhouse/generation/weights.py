@@ -1,5 +1,6 @@
 """Which files make a model, and the one digest that stands for them. No torch here: policy asks this, too."""
 
+import json
 from pathlib import Path
 
 from stillhouse.canon import digest_file, digest_value
@@ -29,9 +30,25 @@ def weights_digest(path: Path) -> str:
             next_step="Merge them into their base model, and name the folder of the result.",
         )
     found = parts(path)
+    _check_indexes(path)
     if not any(part.suffix in {".safetensors", ".bin"} for part in found):
         raise ModelUnusable(f"{path} holds no weights (*.safetensors).")
     return digest_value({str(part.relative_to(path)): digest_file(part) for part in found})
+
+
+def _check_indexes(folder: Path) -> None:
+    """An index says which file holds a tensor: none may be one that the digest does not cover. Raises ModelUnusable."""
+    for index in sorted(folder.glob("*.index.json")):
+        try:
+            named = json.loads(index.read_text(encoding="utf-8")).get("weight_map", {}).values()
+            strange = sorted({str(name) for name in named if "/" in str(name) or not (folder / str(name)).is_file()})
+        except (OSError, ValueError, AttributeError) as failure:
+            raise ModelUnusable(f"{index} cannot be read: {failure}.") from failure
+        if strange:
+            raise ModelUnusable(
+                f"{index} names {strange[0]!r}, which is no file of the folder itself.",
+                next_step="Put all files of the weights into one folder.",
+            )
 
 
 def tensor_digests(path: Path) -> tuple[str, ...]:

@@ -10,7 +10,15 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from stillhouse.clock import now
-from stillhouse.errors import CorruptObject, ForgedEntry, PolicyRefusal, RuleError, StillhouseError, TermsError
+from stillhouse.errors import (
+    CorruptObject,
+    ForgedEntry,
+    PolicyRefusal,
+    RuleError,
+    StillhouseError,
+    StorageError,
+    TermsError,
+)
 from stillhouse.home import facts
 from stillhouse.home.change_marker import ChangeMarker
 from stillhouse.home.recorder import Recorder
@@ -25,7 +33,7 @@ _DOING = {
 }
 
 # Why nothing can be decided.
-_UNDECIDED = (ForgedEntry, CorruptObject, TermsError, RuleError)
+_UNDECIDED = (ForgedEntry, CorruptObject, StorageError, TermsError, RuleError)
 
 
 class Doors:

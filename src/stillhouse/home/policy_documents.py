@@ -5,13 +5,15 @@ vault; a file that is written, changed or removed afterwards changes nothing unt
 adoption the files decide as they are, so whoever can write them decides; ``status`` says so where there is a roster.
 """
 
+import errno
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
 
 from stillhouse.canon import digest_bytes
-from stillhouse.errors import CorruptObject, TermsError
+from stillhouse.errors import CorruptObject, StorageError, TermsError
 from stillhouse.home.plans.prices import Price, parse_prices
 from stillhouse.home.settings import Settings
 from stillhouse.nouns import PolicyAdoption
@@ -19,11 +21,13 @@ from stillhouse.permission.acts.act import ChainState
 from stillhouse.permission.decide import Organisation, facts_of
 from stillhouse.permission.rules import Rules, parse_rules
 from stillhouse.permission.terms_registry import Registry, parse_versions, shipped
+from stillhouse.vault.files import readable
 from stillhouse.vault.objects import Objects
 
 # [organisation] of config.toml: what differs from the defaults, as JSON.
 ORGANISATION = "organisation.json"
 RULES, PRICES, TERMS = "policy.toml", "prices.toml", "terms/"
+_TERMS_FILE = re.compile(r"terms/[A-Za-z0-9_][A-Za-z0-9_ .-]*\.toml")
 
 
 class PolicyDocuments(NamedTuple):
@@ -78,19 +82,41 @@ class PolicyDocuments(NamedTuple):
             raise TermsError(f"{self._called(name)} cannot be read: {failure}.") from failure
 
 
-def drafts(settings: Settings) -> PolicyDocuments:
-    """The files of a home as they are now. Raises TermsError for one that cannot be read."""
-    found = {ORGANISATION: encode_organisation(settings.organisation)}
+class Drafts(NamedTuple):
+    """The files of a home as they are now; ``problems`` says which of them cannot be read, and why."""
+
+    documents: PolicyDocuments
+    problems: tuple[str, ...]
+
+    def whole(self) -> PolicyDocuments:
+        """The documents, all of them. Raises TermsError where one cannot be read."""
+        if self.problems:
+            raise TermsError(f"{'; '.join(self.problems)}.", next_step="Correct or remove it.")
+        return self.documents
+
+
+def read_drafts(settings: Settings) -> Drafts:
+    """The files of a home."""
+    found, problems = {ORGANISATION: encode_organisation(settings.organisation)}, []
     paths = {RULES: settings.rules, PRICES: settings.prices}
     paths |= {f"{TERMS}{path.name}": path for path in sorted(settings.terms.glob("*.toml"))}
     for name, path in paths.items():
-        try:
-            found[name] = path.read_bytes()
-        except FileNotFoundError:
+        if not path.is_symlink() and not path.exists():
             continue
+        try:
+            if not is_document(name):
+                raise OSError(errno.EINVAL, "only letters, digits, space, dot, dash and underscore may be in its name")
+            if not path.is_file():  # a pipe would be waited for
+                raise OSError(errno.EINVAL, "it is no regular file")
+            found[name] = path.read_bytes()
         except OSError as failure:
-            raise TermsError(f"{path} cannot be read: {failure.strerror}.") from failure
-    return PolicyDocuments(found, str(settings.home))
+            problems.append(f"{readable(settings.home / TERMS / path.name)!r} cannot be read: {failure.strerror}")
+    return Drafts(PolicyDocuments(found, str(settings.home)), tuple(problems))
+
+
+def is_document(name: str) -> bool:
+    """Is this the name of a document that decides?"""
+    return name in (ORGANISATION, RULES, PRICES) or bool(_TERMS_FILE.fullmatch(name))
 
 
 def encode_organisation(organisation: Organisation) -> bytes:
@@ -110,12 +136,12 @@ def in_force(settings: Settings, state: ChainState, objects: Objects) -> PolicyD
     """The documents that decide. Raises CorruptObject, TermsError where one of them cannot be read."""
     adoption = adopted(state)
     if adoption is None:
-        return drafts(settings)
+        return read_drafts(settings).whole()
     found = {}
     for name, digest in adoption.documents.items():
         try:
             found[name] = objects.get(digest)
-        except CorruptObject as failure:
+        except (CorruptObject, StorageError) as failure:
             raise CorruptObject(
                 f"{name}, as it was adopted, cannot be read: {failure.detail}",
                 next_step="Get it back from a copy of the vault: `stillhouse vault verify` names what is missing.",

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from stillhouse.home.current_permission import load
 from stillhouse.home.ledger import origin_queries
 from stillhouse.home.open_home import Home
-from stillhouse.home.policy_documents import adopted, differing, drafts
+from stillhouse.home.policy_documents import adopted, differing, read_drafts
 
 
 class PolicyStanding(NamedTuple):
@@ -20,12 +20,16 @@ class PolicyStanding(NamedTuple):
 
 def policy_standing(home: Home) -> PolicyStanding:
     """What is signed and what is not. Raises ForgedEntry, TermsError."""
-    state, files = load(home.ledger, home.settings).state, drafts(home.settings)
+    state, found = load(home.ledger, home.settings).state, read_drafts(home.settings)
+    files = found.documents
     adoption, needed = adopted(state), state.roster is not None
     if adoption is None:
         teachers = [f"teacher {teacher.name}" for teacher in origin_queries.teachers(home.ledger)]
         unsigned = [f"{name} decides, and nobody signed it" for name in (*sorted(files.bytes), *teachers)]
-        return PolicyStanding(False, needed, unsigned if needed else [])
+        return PolicyStanding(False, needed, [*unsigned, *found.problems] if needed else [])
     lines = differing(adoption.documents, files.digests)
-    lines += [f"teacher {teacher.name} is new" for teacher in origin_queries.draft_teachers(home.ledger)]
-    return PolicyStanding(True, needed, lines)
+    lines += [
+        f"teacher {teacher.name} was registered without a signature (`teacher add`, by who answers for it, signs it)"
+        for teacher in origin_queries.draft_teachers(home.ledger)
+    ]
+    return PolicyStanding(True, needed, [*lines, *found.problems])

@@ -63,18 +63,20 @@ def recognise(home: Home, teacher: Teacher) -> Model | None:
     same = [(like, label) for like, label in found if like.is_same]
     if not same:
         return None
-    like, label = max(same, key=lambda one: (one[0].tensors / one[0].of, one[0].of))
-    entry = facts.WeightsRecognised(
-        at=now(),
-        by=home.recorder.by,
-        weights_digest=teacher.weights_digest,
-        model=label,
-        tensors=like.tensors,
-        of=like.of,
-    )
-    home.recorder.record(entry)
+    entries = [
+        facts.WeightsRecognised(
+            at=now(),
+            by=home.recorder.by,
+            weights_digest=teacher.weights_digest,
+            model=label,
+            tensors=like.tensors,
+            of=like.of,
+        )
+        for like, label in same  # all of them: they may be spliced
+    ]
+    home.recorder.record(*entries)
     home.recorder.refresh()
-    return training_queries.model(home.ledger, label)
+    return training_queries.model_of_weights(home.ledger, teacher)
 
 
 def _base_of(home: Home, model: Model) -> Path | None:

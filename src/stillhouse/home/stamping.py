@@ -40,19 +40,28 @@ def stamps_of(ledger: Ledger, teacher: Teacher, *, purpose: Use, account: str = 
     name and licence its weights were registered under.
     """
     day = now()[:10]
-    trained = training_queries.model_of_weights(ledger, teacher)
-    if trained is not None:
-        own = Stamp(
-            origin=Origin.OWN_MODEL,
-            lab=OWN_LAB,
-            model=trained.weights_digest,
-            channel=Channel.OFFICIAL,
-            terms=(OWN_TERMS,),
-            day=day,
-            purpose=str(purpose),
-            grade=Grade.OBSERVED,
-        )
-        return (own, *origin_queries.stamp_sets(ledger)[trained.stamps].stamps)
+    trained = training_queries.models_of_weights(ledger, teacher)
+    if not trained:
+        return _as_registered(ledger, teacher, purpose, account, day)
+    own = Stamp(
+        origin=Origin.OWN_MODEL,
+        lab=OWN_LAB,
+        model=trained[0].weights_digest,
+        channel=Channel.OFFICIAL,
+        terms=(OWN_TERMS,),
+        day=day,
+        purpose=str(purpose),
+        grade=Grade.OBSERVED,
+    )
+    sets = origin_queries.stamp_sets(ledger)
+    passed_on = [stamp for model in trained for stamp in sets[model.stamps].stamps]
+    # What is registered under another name and terms is bound by those, too: a model adds, and takes nothing away.
+    itself = any(origin_queries.is_itself(model, teacher) for model in trained)
+    return (own, *passed_on, *(() if itself else _as_registered(ledger, teacher, purpose, account, day)))
+
+
+def _as_registered(ledger: Ledger, teacher: Teacher, purpose: Use, account: str, day: str) -> tuple[Stamp, ...]:
+    """The stamps that a registration alone gives."""
     by_teacher = Stamp(
         origin=Origin.TEACHER,
         lab=teacher.lab,

@@ -1,7 +1,6 @@
 """DSSE v1: a payload, its type, and signatures over both (github.com/secure-systems-lab/dsse)."""
 
 import base64
-import binascii
 from typing import NamedTuple
 
 import msgspec
@@ -41,7 +40,7 @@ def sealed_by(opened: Opened, key: PublicKey) -> tuple[bytes, bytes]:
     """The bytes that ``seal`` wrote for that signer, and those that earlier versions wrote, under one name: the same, however the
     file was formatted or signed by others since.
     """
-    signature = opened.signatures.get(key.id, b"")
+    signature = opened.signatures.get(key.id) or opened.signatures.get(metadata_key_id(key), b"")
     return (
         _written(opened.payload, (key.id, metadata_key_id(key)), signature),
         _written(opened.payload, (key.id,), signature),
@@ -52,7 +51,7 @@ def is_sealed_by(opened: Opened, key: PublicKey) -> bool:
     """Did the holder of a key sign it, and is that signature under none but the key's own names? Others may have signed, too."""
     names = (key.id, metadata_key_id(key))
     under = {name: signed_by(key, signature, opened.message) for name, signature in opened.signatures.items()}
-    return under.get(key.id, False) and all(found == (name in names) for name, found in under.items())
+    return any(under.values()) and all(found == (name in names) for name, found in under.items())
 
 
 def _written(payload: bytes, names: tuple[str, ...], signature: bytes) -> bytes:
@@ -66,7 +65,9 @@ def open_envelope(data: bytes) -> Opened:
         envelope = msgspec.json.decode(data, type=_Envelope)
         payload = base64.b64decode(envelope.payload, validate=True)
         signatures = {one.keyid: base64.b64decode(one.sig, validate=True) for one in envelope.signatures}
-    except (msgspec.MsgspecError, binascii.Error, UnicodeDecodeError) as failure:
+        if len(signatures) != len(envelope.signatures):
+            raise ValueError("two signatures under one name")
+    except (msgspec.MsgspecError, ValueError) as failure:
         raise ValueError(f"no DSSE envelope: {failure}") from failure
     if envelope.payload_type != PAYLOAD_TYPE:
         raise ValueError(f"a payload of type {envelope.payload_type!r}, and not an in-toto statement")

@@ -185,15 +185,18 @@ def export_passport(path: Path, wanted: Format, name: str = "") -> str:
     Raises UsageError where it has no dataset and one is wanted, PolicyRefusal for a name that its duties do not allow.
     """
     statement = read_statement(path)
-    if wanted is Format.MODEL_CARD:
-        return to_model_card(statement, name)
-    if name:
+    if name and wanted is not Format.MODEL_CARD:
         raise UsageError("Only a model card has another name.", next_step="Leave out --name.")
     if wanted in _OF_DATASETS and not statement["predicate"].get("dataset"):
         raise UsageError(
             f"{path} is of a model without a dataset of its own.", next_step="Export its parents' passports."
         )
-    return _EXPORTS[wanted](statement)
+    try:
+        return to_model_card(statement, name) if wanted is Format.MODEL_CARD else _EXPORTS[wanted](statement)
+    except (LookupError, TypeError, ValueError, AttributeError, StopIteration) as failure:
+        raise UsageError(
+            f"{path} lacks what a passport has: {failure!r}.", next_step="Ask its signer for the original."
+        ) from failure
 
 
 def passport_of(home: Home, label: str) -> Path:

@@ -328,7 +328,10 @@ class Policy:
     def _waive(self, stamp: Stamp, use: Use, denials: list[_Denial]) -> tuple[list[_Denial], list[Waiver]]:
         """Denials that stand, and the waivers that lifted the others. Where one stands, no waiver acts."""
         waiver = next((waiver for waiver in self.waivers if _lifts(waiver, stamp, use)), None)
-        waivable = _WAIVABLE - {Ground.UNKNOWN} if use is Use.PUBLISH_DATA else _WAIVABLE
+        publishes = use is Use.PUBLISH_DATA
+        waivable = _WAIVABLE - {Ground.UNKNOWN} if publishes else _WAIVABLE
+        if publishes and stamp.channel is Channel.UNKNOWN:
+            waivable -= {Ground.ORGANISATION}  # how it was reached is unknown, too
         standing = [denial for denial in denials if waiver is None or denial.ground not in waivable]
         if standing or waiver is None or not denials:
             return denials, []

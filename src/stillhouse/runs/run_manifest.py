@@ -20,6 +20,7 @@ from stillhouse.home import facts
 from stillhouse.home.environment import environment, machine
 from stillhouse.home.ledger import dataset_queries, permission_queries, training_queries
 from stillhouse.home.open_home import Home
+from stillhouse.home.policy_documents import ORGANISATION, PRICES, read_drafts
 from stillhouse.home.settings import CONFIG
 from stillhouse.runs.recipe import Recipe
 from stillhouse.vault.files import storage_errors, write_whole
@@ -33,11 +34,10 @@ def open_run(home: Home, recipe: Recipe) -> None:
     if recipe.prompts.file:
         path = Path(recipe.folder) / recipe.prompts.file
         inputs = {PROMPTS: home.objects.put(path.read_bytes())} if path.is_file() else {}
-    for name in (CONFIG, home.settings.rules.name):
-        if (home.folder / name).is_file():
-            inputs[name] = home.objects.put((home.folder / name).read_bytes())
-    for file in sorted(home.settings.terms.glob("*.toml")):
-        inputs[f"terms/{file.name}"] = home.objects.put(file.read_bytes())
+    documents = read_drafts(home.settings).documents.bytes  # what cannot be read decides nothing, either
+    inputs |= {name: home.objects.put(data) for name, data in documents.items() if name not in (ORGANISATION, PRICES)}
+    if (home.folder / CONFIG).is_file():
+        inputs[CONFIG] = home.objects.put((home.folder / CONFIG).read_bytes())
     begun = {
         "run": recipe.run,
         "recipe": home.objects.put(canonical(recipe)),

@@ -5,7 +5,7 @@ from pathlib import Path
 from stillhouse.canon import digest_file
 from stillhouse.clock import now
 from stillhouse.errors import NameTaken, UsageError
-from stillhouse.generation.weights import weights_digest
+from stillhouse.generation.weights import tensor_digests, weights_digest
 from stillhouse.home import facts
 from stillhouse.home.ledger import origin_queries, training_queries
 from stillhouse.home.model_files import as_teacher, files_below
@@ -22,8 +22,7 @@ def derive_model(home: Home, name: str, parents: list[str], how: How, weights: P
     if not weights.exists():
         raise UsageError(f"{weights} does not exist.")
     sources = [origin_queries.teacher(home.ledger, parent) for parent in parents]
-    recognised = _recognised(home, weights, sources)
-    sources += [recognised] if recognised else []
+    sources += _also_made_of(home, weights, sources)
     stamps = stamp_set(stamp for source in sources for stamp in stamps_of(home.ledger, source, purpose=Use.TRAIN))
     folder = weights if weights.is_dir() else weights.parent
     names = files_below(weights) if weights.is_dir() else [weights.name]
@@ -71,12 +70,21 @@ def derive_model(home: Home, name: str, parents: list[str], how: How, weights: P
     return child
 
 
-def _recognised(home: Home, weights: Path, sources: list[Teacher]) -> Teacher | None:
-    """The model that some weights are, if it is known here and was not named as a parent."""
+def _also_made_of(home: Home, weights: Path, sources: list[Teacher]) -> list[Teacher]:
+    """What some weights are, and was not named as a parent: teachers that are registered with them, and models that they are
+    recognised as.
+    """
+    tensors = tensor_digests(weights)
     stranger = Teacher(
         name="", kind=TeacherKind.LOCAL, model="", lab="", channel=Channel.UNKNOWN, terms=(),
-        weights=str(weights), weights_digest=weights_digest(weights),
+        weights=str(weights), weights_digest=weights_digest(weights), tensors=tensors,
     )  # fmt: skip
-    model = recognise(home, stranger)
-    named = {one.weights_digest for one in sources}
-    return as_teacher(home.places, model) if model is not None and model.weights_digest not in named else None
+    recognise(home, stranger)
+    given = {stranger.weights_digest, *tensors}
+    found = [
+        known for known in (*origin_queries.teachers(home.ledger), *origin_queries.draft_teachers(home.ledger))
+        if given & {known.weights_digest, *known.tensors}
+    ]  # fmt: skip
+    found += [as_teacher(home.places, model) for model in training_queries.models_of_weights(home.ledger, stranger)]
+    named = {source.name for source in sources}
+    return list({teacher.name: teacher for teacher in found if teacher.name not in named}.values())

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from stillhouse.errors import TeacherUnreachable
+from stillhouse.canon import digest_bytes
+from stillhouse.errors import TeacherContradiction, TeacherUnreachable
 from stillhouse.nouns import Ask, Teacher, Usage
 from stillhouse.teachers.client import Admit, Deliver, Failure, Load, More, Reply, nothing_more
 
@@ -25,11 +26,13 @@ class ReplayTeacher:
     """Answers from a file; what it does not hold fails, and is not charged."""
 
     def __init__(self, teacher: Teacher) -> None:
-        """Raises TeacherUnreachable where the file cannot be read."""
+        """Raises TeacherUnreachable where the file cannot be read, TeacherContradiction where it is not as registered."""
         path = Path(teacher.weights)
         try:
-            lines = path.read_bytes().split(b"\n")
-            rows = [msgspec.json.decode(line, type=_Line) for line in lines if line.strip()]
+            data = path.read_bytes()
+            if digest_bytes(data) != teacher.weights_digest:
+                raise TeacherContradiction(f"{teacher.name}: its recording has changed since it was registered.")
+            rows = [msgspec.json.decode(line, type=_Line) for line in data.split(b"\n") if line.strip()]
         except (OSError, msgspec.MsgspecError) as failure:
             raise TeacherUnreachable(
                 f"{teacher.name}: the recording {path} cannot be read ({failure}).",

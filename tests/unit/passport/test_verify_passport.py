@@ -178,3 +178,17 @@ def test_keys(signer, tmp_path):
 def test_a_payload_is_canonical_json(folder, signer):
     payload = base64.b64decode(json.loads(passport(folder, signer).read_bytes())["payload"])
     assert payload == canonical(json.loads(payload))
+
+
+def test_two_signatures_under_one_name_are_none(folder, signer):
+    path = passport(folder, signer)
+    envelope = json.loads(path.read_text())
+    for signatures in (
+        envelope["signatures"][:1] * 2,
+        [{**envelope["signatures"][0], "sig": "AAAA"}, *envelope["signatures"]],
+    ):
+        path.write_text(json.dumps({**envelope, "signatures": signatures}))
+        assert check(path, folder, [signer.public]).result is PassportVerdict.BROKEN
+    for one in envelope["signatures"]:
+        path.write_text(json.dumps({**envelope, "signatures": [one]}))
+        assert check(path, folder, [signer.public]).result is PassportVerdict.TRUSTED, "either name of the key will do"

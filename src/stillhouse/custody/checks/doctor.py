@@ -10,9 +10,11 @@ import msgspec
 from stillhouse import __version__
 from stillhouse.custody.named_objects import named_objects
 from stillhouse.errors import CorruptObject, SandboxUnavailable, StillhouseError
+from stillhouse.home.current_permission import load
 from stillhouse.home.ledger import custody_queries, training_queries, view_queries
 from stillhouse.home.model_files import check_files
 from stillhouse.home.open_home import HOME_VERSION, Home
+from stillhouse.home.policy_documents import in_force
 from stillhouse.home.policy_standing import policy_standing
 from stillhouse.sandbox.pool import best_rung
 from stillhouse.vault.checkpoints import audit, load_checkpoints
@@ -122,6 +124,7 @@ def _policy(home: Home) -> list[Check]:
     standing = policy_standing(home)
     if not standing.needed:
         return [Check("policy", NOTE, "there is no roster: whoever can write the files of this home decides")]
+    in_force(home.settings, load(home.ledger, home.settings).state, home.objects)  # raises where one is lost
     if not standing.drafts:
         return [Check("policy", OK, "the files are as they were adopted")]
     lines = standing.drafts[:_MOST_NAMED]

@@ -1,7 +1,8 @@
 """Teachers, stamp sets and prompts that the log knows.
 
 Of a teacher, the last registration counts. Once teachers were adopted (``permission.acts.adoptions``), only those count that were
-adopted or approved, and models that were trained here: one that somebody registered alone is a draft.
+adopted or approved, and models that were trained here: one that somebody registered alone is a draft, and so is a model that was
+made elsewhere (`model derive`).
 """
 
 from sqlalchemy import select
@@ -12,8 +13,9 @@ from stillhouse.home.ledger.ledger import Ledger
 from stillhouse.home.ledger.projection import tables
 from stillhouse.home.ledger.selecting import all_rows, as_written, decode, ordered
 from stillhouse.home.ledger.training_queries import models
-from stillhouse.nouns import PolicyAdoption, Stamp, StampSet, Teacher
+from stillhouse.nouns import Channel, Model, PolicyAdoption, Stamp, StampSet, Teacher, TeacherKind
 from stillhouse.permission.acts.registrations import registration_digest
+from stillhouse.permission.decide import OWN_TERMS
 
 
 def teachers(ledger: Ledger) -> list[Teacher]:
@@ -26,18 +28,28 @@ def draft_teachers(ledger: Ledger) -> list[Teacher]:
     return _sorted_by_name(_registered(ledger)[1])
 
 
+def is_itself(model: Model, teacher: Teacher) -> bool:
+    """Is this a model of ours as the teacher that it is, wherever its weights lie? What it passes on is in the log."""
+    return (
+        teacher.kind is TeacherKind.LOCAL
+        and (teacher.name, teacher.weights_digest, teacher.base_url) == (model.label, model.weights_digest, "")
+        and (teacher.terms, teacher.channel) == ((OWN_TERMS,), Channel.OFFICIAL)
+    )
+
+
 def _sorted_by_name(found: dict[str, Teacher]) -> list[Teacher]:
     return [found[name] for name in sorted(found)]
 
 
 def _registered(ledger: Ledger) -> tuple[dict[str, Teacher], dict[str, Teacher]]:
-    approved, trained = _approved(ledger), {model.label: model.weights_digest for model in models(ledger)}
+    approved, trained = _approved(ledger), {model.label: model for model in models(ledger) if model.training}
     counting: dict[str, Teacher] = {}
     drafts: dict[str, Teacher] = {}
     for row in as_written(all_rows(ledger, ordered(tables.teachers))):
         teacher = decode(row.teacher, Teacher)
-        own = bool(teacher.weights_digest) and trained.get(teacher.name) == teacher.weights_digest
-        if approved is None or own or registration_digest(teacher) in approved:
+        own = trained.get(teacher.name)
+        itself = own is not None and is_itself(own, teacher)
+        if approved is None or itself or registration_digest(teacher) in approved:
             counting[teacher.name] = teacher
             drafts.pop(teacher.name, None)
         else:

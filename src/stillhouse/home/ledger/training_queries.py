@@ -41,18 +41,21 @@ def model(ledger: Ledger, label: str) -> Model:
     raise UnknownName(f"No model is called {label!r}; there is: {names}.")
 
 
-def model_of_weights(ledger: Ledger, teacher: Teacher) -> Model | None:
-    """The model of the log that a teacher is: by the digest of all that makes its answers, by any file of tensors, or as what its
-    weights were recognised (``home.recognised_weights``).
+def models_of_weights(ledger: Ledger, teacher: Teacher) -> tuple[Model, ...]:
+    """The models of the log that a teacher is, or is made of: by the digest of all that makes its answers, by any file of
+    tensors, and as what its weights were recognised (``home.recognised_weights``).
     """
     if not teacher.weights_digest:
-        return None
-    given, known = {teacher.weights_digest, *teacher.tensors}, models(ledger)
-    exact = next((one for one in known if given & {one.weights_digest, *one.files.values()}), None)
-    if exact is not None:
-        return exact
-    labels = recognised(ledger, teacher.weights_digest)
-    return next((one for one in known if one.label in labels), None)
+        return ()
+    given, labels = {teacher.weights_digest, *teacher.tensors}, recognised(ledger, teacher.weights_digest)
+    return tuple(
+        one for one in models(ledger) if one.label in labels or given & {one.weights_digest, *one.files.values()}
+    )
+
+
+def model_of_weights(ledger: Ledger, teacher: Teacher) -> Model | None:
+    """The first of them, if any."""
+    return next(iter(models_of_weights(ledger, teacher)), None)
 
 
 def recognised(ledger: Ledger, weights: str) -> frozenset[str]:
