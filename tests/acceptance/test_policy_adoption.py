@@ -227,6 +227,15 @@ def test_a_document_that_is_lost_shuts_every_door(home, people):  # noqa: F811
         in home("policy", "check", "rows", "--use", "train", code=4).err
     )
     assert home("vault", "list", "--json").json == [], "what needs no decision goes on"
+    bad = {one["name"] for one in home("doctor", "--json", code=4).json["checks"] if one["state"] == "bad"}
+    assert "policy" in bad
+    assert people("ada", "access", "revoke", "testlab", "--reason", "x", "--json").json["done"], (
+        "who restricts needs none"
+    )
+    assert people("ada", "access", "grant", "other", code=4)
+    write(home, "policy.toml", RULE)
+    assert "as they were adopted" in people("ada", "policy", "adopt").out, "the same file brings it back"
+    assert allowed(home) == 0, "and the revocation counts"
 
 
 def test_what_an_adoption_names_is_never_collected(home, people):  # noqa: F811

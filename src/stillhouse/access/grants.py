@@ -2,6 +2,7 @@
 
 import gzip
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -20,7 +21,7 @@ from stillhouse.access.revocation_impact import (
 )
 from stillhouse.canon import digest_file
 from stillhouse.clock import now
-from stillhouse.errors import UsageError
+from stillhouse.errors import CorruptObject, RuleError, StorageError, TermsError, UsageError
 from stillhouse.home import facts
 from stillhouse.home.current_permission import load, own_signatory
 from stillhouse.home.ledger import answer_queries, origin_queries, permission_queries
@@ -111,7 +112,7 @@ def matches_nothing(home: Home, change: AccessChange) -> str:
 def impact_now(home: Home, change: AccessChange) -> RevocationImpact:
     """What a change that is not in force yet would touch. Raises CorruptObject."""
     known = list(load(home.ledger, home.settings).state.of(AccessChange))
-    before = home.policy
+    before = _policy_for(home, change, known)
     policy = Policy(before.organisation, before.registry, before.rules, (*known, change), before.waivers, home.today)
     about = change  # of a reversal, what it makes void or brings back
     while about.reverses:
@@ -123,6 +124,16 @@ def impact_now(home: Home, change: AccessChange) -> RevocationImpact:
         usable = usable_after(home.ledger, policy, sets, touched_sets(before, about, sets))
         found = msgspec.structs.replace(found, usable=usable, retrain=(), irreplaceable=0)
     return found
+
+
+def _policy_for(home: Home, change: AccessChange, known: Sequence[AccessChange]) -> Policy:
+    """What decides now. Whoever revokes needs none of the organisation's documents: one that is lost keeps nobody from it."""
+    try:
+        return home.policy
+    except (CorruptObject, StorageError, TermsError, RuleError):
+        if change.kind != AccessKind.REVOKE or change.reverses:
+            raise
+        return Policy(changes=known, today=home.today)
 
 
 def list_changes(home: Home) -> list[dict[str, Any]]:

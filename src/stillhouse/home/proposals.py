@@ -18,7 +18,16 @@ import msgspec
 
 from stillhouse.canon import digest_value
 from stillhouse.clock import now
-from stillhouse.errors import ApprovalMissing, PlanRefused, SignatureRefused, StillhouseError
+from stillhouse.errors import (
+    ApprovalMissing,
+    CorruptObject,
+    PlanRefused,
+    RuleError,
+    SignatureRefused,
+    StillhouseError,
+    StorageError,
+    TermsError,
+)
 from stillhouse.home import facts
 from stillhouse.home.current_permission import governor, keep_head, load, own_home_key, own_signatory
 from stillhouse.home.open_home import Home
@@ -203,7 +212,8 @@ def carry_out(
         with contextlib.suppress(StillhouseError):
             home.reload_policy()
         raise
-    home.reload_policy()
+    with contextlib.suppress(CorruptObject, StorageError, TermsError, RuleError):  # the act stands; every door is shut
+        home.reload_policy()
 
 
 def locked(home: Home) -> Any:
