@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
+from stillhouse.canon import digest_file
 from stillhouse.errors import BudgetReached, StorageError
 from stillhouse.nouns import Ask, Channel, Message, Parameters, Teacher, TeacherKind
 from stillhouse.teachers.anthropic import AnthropicDialect
@@ -45,6 +46,10 @@ async def completions(server, body):
     return web.json_response(chat(f"said {body['messages'][-1]['content']}"))
 
 
+def recorded(path):
+    return ReplayTeacher(teacher(TeacherKind.REPLAY, weights=str(path), weights_digest=digest_file(path)))
+
+
 @pytest.fixture(params=["openai", "anthropic", "replay", pytest.param("local", marks=pytest.mark.model)])
 def client(request, serve, tmp_path):
     if request.param == "openai":
@@ -57,7 +62,7 @@ def client(request, serve, tmp_path):
     elif request.param == "replay":
         rows = [{"task": ask.task, "sample": ask.sample, "text": f"said {ask.key}"} for ask in asks(6)]
         (tmp_path / "r.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        made = ReplayTeacher(teacher(TeacherKind.REPLAY, weights=str(tmp_path / "r.jsonl")))
+        made = recorded(tmp_path / "r.jsonl")
     else:
         from stillhouse.generation.weights import weights_digest
 
@@ -124,7 +129,7 @@ def test_what_cannot_be_written_down_is_raised(client):
 
 def test_a_recording_without_an_answer_fails_and_is_free(tmp_path: Path):
     (tmp_path / "r.jsonl").write_text("")
-    made = ReplayTeacher(teacher(TeacherKind.REPLAY, weights=str(tmp_path / "r.jsonl")))
+    made = recorded(tmp_path / "r.jsonl")
     found = []
     made.answer(asks(1), {"key0"}, lambda group: None, found.append)
     assert isinstance(found[0], Failure)
