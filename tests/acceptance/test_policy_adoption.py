@@ -351,3 +351,26 @@ def test_what_came_by_an_unknown_channel_is_published_by_no_waiver(home):
 
 def until():
     return (utc_now().date() + timedelta(days=30)).isoformat()
+
+
+def test_a_model_that_was_made_elsewhere_is_a_draft_until_it_is_signed(home, people, tmp_path):  # noqa: F811
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import save_file
+
+    for name in ("theirs", "ours"):
+        (tmp_path / name).mkdir()
+        save_file({"a": torch.full((4, 4), float(len(name)))}, tmp_path / name / "model.safetensors")
+    words = ["teacher", "add", "theirs", "--kind", "local", "--model", "m", "--lab", "x", "--channel", "open-weights"]
+    waits = people("ada", *words, "--terms", "licence/mit", "--weights", tmp_path / "theirs", "--json").json["plan"]
+    people("bob", "plan", "approve", waits)
+    people("ada", "plan", "execute", waits)
+    people("eve", "model", "derive", "ours", "--from", "theirs", "--how", "merged", "--weights", tmp_path / "ours")
+    assert "is a draft" in home("policy", "explain", "ours@1", code=2).err
+    assert "teacher ours@1 was registered without a signature" in home("status").out
+    for who in ("bob", "eve"):
+        assert people(who, "teacher", "sign", "ours@1", code=3)
+    assert "No draft" in people("ada", "teacher", "sign", "theirs", code=2).err
+    waits = people("ada", "teacher", "sign", "ours@1", "--json").json["plan"]
+    people("bob", "plan", "approve", waits)
+    people("ada", "plan", "execute", waits)
+    assert home("policy", "explain", "ours@1", "--json").json

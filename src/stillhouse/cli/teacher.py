@@ -1,4 +1,4 @@
-"""teacher list, add, probe."""
+"""teacher list, add, sign, probe."""
 
 from typing import Annotated
 
@@ -112,6 +112,29 @@ def add(
         show_outcome(proposed, as_json)
         return
     emit(registered, as_json, f"registered {registered.name} ({registered.grade})")
+
+
+@commands.command()
+def sign(
+    name: Annotated[str, typer.Argument(help="A draft: a registration, or a derived model, that nobody signed.")],
+    home_folder: HomeFolder = None,
+    as_json: Json = False,
+) -> None:
+    """Sign a registration that is a draft: that of a model that was made elsewhere, or one that somebody wrote down alone. It is
+    shown first, and needs a second person's approval where there is one.
+    """
+    from stillhouse.teachers.register import draft_named, propose_teacher
+
+    with opened(home_folder) as home:
+        draft = draft_named(home, name)
+        done = propose_teacher(home, draft)
+    if not as_json:
+        emit(
+            None,
+            False,
+            "\n".join(f"{field:14} {value}" for field, value in msgspec.to_builtins(draft).items() if value),
+        )
+    show_outcome(done, as_json)
 
 
 @commands.command()

@@ -29,7 +29,7 @@ def policy_standing(home: Home) -> PolicyStanding:
         return PolicyStanding(False, needed, [*unsigned, *found.problems] if needed else [])
     lines = differing(adoption.documents, files.digests)
     lines += [
-        f"teacher {teacher.name} was registered without a signature (`teacher add`, by who answers for it, signs it)"
+        f"teacher {teacher.name} was registered without a signature (`teacher sign`)"
         for teacher in origin_queries.draft_teachers(home.ledger)
     ]
     return PolicyStanding(True, needed, [*lines, *found.problems])

@@ -11,7 +11,7 @@ import msgspec
 
 from stillhouse.canon import digest_file
 from stillhouse.clock import now
-from stillhouse.errors import NameTaken, RecipeError, TeacherContradiction, UsageError
+from stillhouse.errors import NameTaken, RecipeError, TeacherContradiction, UnknownName, UsageError
 from stillhouse.generation.weights import tensor_digests, weights_digest
 from stillhouse.home import facts
 from stillhouse.home.current_permission import current_roster
@@ -125,6 +125,19 @@ def must_be_signed(home: Home, checked: Checked) -> bool:
     known = {registration_digest(known) for known in origin_queries.teachers(home.ledger)}
     needed = current_roster(home.ledger, home.settings) is not None
     return needed and checked.new and registration_digest(checked.teacher) not in known
+
+
+def draft_named(home: Home, name: str) -> Teacher:
+    """A draft by its name, checked as a new registration is. Raises UnknownName, TeacherContradiction."""
+    drafts = {draft.name: draft for draft in origin_queries.draft_teachers(home.ledger)}
+    if name not in drafts:
+        known = ", ".join(drafts) or "none"
+        raise UnknownName(
+            f"No draft is called {name!r}; there is: {known}.", next_step="`stillhouse status` lists them."
+        )
+    check_declaration(drafts[name])
+    check_not_revoked(home.recorder, home.policy, drafts[name])
+    return drafts[name]
 
 
 def propose_teacher(home: Home, teacher: Teacher) -> Proposed:

@@ -77,7 +77,7 @@ def teacher(ledger: Ledger, name: str) -> Teacher:
     if name in {draft.name for draft in draft_teachers(ledger)}:
         raise UnknownName(
             f"{name!r} is a draft: its registration was not signed by anyone who answers for permission.",
-            next_step="They adopt it with `stillhouse policy adopt`.",
+            next_step="They look at it and sign it with `stillhouse teacher sign`.",
         )
     known = ", ".join(registered) or "none"
     raise UnknownName(
