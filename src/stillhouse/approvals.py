@@ -10,7 +10,7 @@ from stillhouse.access.policy_adoption import ADOPTIONS
 from stillhouse.access.policy_questions import WAIVERS
 from stillhouse.clock import now
 from stillhouse.custody.deletion.deletion import DELETIONS, ERASURES, RELEASES
-from stillhouse.datasets.not_copies import NOT_COPIES
+from stillhouse.datasets.lifted_matches import NOT_COPIES
 from stillhouse.errors import ApprovalMissing, ForgedEntry, PlanRefused, SignatureRefused, UnknownName
 from stillhouse.home import facts, proposals
 from stillhouse.home.current_permission import KEYS, load, own_home_key, own_signatory

@@ -103,7 +103,7 @@ def not_a_copy(
     declared to be. Needs a second person's approval where there is one.
     """
     from stillhouse.approvals import propose
-    from stillhouse.datasets.not_copies import plan_not_a_copy
+    from stillhouse.datasets.lifted_matches import plan_not_a_copy
 
     with opened(home_folder) as home:
         made = plan_not_a_copy(home, path, reviewer, evidence, reason)
