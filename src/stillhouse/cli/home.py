@@ -35,7 +35,7 @@ def status(home_folder: HomeFolder = None, as_json: Json = False) -> None:
     from stillhouse.errors import StillhouseError
     from stillhouse.home.current_permission import current_roster, personal_signer
     from stillhouse.home.ledger import dataset_queries, origin_queries, training_queries
-    from stillhouse.home.policy_standing import policy_standing
+    from stillhouse.home.policy_standing import HOW_TO_SIGN, policy_standing
     from stillhouse.nouns import AccessKind, Use
 
     with opened(home_folder) as home:
@@ -79,7 +79,8 @@ def status(home_folder: HomeFolder = None, as_json: Json = False) -> None:
             *(f"WAIVED       {w.use} until {w.expires}, {w.owner}: {w.reason}" for w in home.policy.waivers),
             f"signs as     {signs_as}",
             *(f"ADVISORY     {line}" for line in advisory),
-            *(f"DRAFT        {line}: `stillhouse policy adopt`" for line in policy.drafts),
+            *(f"DRAFT        {line}" for line in policy.drafts),
+            *([f"DRAFT        {HOW_TO_SIGN}"] if policy.drafts else []),
             f"log repairs  {counts['tails']} incomplete tails cut and kept",
             f"checkpoints  {checkpoints or 'NONE KEPT ELSEWHERE: set `checkpoints` in config.toml'}",
             *protection.lines,

@@ -1,6 +1,6 @@
 """teacher list, add, sign, probe."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
@@ -9,6 +9,9 @@ from stillhouse.cli.identity import show_outcome
 from stillhouse.cli.options import HomeFolder, Json, opened
 from stillhouse.cli.output import emit, note, table
 from stillhouse.nouns import Channel, Teacher, TeacherKind
+
+if TYPE_CHECKING:
+    from stillhouse.home.open_home import Home
 
 commands = typer.Typer(help="Teachers: models whose answers are recorded. Recipes name them.", no_args_is_help=True)
 
@@ -58,15 +61,13 @@ def add(
     """Register a teacher: what is declared must agree with what is known of its host or weights. Where there is a roster, whoever
     answers for permission signs it.
     """
-    from stillhouse.access.policy_adoption import own_prices
-    from stillhouse.home.plans.prices import price_of
     from stillhouse.teachers.register import (
         check_not_revoked,
         check_teacher,
         must_be_signed,
         propose_teacher,
-        register,
         unknown_terms,
+        write_down,
     )
 
     declared = Teacher(
@@ -87,21 +88,13 @@ def add(
         rejects=tuple(sorted(set(rejects or ()))),
     )
     with opened(home_folder) as home:
-        price = None if unmetered or price_in or price_out else price_of(lab, model, home.today, own_prices(home))
-        if price is not None:
-            declared = msgspec.structs.replace(
-                declared,
-                price_in=price.price_in,
-                price_out=price.price_out,
-                prices_of=price.id,
-                batch_share=batch_share or price.batch_share,
-            )
-            note(f"Priced as {price.id}, {price.confidence}: {price.source}")
+        if not (unmetered or price_in or price_out):
+            declared = _priced(home, declared)
         check_not_revoked(home.recorder, home.policy, declared)
         checked = check_teacher(home.ledger, declared, unmetered=unmetered)
         proposed = propose_teacher(home, checked.teacher) if must_be_signed(home, checked) else None
         if proposed is None:
-            register(home, declared, unmetered=unmetered)
+            write_down(home, checked)
             home.marker.mark()
         registered = checked.teacher
     for unknown in unknown_terms(registered, home.policy.registry):
@@ -112,6 +105,24 @@ def add(
         show_outcome(proposed, as_json)
         return
     emit(registered, as_json, f"registered {registered.name} ({registered.grade})")
+
+
+def _priced(home: "Home", declared: Teacher) -> Teacher:
+    """A teacher with the price that is known of its model, if any."""
+    from stillhouse.access.policy_adoption import own_prices
+    from stillhouse.home.plans.prices import price_of
+
+    price = price_of(declared.lab, declared.model, home.today, own_prices(home))
+    if price is None:
+        return declared
+    note(f"Priced as {price.id}, {price.confidence}: {price.source}")
+    return msgspec.structs.replace(
+        declared,
+        price_in=price.price_in,
+        price_out=price.price_out,
+        prices_of=price.id,
+        batch_share=declared.batch_share or price.batch_share,
+    )
 
 
 @commands.command()

@@ -1,4 +1,4 @@
-"""Sketches of what a training changed, by which weights are known again that were renamed, resharded, cast or disturbed a little.
+"""Sketches of what a training changed, by which weights are known again that were renamed, cast or disturbed a little.
 
 Of each tensor that differs from the model's own base, the values at 256 fixed positions are kept, and the base's there. Weights
 are the same where they have the known values at most positions, as far as their own number format can say, and nearer than a
@@ -82,9 +82,8 @@ def make_sketch(base: Mapping[str, Sampled], trained: Mapping[str, Sampled]) -> 
         before = base.get(name)
         if before is None or before.shape != found.shape:
             continue
-        cast = _as(
-            before.values, found.dtype
-        )  # as training began: what the cast changed says nothing of what was learned
+        # As training began: what the cast changed says nothing of what was learned.
+        cast = _as(before.values, found.dtype)
         if numpy.any(cast != found.values):
             arrays[f"base.{name}"], arrays[f"known.{name}"] = cast, found.values
             shapes[name] = found.shape

@@ -7,6 +7,8 @@ from stillhouse.home.ledger import origin_queries
 from stillhouse.home.open_home import Home
 from stillhouse.home.policy_documents import adopted, differing, read_drafts
 
+HOW_TO_SIGN = "`stillhouse policy adopt` signs files, `stillhouse teacher sign` a teacher"
+
 
 class PolicyStanding(NamedTuple):
     """``adopted``: do signed documents decide? ``needed``: is there a roster, so that they should? ``drafts`` are, in words, what
@@ -29,7 +31,7 @@ def policy_standing(home: Home) -> PolicyStanding:
         return PolicyStanding(False, needed, [*unsigned, *found.problems] if needed else [])
     lines = differing(adoption.documents, files.digests)
     lines += [
-        f"teacher {teacher.name} was registered without a signature (`teacher sign`)"
+        f"teacher {teacher.name} was registered without a signature"
         for teacher in origin_queries.draft_teachers(home.ledger)
     ]
     return PolicyStanding(True, needed, [*lines, *found.problems])

@@ -80,11 +80,16 @@ def register(home: Home, teacher: Teacher, *, unmetered: bool) -> Teacher:
     Where teachers were adopted it is a draft unless it was signed before (``propose_teacher``). Raises like ``check_teacher``.
     """
     checked = check_teacher(home.ledger, teacher, unmetered=unmetered)
+    write_down(home, checked)
+    return checked.teacher
+
+
+def write_down(home: Home, checked: Checked) -> None:
+    """Write a checked teacher down, unless it is registered just so."""
     if checked.new:
         edges = _as_model(home, checked.teacher)
         home.recorder.record(facts.TeacherRegistered(at=now(), by=home.recorder.by, teacher=checked.teacher), *edges)
         home.recorder.refresh()
-    return checked.teacher
 
 
 def _as_model(home: Home, teacher: Teacher) -> list[facts.Fact]:

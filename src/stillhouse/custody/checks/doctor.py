@@ -15,7 +15,7 @@ from stillhouse.home.ledger import custody_queries, training_queries, view_queri
 from stillhouse.home.model_files import check_files
 from stillhouse.home.open_home import HOME_VERSION, Home
 from stillhouse.home.policy_documents import in_force
-from stillhouse.home.policy_standing import policy_standing
+from stillhouse.home.policy_standing import HOW_TO_SIGN, policy_standing
 from stillhouse.sandbox.pool import best_rung
 from stillhouse.vault.checkpoints import audit, load_checkpoints
 from stillhouse.vault.erasable import key_of_snapshot
@@ -129,7 +129,13 @@ def _policy(home: Home) -> list[Check]:
         return [Check("policy", OK, "the files are as they were adopted")]
     lines = standing.drafts[:_MOST_NAMED]
     more = [f"and {len(standing.drafts) - _MOST_NAMED} more"] if len(standing.drafts) > _MOST_NAMED else []
-    return [Check("policy", NOTE, f"{'; '.join([*lines, *more])} (`stillhouse policy adopt`)")]
+    return [
+        Check(
+            "policy",
+            NOTE,
+            f"{'; '.join([*lines, *more])} ({HOW_TO_SIGN})",
+        )
+    ]
 
 
 def _sandbox() -> Check:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stillhouse.errors import PolicyRefusal
-from stillhouse.passport.exports.licences import beginnings, licence_of, licences_of_bases
+from stillhouse.passport.exports.licences import bases_of, beginnings, licence_of, licences_of_bases
 from stillhouse.permission.decide import OWN_TERMS
 
 # The arm of an evaluation that is the model itself.
@@ -28,7 +28,7 @@ def to_model_card(statement: Mapping[str, Any], name: str = "") -> str:
             )
     head = {
         **_licence(predicate),
-        "base_model": [base["repository"] for base in predicate.get("bases", ()) if base["repository"]],
+        "base_model": [base["repository"] for base in bases_of(predicate) if base["repository"]],
         "tags": ["code", "distillation", "synthetic"],
         "pipeline_tag": "text-generation",
         "model-index": [_results(name, predicate)] if predicate["evaluations"] else [],
@@ -76,8 +76,7 @@ def _licence(predicate: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _made_of(predicate: Mapping[str, Any]) -> str:
-    bases = [base["repository"] or base["model"] for base in predicate.get("bases", ())] or predicate["parents"]
-    return ", ".join(bases)
+    return ", ".join(base["repository"] or base["model"] for base in bases_of(predicate))
 
 
 def _results(name: str, predicate: Mapping[str, Any]) -> dict[str, Any]:

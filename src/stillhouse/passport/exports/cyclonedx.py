@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stillhouse.canon import digest_value
-from stillhouse.passport.exports.licences import Licence, licence_of, licences_of_bases
+from stillhouse.passport.exports.licences import Licence, bases_of, licence_of, licences_of_bases
 
 _LIMIT_HASHES = {"sha256": "SHA-256", "blake3": "BLAKE3"}
 
@@ -34,7 +34,7 @@ def to_cyclonedx(statement: Mapping[str, Any]) -> str:
                 "version": str(model["version"]),
                 "licenses": [_licence(one) for one in licences_of_bases(predicate)],
                 "components": [_file(subject) for subject in files],
-                "pedigree": {"ancestors": [_ancestor(base) for base in _bases(predicate)]},
+                "pedigree": {"ancestors": [_ancestor(base) for base in bases_of(predicate)]},
                 "modelCard": _card(predicate, f"dataset:{dataset['label']}" if dataset else ""),
                 "properties": _properties(predicate),
             },
@@ -104,16 +104,6 @@ def _ancestor(base: Mapping[str, Any]) -> dict[str, Any]:
         **({"licenses": [_licence(licence_of(one)) for one in base["terms"]]} if base["terms"] else {}),
         **({"properties": [{"name": "stillhouse:digest", "value": base["digest"]}]} if base["digest"] else {}),
     }
-
-
-def _bases(predicate: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """What it was made of. A passport of an earlier version has names alone."""
-    model = predicate["model"]
-    return list(predicate.get("bases", ())) or [
-        {"name": name, "model": name, "lab": "", "terms": [], "repository": "",
-         "digest": model["base_digest"] if name == model["base"] else ""}
-        for name in predicate["parents"]
-    ]  # fmt: skip
 
 
 def _licence(licence: Licence) -> dict[str, Any]:

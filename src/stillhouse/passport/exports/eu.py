@@ -112,9 +112,9 @@ def _sources(predicate: Mapping[str, Any]) -> list[str]:
 _ALL = (_PUBLIC, _PRIVATE, _CRAWLED, _USERS, _SYNTHETIC, _OTHER)
 
 
-def _section(heading: str, question: str, stamps: list[Any], *more: str) -> list[str]:
+def _section(heading: str, question: str, stamps: list[Any], *more: str, level: str = "###") -> list[str]:
     """A question with the answer that the passport gives, and what it was told by."""
-    lines = [f"### {heading}", "", f"- {question} {'Yes' if stamps else 'No'}"]
+    lines = [f"{level} {heading}", "", f"- {question} {'Yes' if stamps else 'No'}"]
     return [*lines, *dict.fromkeys(_source(stamp) for stamp in stamps), *(more if stamps else ()), ""]
 
 
@@ -133,15 +133,16 @@ def _private(stamps: list[Any]) -> list[str]:
     licensed = [stamp for stamp in stamps if stamp["origin"] == "licensed"]
     others = [stamp for stamp in stamps if stamp["origin"] != "licensed"]
     of_rightsholders = "2.2.1 Commercially licensed by rightsholders or their representatives"
-    lines = _section(of_rightsholders, "Were such licences concluded?", licensed, "- Modality: text")
+    lines = _section(of_rightsholders, "Were such licences concluded?", licensed, "- Modality: text", level="####")
     lines += _section(
         "2.2.2 From other third parties",
         "Were private datasets obtained that are not licensed as in 2.2.1?",
         others,
         "- Modality: text",
         f"- Names of those that are publicly known, description of the others: {_OPEN}",
+        level="####",
     )
-    return [f"### {_PRIVATE}", "", *(line.replace("### 2.2.", "#### 2.2.") for line in lines)]
+    return [f"### {_PRIVATE}", "", *lines]
 
 
 def _crawled(stamps: list[Any]) -> list[str]:

@@ -50,9 +50,19 @@ def licence_of(terms: str) -> Licence:
     return Licence(name, _SPDX.get(name, "") if known else "", _HUB.get(name, "") if known else "")
 
 
+def bases_of(predicate: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The models that a model was made of. A passport of an earlier version has their names alone."""
+    model = predicate["model"]
+    return list(predicate.get("bases", ())) or [
+        {"name": name, "model": name, "lab": "", "terms": [], "repository": "",
+         "digest": model["base_digest"] if name == model["base"] else ""}
+        for name in predicate["parents"]
+    ]  # fmt: skip
+
+
 def licences_of_bases(predicate: Mapping[str, Any]) -> list[Licence]:
-    """Those of the models that a model was made of. A passport of an earlier version does not have them."""
-    found = {terms for base in predicate.get("bases", ()) for terms in base["terms"]}
+    """Those of the models that a model was made of."""
+    found = {terms for base in bases_of(predicate) for terms in base["terms"]}
     return [licence_of(terms) for terms in sorted(found)]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stillhouse.canon import digest_value
-from stillhouse.passport.exports.licences import licence_of, licences_of_bases
+from stillhouse.passport.exports.licences import bases_of, licence_of, licences_of_bases
 
 _CONTEXT = "https://spdx.org/rdf/3.0.1/spdx-context.jsonld"
 _INFO = "_:creation"
@@ -25,7 +25,7 @@ def to_spdx(statement: Mapping[str, Any]) -> str:
     graph.relate(model, "contains", [_file(graph, subject) for subject in files])
     graph.relate(model, "hasDeclaredLicense", [_licence(graph, one.expression) for one in licences_of_bases(predicate)])
     bases = [
-        _other(graph, f"base:{base['name']}", base["model"], base["lab"], base["terms"]) for base in _bases(predicate)
+        _other(graph, f"base:{base['name']}", base["model"], base["lab"], base["terms"]) for base in bases_of(predicate)
     ]
     graph.relate(model, "descendantOf", bases)
     teachers = [
@@ -64,7 +64,7 @@ class _Graph:
             self.add("Relationship", name, **{"from": source, "relationshipType": how, "to": sorted(set(targets))})
 
     def finished(self, predicate: Mapping[str, Any], root: str, signer: str) -> list[dict[str, Any]]:
-        created = re.sub(r"\.\d+Z$", "Z", predicate["made"])  # whole seconds: section 6.2, DateTime
+        created = _whole_seconds(predicate["made"])
         info = {"type": "CreationInfo", "@id": _INFO, "specVersion": "3.0.1", "created": created, "createdBy": [signer]}
         document = {
             "type": "SpdxDocument",
@@ -92,7 +92,7 @@ def _model(predicate: Mapping[str, Any]) -> dict[str, Any]:
         "name": model["name"],
         "software_packageVersion": str(model["version"]),
         "software_primaryPurpose": "model",
-        "releaseTime": re.sub(r"\.\d+Z$", "Z", model["made"]),
+        "releaseTime": _whole_seconds(model["made"]),
         "software_downloadLocation": f"urn:stillhouse:weights:{model['weights_digest']}",
         "ai_typeOfModel": ["transformer, causal language model"],
         "ai_domain": ["code generation"],
@@ -112,8 +112,8 @@ def _dataset(predicate: Mapping[str, Any]) -> dict[str, Any]:
         "name": name,
         "software_packageVersion": version,
         "software_primaryPurpose": "data",
-        "releaseTime": re.sub(r"\.\d+Z$", "Z", dataset["made"]),
-        "builtTime": re.sub(r"\.\d+Z$", "Z", dataset["made"]),
+        "releaseTime": _whole_seconds(dataset["made"]),
+        "builtTime": _whole_seconds(dataset["made"]),
         "software_downloadLocation": f"urn:stillhouse:dataset:{dataset['content_digest']}",
         "dataset_datasetType": ["text"],
         "dataset_datasetSize": dataset["rows"],
@@ -123,6 +123,11 @@ def _dataset(predicate: Mapping[str, Any]) -> dict[str, Any]:
         ],
         "dataset_intendedUse": "training",
     }
+
+
+def _whole_seconds(moment: str) -> str:
+    """A moment as the model's DateTime has it: without fractions."""
+    return re.sub(r"\.\d+Z$", "Z", moment)
 
 
 def _file(graph: _Graph, subject: Mapping[str, Any]) -> str:
@@ -144,11 +149,6 @@ def _licence(graph: _Graph, expression: str) -> str:
     return graph.add(
         "simplelicensing_LicenseExpression", f"licence/{expression}", simplelicensing_licenseExpression=expression
     )
-
-
-def _bases(predicate: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    unknown = [{"name": name, "model": name, "lab": "", "terms": []} for name in predicate["parents"]]
-    return list(predicate.get("bases") or unknown)
 
 
 def _teachers(predicate: Mapping[str, Any]) -> dict[tuple[str, str], list[str]]:
