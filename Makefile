@@ -28,9 +28,10 @@ setup: .venv/ready
 test: setup
 	$(BIN)/pytest -m "not slow"
 
-# Parts on their own, and every implementation of each interface.
+# Parts on their own, and every implementation of each interface, with a quarter of the generated examples. A process a core,
+# as these wait for little.
 test-fast: setup
-	$(BIN)/pytest -m "not slow" tests/unit tests/conformance
+	$(BIN)/pytest -m "not slow" -n "$$($(PYTHON) -c 'import os; print(os.cpu_count())')" --hypothesis-profile fast tests/unit tests/conformance
 
 # What is long by nature: whole trainings of the embedded model, every architecture. Run before a release.
 test-slow: setup

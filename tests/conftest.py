@@ -24,11 +24,14 @@ from tests.gateways import MANAGED, provider
 from tests.processes import Child
 from tests.server import Server
 
+pytest_plugins = ["tests.databases"]
+
 # Tests share the cores: threads that wait for each other must not spin. Read when torch is loaded, so it is set here.
 os.environ["OMP_WAIT_POLICY"] = "passive"
 
 # No timing decides a test: how long an example takes says more about what else runs than about the code.
 hypothesis.settings.register_profile("stillhouse", deadline=None, print_blob=True)
+hypothesis.settings.register_profile("fast", deadline=None, print_blob=True, max_examples=25)
 hypothesis.settings.load_profile("stillhouse")
 
 

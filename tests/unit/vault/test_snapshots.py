@@ -18,6 +18,7 @@ from stillhouse.vault.packs import MAGIC
 from stillhouse.vault.reading import Reader
 from stillhouse.vault.restoring import restore_over
 from stillhouse.vault.snapshots import known_packs
+from tests.examples import examples
 from tests.vaults import Vault, tree
 
 LATER = 10**15  # a moment long after every file of a test was written, in nanoseconds
@@ -290,7 +291,7 @@ def test_an_index_is_merged_piece_by_piece(tmp_path, monkeypatch):
     assert again.find_one(draw.randbytes(32)) is None
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(40))
 @given(
     st.dictionaries(
         st.lists(st.sampled_from(["a", "b", "\u00e9", "x y", "..c"]), min_size=1, max_size=3).map("/".join),

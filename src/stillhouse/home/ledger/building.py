@@ -50,7 +50,7 @@ def make_empty(engine: Engine) -> InUse:
             token = secrets.token_hex(4)
             for table in tables.by_name.values():
                 create_table(connection, table)
-                _index(connection, table, token)
+                _index(connection, table, token, [])
             found = in_use.put_in_use(connection, token)
         return found
 
@@ -71,9 +71,11 @@ def build(engine: Engine, log: Log, replaces: str, reached: Reached = nobody) ->
         applied = _fill(engine, log, reached)
         reached("filled", applied, applied)
         token = secrets.token_hex(4)
+        with engine.connect() as connection:
+            there = indexed_columns(connection)  # a killed process may have made some
         for table in new_tables.by_name.values():
             with writing(engine) as connection:  # each on its own: those of ten million rows take a while
-                _index(connection, table, token)
+                _index(connection, table, token, there.get(table.name, []))
         reached("indexed", applied, applied)
         with writing(engine) as connection:
             in_use.hold_still(connection)
@@ -133,9 +135,8 @@ def _new_table(table: Table) -> Table:
     return new_tables.by_name[str(table.info["name"])]
 
 
-def _index(connection: Connection, table: Table, token: str) -> None:
-    """Make the indexes of a table that it has not. The token keeps their names apart from those of other views."""
-    there = indexed_columns(connection, table)
+def _index(connection: Connection, table: Table, token: str, there: list[list[str | None]]) -> None:
+    """Make the indexes of a table that are not there. The token keeps their names apart from those of other views."""
     for index in sorted(table.indexes, key=lambda one: str(one.name)):
         columns = [column.name for column in index.columns]
         if columns not in there:
@@ -146,7 +147,11 @@ def _swap(connection: Connection) -> None:
     there = set(table_names(connection))
     for name in sorted(in_use.tables_of_other_views(connection)):
         connection.execute(text(f"DROP TABLE {name}"))
-    for name, table in tables.by_name.items():
+    for table in tables.by_name.values():
         if table.name in there:
             connection.execute(text(f"DROP TABLE {table.name}"))
+    for (
+        name,
+        table,
+    ) in tables.by_name.items():  # after all are gone: SQLite reads the whole schema at every change of a name
         connection.execute(text(f"ALTER TABLE {new_tables.by_name[name].name} RENAME TO {table.name}"))

@@ -2,10 +2,11 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect, text
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, inspect, text
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.schema import CreateTable
@@ -151,7 +152,13 @@ def insert_many(connection: Connection, table: Table, rows: Sequence[dict[str, A
 
 def create_table(connection: Connection, table: Table) -> None:
     """Make a table without its indexes."""
-    connection.execute(CreateTable(table))
+    connection.exec_driver_sql(_creation(table, f"{connection.dialect.name}+{connection.dialect.driver}"))
+
+
+@cache
+def _creation(table: Table, dialect: str) -> str:
+    """The statement that makes a table. Kept, as every comparison with the log makes all tables once more."""
+    return str(CreateTable(table).compile(dialect=URL.create(dialect).get_dialect()()))
 
 
 def create_index(connection: Connection, name: str, table: Table, columns: Sequence[str]) -> None:
@@ -160,9 +167,10 @@ def create_index(connection: Connection, name: str, table: Table, columns: Seque
     connection.execute(text(f"CREATE INDEX {name} ON {table.name} ({quoted})"))
 
 
-def indexed_columns(connection: Connection, table: Table) -> list[list[str | None]]:
-    """The columns of each index that a table has."""
-    return [list(one["column_names"]) for one in inspect(connection).get_indexes(table.name)]
+def indexed_columns(connection: Connection) -> dict[str, list[list[str | None]]]:
+    """The columns of each index that each table has, all tables in one query where the database can."""
+    found = inspect(connection).get_multi_indexes()
+    return {table: [list(one["column_names"]) for one in indexes] for (_, table), indexes in found.items()}
 
 
 def table_names(connection: Connection) -> list[str]:

@@ -17,6 +17,7 @@ from stillhouse.permission.decide import Policy
 from stillhouse.vault.log import Log
 from stillhouse.vault.memory import MemoryBackend
 from stillhouse.vault.objects import Objects
+from tests.examples import examples
 from tests.signers import somebody
 
 AT = "2026-05-01T00:00:00.000Z"
@@ -162,7 +163,7 @@ def build(world: World, steps: list[tuple[str, int, int]]) -> None:
 
 
 @given(STEPS, st.sampled_from(["x", "y"]), st.sampled_from(["", *DAYS, "2027-01-01"]))
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_stamps_find_what_walking_finds(recorder, steps, lab, since):
     world = World(recorder())
     build(world, steps)
@@ -197,7 +198,7 @@ EDGES = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12)), max_size=40)
 
 
 @given(EDGES, st.sets(st.integers(0, 12), max_size=2))
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_impact_is_the_closure_cycles_and_all(recorder, edges, roots):
     made = recorder()
     if edges:

@@ -24,6 +24,7 @@ from stillhouse.nouns import Ask, Channel, Message, Parameters, Teacher, Teacher
 from stillhouse.vault.log import Log
 from stillhouse.vault.memory import MemoryBackend
 from stillhouse.vault.objects import Objects
+from tests.examples import examples
 from tests.signers import somebody
 
 PAID = Teacher(
@@ -110,7 +111,7 @@ def answered(key: str, price: str, lease: str) -> Answered:
 AMOUNTS = st.decimals("0.01", 3, places=2)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.decimals(0, 10, places=2),
     st.lists(st.tuples(st.integers(0, 2), st.sampled_from("rrrskc"), AMOUNTS, AMOUNTS), max_size=30),
