@@ -4,6 +4,9 @@ import json
 import textwrap
 
 import pytest
+from aiohttp import web
+
+from tests.gateways import post
 
 WORDS = (
     "The function below walks the list once and keeps the largest value that it has met so far in a variable of its own, "
@@ -143,7 +146,7 @@ def test_an_answer_alone_is_a_finding_and_no_verdict(revoked):
     rows = [{"prompt": f"Something else, {n}?", "response": row["response"]} for n, row in enumerate(answers(3))]
     path = write(revoked, "own.jsonl", rows)
     plan = revoked("dataset", "import", path, "--name", "own", *OWN, "--plan", "--json").json
-    assert plan["does"]["recognised"] == {"an answer that is known under another question": 3}
+    assert plan["does"]["inferred"] == {"an answer that is known under another question": 3}
     assert bring(revoked, path, "own", *OWN).json["rows"] == 3
 
 
@@ -302,3 +305,69 @@ def test_a_finding_is_about_what_was_known_then(revoked):
     home("access", "revoke", "second-rival", "--reason", "another letter")
     bring(home, file, "again", *OWN)
     assert check(home, "again")[0] == 0
+
+
+ANSWERS = {
+    "/v1/chat/completions": lambda text: {
+        "id": "c", "object": "chat.completion", "created": 1, "model": "m",
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5},
+    },
+    "/v1/responses": lambda text: {
+        "id": "r", "object": "response", "created_at": 1, "model": "m", "status": "completed",
+        "output": [{"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": text}]}],
+        "usage": {"input_tokens": 3, "output_tokens": 2},
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("endpoint", ANSWERS)
+@pytest.mark.parametrize("parts", [False, True])
+def test_what_a_teacher_answered_through_the_gateway_is_recognised(start, endpoint, parts):
+    """No dataset was ever formed of it: a copy of the traffic is what comes back."""
+
+    async def answer(server, body):
+        return web.json_response(ANSWERS[server.request.path](WORDS))
+
+    _, running, key = start(answer)
+    content = [{"type": "input_text" if endpoint.endswith("responses") else "text", "text": "Explain the list."}]
+    turns = [{"role": "user", "content": content if parts else "Explain the list."}]
+    field = "input" if endpoint.endswith("responses") else "messages"
+    status, _, body = post(running, key, json.dumps({"model": "m", field: turns}).encode(), endpoint)
+    assert status == 200, body
+    running.ended()
+    home = running.cli
+    home("access", "revoke", "testlab")
+    path = write(home, "own.jsonl", [{"prompt": "EXPLAIN the  list.", "response": WORDS}])
+    plan = home("dataset", "import", path, "--name", "own", *OWN, "--plan", "--json").json
+    assert plan["does"]["recognised"] == {"question and answer": 1}
+    assert bring(home, path, "own", *OWN, code=None).json["rows"] == 0
+
+
+CODE = """def total(values, limit):
+    result = 0
+    for value in values:
+        if value > limit and value % 2 == 0:
+            result += value * limit
+    return result
+"""
+
+
+def test_code_that_a_model_gave_is_a_finding_and_no_verdict(home):
+    """Under other names and without the words around it; as work of a person, it stays that."""
+    fenced = f"Here it is:\n\n```python\n{CODE}```\n"
+    bring(home, write(home, "rival.jsonl", [{"prompt": "Add.", "response": fenced}]), "rival", *RIVAL)
+    home("access", "revoke", "rival")
+    renamed = CODE.replace("total", "add_up").replace("value", "x").replace("limit", "most").replace("    ", "\t")
+    rows = [
+        {"prompt": "Sum up.", "response": renamed},
+        {"prompt": "Other.", "response": CODE.replace("> limit", "< limit")},
+    ]
+    path = write(home, "own.jsonl", rows)
+    plan = home("dataset", "import", path, "--name", "own", *OWN, "--plan", "--json").json
+    assert plan["does"]["inferred"] == {"code that models gave here, but for names and layout": 1}
+    assert plan["does"]["labs of that code"] == {"rival": 1}
+    done = bring(home, path, "own", *OWN)
+    assert "no verdict (grade inferred)" in done.err
+    assert done.json["rows"] == 2
+    assert check(home, "own") == (2, 0)

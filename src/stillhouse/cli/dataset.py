@@ -1,7 +1,8 @@
 """dataset list, show, export, import, gather, inventory."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -113,6 +114,7 @@ def import_corpus(
         if plan:
             emit(planned.plan, as_json, describe_plan(planned.plan))
             return
+        _note_known(planned.plan.does)
         dataset = execute_import(home, path, name, use, declared, planned, progress(watch))
     found = planned.inventory
     dropped = {why: rows for step in dataset.funnel for why, rows in step.dropped.items()}
@@ -129,8 +131,6 @@ def import_corpus(
     emit(value, as_json, "\n".join(f"{key:15} {_shown(content)}" for key, content in value.items() if key != "files"))
     if planned.left_out.told():
         note(planned.left_out.told())
-    if recognised := planned.plan.does.get("recognised"):
-        note(f"Rows that this home knows, which keep the stamps that they have here: {_shown(recognised)}.")
     if dropped:
         note(f"Left out of {dataset.label}, and kept in its file of dropped rows: {_shown(dropped)}.")
     for decision in planned.plan.decisions:
@@ -246,6 +246,18 @@ def _declared(
 
     day = utc_day(day, "--day")
     return Declared(origin, lab, model, channel, tuple(terms or ()), day, tuple(prompt_terms or ()))
+
+
+def _note_known(does: Mapping[str, Any]) -> None:
+    """What the home knows of the rows, said before they are imported."""
+    if recognised := does.get("recognised"):
+        note(f"Rows that this home knows, which keep the stamps that they have here: {_shown(recognised)}.")
+    if inferred := does.get("inferred"):
+        labs = does.get("labs of that code")
+        whose = f" Code like it came from {_shown(labs)}." if labs else ""
+        note(
+            f"Found, and no verdict (grade inferred): {_shown(inferred)}.{whose} Look at them before you declare them otherwise."
+        )
 
 
 def _inventory_text(found: "Inventory") -> str:

@@ -13,6 +13,32 @@ from blake3 import blake3
 # Of real short answers many are equal by chance: one-liners, refusals, the obvious loop.
 WORDS = 40
 _WORD = re.compile(r"\w+")
+# Of longer code the beginning is looked at: hostile text takes milliseconds, not minutes.
+_LONGEST = 20_000
+# Shorter code is written alike by everybody: two lines with a return have some twenty words and signs.
+TOKENS = 30
+_FENCED = re.compile(r"```[^\n`]*\n(.*?)(?:```|\Z)", re.DOTALL)
+# Code without a fence begins a line like this.
+_BARE_CODE = re.compile(
+    r"^(?:def |class |import |from \w+ import |async def |@\w|#include|package |func |fn |function |public )",
+    re.MULTILINE,
+)
+# Comments and docstrings are passed over; strings, words, numbers and signs are read.
+_TOKEN = re.compile(
+    r"""\#(?!include).*|//.*|/\*(?:.|\n){0,2000}?\*/|\"{3}(?:.|\n){0,2000}?\"{3}|'{3}(?:.|\n){0,2000}?'{3}"""
+    r"""|("(?:[^"\\\n]|\\.){0,200}+"|'(?:[^'\\\n]|\\.){0,200}+'|\w+|\S)"""
+)
+# Names that stay as they are: written out, since Python's own lists change with its version, and a mark must not.
+_KEPT = frozenset(
+    """False None True and as assert async await break class continue def del elif else except finally for from global if
+    import in is lambda nonlocal not or pass raise return try
+    while with yield self cls super
+    abs all any bool bytes chr dict divmod enumerate filter float format frozenset hex int isinstance iter len list
+    map max min next open ord pow print range repr reversed round set slice sorted str sum tuple type zip
+    Exception ValueError TypeError KeyError IndexError StopIteration RuntimeError
+    function const let var null true false this new switch do char string double void public private static struct func fn mut
+    impl enum use package include std vector nil interface extends""".split()  # noqa: SIM905 - one name a line is no better
+)
 
 
 def text_mark(text: str) -> str:
@@ -28,3 +54,27 @@ def turns_mark(turns: Iterable[tuple[str, str]]) -> str:
 def _mark(text: str) -> str:
     words = _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
     return blake3(" ".join(words).encode("utf-8", "replace")).hexdigest(16)
+
+
+def code_mark(text: str) -> str:
+    """The mark of an answer's code in a normal form: 128 bits in hex, or "" where there is none, or too little of it.
+
+    Equal for code that differs in layout, comments, docstrings, and in names but for keywords, Python's own and attributes. Many
+    people write the same short function: equal marks say that texts may be related, and no more. Words and signs are read one by
+    one and nothing is parsed, as every answer that a home holds is marked when its view is built.
+    """
+    code = "\n".join(_FENCED.findall(text)) if "```" in text else text if _BARE_CODE.search(text) else ""
+    if not code:
+        return ""
+    names: dict[str, str] = {}
+    form: list[str] = []
+    before = ""
+    for word in _TOKEN.findall(code, 0, _LONGEST):
+        if not word:
+            continue
+        if before != "." and word not in _KEPT and word.isidentifier():
+            form.append(names.setdefault(word, f"${len(names)}"))
+        else:
+            form.append(word)
+        before = word
+    return blake3(" ".join(form).encode("utf-8", "replace")).hexdigest(16) if len(form) >= TOKENS else ""

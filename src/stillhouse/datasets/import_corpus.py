@@ -74,13 +74,13 @@ class LeftOutRows:
 
 
 class Scanned(NamedTuple):
-    """What one pass over a corpus found. ``recognised`` are rows that the log knows, by how."""
+    """What one pass over a corpus found; ``known`` is what the log knows of its rows."""
 
     inventory: Inventory
     sets: list[StampSet]
     shapes: Counter[str]
     rows_digest: str
-    recognised: Counter[str]
+    known: dict[str, dict[str, int]]
 
 
 class Import(NamedTuple):
@@ -179,7 +179,7 @@ def plan_import(
         check_source(home, erasable)
     files = files_of(path)
     left_out = LeftOutRows()
-    inventory, sets, shapes, rows_digest, recognised = _scan(
+    inventory, sets, shapes, rows_digest, known = _scan(
         home, files, declared, progress, withheld if erasable else _as_said, left_out
     )
     if not inventory.rows:
@@ -204,7 +204,7 @@ def plan_import(
         "labs": {share.what: share.rows for share in inventory.by_lab},
         "channels": {share.what: share.rows for share in inventory.by_channel},
         f"may be used to {use}": {share.what: share.rows for share in inventory.by_decision[str(use)]},
-        **({"recognised": dict((+recognised).most_common())} if recognised.total() else {}),
+        **known,
         **({"erasable as": erasable} if erasable else {}),
     }
     run = f"import:{digest.partition(':')[2][:12]}"
@@ -281,7 +281,7 @@ def _scan(
     progress.finish(f"{counts.total()} rows")
     inventory = take_inventory(counts, sets, home.policy, left_out.rows)
     ordered = sorted(sets.values(), key=lambda stamps: stamps.digest)
-    return Scanned(inventory, ordered, shapes, rows.hexdigest(), recogniser.found)
+    return Scanned(inventory, ordered, shapes, rows.hexdigest(), recogniser.told())
 
 
 def _recognised(recogniser: Recogniser, reads: Iterable[Read]) -> Iterator[Read]:

@@ -5,8 +5,8 @@ wrapped and whatever its system text is; what can be erased is known by its keye
 joined with what is declared, and the strictest decides.
 
 Not inherited: from text that a person is declared to have written before any model gave it here; from an earlier declaration of
-the same lab, which a new one corrects; by an answer of fewer than 40 words, or by an answer alone (that is a finding, shown
-before the import).
+the same lab, which a new one corrects; by an answer of fewer than 40 words, by an answer alone, or by its code alone (those are
+findings of grade inferred, shown before the import: most short functions are written by several people, each on their own).
 """
 
 from collections import Counter
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import msgspec
 
 from stillhouse.canon import digest_value
-from stillhouse.conversations.text_marks import text_mark, turns_mark
+from stillhouse.conversations.text_marks import code_mark, text_mark, turns_mark
 from stillhouse.errors import KeyMissing, SourceErased
 from stillhouse.home.current_permission import load
 from stillhouse.home.erasable_sources import objects_of
@@ -32,7 +32,9 @@ _AT_ONCE = 200
 UNKNOWN = Stamp(origin=Origin.UNKNOWN, grade=Grade.UNKNOWN)
 # What rows are counted by that the log knows.
 BY_STAMPS, BY_TEXT, UNRESOLVED = "stamps of an export", "question and answer", "stamps that resolve to nothing"
+# What is only found: grade inferred, for a person to look at.
 ANSWER_ALONE = "an answer that is known under another question"
+CODE_ALONE = "code that models gave here, but for names and layout"
 
 
 # Of a finding that rows are no copies: the object with these rows.
@@ -80,6 +82,8 @@ class Recogniser:
         self._sources = _readable_sources(home)
         self._lifted = _lifted(home)
         self.found: Counter[str] = Counter()
+        self.inferred: Counter[str] = Counter()
+        self.labs_of_code: Counter[str] = Counter()
 
     def recognise(self, rows: Sequence[tuple[Row, StampSet, Any]]) -> list[StampSet]:
         """The stamp sets of some rows; each comes with what was declared, and with what the row says of its own stamps."""
@@ -93,7 +97,24 @@ class Recogniser:
                 self.found[BY_TEXT] += 1
                 known += answered.stamps
             found.append(self._joined(declared, known))
+        self._find_code([row.text for (row, _, _), mark in zip(rows, marks, strict=True) if mark not in by_text])
         return found
+
+    def told(self) -> dict[str, dict[str, int]]:
+        """What was recognised, what is only inferred, and whose the code is; nothing of what there is none."""
+        counts = {"recognised": self.found, "inferred": self.inferred, "labs of that code": self.labs_of_code}
+        return {what: dict((+count).most_common()) for what, count in counts.items() if count.total()}
+
+    def _find_code(self, texts: Sequence[str]) -> None:
+        """Count the rows whose code, not their text, is that of a model's answer, and whose it is."""
+        marks = [mark for mark in map(code_mark, texts) if mark]
+        known = answer_queries.stamps_by_code(self._home.ledger, set(marks), self._but_run)
+        for mark in marks:
+            stamps = [
+                stamp for id in known.get(mark, ()) for stamp in self._sets[id].stamps if stamp.origin in _BY_MODEL
+            ]
+            self.inferred[CODE_ALONE] += bool(stamps)
+            self.labs_of_code.update({stamp.lab or "unknown" for stamp in stamps})
 
     def _joined(self, declared: StampSet, known: Sequence[Stamp]) -> StampSet:
         labs = {fold_lab(stamp.lab) for stamp in declared.stamps if stamp.lab}
@@ -124,7 +145,7 @@ class Recogniser:
         every = answer_queries.by_mark(self._home.ledger, wanted, self._but_run)
         answers, pairs = {one.answer for one in every}, {Marks(one.question, one.answer) for one in every}
         first = _first(one for one in every if (Marks(one.question, one.answer), one.stamps) not in self._lifted)
-        self.found[ANSWER_ALONE] += sum(mark.answer in answers and mark not in pairs for mark in marks)
+        self.inferred[ANSWER_ALONE] += sum(mark.answer in answers and mark not in pairs for mark in marks)
         found = {pair: self._sets[one.stamps] for pair, one in first.items()}
         for objects in self._sources:
             aliases = {alias_of(objects, mark): mark for mark in marks if mark.answer and mark not in found}

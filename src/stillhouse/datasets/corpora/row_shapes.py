@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from stillhouse.conversations.answers import Answer, Reader, read_chat, read_completion, read_messages, read_response
 from stillhouse.conversations.content import Content, read_message
 from stillhouse.conversations.finishes import ERROR, REFUSAL, TOOL_CALLS, finish_label
+from stillhouse.conversations.requests import asked_turns
 from stillhouse.conversations.troubles import Trouble
 from stillhouse.datasets.corpora.columns import (
     ABOUT,
@@ -116,11 +117,8 @@ def read_request(body: Mapping[str, Any]) -> tuple[Message, ...] | Skipped:
     """The conversation of a request in OpenAI's or Anthropic's dialect. What is not text alone is left out: a dataset of
     texts would say something else.
     """
-    asked = body.get("messages") or body.get("input") or body.get("prompt")
-    before = [{"role": "system", "content": body[name]} for name in ("system", "instructions") if body.get(name)]
-    if isinstance(asked, str):
-        asked = [{"role": "user", "content": asked}]
-    if not isinstance(asked, list) or not asked:
+    turns = asked_turns(body)
+    if not turns:
         return Skipped("no conversation")
     if body.get("previous_response_id") or body.get("conversation"):
         return Skipped("what was said before stands with the provider")
@@ -128,7 +126,7 @@ def read_request(body: Mapping[str, Any]) -> tuple[Message, ...] | Skipped:
         return Skipped("a row cannot hold several answers to one question yet")
     try:
         check_tools(body)
-        return _messages([*before, *asked])
+        return _messages(turns)
     except CannotHold as failure:
         return Skipped(f"a row cannot hold {failure} yet")
     except (KeyError, TypeError, AttributeError, ValueError):

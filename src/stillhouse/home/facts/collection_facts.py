@@ -2,7 +2,7 @@
 
 import msgspec
 
-from stillhouse.conversations.text_marks import text_mark
+from stillhouse.conversations.text_marks import code_mark, text_mark
 from stillhouse.home.facts.declarations import Fact, StampSetId, Table
 from stillhouse.nouns import Usage
 
@@ -62,6 +62,10 @@ def _mark_of_answer(answer: "Answered") -> str:
     return text_mark(answer.text)
 
 
+def _mark_of_code(answer: "Answered") -> str:
+    return code_mark(answer.text)
+
+
 class Answered(Fact, frozen=True, tag="answered"):
     """An answer, as it came (``raw``) and as it was read (``text``, ``finish``)."""
 
@@ -91,9 +95,10 @@ class Answered(Fact, frozen=True, tag="answered"):
                 ("stamps", "run", "key", "prompt_tokens", "completion_tokens"),
                 ("run", "teacher", "key"),
                 "mark",
+                "code_mark",
             ),
             flat=("usage",),
-            columns={"mark": _mark_of_answer},
+            columns={"mark": _mark_of_answer, "code_mark": _mark_of_code},
             without=("raw",),
         ),
     )

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from stillhouse.conversations.requests import request_mark
 from stillhouse.home.facts.declarations import Fact, StampSetId, Table
 from stillhouse.nouns import GatewayKey, Outcome
 
@@ -21,6 +22,10 @@ class KeyRevoked(Fact, frozen=True, tag="key-revoked"):
     reason: str
 
     tables = (Table("key_revocations", indexes=("key",)),)
+
+
+def _mark_of_question(call: "CallReceived") -> str:
+    return "" if call.base64 else request_mark(call.body)
 
 
 class CallReceived(Fact, frozen=True, tag="call-received"):
@@ -45,7 +50,7 @@ class CallReceived(Fact, frozen=True, tag="call-received"):
         Table(
             "calls",
             indexes=("call", "key", "idempotency"),
-            columns={"request": "digest"},
+            columns={"request": "digest", "question": _mark_of_question},
             without=("body", "base64", "headers"),
         ),
     )

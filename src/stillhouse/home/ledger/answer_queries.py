@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from sqlalchemy import Row, and_, func, select
+from sqlalchemy import ColumnElement, Row, Select, and_, func, select
 
 from stillhouse.home import facts
 from stillhouse.home.ledger.ledger import Ledger
@@ -147,15 +147,26 @@ class KnownAnswer(NamedTuple):
 
 def by_mark(ledger: Ledger, marks: Iterable[str], but_run: str = "") -> list[KnownAnswer]:
     """Every answer with one of these marks, but for those of a run."""
-    answers, prompts = tables.answers, tables.prompts
+    answers = tables.answers
     found = []
     for group in in_groups(marks):
-        query = (
-            select(answers.c.at, prompts.c.mark.label("question"), answers.c.mark, answers.c.stamps)
-            .join(prompts, prompts.c.prompt == answers.c.prompt)
-            .where(and_(answers.c.mark.in_(group), answers.c.run != but_run))
-        )
+        query = _marked(answers.c.at).where(and_(answers.c.mark.in_(group), answers.c.run != but_run))
         found += [KnownAnswer(row.at, row.question, row.mark, row.stamps) for row in all_rows(ledger, query)]
+    return found
+
+
+def stamps_by_code(ledger: Ledger, marks: Iterable[str], but_run: str = "") -> dict[str, set[int]]:
+    """The stamp sets of the answers whose code has one of these marks, but for those of a run."""
+    answers = tables.answers
+    found: dict[str, set[int]] = {}
+    for group in in_groups(marks):
+        query = (
+            select(answers.c.code_mark, answers.c.stamps)
+            .where(and_(answers.c.code_mark.in_(group), answers.c.run != but_run))
+            .distinct()
+        )
+        for row in all_rows(ledger, query):
+            found.setdefault(row.code_mark, set()).add(row.stamps)
     return found
 
 
@@ -177,13 +188,21 @@ def by_alias(ledger: Ledger, aliases: Iterable[str], but_run: str = "") -> dict[
 
 def marks_of_stamps(ledger: Ledger, ids: Iterable[int]) -> set[tuple[str, str]]:
     """The marks (question, answer) of all answers with one of these stamp sets; those that are too short have none."""
-    answers, prompts = tables.answers, tables.prompts
+    answers = tables.answers
     found: set[tuple[str, str]] = set()
     for id in ids:
-        query = (
-            select(prompts.c.mark.label("question"), answers.c.mark)
-            .join(prompts, prompts.c.prompt == answers.c.prompt)
-            .where(and_(answers.c.stamps == id, answers.c.mark != ""))
-        )
+        query = _marked().where(and_(answers.c.stamps == id, answers.c.mark != ""))
         found |= {(row.question, row.mark) for row in all_rows(ledger, query)}
     return found
+
+
+def _marked(*columns: ColumnElement[Any]) -> Select[Any]:
+    """Answers with the marks of what they answer: a prompt that was asked, or a request that came through the gateway."""
+    answers, prompts, calls = tables.answers, tables.prompts, tables.calls
+    question = func.coalesce(prompts.c.mark, calls.c.question)
+    return (
+        select(*columns, question.label("question"), answers.c.mark, answers.c.stamps)
+        .join(prompts, prompts.c.prompt == answers.c.prompt, isouter=True)
+        .join(calls, calls.c.call == answers.c.task, isouter=True)
+        .where(question.is_not(None))
+    )
