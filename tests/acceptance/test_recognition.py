@@ -91,10 +91,41 @@ def under_other_keys(rows):
     ]
 
 
+def rounded(kind):
+    """As a program leaves rows whose numbers have 53 bits, or that writes all as text; the words are changed so that they do not
+    tell.
+    """
+
+    def change(rows):
+        changed = []
+        for row in rows:
+            turns = [{**turn, "content": turn["content"] + " Indeed."} for turn in row["messages"]]
+            changed.append(
+                {
+                    **row,
+                    "messages": turns,
+                    "stillhouse": row["stillhouse"] | {"stamps": kind(row["stillhouse"]["stamps"])},
+                }
+            )
+        return changed
+
+    return change
+
+
 CHANGES = {
     "as it is": list, "without stamps": stripped, "reordered": lambda rows: stripped(rows[::-1]), "wrapped": wrapped,
-    "another system text": with_a_system_text, "other keys": under_other_keys,
+    "another system text": with_a_system_text, "other keys": under_other_keys, "numbers as floats": rounded(float),
+    "rounded": rounded(lambda number: int(float(number))), "numbers as text": rounded(str),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [10**400, -(10**400), 1e400, float("nan"), "9" * 5000, "x", True, [], {}, 0.5, "١"])
+def test_a_number_that_no_set_has_is_unknown_origin(revoked, number):
+    rows = [{**row, "stillhouse": row["stillhouse"] | {"stamps": number}} for row in exported(revoked)]
+    path = write(revoked, "back.jsonl", rows)
+    plan = revoked("dataset", "import", path, "--name", "b", "--use", "train", *OWN, "--plan", "--json").json
+    assert plan["does"]["recognised"]["stamps that resolve to nothing"] == 3
+    assert plan["does"]["may be used to train"] == {"denied": 3}
 
 
 @pytest.mark.parametrize("change", CHANGES)

@@ -29,6 +29,8 @@ from stillhouse.vault.objects import Objects
 
 _BY_MODEL = (Origin.TEACHER, Origin.OWN_MODEL)
 _AT_ONCE = 200
+# Numbers of sets have 63 bits.
+_LONGEST_NUMBER, _NO_SET = 20, -1
 UNKNOWN = Stamp(origin=Origin.UNKNOWN, grade=Grade.UNKNOWN)
 # What rows are counted by that the log knows.
 BY_STAMPS, BY_TEXT, UNRESOLVED = "stamps of an export", "question and answer", "stamps that resolve to nothing"
@@ -133,10 +135,10 @@ class Recogniser:
         """What a row's own stamps say, as exports write them."""
         if not isinstance(own, Mapping) or own.get("stamps") is None:
             return ()
-        id = own["stamps"]
-        known = self._sets.get(id) if isinstance(id, int) else None
-        if known is None:
-            known = _carried(own)
+        carried = _carried(own)
+        known = self._sets.get(_whole(own["stamps"])) or (
+            self._sets.get(carried.id, _declared(carried)) if carried else None
+        )
         self.found[BY_STAMPS if known is not None else UNRESOLVED] += 1
         return known.stamps if known is not None else (UNKNOWN,)
 
@@ -200,19 +202,37 @@ def _lifted(home: Home) -> frozenset[tuple[Marks, int]]:
 
 
 def _carried(own: Mapping[str, Any]) -> StampSet | None:
-    """The whole set that an export of another home wrote beside its number; None where the two do not belong together."""
+    """The whole set that an export wrote beside its number; None where the two do not belong together."""
     try:
         stamps = msgspec.convert(own.get("origins"), tuple[Stamp, ...])
     except msgspec.ValidationError:
         return None
     carried = stamp_set(stamps)
-    if not stamps or carried.id != own["stamps"]:
-        return None
-    # It was observed there, and is a declaration here.
-    declared = (
-        msgspec.structs.replace(one, grade=Grade.DECLARED) if one.grade is Grade.OBSERVED else one for one in stamps
+    number = own["stamps"]
+    # Programs whose numbers have 53 bits (JavaScript, jq) write another whole number, or a fraction, in its place.
+    same = _whole(number) == carried.id or (isinstance(number, int | float) and _as_float(number) == float(carried.id))
+    return carried if stamps and same else None
+
+
+def _declared(carried: StampSet) -> StampSet:
+    """What was observed in another home is a declaration here."""
+    return stamp_set(
+        msgspec.structs.replace(one, grade=Grade.DECLARED) if one.grade is Grade.OBSERVED else one
+        for one in carried.stamps
     )
-    return stamp_set(declared)
+
+
+def _whole(number: Any) -> int:
+    """The number of a set, as a number or as text; one that no set has where it is neither."""
+    text = str(number)
+    return int(text) if len(text) <= _LONGEST_NUMBER and text.removeprefix("-").isdecimal() else _NO_SET
+
+
+def _as_float(number: int | float) -> float:
+    try:
+        return float(number)
+    except OverflowError:
+        return float("nan")
 
 
 def _readable_sources(home: Home) -> list[Objects]:

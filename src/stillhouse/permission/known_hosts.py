@@ -16,7 +16,7 @@ import idna
 import msgspec
 
 from stillhouse.nouns import Channel, Teacher, TeacherKind
-from stillhouse.permission.known_names import fold, fold_model
+from stillhouse.permission.known_names import fold, fold_lab, fold_model
 from stillhouse.permission.terms_registry import document_id, shipped
 
 
@@ -31,9 +31,14 @@ class KnownHost(msgspec.Struct, frozen=True):
 
 class _Hosts(msgspec.Struct, frozen=True):
     host: list[KnownHost]
+    about_apps: frozenset[str]
     owner: dict[str, str]
 
 
+# The document of a service whose texts nobody has read, and what stands in the place of a service where there is none.
+UNREAD = "Terms of Service"
+USE_POLICY = "Acceptable Use Policy"
+NO_SERVICES = ("licence", "organisation")
 OFFICIAL_URLS = {
     TeacherKind.OPENAI: "https://api.openai.com/v1",
     TeacherKind.ANTHROPIC: "https://api.anthropic.com",
@@ -113,15 +118,24 @@ def known_provider(name: str) -> KnownHost | None:
 
 
 def documents_of(known: KnownHost) -> tuple[str, ...]:
-    """The documents that bind the users of a host: a service's commercial terms where it has them, else all of its own."""
+    """The documents that bind the users of a host: a service's commercial terms where it has them, else all of its own.
+
+    A service of which the registry has none is bound by one that nobody has read yet: its terms are unknown, by that name.
+    """
     found: list[str] = []
     for service in known.services:
         documents = {version.document for version in shipped().versions if version.service == service}
-        own = {"Commercial Terms"} & documents or documents
+        own = {"Commercial Terms"} & documents or documents or {UNREAD}
         found += sorted(document_id(service, document) for document in own)
-    return tuple(found)
+    return tuple(document for document in found if document not in _hosts().about_apps)
+
+
+def is_agreement(terms: str) -> bool:
+    """Can this be what an account was opened under? A use policy comes beside one, and some documents are about apps."""
+    document = terms.partition("@")[0]
+    return document not in _hosts().about_apps and not document.endswith(f"/{USE_POLICY}")
 
 
 def owner_of(service: str) -> str:
-    """The lab or company whose service that is; empty where it is not known."""
-    return _hosts().owner.get(service, "")
+    """The lab or company whose service that is, by the service's own name where no other is known; empty for licences."""
+    return _hosts().owner.get(service, "" if service in NO_SERVICES else fold_lab(service))

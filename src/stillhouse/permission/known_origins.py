@@ -9,8 +9,9 @@ import msgspec
 
 from stillhouse.errors import TeacherContradiction
 from stillhouse.nouns import Channel, Teacher, TeacherKind
-from stillhouse.permission.known_hosts import KnownHost, is_this_machine, known_host
+from stillhouse.permission.known_hosts import KnownHost, documents_of, is_agreement, is_this_machine, known_host
 from stillhouse.permission.known_names import closed_labs, fold_lab
+from stillhouse.permission.terms_registry import shipped
 
 # Terms that only those can give who have the weights, or wrote the text.
 OPEN_TERMS = ("licence/", "organisation/")
@@ -78,10 +79,21 @@ def _check_host(teacher: Teacher, host: KnownHost) -> None:
             f"{teacher.name}: {name} is known as {host.channel}, but {teacher.channel} was declared."
         )
     bound = tuple(f"{service}/" for service in host.services)
-    if bound and not any(terms.startswith(bound) for terms in teacher.terms):
+    if bound and not any(terms.startswith(bound) and is_agreement(terms) for terms in teacher.terms):
         raise TeacherContradiction(
             f"{teacher.name}: use of {name} is bound by terms of {' or '.join(host.services)}, and "
-            f"{', '.join(teacher.terms)} was declared."
+            f"{', '.join(teacher.terms)} was declared.",
+            next_step=_which_terms(host),
         )
     if host.lab and host.lab != fold_lab(teacher.lab):
         raise TeacherContradiction(f"{teacher.name}: {name} belongs to {host.lab}, but {teacher.lab} was declared.")
+
+
+def _which_terms(host: KnownHost) -> str:
+    documents = documents_of(host)
+    if any(shipped().of(document) for document in documents):
+        return f"Declare what binds you there, beside the model's own terms: {', '.join(documents)}."
+    return (
+        f"Declare {' or '.join(documents)}, too. The registry has no text of it, so what it allows is unknown until you have "
+        "read it and written an entry into the home's terms/ (docs/policy.md)."
+    )

@@ -36,6 +36,8 @@ _C, _P, _N = Cell.IF_NOT_COMPETING, Cell.IF_NOT_FOR_TRAINING, Cell.IF_NON_COMMER
 
 # Order of columns: store, evaluate, train-internal-classifier, train, release-weights, publish-data.
 # Storing what is not understood is allowed so that evidence is kept; nothing can be made of it.
+# What may not be generated for training is not trained on, whatever it was collected for: the clause can be read to bar the
+# purpose alone, but then a word at the time of asking would lift it. Of two readings the stricter counts; an agreement lifts it.
 # Publishing data under a competition clause is denied whatever oneself does: others would compete with it.
 _ROWS: dict[TermsVerdict, tuple[Cell, ...]] = {
     TermsVerdict.ALLOW: (_A, _A, _A, _A, _A, _A),

@@ -1,11 +1,15 @@
 """Hosts: every way to write one leads to the same, and what is below a known one is known."""
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillhouse.nouns import Channel
-from stillhouse.permission.known_hosts import host_of, known_host
+from stillhouse.errors import TeacherContradiction
+from stillhouse.nouns import Channel, Origin, Stamp, Teacher, TeacherKind, Use
+from stillhouse.permission.decide import Door, Policy
+from stillhouse.permission.known_hosts import _hosts, documents_of, host_of, known_host
+from stillhouse.permission.known_origins import check_declaration
 
 # Those of the hunt that found most of them unknown, and others of their kinds.
 KNOWN = {
@@ -66,3 +70,44 @@ def test_what_people_use_by_hand_is_personal():
 def test_any_text_is_an_address_that_folds_once(text):
     assert host_of(host_of(text)) == host_of(text) or not host_of(host_of(text))
     known_host(text)
+
+
+def test_every_known_host_is_bound_by_terms_that_have_a_name():
+    """Where nobody has read them, they are unknown by that name, and a licence of the model alone opens nothing."""
+    hosts = [known for known in _hosts().host if known.channel is not Channel.PERSONAL]
+    assert [known.host for known in hosts if not documents_of(known)] == []
+    for known in hosts:
+        address = f"https://{known.host.replace('*', 'x')}/v1"
+        teacher = Teacher(
+            name="t", kind=TeacherKind.OPENAI, model="m", lab=known.lab or "acme", channel=known.channel, base_url=address,
+            terms=("licence/mit",),
+        )  # fmt: skip
+        with pytest.raises(TeacherContradiction, match="is bound by terms of"):
+            check_declaration(teacher)
+        check_declaration(msgspec.structs.replace(teacher, terms=("licence/mit", *documents_of(known))))
+
+
+def test_what_nobody_read_allows_nothing_but_to_be_kept():
+    groq = documents_of(known_host("https://api.groq.com/openai/v1"))
+    assert groq == ("Groq/Terms of Service",)
+    stamp = Stamp(
+        origin=Origin.TEACHER, lab="meta", model="llama-3.3-70b", channel=Channel.CLOUD, terms=(*groq, "licence/llama-3.3"),
+        day="2026-05-01",
+    )  # fmt: skip
+    decided = Policy().check(Door.USE, (stamp,), Use.TRAIN)
+    assert not decided.allowed
+    assert "Groq/Terms of Service" in decided.reason
+    assert Policy().check(Door.USE, (stamp,), Use.STORE).allowed
+
+
+@pytest.mark.parametrize(
+    "terms", ["ChatGPT/Developer Terms", "ChatGPT/Acceptable Use Policy", "ChatGPT/Developer Terms@2025-12-17"]
+)
+def test_what_is_about_apps_or_beside_an_agreement_is_none(terms):
+    teacher = Teacher(
+        name="t", kind=TeacherKind.OPENAI, model="gpt-4o", lab="openai", channel=Channel.OFFICIAL, terms=(terms,),
+        base_url="https://api.openai.com/v1",
+    )  # fmt: skip
+    with pytest.raises(TeacherContradiction, match="is bound by terms of ChatGPT"):
+        check_declaration(teacher)
+    check_declaration(msgspec.structs.replace(teacher, terms=(terms, "ChatGPT/Commercial Terms")))
