@@ -174,3 +174,14 @@ def test_models_that_cannot_be_used_are_named(tmp_path: Path, tiny_model: Path):
     (broken / "model.safetensors").write_bytes(b"torn")
     with pytest.raises(ModelUnusable):
         load(broken, dtype="float32", cache=tmp_path / "cache")
+
+
+def test_reading_a_gguf_leaves_the_library_as_it_was(tmp_path):
+    """Its reader is exchanged while a file is unpacked, also where that fails."""
+    import gguf
+
+    before = gguf.GGUFReader, gguf.get_tensor_name_map
+    (tmp_path / "broken.gguf").write_bytes(b"GGUF\x03\x00\x00\x00" + b"\xff" * 64)
+    with pytest.raises(ModelUnusable):
+        load(tmp_path / "broken.gguf", dtype="float32", cache=tmp_path / "cache")
+    assert (gguf.GGUFReader, gguf.get_tensor_name_map) == before

@@ -88,15 +88,15 @@ def test_every_known_host_is_bound_by_terms_that_have_a_name():
 
 
 def test_what_nobody_read_allows_nothing_but_to_be_kept():
-    groq = documents_of(known_host("https://api.groq.com/openai/v1"))
-    assert groq == ("Groq/Terms of Service",)
+    unread = documents_of(known_host("https://api.sambanova.ai/v1"))
+    assert unread == ("SambaNova/Terms of Service",)
     stamp = Stamp(
-        origin=Origin.TEACHER, lab="meta", model="llama-3.3-70b", channel=Channel.CLOUD, terms=(*groq, "licence/llama-3.3"),
+        origin=Origin.TEACHER, lab="meta", model="llama-3.3-70b", channel=Channel.CLOUD, terms=(*unread, "licence/llama-3.3"),
         day="2026-05-01",
     )  # fmt: skip
     decided = Policy().check(Door.USE, (stamp,), Use.TRAIN)
     assert not decided.allowed
-    assert "Groq/Terms of Service" in decided.reason
+    assert "SambaNova/Terms of Service" in decided.reason
     assert Policy().check(Door.USE, (stamp,), Use.STORE).allowed
 
 
