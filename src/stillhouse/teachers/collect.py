@@ -190,18 +190,8 @@ def collect(
     Raises BudgetReached when a cap is; everything received until then is in the log.
     """
     recorder = doors.recorder
-    asks, missing = collection.asks, collection.missing
     questions = make_questions(teacher, collection.tasks, options)
-    if questions.adaptive:
-        asks = unique(_open_asks(recorder, questions, accept))
-        missing = frozenset(ask.key for ask in asks)
-    if batched is None:  # what a batch holds is bought already
-        held = {
-            call.key for batch in answer_queries.open_batches(recorder.ledger, teacher.name) for call in batch.calls
-        }
-        asks, missing = tuple(ask for ask in asks if ask.key not in held), missing - held
-    failed = answer_queries.known_failures(recorder.ledger, missing)
-    asks = tuple(msgspec.structs.replace(ask, tries=failed[ask.key]) if ask.key in failed else ask for ask in asks)
+    asks, missing = _left_to_ask(recorder, teacher, collection, questions, accept, in_batches=batched is not None)
     before = money_queries.unleased_spending(recorder.ledger, options.run)
     budget = BudgetLease(recorder, locks, options.caps if is_metered(teacher) else {}, before.paid + before.held)
     done = Collected(asked=len(asks) + len(questions.last), reused=len(asks) - len(missing) + len(questions.last))
@@ -210,22 +200,84 @@ def collect(
     done.answers, done.unsettled = done.reused, money_queries.spending(recorder.ledger, options.run).unsettled
     share = Decimal(teacher.batch_share or 1) if batched is not None else Decimal(1)
     result_writer = ResultWriter(doors, teacher, collection.stamps, options.run, budget, options.purpose, share)
-    looked = 0.0
-    # Called for every answer, thousands a second: what it shows is brought up to date a few times a second.
-
-    def note(item: Reply | Failure) -> None:
-        nonlocal looked
-        count(done, item)
-        moment = time.monotonic()
-        if moment - looked >= _SECONDS_BETWEEN_LOOKS:
-            looked, done.spent, done.load = moment, usd(budget.spent), client.load()
-            on_progress(done)
+    shown = _Shown(done, client, budget, on_progress)
 
     def deliver(item: Reply | Failure) -> None:
         result_writer.deliver(item)
-        note(item)
+        shown.note(item)
 
-    # ``more`` is called from the threads of the client; judging runs outside the lock, since it takes seconds.
+    with executing(recorder, collection.plan, collection.facts_digest) as result:
+        try:
+            _link(recorder, teacher, options)
+            if missing:
+                if batched is not None:
+                    batched(result_writer, budget, shown.note)([ask for ask in asks if ask.key in missing])
+                else:
+                    more = _what_follows(questions, accept, done) if questions.adaptive else nothing_more
+                    client.answer(asks, missing, result_writer.admit, deliver, more)
+                shown.now()  # everything is recorded; what follows brings the view up to date
+        finally:
+            # Whatever ended it: the unused part of the lease goes back, and the receipt says what really came.
+            budget.close()
+            recorder.refresh()
+            after = money_queries.spending(recorder.ledger, options.run)
+            done.unsettled, done.spent, done.load = after.unsettled, usd(after.paid), Load()
+            done.wanted = tuple(questions.last) if questions.adaptive else collection.wanted
+            result.update({k: v for k, v in msgspec.structs.asdict(done).items() if k not in ("wanted", "load")})
+            on_progress(done)
+    return done
+
+
+def _left_to_ask(
+    recorder: Recorder,
+    teacher: Teacher,
+    collection: Collection,
+    questions: Questions,
+    accept: Accept,
+    *,
+    in_batches: bool,
+) -> tuple[tuple[Ask, ...], frozenset[str]]:
+    """The asks that count, and the keys that have no answer. What a batch holds is bought already: only batches fetch it."""
+    asks, missing = collection.asks, collection.missing
+    if questions.adaptive:
+        asks = unique(_open_asks(recorder, questions, accept))
+        missing = frozenset(ask.key for ask in asks)
+    if not in_batches:
+        held = {
+            call.key for batch in answer_queries.open_batches(recorder.ledger, teacher.name) for call in batch.calls
+        }
+        asks, missing = tuple(ask for ask in asks if ask.key not in held), missing - held
+    failed = answer_queries.known_failures(recorder.ledger, missing)
+    return tuple(
+        msgspec.structs.replace(ask, tries=failed[ask.key]) if ask.key in failed else ask for ask in asks
+    ), missing
+
+
+class _Shown:
+    """What is shown of a collection: counted with every answer, thousands a second, and told a few times a second."""
+
+    def __init__(
+        self, done: Collected, client: TeacherClient, budget: BudgetLease, on_progress: Callable[[Collected], None]
+    ) -> None:
+        self._done, self._client, self._budget, self._on_progress = done, client, budget, on_progress
+        self._looked = 0.0
+
+    def note(self, item: Reply | Failure) -> None:
+        """Count one, and tell where it is time."""
+        count(self._done, item)
+        moment = time.monotonic()
+        if moment - self._looked >= _SECONDS_BETWEEN_LOOKS:
+            self._looked = moment
+            self.now()
+
+    def now(self) -> None:
+        """Tell how far it is."""
+        self._done.spent, self._done.load = usd(self._budget.spent), self._client.load()
+        self._on_progress(self._done)
+
+
+def _what_follows(questions: Questions, accept: Accept, done: Collected) -> Callable[[Reply | Failure], Sequence[Ask]]:
+    """What is asked after each answer. Called from a client's threads; judging takes seconds, so it runs outside the lock."""
     thinking = threading.Lock()
 
     def more(item: Reply | Failure) -> Sequence[Ask]:
@@ -240,28 +292,7 @@ def collect(
         done.asked += len(following)
         return following
 
-    with executing(recorder, collection.plan, collection.facts_digest) as result:
-        try:
-            _link(recorder, teacher, options)
-            if missing:
-                if batched is not None:
-                    batched(result_writer, budget, note)([ask for ask in asks if ask.key in missing])
-                else:
-                    client.answer(
-                        asks, missing, result_writer.admit, deliver, more if questions.adaptive else nothing_more
-                    )
-                done.spent, done.load = usd(budget.spent), client.load()
-                on_progress(done)  # everything is recorded; what follows brings the view up to date
-        finally:
-            # Whatever ended it: the unused part of the lease goes back, and the receipt says what really came.
-            budget.close()
-            recorder.refresh()
-            after = money_queries.spending(recorder.ledger, options.run)
-            done.unsettled, done.spent, done.load = after.unsettled, usd(after.paid), Load()
-            done.wanted = tuple(questions.last) if questions.adaptive else collection.wanted
-            result.update({k: v for k, v in msgspec.structs.asdict(done).items() if k not in ("wanted", "load")})
-            on_progress(done)
-    return done
+    return more
 
 
 def count(done: Collected, item: Reply | Failure) -> None:
