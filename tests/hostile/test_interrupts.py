@@ -26,14 +26,14 @@ def test_an_interrupt_at_a_random_moment(home, sandboxed, number):
     ]
     home.add_replay(home.recording(rows))
     recipe = home.recipe("recorded", samples=4)
-    process = home.spawn("run", recipe, "--json")
+    process = home.spawn("run", recipe, "--json", PYTHONFAULTHANDLER="1")
     time.sleep(random.Random(number).uniform(0.02, 1.6))
     os.kill(process.pid, signal.SIGINT)
     try:
         _, err = process.communicate(timeout=30)
     except subprocess.TimeoutExpired:
-        process.kill()
-        raise
+        process.send_signal(signal.SIGABRT)  # it says where each of its threads stands
+        pytest.fail(f"it did not end:\n{process.communicate()[1].decode()}")
     assert b"Traceback" not in err, err.decode()
     assert process.returncode in (0, 130, -signal.SIGINT), err.decode()
     done = home("run", recipe, "--json").json
