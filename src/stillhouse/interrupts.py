@@ -40,3 +40,19 @@ def shielded() -> Iterator[None]:
         if _Gate.waiting and not _Gate.depth:
             _Gate.waiting = False
             raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Within a shielded block, the part that an interrupt may end: what is around it, its beginning and its end, stays whole."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    try:
+        _Gate.depth -= 1
+        if _Gate.waiting and not _Gate.depth:
+            _Gate.waiting = False
+            raise KeyboardInterrupt
+        yield
+    finally:
+        _Gate.depth += 1

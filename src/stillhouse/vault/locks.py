@@ -6,6 +6,7 @@ without locks, and whoever removes the file.
 
 import contextlib
 import fcntl
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,14 +16,18 @@ from stillhouse.vault.files import storage_errors
 
 
 class Lock:
-    """A lock that this process holds. Release it, or use it as a context manager."""
+    """A lock that this process holds. Release it, or use it as a context manager.
 
-    def __init__(self, descriptor: int) -> None:
-        self.descriptor = descriptor
+    One that nobody refers to any more is released by its file object: an interrupt can come after it was taken and before anyone
+    has it, and one that came in a method of our own for that would be lost.
+    """
+
+    def __init__(self, file: io.FileIO) -> None:
+        self._file = file
 
     def release(self) -> None:
         """Let others have it."""
-        os.close(self.descriptor)
+        self._file.close()
 
     def __enter__(self) -> "Lock":
         return self
@@ -33,30 +38,30 @@ class Lock:
 
 def wait_for(path: Path) -> Lock:
     """Take a lock, waiting for whoever has it. Raises StorageError."""
-    lock = Lock(_opened(path))
+    file = _opened(path)
     try:
         with storage_errors(f"{path} could not be locked"):
-            fcntl.flock(lock.descriptor, fcntl.LOCK_EX)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        return Lock(file)
     except BaseException:
-        lock.release()
+        file.close()
         raise
-    return lock
 
 
 def try_for(path: Path) -> Lock | None:
     """Take a lock, or None where another process has it. Raises StorageError."""
-    lock = Lock(_opened(path))
+    file = _opened(path)
     try:
         with storage_errors(f"{path} could not be locked"):
             try:
-                fcntl.flock(lock.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                lock.release()
+                file.close()
                 return None
+        return Lock(file)
     except BaseException:
-        lock.release()
+        file.close()
         raise
-    return lock
 
 
 @contextlib.contextmanager
@@ -69,13 +74,18 @@ def locked(path: Path, what: str) -> Iterator[None]:
         yield
 
 
-def _opened(path: Path) -> int:
+def _opened(path: Path) -> io.FileIO:
+    """A file object and no bare descriptor: it closes itself where an interrupt keeps everybody from doing so."""
     with storage_errors(f"{path} could not be used"):
         path.parent.mkdir(parents=True, exist_ok=True)
+        return io.FileIO(path, "r+", opener=lambda name, _: _descriptor(name))
+
+
+def _descriptor(name: str) -> int:
+    try:
+        return os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except PermissionError as denied:  # a file of another user's can be locked, too
         try:
-            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except PermissionError as denied:  # a file of another user's can be locked, too
-            try:
-                return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            except FileNotFoundError:
-                raise denied from None
+            return os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise denied from None

@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlch
 from sqlalchemy.schema import CreateTable
 
 from stillhouse.errors import LedgerUnavailable, StorageError
+from stillhouse.interrupts import interruptible, shielded
 from stillhouse.vault.locks import try_for, wait_for
 
 # What a database says of itself, and what helps: the ledger is a view of the log.
@@ -88,10 +89,20 @@ def writing(engine: Engine) -> Iterator[Connection]:
     """A transaction that is going to write. On SQLite it has the write lock from its start, so that what it reads stays true; and
     changes of tables are a part of it, which its driver would else commit one by one.
     """
-    with engine.begin() as connection:
-        if is_sqlite(engine):
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+    with _transaction(engine, *(["BEGIN IMMEDIATE"] if is_sqlite(engine) else [])) as connection:
         yield connection
+
+
+@contextlib.contextmanager
+def _transaction(engine: Engine, *first: str) -> Iterator[Connection]:
+    """A transaction that begins with some statements. An interrupt in the middle of its beginning or its end would leave it open,
+    and this process would wait for itself when it closes the home: it comes before or after them.
+    """
+    with shielded(), engine.begin() as connection:
+        for statement in first:
+            connection.exec_driver_sql(statement)
+        with interruptible():
+            yield connection
 
 
 @contextlib.contextmanager
@@ -101,7 +112,7 @@ def building_alone(engine: Engine, waiting: Callable[[], None] = lambda: None) -
     """
     if not is_sqlite(engine):
         key = f"({_BUILDING}, hashtext(current_schema()))"
-        with engine.begin() as connection:  # whose end lets go of it, however it comes
+        with _transaction(engine) as connection:  # whose end lets go of it, however it comes
             if not connection.execute(text(f"SELECT pg_try_advisory_xact_lock{key}")).scalar():
                 waiting()
                 connection.execute(text(f"SELECT pg_advisory_xact_lock{key}"))

@@ -27,6 +27,9 @@ from stillhouse.vault.objects import Objects
 from tests.examples import examples
 from tests.signers import somebody
 
+# A budget that is dropped, as by a kill, leaves its lock to the collector of garbage.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+
 PAID = Teacher(
     name="p", kind=TeacherKind.OPENAI, model="m", lab="l", channel=Channel.OFFICIAL, terms=("licence/mit",),
     price_in="1", price_out="2",
