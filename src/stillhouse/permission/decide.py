@@ -5,7 +5,6 @@ an agreement in their place. A waiver lifts what is unknown or the organisation'
 what is unknown is never published.
 """
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from enum import StrEnum
@@ -16,7 +15,7 @@ import msgspec
 from stillhouse.canon import is_digest
 from stillhouse.nouns import AccessChange, AccessKind, Channel, Decision, Ground, Origin, Stamp, StampSet, Use, Waiver
 from stillhouse.permission.known_hosts import owner_of
-from stillhouse.permission.known_names import fold_lab, fold_model, labs_in
+from stillhouse.permission.known_names import fold_lab, is_same_model, labs_in
 from stillhouse.permission.rules import Rule, Rules
 from stillhouse.permission.terms_registry import Registry, TermsVersion, is_day, shipped
 from stillhouse.permission.verdict_table import TABLE, Cell, TermsVerdict
@@ -40,8 +39,6 @@ _REACHED_BADLY = {
     Channel.UNKNOWN: "it is not known how it was reached",
 }
 OWN_TERMS = "organisation/own"
-# What a host or a lab hangs on a model's name for one of its versions.
-_VERSION = re.compile(r"[@:].*|-(\d{4}-?\d{2}-?\d{2}|\d{3,8}|latest|v\d+)([-@:.].*)?")
 # Who answers for something answers for it anew after a year.
 LONGEST_WAIVER_DAYS = 366
 _WAIVABLE = frozenset({Ground.ORGANISATION, Ground.UNKNOWN})
@@ -415,7 +412,7 @@ def _concerns(change: AccessChange, stamp: Stamp, use: Use) -> bool:
     nameless = not stamp.model or is_digest(stamp.model)
     if (
         change.models
-        and not any(_is_model(stamp.model, wanted) for wanted in change.models)
+        and not any(is_same_model(stamp.model, wanted) for wanted in change.models)
         and not (revokes and nameless)
     ):
         return False
@@ -428,16 +425,6 @@ def _concerns(change: AccessChange, stamp: Stamp, use: Use) -> bool:
     if not is_day(stamp.day):
         return revokes or not (change.since or change.until)
     return stamp.day >= change.since and not (change.until and stamp.day > change.until)
-
-
-def _is_model(name: str, wanted: str) -> bool:
-    """Is this that model, under whichever prefix a host gives it, or one of its dated versions?"""
-    given, known = fold_model(name), fold_model(wanted).rpartition("/")[2]
-    candidates = [given[place:] for place in range(len(given)) if place == 0 or given[place - 1] in "/."]
-    return any(
-        candidate == known or (candidate.startswith(known) and bool(_VERSION.fullmatch(candidate[len(known) :])))
-        for candidate in candidates
-    )
 
 
 def _lifts(waiver: Waiver, stamp: Stamp, use: Use) -> bool:

@@ -16,7 +16,7 @@ import idna
 import msgspec
 
 from stillhouse.nouns import Channel, Teacher, TeacherKind
-from stillhouse.permission.known_names import fold, fold_lab, fold_model
+from stillhouse.permission.known_names import bare_model, fold, fold_lab
 from stillhouse.permission.terms_registry import document_id, shipped
 
 
@@ -38,6 +38,7 @@ class _Hosts(msgspec.Struct, frozen=True):
 # The document of a service whose texts nobody has read, and what stands in the place of a service where there is none.
 UNREAD = "Terms of Service"
 USE_POLICY = "Acceptable Use Policy"
+_PORTS = {"http": 80, "https": 443}
 NO_SERVICES = ("licence", "organisation")
 OFFICIAL_URLS = {
     TeacherKind.OPENAI: "https://api.openai.com/v1",
@@ -79,7 +80,8 @@ def asked_at(teacher: Teacher) -> tuple[str, str] | None:
         port = urlsplit(address).port
     except ValueError:  # no number that a port has
         port = None
-    return f"{host_of(address)}:{port or ''}", fold_model(teacher.model)
+    port = None if port == _PORTS.get(urlsplit(address).scheme.lower()) else port
+    return f"{host_of(address)}:{port or ''}", bare_model(teacher.model)
 
 
 def is_this_machine(address: str) -> bool:

@@ -18,6 +18,17 @@ _LEGAL_FORM = re.compile(
     r"[\s,]+(inc|incorporated|p\.?b\.?c|llc|l\.l\.c|ltd|limited|co|corp|corporation|gmbh|ag|sas|s\.a\.s|plc|opco llc|opco)\.?$"
 )
 
+# What stands between the words of a name: dashes of all lengths, lines, spaces.
+_BETWEEN = re.compile(r"[\s_\u2010-\u2015\u2212\u00ad]+|-{2,}(?=$)")
+# What a host or a lab hangs on a model's name for one of its versions.
+_VERSION = re.compile(r"-(\d{4}-?\d{2}-?\d{2}|\d{3,8}|latest|preview|exp|thinking|v\d+)([-@:.(].*)?$")
+# gpt4o and gpt-4o, grok4 and grok-4: a family that its number follows.
+_NUMBERED = re.compile(r"^(gpt|grok|claude|gemini|qwen|glm|llama|gemma|phi)(\d)")
+# As many parameters: 7b, 1.5b, 8x7b.
+_SIZE = re.compile(r"(?<![a-z0-9])(\d+x)?\d+(\.\d+)?[bm](?![a-z0-9])")
+# Hosts that write their own name before a model's, with a dash.
+_HOSTS_BEFORE = ("databricks", "openai", "azure")
+
 
 class KnownLab(msgspec.Struct, frozen=True):
     """How a lab and its models are called; ``closed`` are patterns of those whose weights nobody else has."""
@@ -42,8 +53,9 @@ def _names() -> _Names:
 
 
 def fold(name: str) -> str:
-    """A name without case, width and what else Unicode writes in several ways."""
-    return unicodedata.normalize("NFKC", name).strip().casefold()
+    """A name without case, width, letters that show nothing, and what else Unicode writes in several ways."""
+    shown = "".join(letter for letter in unicodedata.normalize("NFKC", name) if unicodedata.category(letter) != "Cf")
+    return shown.strip().casefold()
 
 
 @functools.lru_cache(maxsize=4096)
@@ -58,14 +70,37 @@ def fold_lab(name: str) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def fold_model(name: str) -> str:
-    """A model's name without the routes that client libraries put before it."""
-    plain = fold(name)
+    """A model's name without the routes that client libraries put before it, its words joined by plain dashes."""
+    plain = _BETWEEN.sub("-", fold(name))
     if plain.startswith("ft:"):
         plain = plain[3:].partition(":")[0].strip()  # ft:BASE:ORGANISATION:NAME:ID
     parts = [stripped for part in plain.split("/") if (stripped := part.strip())]
-    while len(parts) > 1 and parts[0] in _names().routes:
+    while len(parts) > 1 and parts[0] in _routes():
         del parts[: 2 if parts[0] == "accounts" and len(parts) > 2 else 1]
-    return "/".join([part for part in parts[:-1] if part not in _names().routes] + parts[-1:])
+    return "/".join([part for part in parts[:-1] if part not in _routes()] + parts[-1:])
+
+
+@functools.cache
+def _routes() -> frozenset[str]:
+    return frozenset(_BETWEEN.sub("-", route) for route in _names().routes)
+
+
+def is_same_model(name: str, wanted: str) -> bool:
+    """Is this that model, under whichever prefix a host gives it, or one of its dated versions?"""
+    given, known = fold_model(name), bare_model(wanted)
+    candidates = [given[place:] for place in range(len(given)) if place == 0 or given[place - 1] in "/."]
+    # A host's own name before it, where that is all that stands there.
+    candidates += [
+        given[given.find(f"{lab}-") + len(lab) + 1 :] for lab in _HOSTS_BEFORE if given.startswith(f"{lab}-")
+    ]
+    return any(bare_model(candidate) == known for candidate in candidates)
+
+
+def bare_model(name: str) -> str:
+    """A model's name without its owner, and without its date, version or tag: ``gpt-4o-2024-08-06`` is ``gpt-4o``."""
+    own = fold_model(name).rpartition("/")[2]
+    own = _VERSION.sub("", own.partition("@")[0].partition(":")[0] or own)
+    return _NUMBERED.sub(r"\1-\2", own.replace(".", "-"))
 
 
 def lab_of_model(model: str) -> str:
@@ -113,18 +148,26 @@ def labs_in(model: str) -> frozenset[str]:
             or any(_begins(part, prefix) for part in parts for prefix in lab.begins)
         )
     }
-    return frozenset(found | {lab_of_model(name)}) - {""}
+    return frozenset(found | {lab_of_model(name)} | closed_labs(model)) - {""}
 
 
 def closed_labs(model: str) -> frozenset[str]:
     """The labs that alone have a model of this name; none where it may be one with open weights."""
-    tails = _tails([part for part in re.split(r"[/.:@\s]+|--", fold_model(model)) if part])
+    name = fold_model(model)
+    parts = [part for part in re.split(r"[/:@\s]+|--", name) if part and not _is_another(part)]
+    parts += [piece for part in parts for piece in part.split(".") if piece and not _is_another(piece)]
+    tails = _tails(list(dict.fromkeys(parts)))
     return frozenset(
         lab.name
         for lab in _names().lab
         for pattern in lab.closed
         if any(re.match(pattern, tail) for tail in tails if not tail.startswith(_names().others))
     )
+
+
+def _is_another(part: str) -> bool:
+    """Is it the name of somebody's own model, that only mentions a closed one? Those that are closed tell nobody their size."""
+    return part.startswith(_names().others) or _SIZE.search(part) is not None
 
 
 def _tails(parts: list[str]) -> list[str]:
