@@ -410,3 +410,67 @@ def test_code_that_a_model_gave_is_a_finding_and_no_verdict(home):
     assert "no verdict (grade inferred)" in done.err
     assert done.json["rows"] == 2
     assert check(home, "own") == (2, 0)
+
+
+def turns(*texts):
+    return {"messages": [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(texts)]}
+
+
+def test_a_known_answer_is_recognised_in_whichever_turn_it_stands(revoked):
+    """Two rows made into one conversation, one that goes on, and a history in a column beside it."""
+    a, b, _ = answers(3)
+    merged = turns(a["prompt"], a["response"], b["prompt"], b["response"])
+    goes_on = turns(a["prompt"], a["response"], "Thanks.", "You are welcome.")
+    history = {"instruction": "Thanks.", "output": "You are welcome.", "history": [[a["prompt"], a["response"]]]}
+    path = write(revoked, "own.jsonl", [merged, goes_on, history])
+    plan = revoked("dataset", "import", path, "--name", "own", *OWN, "--plan", "--json").json
+    assert plan["does"]["recognised"] == {"question and answer": 3}
+    assert bring(revoked, path, "own", *OWN).json["rows"] == 0
+
+
+def test_a_known_answer_elsewhere_in_a_row_is_a_finding(revoked):
+    a = answers(1)[0]
+    rows = [
+        {"prompt": a["response"], "response": a["prompt"]},
+        {"prompt": "New.", "response": "Yes.", "reasoning": a["response"]},
+    ]
+    plan = revoked(
+        "dataset", "import", write(revoked, "own.jsonl", rows), "--name", "own", *OWN, "--plan", "--json"
+    ).json
+    assert plan["does"]["inferred"] == {"an answer that is known under another question": 2}
+
+
+FORMS = {
+    "JSON text": lambda own: {"stillhouse": json.dumps(own)}, "a list": lambda own: {"stillhouse": [own]},
+    "JSON text twice": lambda own: {"stillhouse": json.dumps([own])}, "another case": lambda own: {"Stillhouse": own},
+    "columns": lambda own: {"stillhouse.stamps": own["stamps"], "stillhouse.origins": own["origins"]},
+    "columns with text": lambda own: {"stillhouse_stamps": str(own["stamps"]), "stillhouse_origins": json.dumps(own["origins"])},
+    "below metadata": lambda own: {"metadata": {"stillhouse": own}},
+    "metadata as text": lambda own: {"metadata": json.dumps({"stillhouse": own})},
+    "no number": lambda own: {"stillhouse": {**own, "stamps": None}}, "other text": lambda own: {"stillhouse": "see the log"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+def test_the_stamps_of_an_export_stay_in_whatever_form_a_table_gives_them(home, kind):
+    """Answers too short to be known by their text: only what they carry says whose they are."""
+    import csv
+
+    short = [{"prompt": f"{n}?", "response": f"It is {n}."} for n in range(2)]
+    bring(home, write(home, "rival.jsonl", short), "rival", *RIVAL)
+    home("dataset", "export", "rival", "out.jsonl")
+    home("access", "revoke", "rival")
+    own = exported(home)[0]["stillhouse"]
+    for number, (name, form) in enumerate(FORMS.items()):
+        row = {"prompt": "0?", "response": "It is 0.", **form(own)}
+        if kind == "jsonl":
+            path = write(home, f"{number}.jsonl", [row])
+        else:
+            path = home.folder / f"{number}.csv"
+            with path.open("w", newline="") as file:
+                writer = csv.DictWriter(file, row)
+                writer.writeheader()
+                writer.writerow(
+                    {key: value if isinstance(value, str | int) else json.dumps(value) for key, value in row.items()}
+                )
+        assert bring(home, path, f"n{number}", *OWN).json["rows"] == 0, name

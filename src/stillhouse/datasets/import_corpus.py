@@ -16,7 +16,7 @@ from stillhouse.datasets.corpora.origins import Declared, stamps_of, withheld
 from stillhouse.datasets.corpora.row_files import RowFile, files_of, lines_of
 from stillhouse.datasets.corpora.row_shapes import ParsedRow, Skipped, read_row
 from stillhouse.datasets.filter import ALLOWED, COMPLETE, DISTINCT, Candidate, filter_rows, protect
-from stillhouse.datasets.recognition import Recogniser, alias_of, grouped, marks_of
+from stillhouse.datasets.recognition import Recogniser, alias_of, grouped, marks_of, own_stamps
 from stillhouse.datasets.versions import write_version
 from stillhouse.errors import CorpusUnreadable, PlanRefused, TeacherContradiction
 from stillhouse.home import facts
@@ -136,7 +136,7 @@ def _read(row: dict[str, Any], declared: Declared, heard: Callable[[ParsedRow], 
     said = heard(said)
     stamps = stamps_of(said, declared)
     _check(said, stamps, declared)
-    return Read(said, stamps, raw, row.get("stillhouse"))
+    return Read(said, stamps, raw, own_stamps(row))
 
 
 def inventory_of_files(

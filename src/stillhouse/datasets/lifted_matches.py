@@ -12,7 +12,7 @@ import msgspec
 from stillhouse.datasets.corpora.origins import Declared
 from stillhouse.datasets.corpora.row_files import files_of
 from stillhouse.datasets.import_corpus import LeftOutRows, read_corpus
-from stillhouse.datasets.recognition import MARKS, LiftedRow, Marks, grouped, known_rows, marks_of, read_lifted
+from stillhouse.datasets.recognition import MARKS, LiftedRow, Marks, answers_in, grouped, known_rows, read_lifted
 from stillhouse.errors import CorruptObject, UsageError
 from stillhouse.generation.weights import tensor_digests, weights_digest
 from stillhouse.home import facts
@@ -93,12 +93,10 @@ def _recognised_rows(home: Home, path: Path) -> list[LiftedRow]:
     """The rows of a corpus that the log knows, each once."""
     found: dict[Marks, LiftedRow] = {}
     for group in grouped(read_corpus(files_of(path), Declared(), LeftOutRows())):
-        marks = [marks_of(read.said.messages, read.said.text) for read in group]
-        known = known_rows(home, marks)
-        for read, mark in zip(group, marks, strict=True):
-            if mark in known:
-                ids = tuple(sorted(str(id) for id in known[mark]))
-                found[mark] = LiftedRow(tuple(read.said.messages), read.said.text, ids)
+        answers = {mark: said for read in group for mark, said in answers_in(read.said).items()}
+        for mark, ids in known_rows(home, list(answers)).items():
+            messages, text = answers[mark]
+            found[mark] = LiftedRow(tuple(messages), text, tuple(sorted(str(id) for id in ids)))
     if not found:
         raise UsageError(
             f"Of {path}, nothing is recognised by its question and answer.",

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import msgspec
 
 from stillhouse.canon import digest_value
+from stillhouse.conversations.content import decoded
 from stillhouse.conversations.text_marks import code_mark, text_mark, turns_mark
 from stillhouse.errors import KeyMissing, SourceErased
 from stillhouse.home.current_permission import load
@@ -70,6 +71,23 @@ def marks_of(messages: Iterable[Message], text: str) -> Marks:
     return Marks(turns_mark((message.role, message.content) for message in messages), text_mark(text))
 
 
+def answers_in(row: Row) -> dict[Marks, tuple[Sequence[Message], str]]:
+    """A row's answer, and every earlier one in it, by their marks: with all that was said before, and with its question alone."""
+    turns = [*row.messages, Message("assistant", row.text)]
+    found: dict[Marks, tuple[Sequence[Message], str]] = {}
+    for place, turn in enumerate(turns):
+        if turn.role != "assistant":
+            continue
+        starts = (0, place - 1) if place > 1 and turns[place - 1].role == "user" else (0,)
+        for start in starts:
+            found.setdefault(marks_of(turns[start:place], turn.content), (turns[start:place], turn.content))
+    return {mark: said for mark, said in found.items() if mark.answer}
+
+
+def _texts(row: Row) -> list[str]:
+    return [row.text, *(message.content for message in row.messages), str(getattr(row, "reasoning", ""))]
+
+
 def alias_of(objects: Objects, marks: Marks) -> str:
     """By what the log knows these marks where its words are to be erasable."""
     return objects.alias(digest_value(["mark", *marks]))
@@ -89,23 +107,33 @@ class Recogniser:
 
     def recognise(self, rows: Sequence[tuple[Row, StampSet, Any]]) -> list[StampSet]:
         """The stamp sets of some rows; each comes with what was declared, and with what the row says of its own stamps."""
-        marks = [marks_of(row.messages, row.text) for row, _, _ in rows]
-        by_text = self._by_text(marks)
+        marks = [answers_in(row) for row, _, _ in rows]
+        by_text = self._by_text(list(dict.fromkeys(mark for turns in marks for mark in turns)))
         found = []
-        for (_, declared, own), mark in zip(rows, marks, strict=True):
+        for (_, declared, own), turns in zip(rows, marks, strict=True):
             known = [*self._own(own)]
-            answered = by_text.get(mark)
-            if answered is not None:
-                self.found[BY_TEXT] += 1
-                known += answered.stamps
+            answered = [by_text[mark] for mark in turns if mark in by_text]
+            self.found[BY_TEXT] += bool(answered)
+            known += [stamp for answer in answered for stamp in answer.stamps]
             found.append(self._joined(declared, known))
-        self._find_code([row.text for (row, _, _), mark in zip(rows, marks, strict=True) if mark not in by_text])
+        unknown = [row for (row, _, _), turns in zip(rows, marks, strict=True) if not by_text.keys() & set(turns)]
+        self._find_answers(unknown)
+        self._find_code([row.text for row in unknown])
         return found
 
     def told(self) -> dict[str, dict[str, int]]:
         """What was recognised, what is only inferred, and whose the code is; nothing of what there is none."""
         counts = {"recognised": self.found, "inferred": self.inferred, "labs of that code": self.labs_of_code}
         return {what: dict((+count).most_common()) for what, count in counts.items() if count.total()}
+
+    def _find_answers(self, rows: Sequence[Row]) -> None:
+        """Count the rows of which a turn, or what was thought, is a known answer to another question."""
+        marks = [{text_mark(text) for text in _texts(row)} - {""} for row in rows]
+        every = answer_queries.by_mark(self._home.ledger, set().union(*marks), self._but_run)
+        known = {
+            one.answer for one in every if any(stamp.origin in _BY_MODEL for stamp in self._sets[one.stamps].stamps)
+        }
+        self.inferred[ANSWER_ALONE] += sum(bool(mark & known) for mark in marks)
 
     def _find_code(self, texts: Sequence[str]) -> None:
         """Count the rows whose code, not their text, is that of a model's answer, and whose it is."""
@@ -133,8 +161,11 @@ class Recogniser:
 
     def _own(self, own: Any) -> tuple[Stamp, ...]:
         """What a row's own stamps say, as exports write them."""
-        if not isinstance(own, Mapping) or own.get("stamps") is None:
+        if own is None:
             return ()
+        if not isinstance(own, Mapping) or own.get("stamps") is None:
+            self.found[UNRESOLVED] += 1
+            return (UNKNOWN,)
         carried = _carried(own)
         known = self._sets.get(_whole(own["stamps"])) or (
             self._sets.get(carried.id, _declared(carried)) if carried else None
@@ -145,9 +176,7 @@ class Recogniser:
     def _by_text(self, marks: Sequence[Marks]) -> dict[Marks, StampSet]:
         wanted = {mark.answer for mark in marks} - {""}
         every = answer_queries.by_mark(self._home.ledger, wanted, self._but_run)
-        answers, pairs = {one.answer for one in every}, {Marks(one.question, one.answer) for one in every}
         first = _first(one for one in every if (Marks(one.question, one.answer), one.stamps) not in self._lifted)
-        self.inferred[ANSWER_ALONE] += sum(mark.answer in answers and mark not in pairs for mark in marks)
         found = {pair: self._sets[one.stamps] for pair, one in first.items()}
         for objects in self._sources:
             aliases = {alias_of(objects, mark): mark for mark in marks if mark.answer and mark not in found}
@@ -156,6 +185,46 @@ class Recogniser:
         return {
             pair: known for pair, known in found.items() if any(stamp.origin in _BY_MODEL for stamp in known.stamps)
         }
+
+
+def own_stamps(row: Mapping[str, Any]) -> Any:
+    """What a row carries of an export's own column, in the forms that tables give it: an object, its JSON as text, a list with
+    it, its fields as columns, or below the row's metadata. None where there is none of it.
+    """
+    names = {str(name).casefold(): name for name in row}
+    if "stillhouse" in names:
+        return _read_own(row[names["stillhouse"]])
+    flat = {
+        field: _parsed(row[names[f"stillhouse{mark}{field}"]])
+        for field in ("stamps", "origins")
+        for mark in (".", "_", "/")
+        if f"stillhouse{mark}{field}" in names
+    }
+    if flat:
+        return flat if any(value is not None for value in flat.values()) else None
+    below = _parsed(row[names["metadata"]]) if "metadata" in names else None
+    return (
+        own_stamps({"stillhouse": below["stillhouse"]})
+        if isinstance(below, Mapping) and "stillhouse" in below
+        else None
+    )
+
+
+def _read_own(value: Any) -> Any:
+    read = _parsed(value)
+    while isinstance(read, list | tuple) and len(read) == 1:
+        read = _parsed(read[0])
+    return read if read not in ("", [], {}) else None
+
+
+def _parsed(value: Any) -> Any:
+    """What text holds as JSON, which tables make of an object; else the value as it is."""
+    if not isinstance(value, str) or not value.strip().startswith(("{", "[")):
+        return value
+    try:
+        return decoded(value)
+    except (ValueError, RecursionError):
+        return value
 
 
 def known_rows(home: Home, marks: Sequence[Marks]) -> dict[Marks, set[int]]:

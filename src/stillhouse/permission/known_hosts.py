@@ -4,11 +4,12 @@ Covers: ports, case, trailing dots, escapes and the forms of letters and dots th
 host below one that is known. Does not cover: a host of one's own that passes calls on, nor an address without a name.
 """
 
-import fnmatch
 import functools
 import ipaddress
+import re
 import tomllib
 import unicodedata
+from collections.abc import Callable
 from importlib import resources
 from urllib.parse import unquote, urlsplit
 
@@ -104,19 +105,29 @@ def _known(host: str) -> KnownHost | None:
 
 
 def _is_below(host: str, known: str) -> bool:
+    """A ``*`` stands for a part of a label, so that nobody's own machine below a cloud's name is taken for its service."""
     if "*" in known:
-        return fnmatch.fnmatchcase(host, known) or fnmatch.fnmatchcase(host, f"*.{known}")
+        return re.fullmatch(r"(?:.+\.)?" + re.escape(known).replace(r"\*", "[^.]*"), host) is not None
     return host == known or host.endswith(f".{known}")
 
 
 def known_provider(name: str) -> KnownHost | None:
     """What is known of a provider by its name: how a host is called, or whose it is."""
-    plain = "".join(letter for letter in fold(name) if letter.isalnum())
-    for known in _hosts().host:
-        parts = [part.replace("-", "") for part in known.host.split(".")]
-        if plain and (plain == known.lab or plain in parts):
-            return known
-    return None
+    plain = _plain(name)
+    # What people use by hand comes last: who names a lab or a service means its API.
+    hosts = sorted(_hosts().host, key=lambda known: known.channel is Channel.PERSONAL)
+    ways: tuple[Callable[[KnownHost], bool], ...] = (
+        lambda known: plain in map(_plain, known.services),
+        lambda known: plain == _plain(known.lab) or fold_lab(name) == known.lab != "",
+        lambda known: plain in map(_plain, known.host.split(".")[-2:-1]),
+        lambda known: plain in map(_plain, known.host.split(".")[1:-1]),
+    )
+    found = (known for way in ways for known in hosts if way(known))
+    return next(found, None) if plain else None
+
+
+def _plain(name: str) -> str:
+    return "".join(letter for letter in fold(name) if letter.isalnum())
 
 
 def documents_of(known: KnownHost) -> tuple[str, ...]:
@@ -130,6 +141,20 @@ def documents_of(known: KnownHost) -> tuple[str, ...]:
         own = {"Commercial Terms"} & documents or documents or {UNREAD}
         found += sorted(document_id(service, document) for document in own)
     return tuple(document for document in found if document not in _hosts().about_apps)
+
+
+@functools.cache
+def _services_of_labs() -> frozenset[str]:
+    elsewhere = (Channel.CLOUD, Channel.INTERMEDIARY)
+    of_many = {
+        service for known in _hosts().host if known.channel in elsewhere or not known.lab for service in known.services
+    }
+    return frozenset({service for known in _hosts().host if known.lab for service in known.services} - of_many)
+
+
+def is_of_one_lab(service: str) -> bool:
+    """Does one lab offer its own models by that service, and nobody else's?"""
+    return service in _services_of_labs()
 
 
 def is_agreement(terms: str) -> bool:

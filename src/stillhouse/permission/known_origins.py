@@ -9,7 +9,15 @@ import msgspec
 
 from stillhouse.errors import TeacherContradiction
 from stillhouse.nouns import Channel, Teacher, TeacherKind
-from stillhouse.permission.known_hosts import KnownHost, documents_of, is_agreement, is_this_machine, known_host
+from stillhouse.permission.known_hosts import (
+    KnownHost,
+    documents_of,
+    is_agreement,
+    is_of_one_lab,
+    is_this_machine,
+    known_host,
+    owner_of,
+)
 from stillhouse.permission.known_names import closed_labs, fold_lab
 from stillhouse.permission.terms_registry import shipped
 
@@ -43,8 +51,8 @@ def check_declaration(teacher: Teacher) -> None:
     host = known_host(teacher.base_url) if teacher.base_url else None
     if host is not None:
         _check_host(teacher, host)
-    # A server on this machine may lend its own model another's name, for tools that ask for that one.
-    if teacher.kind in (TeacherKind.OPENAI, TeacherKind.ANTHROPIC) and not is_this_machine(teacher.base_url):
+    # A server on this machine may lend its own model another's name, for tools that ask for that one; so may weights.
+    if teacher.kind is not TeacherKind.LOCAL and not is_this_machine(teacher.base_url):
         wrong = closed_as_open(teacher.model, teacher.lab, teacher.channel, teacher.terms)
         if wrong:
             raise TeacherContradiction(f"{teacher.name}: {wrong}.")
@@ -66,9 +74,24 @@ def closed_as_open(model: str, lab: str, channel: Channel, terms: Sequence[str])
         return f"{model} is a model of {owners}, but {lab} was declared"
     if channel is Channel.OPEN_WEIGHTS:
         return f"{model} has no open weights, but {channel} was declared"
-    if terms and all(term.startswith(OPEN_TERMS) for term in terms):
-        return f"{model} is a closed model of {owners}, so {', '.join(terms)} cannot be its terms"
+    unfit = [term for term in terms if term not in fitting_terms(model, terms)]
+    # Another lab's document beside a fitting one makes it no looser; an open licence says that there are weights to have.
+    if any(term.startswith(OPEN_TERMS) for term in unfit) or (unfit and len(unfit) == len(terms)):
+        return f"{model} is a closed model of {owners}, so {', '.join(unfit)} cannot be its terms"
     return ""
+
+
+def fitting_terms(model: str, terms: Sequence[str]) -> list[str]:
+    """Of some terms those that can be a model's: a closed one has no open licence, and no other lab's own terms."""
+    labs = closed_labs(model)
+    if not labs:
+        return list(terms)
+    return [
+        term
+        for term in terms
+        if not term.startswith(OPEN_TERMS)
+        and (not is_of_one_lab(service := term.partition("/")[0]) or owner_of(service) in labs)
+    ]
 
 
 def _check_host(teacher: Teacher, host: KnownHost) -> None:

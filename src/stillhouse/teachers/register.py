@@ -6,6 +6,7 @@ import re
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -26,7 +27,7 @@ from stillhouse.home.stamping import stamps_of
 from stillhouse.nouns import Grade, Plan, Teacher, TeacherKind, Use
 from stillhouse.permission.acts.registrations import registration_digest
 from stillhouse.permission.decide import OWN_TERMS, Door, Policy
-from stillhouse.permission.known_hosts import OFFICIAL_URLS, asked_at
+from stillhouse.permission.known_hosts import OFFICIAL_URLS, asked_at, host_of
 from stillhouse.permission.known_names import fold_lab
 from stillhouse.permission.known_origins import check_declaration, known_weights
 from stillhouse.permission.terms_registry import Registry
@@ -223,6 +224,25 @@ def _check_shape(teacher: Teacher, unmetered: bool) -> None:
         raise UsageError(f"{teacher.name}: a {teacher.kind} teacher needs --weights PATH.")
     if over_http and teacher.base_url and not teacher.base_url.startswith(("http://", "https://")):
         raise UsageError(f"{teacher.base_url!r} is no address: it must start with http:// or https://.")
+    if over_http and teacher.base_url:
+        _check_address(teacher.base_url)
+
+
+def _check_address(address: str) -> None:
+    """It names a host, and nobody's secret: what is registered is written down and shown."""
+    try:
+        parts = urlsplit(address)
+        named, secret = host_of(address), parts.username is not None or parts.password is not None
+        _ = parts.port
+    except ValueError:
+        named, secret = "", False
+    if secret:
+        raise UsageError(
+            "The address holds a user name or a password, and addresses are written down.",
+            next_step="Leave it out, and give the API key by --key-env.",
+        )
+    if not named or re.search(r"[\x00-\x20\\\x7f]", address) or re.search(r"[\x00-\x20/\\%]", named):
+        raise UsageError(f"{address!r} names no host that can be asked.")
 
 
 def _with_weights(teacher: Teacher) -> Teacher:

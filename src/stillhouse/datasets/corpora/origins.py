@@ -9,7 +9,7 @@ from stillhouse.home.stamping import stamp_set
 from stillhouse.nouns import Channel, Grade, Origin, Stamp, StampSet
 from stillhouse.permission.known_hosts import documents_of, known_provider
 from stillhouse.permission.known_names import fold_lab, is_known_model, lab_of_model
-from stillhouse.permission.known_origins import OPEN_TERMS, closed_as_open
+from stillhouse.permission.known_origins import closed_as_open, fitting_terms
 
 _OTHER = "other"
 
@@ -54,7 +54,7 @@ def stamp_of(said: ParsedRow, declared: Declared) -> Stamp:
             terms += documents_of(upstream)
         terms += [term for term in declared.terms if term not in terms]
     if closed_as_open(said.model, "", channel, terms):  # what is declared of all rows cannot be so of this one
-        terms = [term for term in terms if not term.startswith(OPEN_TERMS)]
+        terms = fitting_terms(said.model, terms)
         channel = Channel.UNKNOWN if channel is Channel.OPEN_WEIGHTS else channel
     known = bool(model or lab)
     origin = Origin.TEACHER if known and declared.origin is Origin.UNKNOWN else declared.origin
