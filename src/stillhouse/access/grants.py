@@ -30,7 +30,7 @@ from stillhouse.home.proposals import Findings, Handling, Written, plan_act, unl
 from stillhouse.home.stamping import stamps_of
 from stillhouse.nouns import AccessChange, AccessKind, DatasetVersion, Plan, Use
 from stillhouse.permission.decide import Door, Policy, void_ids
-from stillhouse.permission.known_hosts import address_of, host_of
+from stillhouse.permission.known_hosts import address_of, host_of, known_services, offered_by
 from stillhouse.permission.known_names import fold_lab, known_labs, labs_in
 
 GRANT, REVOKE = "grant", "revoke"
@@ -179,12 +179,14 @@ def check_export(home: Home, dataset: DatasetVersion, use: Use) -> None:
 
 
 def labs_here(home: Home) -> frozenset[str]:
-    """Every lab that a record, a teacher or this version knows."""
+    """Every lab, and everyone who offers a service, that a record, a teacher or this version knows."""
     stamps = [stamp for known in origin_queries.stamp_sets(home.ledger).values() for stamp in known.stamps]
     teachers = origin_queries.teachers(home.ledger)
     named = {(stamp.lab, stamp.model) for stamp in stamps} | {(teacher.lab, teacher.model) for teacher in teachers}
     labs = {lab for lab, _ in named} | {lab for _, model in named for lab in labs_in(model)}
-    return frozenset(fold_lab(lab) for lab in labs if lab) | known_labs()
+    through = {name for stamp in stamps for name in offered_by(stamp.terms, stamp.provider)}
+    through |= {name for teacher in teachers for name in offered_by(teacher.terms)}
+    return frozenset(fold_lab(lab) for lab in labs if lab) | through | known_labs() | known_services()
 
 
 def gate(home: Home, subjects: list[str], use: Use, job: str) -> dict[str, Any]:

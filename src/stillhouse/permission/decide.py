@@ -14,7 +14,7 @@ import msgspec
 
 from stillhouse.canon import is_digest
 from stillhouse.nouns import AccessChange, AccessKind, Channel, Decision, Ground, Origin, Stamp, StampSet, Use, Waiver
-from stillhouse.permission.known_hosts import owner_of
+from stillhouse.permission.known_hosts import offered_by, owner_of
 from stillhouse.permission.known_names import fold_lab, is_same_model, labs_in
 from stillhouse.permission.rules import Rule, Rules
 from stillhouse.permission.terms_registry import Registry, TermsVersion, is_day, shipped
@@ -172,9 +172,10 @@ class Policy:
         return next((change for change in self.last_words(stamp, use) if change.kind == AccessKind.REVOKE), None)
 
     def last_words(self, stamp: Stamp, use: Use) -> list[AccessChange]:
-        """The last change that is about this, of each lab that it may be of."""
+        """The last change that is about this, of each lab that it may be of, and of whoever offers what it came through."""
         found = []
-        for lab in sorted(_labs(stamp)):
+        through = frozenset() if stamp.origin is Origin.PROMPT_SEED else offered_by(stamp.terms, stamp.provider)
+        for lab in sorted(_labs(stamp) | through):
             about = (c for c in reversed(self.changes) if fold_lab(c.lab) == lab and _concerns(c, stamp, use))
             found += [change for change in (next(about, None),) if change is not None]
         return found

@@ -39,6 +39,27 @@ class _Hosts(msgspec.Struct, frozen=True):
 # The document of a service whose texts nobody has read, and what stands in the place of a service where there is none.
 UNREAD = "Terms of Service"
 USE_POLICY = "Acceptable Use Policy"
+# Parts of many addresses, and nobody's name.
+_IN_ANY_ADDRESS = frozenset(
+    (
+        "ai",
+        "api",
+        "app",
+        "cloud",
+        "com",
+        "dev",
+        "endpoints",
+        "gateway",
+        "inference",
+        "io",
+        "ml",
+        "models",
+        "net",
+        "runtime",
+        "us",
+        "www",
+    )
+)
 _PORTS = {"http": 80, "https": 443}
 NO_SERVICES = ("licence", "organisation")
 OFFICIAL_URLS = {
@@ -119,11 +140,11 @@ def known_provider(name: str) -> KnownHost | None:
     ways: tuple[Callable[[KnownHost], bool], ...] = (
         lambda known: plain in map(_plain, known.services),
         lambda known: plain == _plain(known.lab) or fold_lab(name) == known.lab != "",
-        lambda known: plain in map(_plain, known.host.split(".")[-2:-1]),
-        lambda known: plain in map(_plain, known.host.split(".")[1:-1]),
+        lambda known: plain == _plain(known.host) or plain in map(_plain, known.host.split(".")[-2:-1]),
+        lambda known: plain in map(_plain, known.host.split(".")[:-1]),
     )
     found = (known for way in ways for known in hosts if way(known))
-    return next(found, None) if plain else None
+    return next(found, None) if plain and plain not in _IN_ANY_ADDRESS else None
 
 
 def _plain(name: str) -> str:
@@ -166,3 +187,22 @@ def is_agreement(terms: str) -> bool:
 def owner_of(service: str) -> str:
     """The lab or company whose service that is, by the service's own name where no other is known; empty for licences."""
     return _hosts().owner.get(service, "" if service in NO_SERVICES else fold_lab(service))
+
+
+@functools.lru_cache(maxsize=4096)
+def offered_by(terms: tuple[str, ...], provider: str = "") -> frozenset[str]:
+    """Who offers the services that something came through: owners of its documents and providers, and the services' names."""
+    services = {term.partition("/")[0] for term in terms} - set(NO_SERVICES)
+    named = [part.strip() for part in provider.split(">") if part.strip()]
+    services |= {service for part in named if (known := known_provider(part)) for service in known.services}
+    return frozenset(
+        {name for service in services for name in (owner_of(service), fold_lab(service))} | set(map(fold_lab, named))
+    ) - {""}
+
+
+@functools.cache
+def known_services() -> frozenset[str]:
+    """The names of all services of known hosts, and of who offers them."""
+    return frozenset(
+        name for known in _hosts().host for service in known.services for name in (owner_of(service), fold_lab(service))
+    )

@@ -525,3 +525,45 @@ def test_two_limits_of_one_licence_both_count():
 )  # fmt: skip
 def test_what_was_missing_is_known_now(terms, day, verdict):
     assert {str(version.verdict) for version in shipped().governing(terms, day)} == {verdict}
+
+
+@pytest.mark.parametrize(
+    ("revoked", "terms", "provider"),
+    [
+        ("aws", "Amazon Web Services/Terms of Service", ""), ("amazon", "Amazon Web Services/Terms of Service", ""),
+        ("groq", "Groq/Services Agreement", ""), ("openrouter", "OpenRouter/Terms of Service", ""),
+        ("openrouter", "licence/mit", "openrouter > deepinfra"), ("deepinfra", "licence/mit", "openrouter > deepinfra"),
+        ("azure", "Azure/Product Terms", ""), ("microsoft", "Azure/Product Terms", ""), ("github", "GitHub/Terms of Service", ""),
+    ],
+)  # fmt: skip
+def test_who_offers_a_service_can_take_it_away(revoked, terms, provider):
+    """Whose the model is makes no difference then: nothing more can be asked there."""
+    stamp = Stamp(
+        Origin.TEACHER, "deepseek", "deepseek-v3", Channel.CLOUD, terms=(terms,), day="2026-02-01", provider=provider
+    )
+    change = AccessChange(id="c", kind="revoke", lab=revoked, since="2026-01-01")
+    assert Policy(changes=(change,)).revoked_by(stamp, Use.TRAIN) == change
+    others = msgspec.structs.replace(stamp, terms=("licence/mit",), provider="", channel=Channel.OPEN_WEIGHTS)
+    assert Policy(changes=(change,)).revoked_by(others, Use.TRAIN) is None
+
+
+CLOSED_UNDER_OTHERS = [
+    ("gpt-4o", "openai", Channel.OFFICIAL, ("DeepSeek/Terms of Service",)),
+    ("claude-4-sonnet", "anthropic", Channel.CLOUD, ("Replicate/Terms of Service", "licence/apache-2.0")),
+    ("claude-sonnet-4", "anthropic", Channel.CLOUD, ("Hugging Face/Inference Providers", "licence/mit")),
+    ("gpt-4o", "openai", Channel.OFFICIAL, ("ChatGPT/Commercial Terms", "organisation/own")),
+    ("qwen-max", "qwen", Channel.OPEN_WEIGHTS, ("licence/apache-2.0",)),
+]
+
+
+@pytest.mark.parametrize(("model", "lab", "channel", "terms"), CLOSED_UNDER_OTHERS)
+@pytest.mark.parametrize("kind", [TeacherKind.OPENAI, TeacherKind.ANTHROPIC, TeacherKind.REPLAY])
+def test_a_closed_model_has_no_open_licence_beside_another_document_nor_another_lab_s_terms(
+    model, lab, channel, terms, kind
+):
+    asked = Teacher(
+        name="t", kind=kind, model=model, lab=lab, channel=channel, terms=terms,
+        base_url="" if kind is TeacherKind.REPLAY else "https://llm.example.org/v1",
+    )  # fmt: skip
+    with pytest.raises(TeacherContradiction, match=r"is a closed model|has no open weights"):
+        check_declaration(asked)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from stillhouse.errors import TeacherContradiction
 from stillhouse.nouns import Channel, Origin, Stamp, Teacher, TeacherKind, Use
 from stillhouse.permission.decide import Door, Policy
-from stillhouse.permission.known_hosts import _hosts, documents_of, host_of, known_host
+from stillhouse.permission.known_hosts import _hosts, asked_at, documents_of, host_of, known_host, known_provider
 from stillhouse.permission.known_origins import check_declaration
 
 # Those of the hunt that found most of them unknown, and others of their kinds.
@@ -111,3 +111,56 @@ def test_what_is_about_apps_or_beside_an_agreement_is_none(terms):
     with pytest.raises(TeacherContradiction, match="is bound by terms of ChatGPT"):
         check_declaration(teacher)
     check_declaration(msgspec.structs.replace(teacher, terms=(terms, "ChatGPT/Commercial Terms")))
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["bedrock-outputs.s3.amazonaws.com", "bedrock-vllm.elb.us-east-1.amazonaws.com", "s3.us-east-1.api.aws",
+     "lambda.us-east-1.api.aws",
+     "my.bedrock-runtime.example.com"],
+)  # fmt: skip
+def test_what_stands_below_a_cloud_is_not_all_its_service(host):
+    assert known_host(f"https://{host}/v1") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "host", "channel"),
+    [("deepseek", "deepseek.com", "official"), ("openai", "openai.com", "official"), ("mistral", "mistral.ai", "official"),
+     ("Groq", "groq.com", "cloud"), ("together", "together.xyz", "cloud"), ("openrouter", "openrouter.ai", "intermediary"),
+     ("fireworks-ai", "fireworks.ai", "cloud"), ("GitHub", "models.inference.ai.azure.com", "cloud")],
+)  # fmt: skip
+def test_a_provider_s_name_means_its_api(name, host, channel):
+    known = known_provider(name)
+    assert known is not None
+    assert (known.host, str(known.channel)) == (host, channel)
+
+
+@pytest.mark.parametrize("name", ["api", "cloud", "com", "", "www", "inference-of-ours"])
+def test_a_word_of_an_address_is_no_provider(name):
+    assert known_provider(name) is None
+
+
+def test_azure_s_name_is_azure_s():
+    assert known_provider("azure").services[0] in ("Azure",)
+
+
+@pytest.mark.parametrize("port", [":443", ":0443", ""])
+@pytest.mark.parametrize(
+    "model", ["big-coder", "openai/big-coder", "big-coder:latest", "big-coder@1", "big_coder", "big-coder-2026-01-01"]
+)
+def test_one_model_at_one_place_however_it_is_written(port, model):
+    def at(address, name):
+        return asked_at(
+            Teacher(
+                name="t",
+                kind=TeacherKind.OPENAI,
+                model=name,
+                lab="x",
+                channel=Channel.CLOUD,
+                terms=("a/b",),
+                base_url=address,
+            )
+        )
+
+    assert at(f"https://llm.rival.example{port}/v1", model) == at("https://llm.rival.example/v1", "big-coder")
+    assert at("https://llm.rival.example:8443/v1", "big-coder") != at("https://llm.rival.example/v1", "big-coder")
