@@ -27,6 +27,7 @@ from stillhouse.datasets.corpora.columns import (
     reasoning_of,
     with_about,
 )
+from stillhouse.datasets.corpora.named_models import named_model
 from stillhouse.nouns import Message, Usage
 
 _PAIRS = (
@@ -110,7 +111,9 @@ def _with_columns(said: ParsedRow, row: Mapping[str, Any]) -> ParsedRow:
         messages = (messages[0], *before, *messages[1:])
     else:
         messages = (*before, *messages)
-    return said._replace(messages=messages, reasoning=said.reasoning or reasoning_of(row))
+    return said._replace(
+        messages=messages, reasoning=said.reasoning or reasoning_of(row), model=named_model(said.model, row)
+    )
 
 
 def read_request(body: Mapping[str, Any]) -> tuple[Message, ...] | Skipped:
