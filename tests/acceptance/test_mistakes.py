@@ -166,3 +166,34 @@ def test_a_snapshot_of_what_is_none(home):
     assert "neither a file nor a folder" in home("vault", "snapshot", "/dev/null", code=2).err
     assert "is the home itself" in home("vault", "snapshot", home.home, code=2).err
     assert home("vault", "list", "--json").json == []
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("https://me:sk-secret-123@llm.example.org/v1", "user name or a password"), ("https:///v1", "names no host"),
+        ("https://[::1", "names no host"), ("https://a%00b.example/v1", "names no host"),
+        ("https://evil.example\\.good.example/v1", "names no host"),
+        ("https://llm.example.org:http/v1", "names no host"),
+    ],
+)  # fmt: skip
+def test_an_address_is_one_and_holds_no_secret(home, address, why):
+    words = [
+        "teacher",
+        "add",
+        "t",
+        "--kind",
+        "openai",
+        "--model",
+        "m",
+        "--lab",
+        "l",
+        "--channel",
+        "cloud",
+        "--terms",
+        "a/b",
+    ]
+    told = home(*words, "--unmetered", "--base-url", address, code=2)
+    assert why in told.err
+    assert "sk-secret-123" not in told.err + told.out
+    assert b"sk-secret-123" not in b"".join(path.read_bytes() for path in home.home.rglob("*") if path.is_file())

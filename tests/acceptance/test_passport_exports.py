@@ -364,3 +364,19 @@ def quantised(home, folder):
     tensors[first] = tensors[first].clone() * 0.5
     save_file(tensors, target / "model.safetensors", metadata={"format": "pt"})
     return target
+
+
+@pytest.mark.parametrize("form", ["cyclonedx", "spdx", "eu-summary", "model-card", "dataset-card", "croissant"])
+def test_what_was_changed_is_put_into_no_other_format(model_home, form, tmp_path):
+    """A duty that somebody took out of the statement would be missing there in silence."""
+    path = next(model_home.folder.rglob("passport.json"))
+    envelope = json.loads(path.read_text())
+    statement = json.loads(base64.b64decode(envelope["payload"]))
+    statement["predicate"]["duties"] = []
+    statement["predicate"]["note"] = "changed"
+    envelope["payload"] = base64.b64encode(json.dumps(statement).encode()).decode()
+    changed = tmp_path / "passport.json"
+    changed.write_text(json.dumps(envelope))
+    told = model_home("passport", "export", changed, "--format", form, "--to", tmp_path / "out", code=4)
+    assert "was changed, or signed by another key" in told.err
+    assert not (tmp_path / "out").exists()

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from blake3 import blake3
 
-from stillhouse.errors import UsageError
+from stillhouse.errors import IntegrityError, UsageError
 from stillhouse.passport.envelope import is_sealed_by, open_envelope
 from stillhouse.passport.statement import DATASET, PREDICATE_TYPE, STATEMENT_TYPE, Digests, Subject
 from stillhouse.passport.weights_signature import PASSPORT, SIGNATURE, can_sign, verify_weights
@@ -93,6 +93,25 @@ def read_statement(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path} cannot be read: {failure.strerror}.") from failure
     except (ValueError, RecursionError, msgspec.MsgspecError) as failure:
         raise UsageError(f"{path} is no passport: {failure}.") from failure
+    return statement
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """The same, where it is as its signer sealed it: whether the signer is known is another question.
+
+    Raises UsageError, and IntegrityError where the statement was changed or is signed by another key than it names.
+    """
+    statement = read_statement(path)
+    try:
+        key = public_key(str(statement["predicate"].get("signer")))
+        sealed = is_sealed_by(open_envelope(path.read_bytes()), key)
+    except (ValueError, UsageError, OSError):
+        sealed = False
+    if not sealed:
+        raise IntegrityError(
+            f"{path} was changed, or signed by another key than the one that it names.",
+            next_step="`stillhouse passport verify` says what is wrong; ask its signer for the original.",
+        )
     return statement
 
 

@@ -25,7 +25,7 @@ from stillhouse.passport.exports.cyclonedx import to_cyclonedx
 from stillhouse.passport.exports.eu import to_summary
 from stillhouse.passport.exports.spdx import to_spdx
 from stillhouse.passport.statement import DATASET, Base, Compute, Digests, Made, make_statement
-from stillhouse.passport.verify_passport import Checked, check, digests_of, read_statement
+from stillhouse.passport.verify_passport import Checked, check, digests_of, read_sealed
 from stillhouse.passport.weights_signature import PASSPORT, SIGNATURE, sign_weights
 from stillhouse.permission.decide import Door
 from stillhouse.permission.known_origins import known_weights
@@ -182,9 +182,10 @@ def passport_roots(trust: Path | None, home_folder: Path) -> list[PublicKey]:
 def export_passport(path: Path, wanted: Format, name: str = "") -> str:
     """A passport in another format. Needs nothing but the file. ``name`` is what its model card calls the model, if another.
 
-    Raises UsageError where it has no dataset and one is wanted, PolicyRefusal for a name that its duties do not allow.
+    Raises IntegrityError for one that was changed, UsageError where it has no dataset and one is wanted, PolicyRefusal for a
+    name that its duties do not allow.
     """
-    statement = read_statement(path)
+    statement = read_sealed(path)
     if name and wanted is not Format.MODEL_CARD:
         raise UsageError("Only a model card has another name.", next_step="Leave out --name.")
     if wanted in _OF_DATASETS and not statement["predicate"].get("dataset"):

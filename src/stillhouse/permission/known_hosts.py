@@ -99,10 +99,10 @@ def asked_at(teacher: Teacher) -> tuple[str, str] | None:
     if not address:
         return None
     try:
-        port = urlsplit(address).port
-    except ValueError:  # no number that a port has
+        parts = urlsplit(address)
+        port = None if parts.port == _PORTS.get(parts.scheme.lower()) else parts.port
+    except ValueError:  # no number that a port has, or no address at all
         port = None
-    port = None if port == _PORTS.get(urlsplit(address).scheme.lower()) else port
     return f"{host_of(address)}:{port or ''}", bare_model(teacher.model)
 
 
