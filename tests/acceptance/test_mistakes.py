@@ -197,3 +197,38 @@ def test_an_address_is_one_and_holds_no_secret(home, address, why):
     assert why in told.err
     assert "sk-secret-123" not in told.err + told.out
     assert b"sk-secret-123" not in b"".join(path.read_bytes() for path in home.home.rglob("*") if path.is_file())
+
+
+def test_a_competitor_that_nobody_is_called_is_pointed_out(home):
+    """A slip in the name would allow what it was to forbid."""
+    config = home.home / "config.toml"
+    config.write_text(
+        config.read_text().replace('competes_with = ["*"]', 'competes_with = ["opnai", "Claude", "*", "acme"]')
+    )
+    said = home("status").out
+    assert "no known lab is called 'opnai' (openai?)" in said
+    assert "'acme'" in said
+    assert "Claude" not in said
+    assert len(home("status", "--json").json["policy"]["unknown_labs"]) == 2
+
+
+def test_a_denied_import_says_how_to_declare(home):
+    path = home.write("own.jsonl", '{"prompt": "Hi?", "response": "Yes."}\n')
+    told = home("dataset", "import", path, "--name", "own", "--origin", "human", "--use", "train")
+    assert "--origin human --terms organisation/own" in told.err
+    done = home(
+        "dataset",
+        "import",
+        path,
+        "--name",
+        "own",
+        "--origin",
+        "human",
+        "--terms",
+        "organisation/own",
+        "--use",
+        "train",
+        "--json",
+    )
+    assert done.json["rows"] == 1
+    assert "is declared by" not in done.err

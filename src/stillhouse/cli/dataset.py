@@ -9,7 +9,7 @@ import typer
 from stillhouse.cli.options import Erasable, HomeFolder, Json, PlanOnly, ProgressAs, opened
 from stillhouse.cli.output import Watch, emit, note, progress, table
 from stillhouse.conversations.finishes import KEPT
-from stillhouse.nouns import Channel, Origin, Use
+from stillhouse.nouns import Channel, Ground, Origin, Use
 
 if TYPE_CHECKING:
     from stillhouse.datasets.corpora.inventory import Inventory
@@ -136,6 +136,11 @@ def import_corpus(
     for decision in planned.plan.decisions:
         if not decision.allowed:
             note(f"Denied for {decision.use}: {decision.reason}.")
+    if any(Ground.UNKNOWN in decision.grounds for decision in planned.plan.decisions):
+        note(
+            "What rows do not say is declared by --lab, --channel, --terms and --day; your own work by --origin human --terms "
+            "organisation/own. `terms list` has the documents."
+        )
     if not dataset.rows:
         note(f"{dataset.label} has no rows.")
 

@@ -37,6 +37,7 @@ def status(home_folder: HomeFolder = None, as_json: Json = False) -> None:
     from stillhouse.home.ledger import dataset_queries, origin_queries, training_queries
     from stillhouse.home.policy_standing import HOW_TO_SIGN, policy_standing
     from stillhouse.nouns import AccessKind, Use
+    from stillhouse.permission.known_names import unknown_labs
 
     with opened(home_folder) as home:
         counts = home.ledger.counts()
@@ -48,6 +49,7 @@ def status(home_folder: HomeFolder = None, as_json: Json = False) -> None:
             signs_as = f"nobody: {failure}"
         revocations = [change for change in home.policy.changes if change.kind == AccessKind.REVOKE]
         protection, policy, advisory = protection_of(home), policy_standing(home), advisories(home, roster)
+        unknown = unknown_labs(home.policy.organisation.competes_with)
         datasets, models = dataset_queries.datasets(home.ledger), training_queries.models(home.ledger)
         checkpoints = str(home.settings.checkpoints) if home.settings.checkpoints else None
         value = {
@@ -63,7 +65,7 @@ def status(home_folder: HomeFolder = None, as_json: Json = False) -> None:
             "waivers": [waiver.id for waiver in home.policy.waivers],
             "signs_as": signs_as,
             "advisory": list(advisory),
-            "policy": {"adopted": policy.adopted, "drafts": policy.drafts},
+            "policy": {"adopted": policy.adopted, "drafts": policy.drafts, "unknown_labs": list(unknown)},
             "below_minimum": protection.below,
             "overdue": protection.overdue,
             "copies": protection.copies,
@@ -79,6 +81,10 @@ def status(home_folder: HomeFolder = None, as_json: Json = False) -> None:
             *(f"WAIVED       {w.use} until {w.expires}, {w.owner}: {w.reason}" for w in home.policy.waivers),
             f"signs as     {signs_as}",
             *(f"ADVISORY     {line}" for line in advisory),
+            *(
+                f"CHECK        competes_with: {line}; it forbids nothing of a lab that is called otherwise"
+                for line in unknown
+            ),
             *(f"DRAFT        {line}" for line in policy.drafts),
             *([f"DRAFT        {HOW_TO_SIGN}"] if policy.drafts else []),
             f"log repairs  {counts['tails']} incomplete tails cut and kept",

@@ -5,10 +5,12 @@ of client libraries (``azure/gpt-4o``, ``ft:gpt-4o:acme``, ``bedrock/us.anthropi
 ``Claude``). Does not cover: a model under a name that says nothing, which only its host or its weights give away.
 """
 
+import difflib
 import functools
 import re
 import tomllib
 import unicodedata
+from collections.abc import Iterable
 from importlib import resources
 
 import msgspec
@@ -122,6 +124,17 @@ def is_known_model(model: str) -> bool:
     """Is it called like a model of a lab that is known, and nothing else besides?"""
     plain = all(letter.isascii() and (letter.isalnum() or letter in "-._:/@") for letter in model)
     return plain and lab_of_model(model) in {lab.name for lab in _names().lab}
+
+
+def unknown_labs(names: Iterable[str]) -> tuple[str, ...]:
+    """Those of some names that no known lab is called, each with the one that was probably meant: in words."""
+    known = known_labs() | {owner for lab in _names().lab for owner in lab.owners}
+    found = []
+    for name in names:
+        if name != "*" and fold_lab(name) not in known:
+            near = difflib.get_close_matches(fold(name), sorted(known), 1)
+            found.append(f"no known lab is called {name!r}" + (f" ({fold_lab(near[0])}?)" if near else ""))
+    return tuple(found)
 
 
 def known_labs() -> frozenset[str]:
