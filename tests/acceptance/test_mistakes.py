@@ -209,7 +209,7 @@ def test_a_competitor_that_nobody_is_called_is_pointed_out(home):
     assert "no known lab is called 'opnai' (openai?)" in said
     assert "'acme'" in said
     assert "Claude" not in said
-    assert len(home("status", "--json").json["policy"]["unknown_labs"]) == 2
+    assert len(home("status", "--json").json["unknown_labs"]) == 2
 
 
 def test_a_denied_import_says_how_to_declare(home):

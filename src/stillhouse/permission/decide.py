@@ -41,6 +41,7 @@ _REACHED_BADLY = {
 OWN_TERMS = "organisation/own"
 # Who answers for something answers for it anew after a year.
 LONGEST_WAIVER_DAYS = 366
+_AS_OF = " as of "
 _WAIVABLE = frozenset({Ground.ORGANISATION, Ground.UNKNOWN})
 
 
@@ -259,7 +260,7 @@ class Policy:
             bound += [more for version in governing for more in version.incorporates if more not in bound]
             found += [self._version(stamp, use, version) for version in governing]
             if not governing:
-                on = f" as of {stamp.day}" if stamp.day else ""
+                on = f"{_AS_OF}{stamp.day}" if stamp.day else ""
                 found.append(self._apply(stamp, use, TermsVerdict.UNKNOWN, f"{terms}{on}", ()))
         by_model = stamp.origin in (Origin.TEACHER, Origin.OWN_MODEL)
         own = OWN_TERMS in stamp.terms
@@ -330,7 +331,11 @@ class Policy:
         waivable = _WAIVABLE - {Ground.UNKNOWN} if publishes else _WAIVABLE
         if publishes and stamp.channel is Channel.UNKNOWN:
             waivable -= {Ground.ORGANISATION}  # how it was reached is unknown, too
-        standing = [denial for denial in denials if waiver is None or denial.ground not in waivable]
+        standing = [
+            denial
+            for denial in denials
+            if waiver is None or denial.ground not in waivable or not _is_about(waiver, denial.citation)
+        ]
         if standing or waiver is None or not denials:
             return denials, []
         return [], [waiver]
@@ -436,6 +441,11 @@ def _lifts(waiver: Waiver, stamp: Stamp, use: Use) -> bool:
     if waiver.channel is not None and waiver.channel is not stamp.channel:
         return False
     return not waiver.terms or waiver.terms.partition("@")[0] in {terms.partition("@")[0] for terms in stamp.terms}
+
+
+def _is_about(waiver: Waiver, citation: str) -> bool:
+    """A waiver of one document lifts what is unknown of that one, and nothing else that stands beside it."""
+    return not waiver.terms or citation.partition("@")[0].partition(_AS_OF)[0] == waiver.terms.partition("@")[0]
 
 
 def _unique(values: Iterable[str]) -> tuple[str, ...]:

@@ -150,3 +150,20 @@ def test_a_waiver_lifts_the_organisation_s_own_rule():
     decision = policy(rule(), waivers=[waiver(lab="qwen")], today="2026-06-01").check(Door.USE, [GOOD], Use.TRAIN)
     assert decision.allowed
     assert decision.waivers == ("w1",)
+
+
+def test_a_waiver_of_one_document_lifts_no_other_and_no_account():
+    def allowed(given, stamp):
+        return Policy(ORGANISATION, waivers=[given], today="2026-06-01").check(Door.USE, [stamp], Use.TRAIN).allowed
+
+    about_one = waiver(terms="A/Terms of Service")
+    one = Stamp(Origin.TEACHER, "x", "m", Channel.CLOUD, terms=("A/Terms of Service",), day="2026-05-01")
+    assert allowed(about_one, one)
+    two = Stamp(
+        Origin.TEACHER, "x", "m", Channel.CLOUD, terms=("A/Terms of Service", "B/Terms of Service"), day="2026-05-01"
+    )
+    assert not allowed(about_one, two)
+    for channel in (Channel.PERSONAL, Channel.UNKNOWN):
+        by_hand = Stamp(Origin.TEACHER, "x", "m", channel, terms=("A/Terms of Service",), day="2026-05-01")
+        assert not allowed(about_one, by_hand), channel
+        assert allowed(waiver(lab="x"), by_hand), channel
