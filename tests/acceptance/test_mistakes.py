@@ -174,7 +174,7 @@ def test_a_snapshot_of_what_is_none(home):
         ("https://me:sk-secret-123@llm.example.org/v1", "user name or a password"), ("https:///v1", "names no host"),
         ("https://[::1", "names no host"), ("https://a%00b.example/v1", "names no host"),
         ("https://evil.example\\.good.example/v1", "names no host"),
-        ("https://llm.example.org:http/v1", "names no host"),
+        ("https://llm.example.org:http/v1", "names no host"), ("http://127.0.0.1:99999/v1", "names no host"),
     ],
 )  # fmt: skip
 def test_an_address_is_one_and_holds_no_secret(home, address, why):
