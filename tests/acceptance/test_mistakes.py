@@ -231,4 +231,4 @@ def test_a_denied_import_says_how_to_declare(home):
         "--json",
     )
     assert done.json["rows"] == 1
-    assert "is declared by" not in done.err
+    assert "Declare what the rows do not say" not in done.err

@@ -407,7 +407,7 @@ def test_code_that_a_model_gave_is_a_finding_and_no_verdict(home):
     assert plan["does"]["inferred"] == {"code that models gave here, but for names and layout": 1}
     assert plan["does"]["labs of that code"] == {"rival": 1}
     done = bring(home, path, "own", *OWN)
-    assert "no verdict (grade inferred)" in done.err
+    assert "grade inferred, not a decision" in done.err
     assert done.json["rows"] == 2
     assert check(home, "own") == (2, 0)
 

@@ -138,8 +138,8 @@ def import_corpus(
             note(f"Denied for {decision.use}: {decision.reason}.")
     if any(Ground.UNKNOWN in decision.grounds for decision in planned.plan.decisions):
         note(
-            "What rows do not say is declared by --lab, --channel, --terms and --day; your own work by --origin human --terms "
-            "organisation/own. `terms list` has the documents."
+            "Declare what the rows do not say with --lab, --channel, --terms and --day; for your own work use --origin human "
+            "--terms organisation/own. `stillhouse terms list` shows the documents."
         )
     if not dataset.rows:
         note(f"{dataset.label} has no rows.")
@@ -259,10 +259,8 @@ def _note_known(does: Mapping[str, Any]) -> None:
         note(f"Rows that this home knows, which keep the stamps that they have here: {_shown(recognised)}.")
     if inferred := does.get("inferred"):
         labs = does.get("labs of that code")
-        whose = f" Code like it came from {_shown(labs)}." if labs else ""
-        note(
-            f"Found, and no verdict (grade inferred): {_shown(inferred)}.{whose} Look at them before you declare them otherwise."
-        )
+        whose = f" The same code came from {_shown(labs)}." if labs else ""
+        note(f"Possible copies (grade inferred, not a decision): {_shown(inferred)}.{whose} Review them.")
 
 
 def _inventory_text(found: "Inventory") -> str:

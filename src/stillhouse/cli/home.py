@@ -82,10 +82,7 @@ def status(home_folder: HomeFolder = None, as_json: Json = False) -> None:
             *(f"WAIVED       {w.use} until {w.expires}, {w.owner}: {w.reason}" for w in home.policy.waivers),
             f"signs as     {signs_as}",
             *(f"ADVISORY     {line}" for line in advisory),
-            *(
-                f"CHECK        competes_with: {line}; it forbids nothing of a lab that is called otherwise"
-                for line in unknown
-            ),
+            *(f"CHECK        competes_with: {line}; a misspelt name has no effect" for line in unknown),
             *(f"DRAFT        {line}" for line in policy.drafts),
             *([f"DRAFT        {HOW_TO_SIGN}"] if policy.drafts else []),
             f"log repairs  {counts['tails']} incomplete tails cut and kept",

@@ -7,6 +7,7 @@ import io
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ from stillhouse.generation.weights import weights_digest
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_UNPACKING = threading.Lock()
 
 
 class LoadedModel:
@@ -175,17 +178,18 @@ def _header_read_once() -> Iterator[None]:
     """Within it, a GGUF file's header is read once, and its table of names made once.
 
     transformers 5 reads the header three times, token by token, and makes the table for each tensor: two thirds of the time that
-    unpacking a small model takes.
+    unpacking a small model takes. One thread at a time, since the library itself is changed meanwhile.
     """
     import gguf
 
-    reader, name_map = gguf.GGUFReader, gguf.get_tensor_name_map
     kept: Any = gguf
-    kept.GGUFReader, kept.get_tensor_name_map = functools.cache(reader), functools.cache(name_map)
-    try:
-        yield
-    finally:
-        kept.GGUFReader, kept.get_tensor_name_map = reader, name_map
+    with _UNPACKING:
+        reader, name_map = gguf.GGUFReader, gguf.get_tensor_name_map
+        kept.GGUFReader, kept.get_tensor_name_map = functools.cache(reader), functools.cache(name_map)
+        try:
+            yield
+        finally:
+            kept.GGUFReader, kept.get_tensor_name_map = reader, name_map
 
 
 def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:

@@ -15,7 +15,7 @@ import msgspec
 from stillhouse.canon import is_digest
 from stillhouse.nouns import AccessChange, AccessKind, Channel, Decision, Ground, Origin, Stamp, StampSet, Use, Waiver
 from stillhouse.permission.known_hosts import offered_by, owner_of
-from stillhouse.permission.known_names import fold_lab, is_same_model, labs_in
+from stillhouse.permission.known_names import fold_lab, is_same_model, is_variant, labs_in
 from stillhouse.permission.rules import Rule, Rules
 from stillhouse.permission.terms_registry import Registry, TermsVersion, is_day, shipped
 from stillhouse.permission.verdict_table import TABLE, Cell, TermsVerdict
@@ -41,7 +41,6 @@ _REACHED_BADLY = {
 OWN_TERMS = "organisation/own"
 # Who answers for something answers for it anew after a year.
 LONGEST_WAIVER_DAYS = 366
-_AS_OF = " as of "
 _WAIVABLE = frozenset({Ground.ORGANISATION, Ground.UNKNOWN})
 
 
@@ -260,8 +259,8 @@ class Policy:
             bound += [more for version in governing for more in version.incorporates if more not in bound]
             found += [self._version(stamp, use, version) for version in governing]
             if not governing:
-                on = f"{_AS_OF}{stamp.day}" if stamp.day else ""
-                found.append(self._apply(stamp, use, TermsVerdict.UNKNOWN, f"{terms}{on}", ()))
+                on = f" as of {stamp.day}" if stamp.day else ""
+                found.append(self._apply(stamp, use, TermsVerdict.UNKNOWN, terms, (), beside=on))
         by_model = stamp.origin in (Origin.TEACHER, Origin.OWN_MODEL)
         own = OWN_TERMS in stamp.terms
         if by_model and versions and not own and all(version.verdict is TermsVerdict.UPSTREAM for version in versions):
@@ -295,13 +294,13 @@ class Policy:
         document: str,
         duties: tuple[str, ...],
         owner: str = "",
-        stale: str = "",
+        beside: str = "",
     ) -> _Finding:
-        """``owner`` is whose service the document is of: what competes with it, or with the model's lab, competes. ``stale`` says
-        so where its text was not seen for long.
+        """``owner`` is whose service the document is of: what competes with it, or with the model's lab, competes. ``beside`` is
+        said after its name: as of which day, or that its text was not seen for long.
         """
         cell = TABLE[verdict][use]
-        reason = f"{_who(stamp)}: {document}{stale} {_WORDS[verdict]}"
+        reason = f"{_who(stamp)}: {document}{beside} {_WORDS[verdict]}"
         organisation = self.organisation
         match cell:
             case Cell.ALLOW:
@@ -416,11 +415,8 @@ def _concerns(change: AccessChange, stamp: Stamp, use: Use) -> bool:
     """
     revokes = change.kind == AccessKind.REVOKE
     nameless = not stamp.model or is_digest(stamp.model)
-    if (
-        change.models
-        and not any(is_same_model(stamp.model, wanted) for wanted in change.models)
-        and not (revokes and nameless)
-    ):
+    same = is_variant if revokes else is_same_model
+    if change.models and not any(same(stamp.model, wanted) for wanted in change.models) and not (revokes and nameless):
         return False
     if change.channels and stamp.channel not in change.channels and not (revokes and stamp.channel is Channel.UNKNOWN):
         return False
@@ -445,7 +441,7 @@ def _lifts(waiver: Waiver, stamp: Stamp, use: Use) -> bool:
 
 def _is_about(waiver: Waiver, citation: str) -> bool:
     """A waiver of one document lifts what is unknown of that one, and nothing else that stands beside it."""
-    return not waiver.terms or citation.partition("@")[0].partition(_AS_OF)[0] == waiver.terms.partition("@")[0]
+    return not waiver.terms or citation.partition("@")[0] == waiver.terms.partition("@")[0]
 
 
 def _unique(values: Iterable[str]) -> tuple[str, ...]:

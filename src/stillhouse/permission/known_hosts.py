@@ -132,6 +132,7 @@ def _is_below(host: str, known: str) -> bool:
     return host == known or host.endswith(f".{known}")
 
 
+@functools.lru_cache(maxsize=4096)
 def known_provider(name: str) -> KnownHost | None:
     """What is known of a provider by its name: how a host is called, or whose it is."""
     plain = _plain(name)

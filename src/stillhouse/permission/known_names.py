@@ -21,13 +21,14 @@ _LEGAL_FORM = re.compile(
 )
 
 # What stands between the words of a name: dashes of all lengths, lines, spaces.
-_BETWEEN = re.compile(r"[\s_\u2010-\u2015\u2212\u00ad]+|-{2,}(?=$)")
-# What a host or a lab hangs on a model's name for one of its versions.
-_VERSION = re.compile(r"-(\d{4}-?\d{2}-?\d{2}|\d{3,8}|latest|preview|exp|thinking|v\d+)([-@:.(].*)?$")
+_BETWEEN = re.compile(r"[\s_\u2010-\u2015\u2212]+")
+# What a host or a lab hangs on a model's name for one of its versions, and for a way of running it or a version before.
+_VERSION = re.compile(r"-(\d{4}-?\d{2}-?\d{2}|\d{3,8}|latest|v\d+)([-@:.(\[].*)?$")
+_VARIANT = re.compile(r"-(preview|exp|thinking)([-@:.(\[].*)?$")
 # gpt4o and gpt-4o, grok4 and grok-4: a family that its number follows.
 _NUMBERED = re.compile(r"^(gpt|grok|claude|gemini|qwen|glm|llama|gemma|phi)(\d)")
-# As many parameters: 7b, 1.5b, 8x7b.
-_SIZE = re.compile(r"(?<![a-z0-9])(\d+x)?\d+(\.\d+)?[bm](?![a-z0-9])")
+# As many parameters: 7b, 1.5b, 8x7b. Not 1m: that is a length of context, as in claude-sonnet-4[1m].
+_SIZE = re.compile(r"(?<![a-z0-9])(\d+x)?\d+(\.\d+)?b(?![a-z0-9])")
 # Hosts that write their own name before a model's, with a dash.
 _HOSTS_BEFORE = ("databricks", "openai", "azure")
 
@@ -89,22 +90,34 @@ def _routes() -> frozenset[str]:
 
 def is_same_model(name: str, wanted: str) -> bool:
     """Is this that model, under whichever prefix a host gives it, or one of its dated versions?"""
-    given, known = fold_model(name), bare_model(wanted)
-    candidates = [given[place:] for place in range(len(given)) if place == 0 or given[place - 1] in "/."]
-    # A host's own name before it, where that is all that stands there.
-    candidates += [
-        given[given.find(f"{lab}-") + len(lab) + 1 :] for lab in _HOSTS_BEFORE if given.startswith(f"{lab}-")
-    ]
-    return any(bare_model(candidate) == known for candidate in candidates)
+    known = bare_model(wanted)
+    return any(candidate == known for candidate in _candidates(name))
+
+
+def is_variant(name: str, wanted: str) -> bool:
+    """Is this that model, or one that is called like it and runs otherwise or came before it (``-thinking``, ``-preview``)?"""
+    known = bare_model(wanted)
+    return any(
+        candidate == known or bare_model(_VARIANT.sub("", candidate)) == known for candidate in _candidates(name)
+    )
+
+
+def _candidates(name: str) -> list[str]:
+    """The names that a name may mean: whole, and without what a host puts before it."""
+    given = fold_model(name)
+    found = [given[place:] for place in range(len(given)) if place == 0 or given[place - 1] in "/."]
+    found += [given.removeprefix(f"{host}-") for host in _HOSTS_BEFORE if given.startswith(f"{host}-")]
+    return [bare_model(one) for one in found]
 
 
 def bare_model(name: str) -> str:
     """A model's name without its owner, and without its date, version or tag: ``gpt-4o-2024-08-06`` is ``gpt-4o``."""
-    own = fold_model(name).rpartition("/")[2]
+    own = fold_model(name).rpartition("/")[2].partition("[")[0]
     own = _VERSION.sub("", own.partition("@")[0].partition(":")[0] or own)
     return _NUMBERED.sub(r"\1-\2", own.replace(".", "-"))
 
 
+@functools.lru_cache(maxsize=65_536)
 def lab_of_model(model: str) -> str:
     """Whose model that is, by its name; empty where the name does not say. An owner that is not known is taken as the lab."""
     name = fold_model(model)
@@ -164,6 +177,7 @@ def labs_in(model: str) -> frozenset[str]:
     return frozenset(found | {lab_of_model(name)} | closed_labs(model)) - {""}
 
 
+@functools.lru_cache(maxsize=65_536)
 def closed_labs(model: str) -> frozenset[str]:
     """The labs that alone have a model of this name; none where it may be one with open weights."""
     name = fold_model(model)

@@ -120,7 +120,7 @@ def plan_collection(doors: Doors, teacher: Teacher, tasks: Sequence[Task], optio
         missing = frozenset()
     # What the log has, or a batch that is under way, is not asked for: whether it may be used is decided by its own stamps when
     # a dataset is formed.
-    held = {call.key for batch in answer_queries.open_batches(recorder.ledger, teacher.name) for call in batch.calls}
+    held = _in_batches(recorder, teacher)
     fresh, subject = missing - held, f"teacher {teacher.name}"
     if missing & held and not doors.policy.check(Door.CONTINUE, stamps.stamps, options.purpose).allowed:
         asks = tuple(ask for ask in asks if ask.key not in fresh)  # what is paid for is fetched, and nothing else asked
@@ -191,7 +191,9 @@ def collect(
     """
     recorder = doors.recorder
     questions = make_questions(teacher, collection.tasks, options)
-    asks, missing = _left_to_ask(recorder, teacher, collection, questions, accept, in_batches=batched is not None)
+    asks, missing = _left_to_ask(
+        recorder, collection, questions, accept, set() if batched else _in_batches(recorder, teacher)
+    )
     before = money_queries.unleased_spending(recorder.ledger, options.run)
     budget = BudgetLease(recorder, locks, options.caps if is_metered(teacher) else {}, before.paid + before.held)
     done = Collected(asked=len(asks) + len(questions.last), reused=len(asks) - len(missing) + len(questions.last))
@@ -228,25 +230,20 @@ def collect(
     return done
 
 
+def _in_batches(recorder: Recorder, teacher: Teacher) -> set[str]:
+    """What batches with a teacher hold that are under way: it is bought already, and only batches fetch it."""
+    return {call.key for batch in answer_queries.open_batches(recorder.ledger, teacher.name) for call in batch.calls}
+
+
 def _left_to_ask(
-    recorder: Recorder,
-    teacher: Teacher,
-    collection: Collection,
-    questions: Questions,
-    accept: Accept,
-    *,
-    in_batches: bool,
+    recorder: Recorder, collection: Collection, questions: Questions, accept: Accept, held: set[str]
 ) -> tuple[tuple[Ask, ...], frozenset[str]]:
-    """The asks that count, and the keys that have no answer. What a batch holds is bought already: only batches fetch it."""
+    """The asks that count, and the keys that have no answer; without those that others hold."""
     asks, missing = collection.asks, collection.missing
     if questions.adaptive:
         asks = unique(_open_asks(recorder, questions, accept))
         missing = frozenset(ask.key for ask in asks)
-    if not in_batches:
-        held = {
-            call.key for batch in answer_queries.open_batches(recorder.ledger, teacher.name) for call in batch.calls
-        }
-        asks, missing = tuple(ask for ask in asks if ask.key not in held), missing - held
+    asks, missing = tuple(ask for ask in asks if ask.key not in held), missing - held
     failed = answer_queries.known_failures(recorder.ledger, missing)
     return tuple(
         msgspec.structs.replace(ask, tries=failed[ask.key]) if ask.key in failed else ask for ask in asks

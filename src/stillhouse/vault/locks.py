@@ -18,8 +18,8 @@ from stillhouse.vault.files import storage_errors
 class Lock:
     """A lock that this process holds. Release it, or use it as a context manager.
 
-    One that nobody refers to any more is released by its file object: an interrupt can come after it was taken and before anyone
-    has it, and one that came in a method of our own for that would be lost.
+    An unreferenced lock is released when its file object is collected: an interrupt can arrive after the lock was taken and
+    before the caller has it. There is no ``__del__``, which would swallow an interrupt that arrives in it.
     """
 
     def __init__(self, file: io.FileIO) -> None:
@@ -75,7 +75,7 @@ def locked(path: Path, what: str) -> Iterator[None]:
 
 
 def _opened(path: Path) -> io.FileIO:
-    """A file object and no bare descriptor: it closes itself where an interrupt keeps everybody from doing so."""
+    """A file object instead of a descriptor: it is closed when it is collected, if an interrupt kept others from it."""
     with storage_errors(f"{path} could not be used"):
         path.parent.mkdir(parents=True, exist_ok=True)
         return io.FileIO(path, "r+", opener=lambda name, _: _descriptor(name))

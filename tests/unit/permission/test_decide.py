@@ -567,3 +567,22 @@ def test_a_closed_model_has_no_open_licence_beside_another_document_nor_another_
     )  # fmt: skip
     with pytest.raises(TeacherContradiction, match=r"is a closed model|has no open weights"):
         check_declaration(asked)
+
+
+def test_a_grant_of_a_model_reaches_no_variant_of_it():
+    granted = AccessChange(
+        id="g",
+        kind="grant",
+        lab="openai",
+        models=("o1",),
+        verdict="allow",
+        document="d",
+        since="2026-01-01",
+        until="2026-12-31",
+    )
+    stamp = Stamp(
+        Origin.TEACHER, "openai", "o1-preview", Channel.OFFICIAL, terms=("ChatGPT/Commercial Terms",), day="2026-02-01"
+    )
+    assert not Policy(changes=(granted,)).check(Door.USE, (stamp,), Use.TRAIN).allowed
+    same = msgspec.structs.replace(stamp, model="o1-2024-12-17")
+    assert Policy(changes=(granted,)).check(Door.USE, (same,), Use.TRAIN).allowed

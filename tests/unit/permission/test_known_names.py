@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillhouse.permission.known_names import closed_labs, fold_lab, fold_model, is_same_model, lab_of_model, labs_in
+from stillhouse.permission.known_names import (
+    closed_labs,
+    fold_lab,
+    fold_model,
+    is_same_model,
+    is_variant,
+    lab_of_model,
+    labs_in,
+)
 
 ROUTES = ["", "azure/", "azure_ai/", "models/", "vertex_ai/", "bedrock/", "bedrock/converse/", "openrouter/", "together_ai/",
           "accounts/fireworks/models/", "github_copilot/", "litellm_proxy/", "publishers/google/models/"]  # fmt: skip
@@ -148,5 +156,31 @@ def test_open_weights_are_not_closed():
     ],
 )  # fmt: skip
 def test_one_model_by_all_its_spellings(wanted, same, others):
-    assert [name for name in same if not is_same_model(name, wanted)] == []
-    assert [name for name in others if is_same_model(name, wanted)] == []
+    """What a revocation of that model reaches."""
+    assert [name for name in same if not is_variant(name, wanted)] == []
+    assert [name for name in others if is_variant(name, wanted)] == []
+
+
+VARIANTS = [
+    ("o1-preview", "o1"),
+    ("claude-sonnet-4-5-thinking", "claude-sonnet-4-5"),
+    ("gemini-2.5-pro-exp-03-25", "gemini-2.5-pro"),
+]
+
+
+@pytest.mark.parametrize(("name", "wanted"), VARIANTS)
+def test_a_variant_is_revoked_with_its_model_and_not_granted_with_it(name, wanted):
+    assert is_variant(name, wanted)
+    assert not is_same_model(name, wanted)
+
+
+@pytest.mark.parametrize(
+    "name", ["claude-sonnet-4-5[1m]", "claude-sonnet-4-5-20250929[1m]", "gpt-4o-1m", "qwen-turbo-1m"]
+)
+def test_a_length_of_context_is_no_size(name):
+    """A model that states its parameters is somebody's own; one that states its context may be closed."""
+    assert closed_labs(name)
+
+
+def test_a_length_of_context_makes_no_other_model():
+    assert is_same_model("claude-sonnet-4-5-20250929[1m]", "claude-sonnet-4-5")

@@ -15,8 +15,10 @@ _UNUSUAL = (
     "modelname", "model_id", "modelid", "model_slug", "modelversion", "model_version", "generation_model", "response_model",
     "teacher_model", "engine", "llm", "generated_by", "completion_model", "deployment",
 )  # fmt: skip
-# Below these a row keeps what it says of itself; as an object, or as its JSON in a table's cell.
-_BELOW = ("metadata", "meta", "request", "raw_request", "response", "raw_response", "generation", "extra", "info")
+# Below these a row keeps what it says of itself: as an object, or as its JSON in a table's cell.
+_ABOUT = ("metadata", "meta", "extra", "info")
+# Below these as an object alone: as text it may be an answer that is JSON, and speaks of models.
+_CALLS = ("request", "raw_request", "response", "raw_response", "generation")
 _LONGEST_NAME = 200
 
 
@@ -29,9 +31,8 @@ def named_model(said: str, row: Mapping[str, Any]) -> str:
 def _names(row: Mapping[str, Any]) -> Iterator[str]:
     yield from _of(row)
     plain = {str(name).casefold(): value for name, value in row.items()}
-    for name in _BELOW:
-        below = _object(plain.get(name))
-        if below is not None:
+    for below in (*(_object(plain.get(name)) for name in _ABOUT), *(plain.get(name) for name in _CALLS)):
+        if isinstance(below, Mapping):
             yield from _of(below)
     turns = plain.get("messages") or plain.get("conversations") or plain.get("conversation")
     last = turns[-1] if isinstance(turns, Sequence) and not isinstance(turns, str | bytes) and turns else None

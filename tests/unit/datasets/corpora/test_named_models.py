@@ -40,3 +40,9 @@ def test_what_is_no_model_names_none(value):
 def test_a_name_that_nobody_knows_stays_what_the_row_calls_it():
     assert read_row({**PAIR, "model": "rival-1"}).model == "rival-1"
     assert read_row({**CHAT, "model": "rival-1"}).model == "rival-1"
+
+
+@pytest.mark.parametrize("column", ["response", "generation"])
+def test_an_answer_that_is_json_and_speaks_of_a_model_is_not_by_it(column):
+    question = {"response": "prompt", "generation": "instruction"}[column]
+    assert read_row({question: "Write a config.", column: '{"model": "gpt-4o", "temperature": 0}'}).model == ""
