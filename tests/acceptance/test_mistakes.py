@@ -172,6 +172,9 @@ def test_a_snapshot_of_what_is_none(home):
     ("address", "why"),
     [
         ("https://me:sk-secret-123@llm.example.org/v1", "user name or a password"), ("https:///v1", "names no host"),
+        ("https://me:sk-secret-123@[::1", "user name or a password"), ("ftp://me:sk-secret-123@h/v1", "user name or a password"),
+        ("https://me:sk-secret-123@h:http/v1", "user name or a password"), ("me:sk-secret-123@h/v1", "user name or a password"),
+        ("llm.example.org/v1", "names no host"), ("http://h:0/v1", "names no host"),
         ("https://[::1", "names no host"), ("https://a%00b.example/v1", "names no host"),
         ("https://evil.example\\.good.example/v1", "names no host"),
         ("https://llm.example.org:http/v1", "names no host"), ("http://127.0.0.1:99999/v1", "names no host"),

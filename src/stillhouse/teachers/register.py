@@ -222,27 +222,26 @@ def _check_shape(teacher: Teacher, unmetered: bool) -> None:
         )
     if not over_http and not teacher.weights:
         raise UsageError(f"{teacher.name}: a {teacher.kind} teacher needs --weights PATH.")
-    if over_http and teacher.base_url and not teacher.base_url.startswith(("http://", "https://")):
-        raise UsageError(f"{teacher.base_url!r} is no address: it must start with http:// or https://.")
     if over_http and teacher.base_url:
         _check_address(teacher.base_url)
 
 
 def _check_address(address: str) -> None:
-    """It names a host, and nobody's secret: what is registered is written down and shown."""
-    try:
-        parts = urlsplit(address)
-        named, secret = host_of(address), parts.username is not None or parts.password is not None
-        _ = parts.port
-    except ValueError:
-        named, secret = "", False
-    if secret:
+    """It names a host, and nobody's secret: what is registered is written down and shown. No message repeats it."""
+    if "@" in address.partition("://")[2].partition("/")[0] or "@" in address.partition("/")[0]:
         raise UsageError(
             "The address holds a user name or a password, and addresses are written down.",
             next_step="Leave it out, and give the API key by --key-env.",
         )
-    if not named or re.search(r"[\x00-\x20\\\x7f]", address) or re.search(r"[\x00-\x20/\\%]", named):
-        raise UsageError(f"{address!r} names no host that can be asked.")
+    try:
+        host, port = host_of(address), urlsplit(address).port  # raises for a port that there is not
+    except ValueError:
+        host, port = "", None
+    known = host and not re.search(r"[\x00-\x20/\\%]", host) and not re.search(r"[\x00-\x20\\\x7f]", address)
+    if not known or port == 0 or not address.startswith(("http://", "https://")):
+        raise UsageError(
+            "--base-url names no host that can be asked.", next_step="Write it like https://llm.example.org:8000/v1."
+        )
 
 
 def _with_weights(teacher: Teacher) -> Teacher:

@@ -39,7 +39,7 @@ from stillhouse.runs.stories import Told
 from stillhouse.teachers.register import register
 
 RIVAL, _REACHED = "rival", "calls that reached it"
-# Few enough that all of it takes two minutes on two cores, and enough that every number is one that can be followed.
+# Few enough that all of it takes two or three minutes on two cores, and enough that every number is one that can be followed.
 _EARLY, _LATER, _AFTERWARDS, _TAUGHT = 10, 6, 4, 6
 _EVALUATED = EvaluationOptions(
     suite="stillhouse", split="held-out", limit=16, samples=2, max_tokens=128, temperature=0.2, seed=0
