@@ -78,7 +78,7 @@ def test_a_bad_recording(home, content):
         (["--kind", "local"], 2, "needs --weights"),
         (["--kind", "replay", "--weights", "/no/such"], 2, "no recording"),
         (["--kind", "robot"], 2, "robot"),
-        (["--kind", "openai", "--unmetered", "--base-url", "ftp://x"], 2, "no address"),
+        (["--kind", "openai", "--unmetered", "--base-url", "ftp://x"], 2, "names no host"),
         (["--kind", "openai", "--price-in", "-1", "--price-out", "1"], 2, "price"),
     ],
 )
