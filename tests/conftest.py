@@ -17,7 +17,6 @@ import pytest
 
 from stillhouse.cli.main import main
 from stillhouse.errors import SandboxUnavailable
-from stillhouse.home.ledger.ledger import Ledger
 from stillhouse.sandbox.pool import best_rung
 from stillhouse.teachers.embedded import embedded_weights
 from tests.gateways import MANAGED, provider
@@ -175,19 +174,17 @@ def cli(tmp_path: Path) -> Cli:
 
 
 @pytest.fixture(scope="session")
-def empty_view(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The view of a log without entries: making its tables takes more time than all else of a new home."""
-    file = tmp_path_factory.mktemp("view") / "ledger.db"
-    Ledger(f"sqlite:///{file}").close()
-    return file
+def new_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home as ``init`` makes it. Making one digests the embedded teacher, and makes every table of the view."""
+    made = Cli(tmp_path_factory.mktemp("new"))
+    made("init")
+    return made.home
 
 
 @pytest.fixture
-def home(cli: Cli, empty_view: Path) -> Cli:
+def home(cli: Cli, new_home: Path) -> Cli:
     """A command line whose home exists."""
-    cli.home.mkdir()
-    shutil.copy(empty_view, cli.home)
-    cli("init")
+    shutil.copytree(new_home, cli.home)
     return cli
 
 
