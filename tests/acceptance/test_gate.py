@@ -165,15 +165,19 @@ def test_calls_that_are_in_no_record_are_found(home, serve):
         '{"time": 1e300, "host": "openrouter.ai"}',
         "nan 1 10.0.0.9 TCP_TUNNEL/200 900 CONNECT api.openai.com:443 - HIER_DIRECT/1.2.3.4 -",
         json.dumps({"time": 1772366400000, "client": "laptop-8", "host": "openrouter.ai"}),
+        json.dumps(
+            {"time": 1772366400000, "client": "laptop-9", "host": "1.2.3.4:443", "server_name": "api.openai.com"}
+        ),
     ]
     log = home.write("access.log", "\n".join(lines) + "\n")
     found = home("access", "egress", log, "--json", code=3).json
-    assert (found["lines"], found["unreadable"], found["to_teachers"], found["recorded"]) == (10, 4, 5, 1)
+    assert (found["lines"], found["unreadable"], found["to_teachers"], found["recorded"]) == (11, 4, 6, 1)
     assert {(one["client"], one["host"], one["lab"]) for one in found["unrecorded"]} == {
         ("10.0.0.9", "127.0.0.1", ""),
         ("10.0.0.9", "api.anthropic.com", "anthropic"),
         ("laptop-7", "openrouter.ai", ""),
         ("laptop-8", "openrouter.ai", ""),
+        ("laptop-9", "api.openai.com", "openai"),
     }
     clean = home.write("clean.log", lines[0] + "\n")
     home("access", "egress", clean)

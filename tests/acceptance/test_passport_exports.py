@@ -11,7 +11,7 @@ import pytest
 from stillhouse.errors import PolicyRefusal
 from stillhouse.passport.exports.cards import to_model_card
 from stillhouse.passport.exports.croissant import to_croissant
-from stillhouse.passport.exports.licences import beginnings
+from stillhouse.passport.exports.licences import beginnings, published
 from stillhouse.permission.terms_registry import shipped
 from tests.acceptance.test_access import import_rival, mixed_recipe, revoke, rows
 from tests.acceptance.test_student import RIGHT, add_local
@@ -122,14 +122,30 @@ def test_a_published_name_begins_as_the_licence_says(model_home):
     statement["predicate"]["duties"] = list(registered_duties("licence/llama-3.1"))
     for beginning in ("", "small-llama", "my"):
         with pytest.raises(PolicyRefusal, match="must begin with 'Llama'"):
-            to_model_card(statement, beginning)
-    assert "# Llama-small" in to_model_card(statement, "Llama-small")
+            published(statement, beginning)
+    assert "# Llama-small" in to_model_card(published(statement, "Llama-small"))
     statement["predicate"]["evaluations"] = [EVALUATION]
     statement["predicate"]["bases"][0]["repository"] = "org/base"
-    card = pytest.importorskip("huggingface_hub").ModelCard(to_model_card(statement, "Llama-small"))
+    card = pytest.importorskip("huggingface_hub").ModelCard(to_model_card(published(statement, "Llama-small")))
     assert card.data.base_model == "org/base" or card.data.base_model == ["org/base"]
     [result] = card.data.eval_results
     assert (result.metric_type, result.metric_value, result.dataset_type) == ("pass_at_1", 0.5, "held-out")
+
+
+def test_every_export_of_a_model_carries_the_published_name(model_home):
+    where = {
+        "cyclonedx": '"name": "Mine-1"',
+        "spdx": '"name": "Mine-1"',
+        "eu-summary": ": Mine-1,",
+        "model-card": "# Mine-1",
+    }
+    for form, expected in where.items():
+        target = model_home.folder / f"{form}.named"
+        model_home("passport", "export", "mixed", "--format", form, "--name", "Mine-1", "--to", target)
+        assert expected in target.read_text()
+    for form in ("dataset-card", "croissant"):
+        words = ["passport", "export", "mixed", "--format", form, "--name", "Mine-1", "--to", "x"]
+        assert "not a model" in model_home(*words, code=2).err
 
 
 EVALUATION = {
@@ -314,6 +330,11 @@ def test_a_passport_of_after_the_revocation_says_so(home, tiny_model):
     folder = home.home / home("model", "show", "mixed", "--json").json["folder"]
     said = _statement(folder)
     assert len(said["revocations_that_touch_it"]) == 1
+    home("access", "revoke", "testlab", "--use", "release-weights")
+    home("passport", "write", "mixed")
+    assert any(
+        "testlab revoked access to release-weights" in one for one in _statement(folder)["revocations_that_touch_it"]
+    )
     assert not next(decision for decision in said["decisions"] if decision["use"] == "release-weights")["allowed"]
     words = ["model", "derive", "small", "--from", "mixed", "--how", "quantised", "--weights", quantised(home, folder)]
     home(*words)

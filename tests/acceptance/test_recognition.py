@@ -208,6 +208,28 @@ def test_a_declaration_is_corrected_by_another_one(home):
     assert check(home, "d") == (0, 2), "the same rows under a stricter declaration are another version"
 
 
+def test_where_there_is_a_roster_a_declaration_is_corrected_by_a_signature_alone(home):
+    """Whoever imports could else open what is forbidden by saying something else of the same rows."""
+    path = write(home, "rows.jsonl", answers(2))
+    personal = [word if word != "official" else "personal" for word in RIVAL]
+    bring(home, path, "d", *personal, use="store")
+    ada = {"STILLHOUSE_KEYS": str(home.folder / "keys-ada")}
+    home("identity", "enrol", "ada", "--role", "governance", **ada)
+    bring(home, path, "again", *RIVAL)
+    assert check(home, "again")[0] == 0
+    words = [
+        "--reviewer",
+        "ada",
+        "--evidence",
+        home.write("review.txt", "It was the API."),
+        "--reason",
+        "wrong channel",
+    ]
+    home("policy", "not-a-copy", path, *words, **ada)
+    bring(home, path, "corrected", *RIVAL)
+    assert check(home, "corrected") == (2, 0)
+
+
 def test_a_number_that_resolves_to_nothing_is_unknown(revoked):
     rows = [{**row, "stillhouse": {"stamps": 1234567}} for row in exported(revoked)]
     rows = [{**row, "messages": [*row["messages"][:-1], {"role": "assistant", "content": "Short."}]} for row in rows]

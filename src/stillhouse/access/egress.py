@@ -1,12 +1,14 @@
 """Calls to teachers that are in no record: an egress proxy's log beside the home's.
 
-Covers: Squid's native format and JSON lines. A connection is accounted for where the home's log has a call to a teacher at that
-host within its time, give or take a minute, and where it came from an address that the home calls from, if those are named. Does
-not cover: what was said (TLS), a call of somebody else's at the same host in the same minute from the same address, and whatever
-goes round the proxy.
+Covers: Squid's native format and JSON lines; where a line has an address and the server name of the handshake, the name counts.
+A connection is accounted for where the home's log has a call to a teacher at that host within its time, give or take a minute,
+and where it came from an address that the home calls from, if those are named. Does not cover: what was said (TLS), an address
+without a name, a call of somebody else's at the same host in the same minute from the same address, and whatever goes round the
+proxy.
 """
 
 import bisect
+import ipaddress
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -21,6 +23,13 @@ from stillhouse.permission.known_hosts import host_of, known_host
 _SLACK_SECONDS = 60.0
 # Of the year 2242: what is later is in milliseconds, or nonsense.
 _LATEST = float(2**33)
+
+
+# Under which names a line says where a connection leads.
+_TARGETS = (
+    "host", "url", "authority", "destination", "requested_server_name", "server_name", "sni", "tls_sni", "tls_server_name",
+    "ssl_sni",
+)  # fmt: skip
 
 
 class Connection(NamedTuple):
@@ -99,16 +108,24 @@ def _from_json(given: Mapping[str, Any]) -> Connection | None:
         return next((given[name] for name in names if given.get(name) not in (None, "")), "")
 
     at = first("time", "timestamp", "ts", "start_time", "@timestamp")
-    target = str(first("host", "url", "authority", "destination", "requested_server_name"))
-    if at == "" or not target:
+    hosts = [_host(given[name]) for name in _TARGETS if isinstance(given.get(name), str)]
+    # A proxy that sees an address alone often knows from the handshake for whom the connection is.
+    host = next((host for host in hosts if host and not _is_address(host)), next(filter(None, hosts), ""))
+    if at == "" or not host:
         return None
     ended = float(at) if isinstance(at, int | float) else _seconds(str(at))
     ended /= 1000 if ended > _LATEST else 1  # milliseconds
     seconds = first("seconds", "duration_seconds")
     took = float(seconds) if seconds != "" else float(first("elapsed_ms", "duration", "duration_ms") or 0) / 1000
-    return Connection(
-        ended, took, str(first("client", "user", "src", "source", "downstream_remote_address")), _host(target)
-    )
+    return Connection(ended, took, str(first("client", "user", "src", "source", "downstream_remote_address")), host)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _host(target: str) -> str:

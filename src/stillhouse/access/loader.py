@@ -1,26 +1,30 @@
 """A wrapper for the job itself: every row must carry a stamp set that is allowed, or the job stops.
 
-Covers: rows of `datasets` (map-style and streaming), of PyTorch's map-style and iterable datasets, and of anything that gives
-rows one by one; a row without stamps, or with stamps that the home does not know, is refused; so is known text that may not be
-used under stamps of others. Does not cover: a job that unwraps its data, and text that was changed (``access gate`` on the file
-finds that).
+Covers: rows of `datasets` (map-style and streaming, and splits of them), of tables (pandas, polars, Arrow), of PyTorch's
+map-style and iterable datasets, and of anything that gives rows one by one; a row without stamps, or with stamps that the home
+does not know, is refused; so is known text that may not be used under stamps of others, in every shape that an import reads and
+in every turn. Does not cover: a job that unwraps its data, and text that was changed (``access gate`` on the file finds that).
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from typing import Any
 
+from stillhouse.conversations.content import read_message
 from stillhouse.conversations.text_marks import text_mark, turns_mark
+from stillhouse.datasets.corpora.row_shapes import Skipped, read_row
+from stillhouse.datasets.recognition import answers_in
 from stillhouse.errors import PolicyRefusal
 from stillhouse.nouns import Decision, Use
+
+# Of a table, so many rows are held as objects at a time.
+_ROWS_AT_ONCE = 1000
 
 
 class StampGate:
     """Lets rows pass whose stamp set may serve a use, as of when it was made."""
 
-    def __init__(
-        self, use: Use, decisions: Mapping[int, Decision], denied: Collection[tuple[str, str]] = frozenset()
-    ) -> None:
+    def __init__(self, use: Use, decisions: Mapping[int, Decision], denied: Set[tuple[str, str]] = frozenset()) -> None:
         """``denied`` are the marks (question, answer) of texts that may not be used, whatever stamps a row has."""
         self.use, self._decisions, self._denied = use, decisions, denied
 
@@ -32,13 +36,7 @@ class StampGate:
         return row
 
     def _check_text(self, row: Mapping[str, Any]) -> None:
-        """Rows of exports and datasets say what was asked and answered; of others the text is not looked at."""
-        found = row.get("messages")
-        messages = list(found) if isinstance(found, Iterable) and not isinstance(found, str | Mapping) else []
-        readable = all(isinstance(turn, Mapping) for turn in messages)
-        turns = [(str(turn.get("role")), str(turn.get("content"))) for turn in messages] if readable else []
-        answer = str(row["response"]) if "response" in row else turns.pop()[1] if turns else ""
-        if (turns_mark(turns), text_mark(answer)) in self._denied:
+        if not self._denied.isdisjoint(_marks(row)):
             raise PolicyRefusal(
                 f"1 row has text that may not be used to {self.use}, under other stamps than it has here."
             )
@@ -69,11 +67,16 @@ class StampGate:
         return decision is not None and decision.allowed
 
     def guard(self, dataset: Any) -> Any:
-        """A dataset of `datasets` or of PyTorch whose rows are looked at. Raises PolicyRefusal at once where the dataset can be
-        looked at as a whole, else at the first row that may not be used.
+        """A dataset of `datasets` or of PyTorch, or a table, whose rows are looked at. Raises PolicyRefusal at once where it can
+        be looked at as a whole, else at the first row that may not be used.
         """
+        if isinstance(dataset, dict):  # several splits
+            return dataset.__class__({split: self.guard(rows) for split, rows in dataset.items()})
         if hasattr(dataset, "column_names") and hasattr(dataset, "with_format"):
             return self._guard_hugging_face(dataset)
+        if hasattr(dataset, "__arrow_c_stream__"):
+            self._check_table(dataset)
+            return dataset
         if hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__"):
             return Guarded(dataset, self.check)
         return GuardedStream(dataset, self.check)
@@ -102,6 +105,13 @@ class StampGate:
             self._check(stamps, rows)
         return dataset
 
+    def _check_table(self, table: Any) -> None:
+        import pyarrow
+
+        for batch in pyarrow.table(table).to_batches(max_chunksize=_ROWS_AT_ONCE):
+            for row in batch.to_pylist():
+                self.check(row)
+
     def _check(self, stamps: Any, rows: int) -> None:
         decision = self._decisions.get(stamps) if isinstance(stamps, int) else None
         if decision is None:
@@ -109,6 +119,19 @@ class StampGate:
             raise PolicyRefusal(f"{rows} rows {what}, and unknown means no.")
         if not decision.allowed:
             raise PolicyRefusal(f"{rows} rows may not be used to {self.use}: {decision.reason}.")
+
+
+def _marks(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The marks (question, answer) of every answer in a row: as an import reads it, and as exports and datasets lay it out."""
+    said = read_row(row)
+    if not isinstance(said, Skipped):
+        yield from answers_in(said)
+    found = row.get("messages")
+    messages = list(found) if isinstance(found, Iterable) and not isinstance(found, str | Mapping) else []
+    readable = all(isinstance(turn, Mapping) for turn in messages)
+    turns = [(str(turn.get("role")), read_message(turn).text) for turn in messages] if readable else []
+    answer = str(row["response"]) if "response" in row else turns.pop()[1] if turns else ""
+    yield turns_mark(turns), text_mark(answer)
 
 
 class Guarded:

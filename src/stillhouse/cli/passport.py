@@ -171,7 +171,7 @@ def export(
         str, typer.Option("--format", help="cyclonedx, spdx, eu-summary, model-card, dataset-card or croissant.")
     ],
     to: Annotated[Path, typer.Option(help="A file that does not exist yet.")],
-    name: Annotated[str, typer.Option(help="The name under which a model card publishes it; else its own.")] = "",
+    name: Annotated[str, typer.Option(help="The name under which the model is published; else its own.")] = "",
     home_folder: HomeFolder = None,
     as_json: Json = False,
 ) -> None:

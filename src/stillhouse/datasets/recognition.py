@@ -1,16 +1,17 @@
 """What comes back is recognised: rows of a corpus that the log knows keep the stamps that they have there.
 
 A row is known by the stamps that an export of this home gave it, or by its question and its answer together, however they are
-wrapped and whatever its system text is; what can be erased is known by its keyed alias while the key exists. What is inherited is
-joined with what is declared, and the strictest decides.
+wrapped and whatever its system text is; what can be erased is known by its keyed alias while the key exists. What is inherited
+is joined with what is declared, and the strictest decides.
 
-Not inherited: from text that a person is declared to have written before any model gave it here; from an earlier declaration of
-the same lab, which a new one corrects; by an answer of fewer than 40 words, by an answer alone, or by its code alone (those are
-findings of grade inferred, shown before the import: most short functions are written by several people, each on their own).
+Not inherited: from text that a person is declared to have written before any model gave it here; by an answer of fewer than 40
+words, by an answer alone, or by its code alone (those are findings of grade inferred, shown before the import: most short
+functions are written by several people, each on their own). An earlier declaration of the same lab is corrected by a new one,
+unless there is a roster: then a signed finding (``policy not-a-copy``) lifts it, as it lifts every other match.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
@@ -25,6 +26,7 @@ from stillhouse.home.ledger import answer_queries, custody_queries, origin_queri
 from stillhouse.home.open_home import Home
 from stillhouse.home.stamping import stamp_set
 from stillhouse.nouns import Grade, Message, NotACopy, Origin, Stamp, StampSet
+from stillhouse.permission.acts.act import ChainState
 from stillhouse.permission.known_names import fold_lab
 from stillhouse.vault.objects import Objects
 
@@ -100,7 +102,9 @@ class Recogniser:
         self._home, self._but_run = home, but_run
         self._sets: Mapping[int, StampSet] = origin_queries.stamp_sets(home.ledger)
         self._sources = _readable_sources(home)
-        self._lifted = _lifted(home)
+        permission = load(home.ledger, home.settings).state
+        self._lifted = _lifted(home, permission)
+        self._corrects = permission.roster is None
         self.found: Counter[str] = Counter()
         self.inferred: Counter[str] = Counter()
         self.labs_of_code: Counter[str] = Counter()
@@ -148,11 +152,7 @@ class Recogniser:
 
     def _joined(self, declared: StampSet, known: Sequence[Stamp]) -> StampSet:
         labs = {fold_lab(stamp.lab) for stamp in declared.stamps if stamp.lab}
-        inherited = [
-            stamp
-            for stamp in known
-            if stamp.grade is not Grade.DECLARED or fold_lab(stamp.lab) not in labs or not stamp.lab
-        ]
+        inherited = [stamp for stamp in known if not (self._corrects and _is_redeclared(stamp, labs))]
         if not inherited:
             return declared
         silent = all(stamp.origin in (Origin.UNKNOWN, Origin.PROMPT_SEED) for stamp in declared.stamps)
@@ -185,6 +185,11 @@ class Recogniser:
         return {
             pair: known for pair, known in found.items() if any(stamp.origin in _BY_MODEL for stamp in known.stamps)
         }
+
+
+def _is_redeclared(stamp: Stamp, labs: Collection[str]) -> bool:
+    """Is this no more than an earlier declaration, of a lab that is declared again?"""
+    return stamp.grade is Grade.DECLARED and stamp.lab != "" and fold_lab(stamp.lab) in labs
 
 
 def own_stamps(row: Mapping[str, Any]) -> Any:
@@ -258,9 +263,9 @@ def _first(known: Iterable[answer_queries.KnownAnswer]) -> dict[Marks, answer_qu
     return first
 
 
-def _lifted(home: Home) -> frozenset[tuple[Marks, int]]:
+def _lifted(home: Home, permission: ChainState) -> frozenset[tuple[Marks, int]]:
     """Rows that were found to be no copies, and of what: the same words with other stamps are looked at anew."""
-    findings = load(home.ledger, home.settings).state.of(NotACopy)
+    findings = permission.of(NotACopy)
     objects = [finding.objects[MARKS] for finding in findings if MARKS in finding.objects]
     return frozenset(
         (marks_of(row.messages, row.text), int(id))

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from stillhouse.passport.exports.cards import to_dataset_card, to_model_card
 from stillhouse.passport.exports.croissant import to_croissant
 from stillhouse.passport.exports.cyclonedx import to_cyclonedx
 from stillhouse.passport.exports.eu import to_summary
+from stillhouse.passport.exports.licences import published
 from stillhouse.passport.exports.spdx import to_spdx
 from stillhouse.passport.statement import DATASET, Base, Compute, Digests, Made, make_statement
 from stillhouse.passport.verify_passport import Checked, check, digests_of, read_sealed
@@ -149,15 +150,21 @@ def _terms(home: Home, stamps: StampSet) -> list[TermsVersion]:
 
 def _touched(home: Home, stamps: StampSet) -> list[str]:
     """The revocations that are in force for what a model learned from, in words."""
-    found: dict[str, AccessChange] = {}
+    # Every use but keeping: what is revoked is not deleted.
+    uses = [use for use in Use if use is not Use.STORE]
+    found: dict[str, tuple[AccessChange, set[Use]]] = {}
     for stamp in stamps.stamps:
-        change = home.policy.revoked_by(stamp, Use.TRAIN)
-        if change is not None:
-            found[change.id] = change
-    return [
-        f"{change.lab} revoked access{' since ' + change.since if change.since else ''} ({change.id})"
-        for change in found.values()
-    ]
+        for use in uses:
+            for change in home.policy.last_words(stamp, use):
+                if change.kind == AccessKind.REVOKE:
+                    found.setdefault(change.id, (change, set()))[1].add(use)
+    return [_in_words(change, [use for use in uses if use in about], len(uses)) for change, about in found.values()]
+
+
+def _in_words(change: AccessChange, about: Sequence[Use], of: int) -> str:
+    since = f" since {change.since}" if change.since else ""
+    to = f" to {', '.join(about)}" if len(about) < of else ""
+    return f"{change.lab} revoked access{to}{since} ({change.id})"
 
 
 def verify_passport(path: Path, trust: Path | None, folder: Path | None, home_folder: Path) -> Checked:
@@ -180,20 +187,20 @@ def passport_roots(trust: Path | None, home_folder: Path) -> list[PublicKey]:
 
 
 def export_passport(path: Path, wanted: Format, name: str = "") -> str:
-    """A passport in another format. Needs nothing but the file. ``name`` is what its model card calls the model, if another.
+    """A passport in another format. Needs nothing but the file. ``name`` is under which the model is published, if another.
 
     Raises IntegrityError for one that was changed, UsageError where it has no dataset and one is wanted, PolicyRefusal for a
     name that its duties do not allow.
     """
     statement = read_sealed(path)
-    if name and wanted is not Format.MODEL_CARD:
-        raise UsageError("Only a model card has another name.", next_step="Leave out --name.")
+    if name and wanted in _OF_DATASETS:
+        raise UsageError("This is about a dataset, not a model.", next_step="Leave out --name.")
     if wanted in _OF_DATASETS and not statement["predicate"].get("dataset"):
         raise UsageError(
             f"{path} is of a model without a dataset of its own.", next_step="Export its parents' passports."
         )
     try:
-        return to_model_card(statement, name) if wanted is Format.MODEL_CARD else _EXPORTS[wanted](statement)
+        return _EXPORTS[wanted](statement if wanted in _OF_DATASETS else published(statement, name))
     except (LookupError, TypeError, ValueError, AttributeError, StopIteration) as failure:
         raise UsageError(
             f"{path} lacks what a passport has: {failure!r}.", next_step="Ask its signer for the original."

@@ -4,40 +4,29 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from stillhouse.errors import PolicyRefusal
-from stillhouse.passport.exports.licences import bases_of, beginnings, licence_of, licences_of_bases
+from stillhouse.passport.exports.licences import bases_of, licence_of, licences_of_bases
 from stillhouse.permission.decide import OWN_TERMS
 
 # The arm of an evaluation that is the model itself.
 _AFTER = "after"
 
 
-def to_model_card(statement: Mapping[str, Any], name: str = "") -> str:
-    """A statement as a model card, for a model that is published as ``name`` ("": as it is called here).
-
-    Raises PolicyRefusal where its duties say how a name must begin, and this one does not.
-    """
+def to_model_card(statement: Mapping[str, Any]) -> str:
+    """A statement as a model card."""
     predicate = statement["predicate"]
     model = predicate["model"]
-    name = name or model["name"]
-    for beginning in beginnings(predicate["duties"]):
-        if not name.casefold().startswith(beginning.casefold()):
-            raise PolicyRefusal(
-                f"{name} may not be the name of this model when it is published: it must begin with {beginning!r}.",
-                next_step=f"Give --name {beginning}-..., under which it is published.",
-            )
     head = {
         **_licence(predicate),
         "base_model": [base["repository"] for base in bases_of(predicate) if base["repository"]],
         "tags": ["code", "distillation", "synthetic"],
         "pipeline_tag": "text-generation",
-        "model-index": [_results(name, predicate)] if predicate["evaluations"] else [],
+        "model-index": [_results(model["name"], predicate)] if predicate["evaluations"] else [],
     }
     lines = [
         *_head(head),
-        f"# {name}",
+        f"# {model['name']}",
         "",
-        f"{model['name']}, version {model['version']}, of {_made_of(predicate)}",
+        f"Version {model['version']}, of {_made_of(predicate)}",
         "",
     ]
     if predicate["duties"]:

@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from stillhouse.errors import PolicyRefusal
+
 _LICENCE = "licence/"
 # By our names of licences: SPDX's (spdx.org/licenses), and those that the Hugging Face hub takes.
 _SPDX = {
@@ -64,6 +66,22 @@ def licences_of_bases(predicate: Mapping[str, Any]) -> list[Licence]:
     """Those of the models that a model was made of."""
     found = {terms for base in bases_of(predicate) for terms in base["terms"]}
     return [licence_of(terms) for terms in sorted(found)]
+
+
+def published(statement: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A statement about a model that is published as ``name`` ("": as it is called here).
+
+    Raises PolicyRefusal where its duties say how a name must begin, and this one does not.
+    """
+    predicate = statement["predicate"]
+    name = name or predicate["model"]["name"]
+    for beginning in beginnings(predicate["duties"]):
+        if not name.casefold().startswith(beginning.casefold()):
+            raise PolicyRefusal(
+                f"{name} may not be the name of this model when it is published: it must begin with {beginning!r}.",
+                next_step=f"Give --name {beginning}-..., under which it is published.",
+            )
+    return {**statement, "predicate": {**predicate, "model": {**predicate["model"], "name": name}}}
 
 
 def beginnings(duties: Sequence[str]) -> list[str]:
