@@ -235,3 +235,17 @@ def test_a_denied_import_says_how_to_declare(home):
     )
     assert done.json["rows"] == 1
     assert "Declare what the rows do not say" not in done.err
+
+
+@pytest.mark.parametrize("model", ["gpt-4o", "claude-opus-4-1", "models/gemini-2.5-pro", "qwen-max"])
+def test_a_closed_model_s_name_on_this_machine_is_pointed_out(home, model):
+    """It may be somebody's own model, called so for a tool; it may be a proxy to the lab."""
+    words = ["--kind", "openai", "--lab", "mine", "--channel", "official", "--terms", "organisation/own", "--unmetered"]
+    told = home("teacher", "add", "t", *words, "--model", model, "--base-url", "http://127.0.0.1:4000/v1").err
+    assert "passes calls on" in told
+    assert home("status", "--json").json["borrowed_names"].keys() == {"t"}
+    assert "CHECK        teacher t: " in home("status").out
+    assert (
+        "is a model of"
+        in home("teacher", "add", "u", *words, "--model", model, "--base-url", "http://10.0.0.7/v1", code=3).err
+    )

@@ -16,9 +16,10 @@ from stillhouse.datasets.filter import Candidate, content_digest
 from stillhouse.datasets.fingerprint import code_digest
 from stillhouse.home import facts
 from stillhouse.home.plans.planning import plan_digest
-from stillhouse.home.stamping import prompt_digest, stamp_set
+from stillhouse.home.stamping import prompt_digest
 from stillhouse.permission import acts, chain
 from stillhouse.permission.signatures import is_signed
+from stillhouse.permission.stamp_sets import stamp_set
 from stillhouse.teachers.questions import key_of_ask, teacher_identity
 from tests.fixtures.golden.make import CODE, SIGNATORY
 from tests.older_homes import holds

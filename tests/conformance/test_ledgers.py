@@ -13,8 +13,9 @@ from stillhouse.home.ledger.ledger import Ledger
 from stillhouse.home.ledger.lineage_graph import Edge, ancestry, impact
 from stillhouse.home.ledger.projection import tables
 from stillhouse.home.recorder import Recorder
-from stillhouse.home.stamping import prompt_digest, stamp_set
+from stillhouse.home.stamping import prompt_digest
 from stillhouse.nouns import Channel, Message, Stamp, Teacher, TeacherKind, Usage, Verdict, VerdictStatus
+from stillhouse.permission.stamp_sets import stamp_set
 from stillhouse.vault.local import LocalBackend
 from stillhouse.vault.log import Log
 from stillhouse.vault.memory import MemoryBackend

@@ -38,6 +38,7 @@ def status(home_folder: HomeFolder = None, as_json: Json = False) -> None:
     from stillhouse.home.policy_standing import HOW_TO_SIGN, policy_standing
     from stillhouse.nouns import AccessKind, Use
     from stillhouse.permission.known_names import unknown_labs
+    from stillhouse.permission.known_origins import borrowed_name
 
     with opened(home_folder) as home:
         counts = home.ledger.counts()
@@ -50,6 +51,8 @@ def status(home_folder: HomeFolder = None, as_json: Json = False) -> None:
         revocations = [change for change in home.policy.changes if change.kind == AccessKind.REVOKE]
         protection, policy, advisory = protection_of(home), policy_standing(home), advisories(home, roster)
         unknown = unknown_labs(home.policy.organisation.competes_with)
+        teachers = origin_queries.teachers(home.ledger)
+        borrowed = {each.name: about for each in teachers if (about := borrowed_name(each))}
         datasets, models = dataset_queries.datasets(home.ledger), training_queries.models(home.ledger)
         checkpoints = str(home.settings.checkpoints) if home.settings.checkpoints else None
         value = {
@@ -67,13 +70,14 @@ def status(home_folder: HomeFolder = None, as_json: Json = False) -> None:
             "advisory": list(advisory),
             "policy": {"adopted": policy.adopted, "drafts": policy.drafts},
             "unknown_labs": list(unknown),
+            "borrowed_names": borrowed,
             "below_minimum": protection.below,
             "overdue": protection.overdue,
             "copies": protection.copies,
         }
         lines = [
             f"home         {home.folder}",
-            f"teachers     {len(origin_queries.teachers(home.ledger))}",
+            f"teachers     {len(teachers)}",
             f"answers      {counts['answers']} ({counts['verdicts']} verdicts, {counts['failures']} failed calls)",
             f"datasets     {', '.join(dataset.label for dataset in datasets) or 'none'}",
             f"models       {', '.join(model.label for model in models) or 'none'}",
@@ -83,6 +87,7 @@ def status(home_folder: HomeFolder = None, as_json: Json = False) -> None:
             f"signs as     {signs_as}",
             *(f"ADVISORY     {line}" for line in advisory),
             *(f"CHECK        competes_with: {line}; a misspelt name has no effect" for line in unknown),
+            *(f"CHECK        teacher {name}: {about}" for name, about in borrowed.items()),
             *(f"DRAFT        {line}" for line in policy.drafts),
             *([f"DRAFT        {HOW_TO_SIGN}"] if policy.drafts else []),
             f"log repairs  {counts['tails']} incomplete tails cut and kept",

@@ -61,6 +61,7 @@ def add(
     """Register a teacher: what is declared must agree with what is known of its host or weights. Where there is a roster, whoever
     answers for permission signs it.
     """
+    from stillhouse.permission.known_origins import borrowed_name
     from stillhouse.teachers.register import (
         check_not_revoked,
         check_teacher,
@@ -101,6 +102,8 @@ def add(
         note(
             f"The registry does not know {unknown}: unknown means no, for every use but storing. `stillhouse terms list`"
         )
+    if borrowed := borrowed_name(registered):
+        note(f"CHECK: {borrowed}.")
     if proposed is not None and not proposed.done:
         show_outcome(proposed, as_json)
         return

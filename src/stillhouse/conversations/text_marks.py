@@ -1,7 +1,8 @@
 """Marks by which a text is found again, however it is wrapped, spaced or cased. Pure.
 
-Covers: line breaks, indentation, punctuation, case and forms that Unicode holds for the same. Does not cover: words that were
-changed, added or left out; a text of fewer than ``WORDS`` words has no mark, since others write the same by themselves.
+Covers: line breaks, indentation, punctuation, case, forms that Unicode holds for the same, and what was thought aloud before an
+answer, which is there or not. Does not cover: words that were changed, added or left out; a text of fewer than ``WORDS`` words
+has no mark, since others write the same by themselves.
 """
 
 import re
@@ -10,8 +11,11 @@ from collections.abc import Iterable
 
 from blake3 import blake3
 
+from stillhouse.conversations.code_blocks import without_reasoning
+
 # Of real short answers many are equal by chance: one-liners, refusals, the obvious loop.
 WORDS = 40
+_SILENT = ("system", "developer")
 _WORD = re.compile(r"\w+")
 # Of longer code the beginning is looked at: hostile text takes milliseconds, not minutes.
 _LONGEST = 20_000
@@ -43,12 +47,15 @@ _KEPT = frozenset(
 
 def text_mark(text: str) -> str:
     """The mark of an answer: 128 bits in hex, or "" where it is too short to be known again."""
-    return _mark(text) if len(text.split()) >= WORDS else ""
+    answer = without_reasoning(text)
+    said = next((one for one in (answer, text) if len(one.split()) >= WORDS), "")
+    return _mark(said) if said else ""
 
 
 def turns_mark(turns: Iterable[tuple[str, str]]) -> str:
     """The mark of what a conversation asks: its turns (role, text) but for system texts, which change nothing of whose it is."""
-    return _mark("\n".join(text for role, text in turns if role not in ("system", "developer")))
+    said = (without_reasoning(text) if role == "assistant" else text for role, text in turns if role not in _SILENT)
+    return _mark("\n".join(said))
 
 
 def _mark(text: str) -> str:
@@ -63,6 +70,7 @@ def code_mark(text: str) -> str:
     people write the same short function: equal marks say that texts may be related, and no more. Words and signs are read one by
     one and nothing is parsed, as every answer that a home holds is marked when its view is built.
     """
+    text = without_reasoning(text)
     code = "\n".join(_FENCED.findall(text)) if "```" in text else text if _BARE_CODE.search(text) else ""
     if not code:
         return ""

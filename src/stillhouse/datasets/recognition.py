@@ -24,10 +24,10 @@ from stillhouse.home.current_permission import load
 from stillhouse.home.erasable_sources import objects_of
 from stillhouse.home.ledger import answer_queries, custody_queries, origin_queries
 from stillhouse.home.open_home import Home
-from stillhouse.home.stamping import stamp_set
 from stillhouse.nouns import Grade, Message, NotACopy, Origin, Stamp, StampSet
 from stillhouse.permission.acts.act import ChainState
 from stillhouse.permission.known_names import fold_lab
+from stillhouse.permission.stamp_sets import stamp_set
 from stillhouse.vault.objects import Objects
 
 _BY_MODEL = (Origin.TEACHER, Origin.OWN_MODEL)

@@ -1,33 +1,20 @@
-"""Stamps: what a teacher's answers of today carry, and what stands for a set of stamps and for a prompt."""
+"""Stamps: what a teacher's answers of today carry, and what stands for a prompt."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
-from stillhouse.canon import digest_value, short_integer
+from stillhouse.canon import digest_value
 from stillhouse.clock import now
 from stillhouse.home.ledger import origin_queries, training_queries
 from stillhouse.home.ledger.ledger import Ledger
-from stillhouse.nouns import Channel, Grade, Message, Origin, Stamp, StampSet, Teacher, TeacherKind, Use
+from stillhouse.nouns import Channel, Grade, Message, Origin, Stamp, Teacher, TeacherKind, Use
 from stillhouse.permission.decide import OWN_TERMS
 from stillhouse.permission.known_hosts import asked_at
 from stillhouse.permission.known_names import fold_lab
 
 # The lab of models that were trained here.
 OWN_LAB = "own"
-
-
-def stamp_set(stamps: Iterable[Stamp]) -> StampSet:
-    """The interned form of some stamps: the same for the same members in any order."""
-    members = tuple(sorted(set(stamps)))
-    digest = digest_value([_identity(stamp) for stamp in members])
-    return StampSet(short_integer(digest), digest, members)
-
-
-def _identity(stamp: Stamp) -> dict[str, object]:
-    """A stamp as its digest has it: what was added to stamps later is left out where it is empty."""
-    fields: dict[str, object] = msgspec.to_builtins(stamp)
-    return fields if stamp.provider else {name: value for name, value in fields.items() if name != "provider"}
 
 
 def prompt_digest(messages: Sequence[Message]) -> str:

@@ -51,17 +51,29 @@ def check_declaration(teacher: Teacher) -> None:
     host = known_host(teacher.base_url) if teacher.base_url else None
     if host is not None:
         _check_host(teacher, host)
-    # A server on this machine may lend its own model another's name, for tools that ask for that one; so may weights.
-    if teacher.kind is not TeacherKind.LOCAL and not is_this_machine(teacher.base_url):
-        wrong = closed_as_open(teacher.model, teacher.lab, teacher.channel, teacher.terms)
-        if wrong:
-            raise TeacherContradiction(f"{teacher.name}: {wrong}.")
+    wrong = closed_as_open(teacher.model, teacher.lab, teacher.channel, teacher.terms)
+    if wrong and not _is_here(teacher):
+        raise TeacherContradiction(f"{teacher.name}: {wrong}.")
     weights = known_weights(teacher.weights_digest)
     if weights is not None and (weights.lab != teacher.lab or weights.terms not in teacher.terms):
         raise TeacherContradiction(
             f"{teacher.name}: these weights are {weights.name} by {weights.lab} under {weights.terms}, "
             f"but {teacher.lab} under {', '.join(teacher.terms)} was declared."
         )
+
+
+def borrowed_name(teacher: Teacher) -> str:
+    """What is to be looked at where something on this machine has a closed model's name: its own model may be called so, for
+    tools that ask for that one, but whoever passes calls on is no origin. Empty where there is nothing.
+    """
+    wrong = closed_as_open(teacher.model, teacher.lab, teacher.channel, teacher.terms) if _is_here(teacher) else ""
+    if not wrong:
+        return ""
+    return f"{wrong}; if it passes calls on, what is asked through it is {teacher.model}, so register it as that"
+
+
+def _is_here(teacher: Teacher) -> bool:
+    return teacher.kind is TeacherKind.LOCAL or is_this_machine(teacher.base_url)
 
 
 def closed_as_open(model: str, lab: str, channel: Channel, terms: Sequence[str]) -> str:

@@ -11,8 +11,9 @@ from stillhouse.home.ledger import origin_queries, training_queries
 from stillhouse.home.model_files import as_teacher, files_below
 from stillhouse.home.open_home import Home
 from stillhouse.home.recognised_weights import recognise, sketch_model
-from stillhouse.home.stamping import stamp_set, stamps_of
+from stillhouse.home.stamping import stamps_of
 from stillhouse.nouns import Channel, How, Model, Teacher, TeacherKind, Use
+from stillhouse.permission.stamp_sets import stamp_set
 
 
 def derive_model(home: Home, name: str, parents: list[str], how: How, weights: Path) -> Model:

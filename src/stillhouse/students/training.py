@@ -26,9 +26,10 @@ from stillhouse.home.ledger import origin_queries, training_queries
 from stillhouse.home.model_files import Places, as_teacher, check_files, files_below
 from stillhouse.home.plans.planning import executing, make_plan
 from stillhouse.home.recorder import Recorder
-from stillhouse.home.stamping import stamp_set, stamps_of
+from stillhouse.home.stamping import stamps_of
 from stillhouse.nouns import DatasetVersion, Decision, Method, Model, Plan, Signal, StampSet, Teacher, Use
 from stillhouse.permission.decide import Door, join
+from stillhouse.permission.stamp_sets import stamp_set
 from stillhouse.students import training_checkpoints
 from stillhouse.students.documents import Record, Step
 from stillhouse.students.student import load_student, save_model, trained_model

@@ -22,9 +22,10 @@ from stillhouse.home.plans.budgets import BudgetLease
 from stillhouse.home.plans.planning import executing, make_plan
 from stillhouse.home.plans.prices import cost, is_metered, usd, worst_case
 from stillhouse.home.recorder import Recorder
-from stillhouse.home.stamping import stamp_set, stamps_of
+from stillhouse.home.stamping import stamps_of
 from stillhouse.nouns import Ask, Decision, Grade, Origin, Parameters, Plan, Stamp, StampSet, Task, Teacher, Use
 from stillhouse.permission.decide import Door
+from stillhouse.permission.stamp_sets import stamp_set
 from stillhouse.teachers.client import REJECTED, Failure, Load, Reply, TeacherClient, nothing_more
 from stillhouse.teachers.questions import Accept, Questions, accept_all, unique
 

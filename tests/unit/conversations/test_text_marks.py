@@ -70,3 +70,25 @@ def test_a_request_is_marked_as_its_turns_are(turns, field, parts, system):
 )
 def test_a_request_that_asks_nothing_has_no_mark(body):
     assert request_mark(body) == ""
+
+
+LONG = " ".join(f"word{number}" for number in range(60))
+OPENINGS = [
+    "<think></think>",
+    "<think>Let me see.\n```python\nx = 1\n```\n</think>\n\n",
+    "<|channel|>analysis<|message|>Hm.<|end|>",
+]
+
+
+@pytest.mark.parametrize("thought", OPENINGS)
+def test_what_was_thought_aloud_changes_no_mark(thought):
+    assert text_mark(thought + LONG) == text_mark(LONG) != ""
+    assert code_mark(thought + CODE) == code_mark(CODE) != ""
+    turns = [("user", "Why?"), ("assistant", LONG), ("user", "And?")]
+    assert turns_mark([turns[0], ("assistant", thought + LONG), turns[2]]) == turns_mark(turns)
+
+
+def test_a_short_answer_is_known_by_what_was_thought_before_it():
+    thought = f"<think>{LONG}</think>Yes."
+    assert text_mark(thought) == text_mark(thought.replace(" ", "\n")) != ""
+    assert text_mark(thought.replace("word7", "else")) != text_mark(thought)

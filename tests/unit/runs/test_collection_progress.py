@@ -3,7 +3,7 @@
 from decimal import Decimal
 
 from stillhouse.home.plans.planning import make_plan
-from stillhouse.home.stamping import stamp_set
+from stillhouse.permission.stamp_sets import stamp_set
 from stillhouse.runs.collection_progress import LiveView
 from stillhouse.teachers.collect import Collected, Collection
 

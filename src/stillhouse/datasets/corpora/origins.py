@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 from stillhouse.conversations.finishes import LABELS
 from stillhouse.datasets.corpora.row_shapes import ParsedRow
-from stillhouse.home.stamping import stamp_set
 from stillhouse.nouns import Channel, Grade, Origin, Stamp, StampSet
 from stillhouse.permission.known_hosts import documents_of, known_provider
 from stillhouse.permission.known_names import fold_lab, is_known_model, lab_of_model
 from stillhouse.permission.known_origins import closed_as_open, fitting_terms
+from stillhouse.permission.stamp_sets import stamp_set
 
 _OTHER = "other"
 

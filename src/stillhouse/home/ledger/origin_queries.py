@@ -16,6 +16,7 @@ from stillhouse.home.ledger.training_queries import models
 from stillhouse.nouns import Channel, Model, PolicyAdoption, Stamp, StampSet, Teacher, TeacherKind
 from stillhouse.permission.acts.registrations import registration_digest
 from stillhouse.permission.decide import OWN_TERMS
+from stillhouse.permission.stamp_sets import checked
 
 
 def teachers(ledger: Ledger) -> list[Teacher]:
@@ -92,9 +93,9 @@ def stamp_set_ids(ledger: Ledger) -> set[int]:
 
 
 def stamp_sets(ledger: Ledger) -> dict[int, StampSet]:
-    """All stamp sets by integer."""
+    """All stamp sets by integer. Raises ForgedEntry for one whose stamps were changed in the ledger."""
     return {
-        row.id: StampSet(row.id, row.digest, decode(row.stamps, tuple[Stamp, ...]))
+        row.id: checked(StampSet(row.id, row.digest, decode(row.stamps, tuple[Stamp, ...])))
         for row in all_rows(ledger, ordered(tables.stamp_sets))
     }
 

@@ -17,9 +17,10 @@ from stillhouse.home.doors import Doors
 from stillhouse.home.plans.bounds import bound_of
 from stillhouse.home.plans.budgets import BudgetLease
 from stillhouse.home.plans.prices import is_metered, worst_case_of_request
-from stillhouse.home.stamping import stamp_set, stamps_of
+from stillhouse.home.stamping import stamps_of
 from stillhouse.nouns import GatewayKey, Grade, Origin, Stamp, StampSet, Teacher, TeacherKind, Use
 from stillhouse.permission.decide import OWN_TERMS, Door
+from stillhouse.permission.stamp_sets import stamp_set
 from stillhouse.teachers.dialect import LIMITS
 from stillhouse.teachers.gateway.endpoints import REROUTING, Endpoint, GatewayRequest, Refusal, limit_of
 

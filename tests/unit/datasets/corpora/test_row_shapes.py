@@ -17,10 +17,10 @@ from stillhouse.datasets.corpora.origins import Declared, stamp_of, stamps_of
 from stillhouse.datasets.corpora.row_files import files_of, lines_of
 from stillhouse.datasets.corpora.row_shapes import ParsedRow, Skipped, read_row
 from stillhouse.errors import CorpusUnreadable
-from stillhouse.home.stamping import stamp_set
 from stillhouse.nouns import Channel, Grade, Message, Origin, Stamp, Use
 from stillhouse.permission.decide import Policy
 from stillhouse.permission.known_names import lab_of_model
+from stillhouse.permission.stamp_sets import stamp_set
 
 ASKED = (Message("user", "Hi"),)
 CHAT = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}

@@ -11,9 +11,9 @@ from stillhouse.home import facts
 from stillhouse.home.ledger.ledger import Ledger
 from stillhouse.home.ledger.lineage_graph import impact
 from stillhouse.home.recorder import Recorder
-from stillhouse.home.stamping import stamp_set
 from stillhouse.nouns import AccessChange, Channel, DatasetVersion, FunnelStep, Grade, Model, Origin, Stamp, Usage
 from stillhouse.permission.decide import Policy
+from stillhouse.permission.stamp_sets import stamp_set
 from stillhouse.vault.log import Log
 from stillhouse.vault.memory import MemoryBackend
 from stillhouse.vault.objects import Objects
