@@ -11,7 +11,7 @@ from stillhouse.access.policy_questions import WAIVERS
 from stillhouse.clock import now
 from stillhouse.custody.deletion.deletion import DELETIONS, ERASURES, RELEASES
 from stillhouse.datasets.lifted_matches import NOT_COPIES
-from stillhouse.errors import ApprovalMissing, ForgedEntry, PlanRefused, SignatureRefused, UnknownName
+from stillhouse.errors import ApprovalMissing, ForgedEntry, PlanRefused, SignatureRefused, StillhouseError, UnknownName
 from stillhouse.home import facts, proposals
 from stillhouse.home.current_permission import KEYS, load, own_home_key, own_signatory
 from stillhouse.home.ledger import permission_queries, plan_queries
@@ -92,6 +92,25 @@ def find(home: Home, start: str) -> StoredPlan:
     if plan_digest(found[0].plan) != found[0].digest:
         raise ForgedEntry(f"(the contents of plan {found[0].digest} do not match its digest)")
     return found[0]
+
+
+def outcomes(home: Home) -> list[tuple[StoredPlan, str]]:
+    """Every plan, and what became of it: its outcome, or why nothing did yet. A void one rests on what has changed since."""
+    state, moment = load(home.ledger, home.settings).state, now()
+    return [(stored, _outcome(home, stored, state, moment)) for stored in plan_queries.plans(home.ledger)]
+
+
+def _outcome(home: Home, stored: StoredPlan, state: ChainState, moment: str) -> str:
+    if stored.receipts:
+        return ", ".join(receipt.outcome for receipt in stored.receipts)
+    if stored.plan.expires < moment:
+        return "expired"
+    try:
+        if stored.plan.kind in HANDLINGS:
+            proposals.check_rests_on(home, HANDLINGS[stored.plan.kind], stored.plan, state)
+    except StillhouseError:  # or what it names cannot be read any more
+        return "void"
+    return "waits"
 
 
 def recompute(home: Home, plan: Plan) -> dict[str, Any]:

@@ -249,3 +249,38 @@ def test_a_closed_model_s_name_on_this_machine_is_pointed_out(home, model):
         "is a model of"
         in home("teacher", "add", "u", *words, "--model", model, "--base-url", "http://10.0.0.7/v1", code=3).err
     )
+
+
+def test_what_a_later_change_replaces_is_not_in_force(home):
+    """All of it: what a narrower change leaves stands as before."""
+
+    def states():
+        return [one["in_force"] for one in home("access", "list", "--json").json["changes"]]
+
+    for words in (["revoke", "acme"], ["grant", "acme", "--use", "evaluate"]):
+        home("access", *words, *(["--even-if-nothing"] if words[0] == "revoke" else []))
+    assert states() == [True, True]
+    home("access", "grant", "Acme")
+    assert states() == [False, False, True]
+    home("access", "revoke", "acme", "--model", "acme-1", "--even-if-nothing")
+    assert states() == [False, False, True, True]
+
+
+def test_plans_read_as_text_and_void_ones_are_called_so(home):
+    ada, bob = ({"STILLHOUSE_KEYS": str(home.folder / f"keys-{who}")} for who in ("ada", "bob"))
+    home("identity", "enrol", "ada", "--role", "governance", "--role", "approver", **ada)
+    home("identity", "request", "bob", "--to", home.folder / "bob.json", **bob)
+    home("identity", "enrol", "bob", "--role", "approver", "--request", home.folder / "bob.json", **ada)
+    plans = [home("access", "grant", lab, "--json", **ada).json["plan"] for lab in ("acme", "other")]
+    shown = home("plan", "show", plans[0]).out
+    assert "lab: acme" in shown
+    assert not set("{}[]'") & set(shown)
+    home("plan", "approve", plans[0], **bob)
+    home("plan", "execute", plans[0], **ada)
+    assert "signed by: ada, bob" in home("plan", "show", plans[0]).out
+    outcomes = {one["digest"]: one["outcome"] for one in home("plan", "list", "--json").json}
+    assert (outcomes[plans[0]], outcomes[plans[1]]) == ("done", "void")
+
+
+def test_own_work_is_bound_by_no_document(home):
+    assert "No document binds it" in home("terms", "show", "organisation/own").out

@@ -137,19 +137,36 @@ def _policy_for(home: Home, change: AccessChange, known: Sequence[AccessChange])
 
 
 def list_changes(home: Home) -> list[dict[str, Any]]:
-    """Grants and revocations, who signed them, and whether they are in force."""
+    """Grants and revocations, who signed them, and whether they are in force: not void, over or superseded."""
     found = load(home.ledger, home.settings)
-    void = void_ids(found.state.of(AccessChange))
+    changes = found.state.of(AccessChange)
+    void = void_ids(changes)
+    standing = [change for change in changes if change.id not in void and not change.reverses]
+    superseded = {
+        earlier.id
+        for place, earlier in enumerate(standing)
+        for later in standing[place + 1 :]
+        if _covers(later, earlier)
+    }
     return [
         {
             **msgspec.to_builtins(change),
             "at": at,
             "signed_by": entry.signatures[0].by,
-            "in_force": change.id not in void and not (change.until and change.until < home.today),
+            "in_force": change.id not in void | superseded and not (change.until and change.until < home.today),
         }
         for at, entry in found.acts
         if isinstance(change := entry.content, AccessChange)
     ]
+
+
+def _covers(later: AccessChange, earlier: AccessChange) -> bool:
+    """Has a later change the last word on everything that an earlier one is about?"""
+    wide = (later.models, later.channels, later.accounts, later.uses)
+    narrow = (earlier.models, earlier.channels, earlier.accounts, earlier.uses)
+    within = all(not those or (these and set(these) <= set(those)) for those, these in zip(wide, narrow, strict=True))
+    always = not later.until and not later.exempt and later.since in ("", earlier.since)
+    return bool(within) and always and fold_lab(later.lab) == fold_lab(earlier.lab)
 
 
 def gates(home: Home) -> list[dict[str, Any]]:

@@ -184,6 +184,8 @@ def gate(
     lines += [f"  WAIVED (waiver {waiver})" for waiver in value["waivers"]]
     emit(value, as_json, "\n".join(lines))
     if not value["allowed"]:
+        for label in dict.fromkeys(one["dataset"] for one in value["datasets"] if one["denied"]):
+            note(f"`stillhouse policy explain {label}` names the terms behind each reason, and where they were read.")
         raise typer.Exit(RefusedError.exit_code)
 
 

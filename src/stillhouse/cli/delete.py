@@ -6,7 +6,7 @@ import typer
 
 from stillhouse.cli.identity import show_outcome
 from stillhouse.cli.options import HomeFolder, Json, PlanOnly, opened
-from stillhouse.cli.output import emit, note, table
+from stillhouse.cli.output import emit, note, outline, table
 
 if TYPE_CHECKING:
     from stillhouse.home.open_home import Home
@@ -56,7 +56,7 @@ def _ask(home: "Home", made: "Plan", as_json: bool, *, only_plan: bool) -> None:
     from stillhouse.cli.run import describe_plan
     from stillhouse.custody.protection.protection_status import advisory
 
-    text = describe_plan(made) + "".join(f"\n  {name}: {_shown(value)}" for name, value in made.impact.items())
+    text = "\n".join([describe_plan(made), *outline(made.impact, depth=1)])
     if only_plan:
         emit(made, as_json, text)
         return
@@ -116,9 +116,3 @@ def undo(
     with opened(home_folder) as home:
         done = undo_deletion(home, deletion)
     emit(done, as_json, f"{', '.join(done['subjects'])} is back: {done['objects']} objects left the trash")
-
-
-def _shown(value: object) -> object:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {content}" for name, content in value.items())
-    return ", ".join(map(str, value)) or "none" if isinstance(value, list) else value

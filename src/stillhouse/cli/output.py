@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -48,6 +48,30 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     with console.capture() as captured:
         console.print(grid)
     return captured.get()
+
+
+def outline(value: Mapping[str, Any], depth: int = 0) -> list[str]:
+    """Named values as indented lines, those within them below; what is empty is left out."""
+    lines = []
+    for name, given in value.items():
+        heading = f"{'  ' * depth}{name.replace('_', ' ')}:"
+        if isinstance(given, Mapping):
+            below = outline(given, depth + 1)
+            lines += [heading, *below] if below else []
+        elif isinstance(given, list | tuple) and any(isinstance(one, Mapping) for one in given):
+            lines += [heading, *(line for one in given for line in _item(one, depth + 1))]
+        elif isinstance(given, list | tuple):
+            lines += [f"{heading} {', '.join(map(str, given))}"] if given else []
+        elif given not in ("", None):
+            lines.append(f"{heading} {'yes' if given is True else 'no' if given is False else given}")
+    return lines
+
+
+def _item(value: Any, depth: int) -> list[str]:
+    """One of several: its first line is marked."""
+    lines = outline(value, depth + 1) if isinstance(value, Mapping) else [f"{'  ' * (depth + 1)}{value}"]
+    mark = "  " * depth
+    return [f"{mark}- {line[len(mark) + 2 :]}" if place == 0 else line for place, line in enumerate(lines)]
 
 
 class LineProgress:

@@ -6,7 +6,7 @@ import typer
 
 from stillhouse.cli.identity import show_outcome
 from stillhouse.cli.options import HomeFolder, Json, opened
-from stillhouse.cli.output import emit, table
+from stillhouse.cli.output import emit, outline, table
 from stillhouse.cli.run import describe_plan
 
 commands = typer.Typer(help="Plans: what was going to be done, and the receipts of what was.", no_args_is_help=True)
@@ -16,22 +16,24 @@ Start = Annotated[str, typer.Argument(help="A plan's digest, or its first charac
 @commands.command("list")
 def list_plans(home_folder: HomeFolder = None, as_json: Json = False) -> None:
     """All plans: those that were executed, with their outcomes, and those that wait for approvals."""
-    from stillhouse.clock import now
-    from stillhouse.home.ledger import plan_queries
+    from stillhouse.approvals import outcomes
 
     with opened(home_folder) as home:
-        found, moment = plan_queries.plans(home.ledger), now()
+        found = outcomes(home)
     rows = [
         [
             p.digest[7:19],
             p.at,
             p.plan.kind,
             p.plan.subject,
-            ", ".join(r.outcome for r in p.receipts) or ("expired" if p.plan.expires < moment else "waits"),
+            outcome,
         ]
-        for p in found
+        for p, outcome in found
     ]
-    value = [{"digest": p.digest, "at": p.at, "plan": p.plan, "receipts": p.receipts} for p in found]
+    value = [
+        {"digest": p.digest, "at": p.at, "plan": p.plan, "receipts": p.receipts, "outcome": outcome}
+        for p, outcome in found
+    ]
     emit(value, as_json, table(["plan", "at", "kind", "subject", "outcome"], rows))
 
 
@@ -49,11 +51,15 @@ def show(digest: Start, home_folder: HomeFolder = None, as_json: Json = False) -
         except StillhouseError as failure:
             found = {"cannot be recomputed": str(failure)}
         approvals = permission_queries.approvals(home.ledger, stored.digest)
-    receipts = "".join(
-        f"\n  receipt {r.made}: {r.outcome} {r.result}, signed by {r.signature.by if r.signature else 'nobody'}"
+    receipts = [
+        line
         for r in stored.receipts
-    )
-    said = "".join(f"\n  approved {at} by {signature.by}" for at, signature in approvals)
+        for line in (
+            f"  receipt {r.made}: {r.outcome}, signed by {r.signature.by if r.signature else 'nobody'}",
+            *outline(r.result, depth=2),
+        )
+    ]
+    said = [f"  approved {at} by {signature.by}" for at, signature in approvals]
     value = {
         "digest": stored.digest,
         "at": stored.at,
@@ -62,8 +68,8 @@ def show(digest: Start, home_folder: HomeFolder = None, as_json: Json = False) -
         "receipts": stored.receipts,
         "recomputed": found,
     }
-    now_found = "".join(f"\n  recomputed: {name}: {what}" for name, what in found.items())
-    emit(value, as_json, describe_plan(stored.plan) + now_found + said + receipts)
+    lines = [describe_plan(stored.plan), *outline({"recomputed": found}, depth=1), *said, *receipts]
+    emit(value, as_json, "\n".join(lines))
 
 
 @commands.command()

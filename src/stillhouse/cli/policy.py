@@ -51,6 +51,7 @@ def check(
     text += "".join(f"\nduty: {duty}" for duty in result["duties"])
     emit(result, as_json, text + "".join(f"\nWAIVED (waiver {waiver})" for waiver in result["waivers"]))
     if result["denied"]:
+        note(f"`stillhouse policy explain {label}` names the terms behind each reason, and where they were read.")
         raise typer.Exit(RefusedError.exit_code)
 
 
@@ -62,7 +63,7 @@ def rules(home_folder: HomeFolder = None, as_json: Json = False) -> None:
     with opened(home_folder) as home:
         found = look_at_rules(home)
     rows = [[r["name"], r["effect"], r["owner"], r["when"], f"{r['matches']} of {r['of']}", r["note"]] for r in found]
-    emit(found, as_json, table(["rule", "effect", "owner", "when", "matches", "note"], rows))
+    emit(found, as_json, table(["rule", "effect", "owner", "when", "stamp sets", "note"], rows))
 
 
 @commands.command()

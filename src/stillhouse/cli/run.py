@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from stillhouse.cli.options import HomeFolder, Json, PlanOnly, ProgressAs, RecipeFile, Safety, opened
-from stillhouse.cli.output import Watch, emit, note, progress, table
+from stillhouse.cli.output import Watch, emit, note, outline, progress, table
 
 if TYPE_CHECKING:
     from stillhouse.home.open_home import Home
@@ -272,22 +272,13 @@ def describe_plan(made: "Plan") -> str:
     """A plan as text."""
     lines = [
         f"{made.kind} {made.subject}",
-        *(f"  {name.replace('_', ' ')}: {_shown(value)}" for name, value in made.does.items()),
+        *outline(made.does, depth=1),
     ]
     lines += [f"  maximum cost: ${made.worst_case_usd}", f"  expires: {made.expires}"]
     lines += [
         f"  {decision.use}: {'yes' if decision.allowed else 'NO'} ({decision.reason})" for decision in made.decisions
     ]
     return "\n".join(lines)
-
-
-def _shown(value: Any) -> Any:
-    """A part of a plan without what it leaves open."""
-    return (
-        {name: given for name, given in value.items() if given not in ("", [], None)}
-        if isinstance(value, dict)
-        else value
-    )
 
 
 def _stop_at_budget(outcome: "RunOutcome") -> None:

@@ -49,10 +49,18 @@ def show(
     """All versions of a document, or of a service's: what each says, and how that is known."""
     from stillhouse.access.policy_questions import describe
     from stillhouse.errors import UnknownName
+    from stillhouse.permission.decide import OWN_TERMS
 
     with _policy(home_folder) as policy:
         found = policy.registry.of(terms) or policy.registry.of_service(terms)
         services = ", ".join(sorted({version.service for version in policy.registry.versions}))
+    if not found and terms == OWN_TERMS:
+        emit(
+            [],
+            as_json,
+            f"{OWN_TERMS}: what your organisation made itself. No document binds it; rules of policy.toml do.",
+        )
+        return
     if not found:
         raise UnknownName(
             f"The registry does not know {terms.partition('@')[0]!r}.",
