@@ -1,11 +1,13 @@
 """Assemble the commands, and turn whatever goes wrong into one message, one next step and one exit code."""
 
+import functools
 import importlib
 import json
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import typer
 
@@ -41,6 +43,12 @@ def assemble(word: str = "") -> typer.Typer:
     return cli if known else _with_nouns(cli, _NOUNS)
 
 
+@functools.lru_cache(maxsize=64)
+def _command(word: str) -> Callable[..., Any]:
+    """The command that a first word begins, put together once in a process."""
+    return typer.main.get_command(assemble(word))
+
+
 def _with_nouns(cli: typer.Typer, nouns: Sequence[str]) -> typer.Typer:
     for noun in nouns:
         cli.add_typer(importlib.import_module(f"stillhouse.cli.{noun}").commands, name=noun)
@@ -68,8 +76,8 @@ def main(arguments: list[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupts.handle)  # a polite kill is an interruption, too
     try:
-        cli = assemble(words[0] if words else "")
-        code = int(cli(args=words, prog_name="stillhouse", standalone_mode=False) or 0)
+        command = _command(words[0] if words else "")
+        code = int(command(args=words, prog_name="stillhouse", standalone_mode=False) or 0)
         if code != Interrupted.exit_code:
             return code
         error: StillhouseError = Interrupted()  # typer turns a KeyboardInterrupt into this code

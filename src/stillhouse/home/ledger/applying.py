@@ -60,11 +60,11 @@ def apply_one_by_one(connection: Connection, batch: Batch, table_of: Callable[[T
         try:
             with connection.begin_nested():
                 for table, rows in rows_by_table([entry]).items():
-                    connection.execute(insert_new(connection, table_of(table)), rows)
+                    insert_new(connection, table_of(table), rows)
         except Exception as failure:
             if not is_refusal(failure):
                 raise
-            connection.execute(insert_new(connection, table_of(tables.unviewed)), [_unviewed(entry, failure)])
+            insert_new(connection, table_of(tables.unviewed), [_unviewed(entry, failure)])
 
 
 def move_cursor(connection: Connection, cursors: Table, batch: Batch) -> None:
@@ -73,7 +73,7 @@ def move_cursor(connection: Connection, cursors: Table, batch: Batch) -> None:
     number = last + 1
     at = connection.execute(select(cursors.c.number).where(cursors.c.writer == writer)).scalar_one_or_none()
     if at is None:
-        connection.execute(insert_new(connection, cursors), [{"writer": writer, "number": number, "chain": chain}])
+        insert_new(connection, cursors, [{"writer": writer, "number": number, "chain": chain}])
     elif at < number:
         connection.execute(cursors.update().where(cursors.c.writer == writer).values(number=number, chain=chain))
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, inspect, text
-from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.schema import CreateTable
 
@@ -133,32 +132,40 @@ def building_alone(engine: Engine, waiting: Callable[[], None] = lambda: None) -
         yield
 
 
-def insert_new(connection: Connection, table: Table) -> Any:
-    """An INSERT that passes over rows that are there already."""
-    if is_sqlite(connection):
-        return sqlite.insert(table).on_conflict_do_nothing()
-    from sqlalchemy.dialects import postgresql  # takes a while to import, and most homes have none
-
-    return postgresql.insert(table).on_conflict_do_nothing()
+def insert_new(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+    """Insert rows, and pass over those that are there already. Written out, as every process would compile it for every table."""
+    mark = "?" if is_sqlite(connection) else "%s"
+    connection.exec_driver_sql(f"{_insertion(connection, table, mark)} ON CONFLICT DO NOTHING", _values(table, rows))
 
 
 def insert_many(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
     """Insert rows that are surely new, as fast as the database takes them. Raises whatever its driver does."""
-    names = [column.name for column in table.columns]
-    quoted = ", ".join(connection.dialect.identifier_preparer.quote(name) for name in names)
-    values = [tuple(row[name] for name in names) for row in rows]
+    values = _values(table, rows)
     if is_sqlite(connection):
-        marks = ", ".join("?" * len(names))
-        connection.exec_driver_sql(f"INSERT INTO {table.name} ({quoted}) VALUES ({marks})", values)  # noqa: S608 - names are ours
+        connection.exec_driver_sql(_insertion(connection, table, "?"), values)
         return
     driver: Any = connection.connection.driver_connection
-    statement = f"COPY {table.name} ({quoted}) FROM STDIN"
+    statement = f"COPY {table.name} ({_names(connection, table)}) FROM STDIN"
     try:
         with driver.cursor() as cursor, cursor.copy(statement) as copy:
             for row in values:
                 copy.write_row(row)
     except connection.dialect.dbapi.Error as failure:  # type: ignore[union-attr]
         raise DBAPIError(statement, None, failure) from failure
+
+
+def _insertion(connection: Connection, table: Table, mark: str) -> str:
+    marks = ", ".join([mark] * len(table.columns))
+    return f"INSERT INTO {table.name} ({_names(connection, table)}) VALUES ({marks})"  # noqa: S608 - names are ours
+
+
+def _names(connection: Connection, table: Table) -> str:
+    return ", ".join(connection.dialect.identifier_preparer.quote(column.name) for column in table.columns)
+
+
+def _values(table: Table, rows: Sequence[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    names = [column.name for column in table.columns]
+    return [tuple(row[name] for name in names) for row in rows]
 
 
 def create_table(connection: Connection, table: Table) -> None:

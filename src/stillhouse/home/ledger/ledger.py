@@ -135,7 +135,7 @@ class Ledger:
             with writing(self.engine) as connection:
                 self._check_swap(connection)
                 for table, rows in grouped.items():
-                    connection.execute(insert_new(connection, table), rows)
+                    insert_new(connection, table, rows)
                 move_cursor(connection, tables.cursors, batch)
         except Exception as failure:
             if not is_refusal(failure):
