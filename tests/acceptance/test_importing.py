@@ -96,8 +96,9 @@ def test_an_import_that_was_killed_goes_on(home):
 
 
 @pytest.mark.shared_data
+@pytest.mark.slow
 def test_raw_responses_of_an_intermediary(home, shared_data):
-    """Real data: 2,676 responses that name their model, and mostly the provider behind the intermediary."""
+    """Real data, read five times over: 2,676 responses that name their model, and mostly the provider behind the intermediary."""
     path = shared_data / "channels" / "openrouter_responses.jsonl.gz"
     found = home("dataset", "inventory", path, "--json").json
     assert (found["rows"], found["skipped"]) == (2676, {})

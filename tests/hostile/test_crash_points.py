@@ -24,7 +24,7 @@ from tests.crash_points import Disk, Recorder
 
 # A state costs a seventh of a second, and there are hundreds: one in so many is tried each time, from a place that the day
 # chooses; all of them by `make test-slow`.
-PART = 5
+PART = 10
 NOT_THE_TRUTH = ("ledger", "cache", "locks", "reports")
 
 

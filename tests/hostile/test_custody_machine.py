@@ -11,7 +11,14 @@ from pathlib import Path
 import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, settings
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from stillhouse import approvals
 from stillhouse.custody.checks.scrub import scrub
@@ -139,13 +146,19 @@ class Custody(RuleBasedStateMachine):
             shutil.rmtree(target)
 
 
-Custody.TestCase.settings = settings(
-    max_examples=30,
-    stateful_step_count=14,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
-TestCustody = Custody.TestCase
+def for_as_many_as(histories):
+    checks = [HealthCheck.too_slow, HealthCheck.data_too_large]
+    return settings(max_examples=histories, stateful_step_count=14, deadline=None, suppress_health_check=checks)
+
+
+def test_some_histories():
+    run_state_machine_as_test(Custody, settings=for_as_many_as(10))
+
+
+@pytest.mark.slow
+def test_many_histories():
+    """Each takes a second or more."""
+    run_state_machine_as_test(Custody, settings=for_as_many_as(120))
 
 
 def test_a_clock_that_jumps_ends_no_grace(tmp_path, monkeypatch):

@@ -202,7 +202,7 @@ def test_one_signature_is_not_enough(two_domains, kept):  # noqa: F811
     owner("vault", "restore", "data", owner.folder / "out")
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, 6))])
 def test_a_crash_at_any_moment(two_domains, kept, place, seed):  # noqa: F811
     """Commands of the owner and the custodian itself are killed at random; afterwards all is there, here and in each copy."""
     owner, url, other = two_domains  # noqa: F811
