@@ -516,3 +516,38 @@ def test_stamps_that_were_changed_in_the_ledger_decide_nothing(home):
     home("doctor", code=4)
     home("doctor", "--rebuild")
     home("policy", "check", "d", "--use", "train", code=3)
+
+
+@pytest.mark.parametrize("before", [(), OTHER_LAB, ("--lab", "rival")])
+@pytest.mark.parametrize("roster", [False, True])
+def test_an_earlier_import_hides_nothing(home, before, roster):
+    """Only a person's text that came first stays a person's."""
+    if roster:
+        home("identity", "enrol", "ada", "--role", "governance", STILLHOUSE_KEYS=str(home.folder / "keys-ada"))
+    path = write(home, "rows.jsonl", answers(3))
+    bring(home, path, "first", *before, use="store")
+    bring(home, path, "rival", *RIVAL, use="store")
+    home("access", "revoke", "rival", **({"STILLHOUSE_KEYS": str(home.folder / "keys-ada")} if roster else {}))
+    bring(home, path, "own", *OWN)
+    assert check(home, "own")[0] == 0
+
+
+def test_an_earlier_erasable_import_hides_nothing(home):
+    for name, source, words in (("first", "s1", ()), ("rival", "s2", RIVAL)):
+        bring(home, write(home, f"{name}.jsonl", answers(3)), name, *words, "--erasable", source, use="store")
+    home("access", "revoke", "rival")
+    bring(home, write(home, "own.jsonl", answers(3)), "own", *OWN)
+    assert check(home, "own")[0] == 0
+
+
+def test_stamps_of_an_export_are_corrected_by_no_declaration(revoked, tmp_path_factory):
+    """Of another home, what it saw is a declaration here; but the row says it of itself."""
+    rows = exported(revoked)
+    path = write(revoked, "carried.jsonl", rows)
+    other = ("--home", tmp_path_factory.mktemp("other") / "home")
+    revoked("init", *other)
+    revoked("access", "revoke", "rival", "--even-if-nothing", "--since", "2026-01-15", *other)
+    declared = [word for word in RIVAL if word not in ("--origin", "teacher")]
+    for name in ("one", "two"):
+        words = ["dataset", "import", path, "--name", name, "--use", "train", *declared, "--day", "2025-12-01", *other]
+        assert revoked(*words, "--json").json["rows"] == 0

@@ -115,11 +115,9 @@ class Recogniser:
         by_text = self._by_text(list(dict.fromkeys(mark for turns in marks for mark in turns)))
         found = []
         for (_, declared, own), turns in zip(rows, marks, strict=True):
-            known = [*self._own(own)]
-            answered = [by_text[mark] for mark in turns if mark in by_text]
+            answered = [stamp for mark in turns for stamp in by_text.get(mark, ())]
             self.found[BY_TEXT] += bool(answered)
-            known += [stamp for answer in answered for stamp in answer.stamps]
-            found.append(self._joined(declared, known))
+            found.append(self._joined(declared, self._own(own), answered))
         unknown = [row for (row, _, _), turns in zip(rows, marks, strict=True) if not by_text.keys() & set(turns)]
         self._find_answers(unknown)
         self._find_code([row.text for row in unknown])
@@ -150,9 +148,10 @@ class Recogniser:
             self.inferred[CODE_ALONE] += bool(stamps)
             self.labs_of_code.update({stamp.lab or "unknown" for stamp in stamps})
 
-    def _joined(self, declared: StampSet, known: Sequence[Stamp]) -> StampSet:
+    def _joined(self, declared: StampSet, own: Sequence[Stamp], answered: Sequence[Stamp]) -> StampSet:
+        """What is declared of a row, what it says of itself, which nothing corrects, and what its words are known by."""
         labs = {fold_lab(stamp.lab) for stamp in declared.stamps if stamp.lab}
-        inherited = [stamp for stamp in known if not (self._corrects and _is_redeclared(stamp, labs))]
+        inherited = [*own, *(stamp for stamp in answered if not (self._corrects and _is_redeclared(stamp, labs)))]
         if not inherited:
             return declared
         silent = all(stamp.origin in (Origin.UNKNOWN, Origin.PROMPT_SEED) for stamp in declared.stamps)
@@ -173,18 +172,37 @@ class Recogniser:
         self.found[BY_STAMPS if known is not None else UNRESOLVED] += 1
         return known.stamps if known is not None else (UNKNOWN,)
 
-    def _by_text(self, marks: Sequence[Marks]) -> dict[Marks, StampSet]:
+    def _by_text(self, marks: Sequence[Marks]) -> dict[Marks, list[Stamp]]:
+        """The stamps of all that models gave for some marks, unless a person's text with them came first."""
         wanted = {mark.answer for mark in marks} - {""}
-        every = answer_queries.by_mark(self._home.ledger, wanted, self._but_run)
-        first = _first(one for one in every if (Marks(one.question, one.answer), one.stamps) not in self._lifted)
-        found = {pair: self._sets[one.stamps] for pair, one in first.items()}
+        known: dict[Marks, list[tuple[str, int]]] = {}
+        for one in answer_queries.by_mark(self._home.ledger, wanted, self._but_run):
+            pair = Marks(one.question, one.answer)
+            if (pair, one.stamps) not in self._lifted:
+                known.setdefault(pair, []).append((one.at, one.stamps))
         for objects in self._sources:
-            aliases = {alias_of(objects, mark): mark for mark in marks if mark.answer and mark not in found}
-            erasable = answer_queries.by_alias(self._home.ledger, aliases, self._but_run)
-            found |= {aliases[alias]: self._sets[stamps] for alias, stamps in erasable.items()}
-        return {
-            pair: known for pair, known in found.items() if any(stamp.origin in _BY_MODEL for stamp in known.stamps)
-        }
+            aliases = {alias_of(objects, mark): mark for mark in marks if mark.answer}
+            for erasable in answer_queries.by_alias(self._home.ledger, aliases, self._but_run):
+                known.setdefault(aliases[erasable.alias], []).append((erasable.at, erasable.stamps))
+        found = {pair: self._of_models(sorted(answers)) for pair, answers in known.items()}
+        return {pair: stamps for pair, stamps in found.items() if stamps}
+
+    def _of_models(self, answers: Sequence[tuple[str, int]]) -> list[Stamp]:
+        """What models gave, of answers in the order in which they came; what nobody said anything of protects nothing."""
+        sets = [self._sets[id].stamps for id in dict.fromkeys(id for _, id in answers)]
+        told = [stamps for stamps in sets if any(stamp.origin in (*_BY_MODEL, Origin.HUMAN) for stamp in stamps)]
+        by_model = [any(stamp.origin in _BY_MODEL for stamp in stamps) for stamps in told]
+        if not told or not by_model[0]:
+            return []
+        found: list[Stamp] = []
+        observed: set[frozenset[str]] = set()
+        for stamps in (stamps for stamps, model in zip(told, by_model, strict=True) if model):
+            labs = frozenset(fold_lab(stamp.lab) for stamp in stamps)
+            if labs not in observed:  # who was seen to give it first may give it again
+                found += stamps
+            if any(stamp.grade is Grade.OBSERVED for stamp in stamps):
+                observed.add(labs)
+        return found
 
 
 def _is_redeclared(stamp: Stamp, labs: Collection[str]) -> bool:
@@ -251,16 +269,6 @@ class LiftedRow(msgspec.Struct, frozen=True):
 def read_lifted(data: bytes) -> tuple[LiftedRow, ...]:
     """The rows of a finding. Raises msgspec.MsgspecError."""
     return msgspec.json.decode(data, type=tuple[LiftedRow, ...])
-
-
-def _first(known: Iterable[answer_queries.KnownAnswer]) -> dict[Marks, answer_queries.KnownAnswer]:
-    """The first answer of each pair of marks."""
-    first: dict[Marks, answer_queries.KnownAnswer] = {}
-    for one in known:
-        pair = Marks(one.question, one.answer)
-        if pair not in first or one.at < first[pair].at:
-            first[pair] = one
-    return first
 
 
 def _lifted(home: Home, permission: ChainState) -> frozenset[tuple[Marks, int]]:

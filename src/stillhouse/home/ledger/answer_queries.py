@@ -170,19 +170,25 @@ def stamps_by_code(ledger: Ledger, marks: Iterable[str], but_run: str = "") -> d
     return found
 
 
-def by_alias(ledger: Ledger, aliases: Iterable[str], but_run: str = "") -> dict[str, int]:
-    """The stamp sets of erasable answers by their marks' aliases: of the first one that has each."""
+class KnownAlias(NamedTuple):
+    """An erasable answer that is known by its mark's alias: when it came, and its stamps."""
+
+    at: str
+    alias: str
+    stamps: int
+
+
+def by_alias(ledger: Ledger, aliases: Iterable[str], but_run: str = "") -> list[KnownAlias]:
+    """Every erasable answer whose mark has one of these aliases, but for those of a run."""
     answers, marks = tables.answers, tables.marks
-    found: dict[str, int] = {}
+    found = []
     for group in in_groups(aliases):
         query = (
-            select(marks.c.mark, answers.c.stamps)
+            select(marks.c.at, marks.c.mark, answers.c.stamps)
             .join(answers, answers.c.key == marks.c.key)
             .where(and_(marks.c.mark.in_(group), marks.c.run != but_run))
-            .order_by(marks.c.at)
         )
-        for row in all_rows(ledger, query):
-            found.setdefault(row.mark, row.stamps)
+        found += [KnownAlias(row.at, row.mark, row.stamps) for row in all_rows(ledger, query)]
     return found
 
 
