@@ -551,3 +551,17 @@ def test_stamps_of_an_export_are_corrected_by_no_declaration(revoked, tmp_path_f
     for name in ("one", "two"):
         words = ["dataset", "import", path, "--name", name, "--use", "train", *declared, "--day", "2025-12-01", *other]
         assert revoked(*words, "--json").json["rows"] == 0
+
+
+def test_what_was_made_erasable_before_marks_changed_is_known(home, monkeypatch):
+    from stillhouse.conversations import text_marks
+    from stillhouse.datasets import import_corpus, recognition
+
+    monkeypatch.setattr(import_corpus, "marks_of", recognition._marks_before)
+    bring(home, write(home, "rival.jsonl", answers(3)), "rival", *RIVAL, "--erasable", "s1", use="store")
+    monkeypatch.undo()
+    question = text_marks.marks_before_2026_12([("user", "Explain list number 0.")], "short")
+    assert question == ("90fccf1e00936a1c3de0c435d4541435", ""), "as logs have it"
+    home("access", "revoke", "rival")
+    bring(home, write(home, "own.jsonl", answers(3)), "own", *OWN)
+    assert check(home, "own")[0] == 0

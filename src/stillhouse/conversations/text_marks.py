@@ -1,10 +1,12 @@
 """Marks by which a text is found again, however it is wrapped, spaced or cased. Pure.
 
-Covers: line breaks, indentation, punctuation, case, forms that Unicode holds for the same, and what was thought aloud before an
-answer, which is there or not. Does not cover: words that were changed, added or left out; a text of fewer than ``WORDS`` words
-has no mark, since others write the same by themselves.
+Covers: spaces, line breaks, hyphens, punctuation, case, tags, special tokens and fences around it, whose turn it is said to be,
+forms that Unicode holds for the same, and what was thought aloud before an answer, which is there or not. Does not cover: words
+that were changed, added or left out; a text of fewer than ``WORDS`` words has no mark, since others write the same by
+themselves.
 """
 
+import html
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -16,7 +18,14 @@ from stillhouse.conversations.code_blocks import without_reasoning
 # Of real short answers many are equal by chance: one-liners, refusals, the obvious loop.
 WORDS = 40
 _SILENT = ("system", "developer")
-_WORD = re.compile(r"\w+")
+_WORD = re.compile(r"[^\W_]+")
+# What stands around an answer and is none of its words: tags and special tokens, fences, whose turn it is.
+_TAG = re.compile(r"<[/|!]?[a-zA-Z][^<>\n]{0,80}>|\[/?INST\]|<</?SYS>>|^[ \t]*(?:`{3,}|~{3,})[^\n]*$", re.MULTILINE)
+_TURN = re.compile(
+    r"\s*(?:#{1,6}|\*{1,2})?\s*(?:assistant|response|answer|output|solution|user|human|question|instruction|input|prompt|q|a)"
+    r"\s*(?:\*{1,2})?\s*:\s*(?:\*{1,2})?",
+    re.IGNORECASE,
+)
 # Of longer code the beginning is looked at: hostile text takes milliseconds, not minutes.
 _LONGEST = 20_000
 # Shorter code is written alike by everybody: two lines with a return have some twenty words and signs.
@@ -59,7 +68,21 @@ def turns_mark(turns: Iterable[tuple[str, str]]) -> str:
 
 
 def _mark(text: str) -> str:
-    words = _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+    """Of letters and digits alone, so that no space, hyphen or invisible character between them makes another text."""
+    plain = _TAG.sub(" ", unicodedata.normalize("NFKC", html.unescape(text)))
+    begins = _TURN.match(plain)
+    words = _WORD.findall(plain[begins.end() if begins else 0 :].casefold())
+    return blake3("".join(words).encode("utf-8", "replace")).hexdigest(16)
+
+
+def marks_before_2026_12(turns: Iterable[tuple[str, str]], answer: str) -> tuple[str, str]:
+    """The marks of a question and its answer as they were made until November 2026: aliases of them stand in logs."""
+    question = "\n".join(text for role, text in turns if role not in _SILENT)
+    return _earlier(question), _earlier(answer) if len(answer.split()) >= WORDS else ""
+
+
+def _earlier(text: str) -> str:
+    words = re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold())
     return blake3(" ".join(words).encode("utf-8", "replace")).hexdigest(16)
 
 

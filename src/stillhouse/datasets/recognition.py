@@ -10,6 +10,7 @@ functions are written by several people, each on their own). An earlier declarat
 unless there is a roster: then a signed finding (``policy not-a-copy``) lifts it, as it lifts every other match.
 """
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -18,7 +19,7 @@ import msgspec
 
 from stillhouse.canon import digest_value
 from stillhouse.conversations.content import decoded
-from stillhouse.conversations.text_marks import code_mark, text_mark, turns_mark
+from stillhouse.conversations.text_marks import code_mark, marks_before_2026_12, text_mark, turns_mark
 from stillhouse.errors import KeyMissing, SourceErased
 from stillhouse.home.current_permission import load
 from stillhouse.home.erasable_sources import objects_of
@@ -42,6 +43,8 @@ ANSWER_ALONE = "an answer that is known under another question"
 CODE_ALONE = "code that models gave here, but for names and layout"
 
 
+# Below what tables put of a row that is no conversation.
+_ABOVE = frozenset({"metadata", "meta", "extra", "info", "additional_kwargs"})
 # Of a finding that rows are no copies: the object with these rows.
 MARKS = "rows"
 
@@ -66,6 +69,10 @@ class Marks(NamedTuple):
 
 
 AnyRow = TypeVar("AnyRow")
+
+
+def _marks_before(messages: Iterable[Message], text: str) -> Marks:
+    return Marks(*marks_before_2026_12(((message.role, message.content) for message in messages), text))
 
 
 def marks_of(messages: Iterable[Message], text: str) -> Marks:
@@ -112,7 +119,7 @@ class Recogniser:
     def recognise(self, rows: Sequence[tuple[Row, StampSet, Any]]) -> list[StampSet]:
         """The stamp sets of some rows; each comes with what was declared, and with what the row says of its own stamps."""
         marks = [answers_in(row) for row, _, _ in rows]
-        by_text = self._by_text(list(dict.fromkeys(mark for turns in marks for mark in turns)))
+        by_text = self._by_text({mark: said for turns in marks for mark, said in turns.items()})
         found = []
         for (_, declared, own), turns in zip(rows, marks, strict=True):
             answered = [stamp for mark in turns for stamp in by_text.get(mark, ())]
@@ -172,7 +179,7 @@ class Recogniser:
         self.found[BY_STAMPS if known is not None else UNRESOLVED] += 1
         return known.stamps if known is not None else (UNKNOWN,)
 
-    def _by_text(self, marks: Sequence[Marks]) -> dict[Marks, list[Stamp]]:
+    def _by_text(self, marks: Mapping[Marks, tuple[Sequence[Message], str]]) -> dict[Marks, list[Stamp]]:
         """The stamps of all that models gave for some marks, unless a person's text with them came first."""
         wanted = {mark.answer for mark in marks} - {""}
         known: dict[Marks, list[tuple[str, int]]] = {}
@@ -181,7 +188,8 @@ class Recogniser:
             if (pair, one.stamps) not in self._lifted:
                 known.setdefault(pair, []).append((one.at, one.stamps))
         for objects in self._sources:
-            aliases = {alias_of(objects, mark): mark for mark in marks if mark.answer}
+            aliases = {alias_of(objects, mark): mark for mark in marks}
+            aliases |= {alias_of(objects, _marks_before(*said)): mark for mark, said in marks.items()}
             for erasable in answer_queries.by_alias(self._home.ledger, aliases, self._but_run):
                 known.setdefault(aliases[erasable.alias], []).append((erasable.at, erasable.stamps))
         found = {pair: self._of_models(sorted(answers)) for pair, answers in known.items()}
@@ -214,23 +222,22 @@ def own_stamps(row: Mapping[str, Any]) -> Any:
     """What a row carries of an export's own column, in the forms that tables give it: an object, its JSON as text, a list with
     it, its fields as columns, or below the row's metadata. None where there is none of it.
     """
-    names = {str(name).casefold(): name for name in row}
-    if "stillhouse" in names:
-        return _read_own(row[names["stillhouse"]])
-    flat = {
-        field: _parsed(row[names[f"stillhouse{mark}{field}"]])
-        for field in ("stamps", "origins")
-        for mark in (".", "_", "/")
-        if f"stillhouse{mark}{field}" in names
-    }
-    if flat:
-        return flat if any(value is not None for value in flat.values()) else None
-    below = _parsed(row[names["metadata"]]) if "metadata" in names else None
-    return (
-        own_stamps({"stillhouse": below["stillhouse"]})
-        if isinstance(below, Mapping) and "stillhouse" in below
-        else None
-    )
+    flat: dict[str, Any] = {}
+    for name, value in row.items():
+        *above, last = re.split(r"__|[._/]", str(name).casefold())
+        if last == "stillhouse" and set(above) <= _ABOVE:
+            read = _read_own(value)
+            if read is not None:
+                return read
+        elif last in ("stamps", "origins") and above[-1:] == ["stillhouse"] and set(above[:-1]) <= _ABOVE:
+            read = _parsed(value)
+            if read is not None:
+                flat[last] = read
+        elif not above and last in _ABOVE and isinstance(below := _parsed(value), Mapping):
+            read = own_stamps({name: given for name, given in below.items() if str(name).casefold() not in _ABOVE})
+            if read is not None:
+                return read
+    return flat or None
 
 
 def _read_own(value: Any) -> Any:

@@ -92,3 +92,36 @@ def test_a_short_answer_is_known_by_what_was_thought_before_it():
     thought = f"<think>{LONG}</think>Yes."
     assert text_mark(thought) == text_mark(thought.replace(" ", "\n")) != ""
     assert text_mark(thought.replace("word7", "else")) != text_mark(thought)
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        "<|begin_of_thought|>hm<|end_of_thought|>\n<|begin_of_solution|>{}<|end_of_solution|>",
+        "<think>hm</think><answer>{}</answer>",
+        "{}<|im_end|>",
+        "{}</s>",
+        "<s>[INST] {} [/INST]",
+        "```markdown\n{}\n```",
+        "Assistant: {}",
+        "### Response:\n{}",
+        "**Answer:** {}",
+    ],
+)
+def test_what_stands_around_an_answer_changes_no_mark(wrapped):
+    assert text_mark(wrapped.format(LONG)) == text_mark(LONG)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("word", "wo\u00adrd"), ("word", "w\u200bord"), (" ", "_"), (" ", "&nbsp;"), (" ", "<br>"), ("word", "wo-\nrd")],
+)
+def test_what_stands_between_letters_changes_no_mark(old, new):
+    assert text_mark(LONG.replace(old, new)) in (text_mark(LONG), ""), new
+    if " " in LONG.replace(old, new) or "\n" in LONG.replace(old, new):
+        assert text_mark(LONG.replace(old, new)) != ""
+
+
+def test_questions_are_known_with_whose_they_are_written_before_them():
+    for asked in ("Question: Why is this so?", "### Instruction:\nWhy is this so?", "Human: why is this so"):
+        assert turns_mark([("user", asked)]) == turns_mark([("user", "Why is this so?")])
