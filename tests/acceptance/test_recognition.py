@@ -565,3 +565,21 @@ def test_what_was_made_erasable_before_marks_changed_is_known(home, monkeypatch)
     home("access", "revoke", "rival")
     bring(home, write(home, "own.jsonl", answers(3)), "own", *OWN)
     assert check(home, "own")[0] == 0
+
+
+def test_a_job_finds_revoked_text_of_which_the_log_has_no_words(home):
+    import stillhouse
+    from stillhouse.access.grants import stamp_gate
+    from stillhouse.errors import PolicyRefusal
+    from stillhouse.nouns import Use
+
+    bring(home, write(home, "rival.jsonl", answers(2)), "rival", *RIVAL, "--erasable", "s1", use="store")
+    bring(home, write(home, "own.jsonl", answers(1, "tree")), "own", *OWN)
+    home("dataset", "export", "own", "own-out.jsonl")
+    own = json.loads((home.folder / "own-out.jsonl").read_text())
+    home("access", "revoke", "rival")
+    with stillhouse.open(home.home) as opened:
+        gate = stamp_gate(opened, Use.TRAIN)
+    assert gate.check(own) is own
+    with pytest.raises(PolicyRefusal, match="text that may not be used"):
+        gate.check({**answers(2)[1], "stillhouse": own["stillhouse"]})

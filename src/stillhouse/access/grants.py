@@ -21,6 +21,7 @@ from stillhouse.access.revocation_impact import (
 )
 from stillhouse.canon import digest_file
 from stillhouse.clock import now
+from stillhouse.datasets.recognition import Marks, alias_of, readable_sources
 from stillhouse.errors import CorruptObject, RuleError, StorageError, TermsError, UsageError
 from stillhouse.home import facts
 from stillhouse.home.current_permission import load, own_signatory
@@ -242,7 +243,13 @@ def stamp_gate(home: Home, use: Use) -> StampGate:
     for known in answer_queries.by_mark(home.ledger, {answer for _, answer in marks}):
         if decisions[known.stamps].allowed:  # others gave the same answer, and that may be used
             marks.discard((known.question, known.answer))
-    return StampGate(use, decisions, marks)
+    aliases = answer_queries.aliases_of_stamps(home.ledger, denied)
+    sources = readable_sources(home) if aliases else []
+
+    def known_by_alias(pair: tuple[str, str]) -> bool:
+        return any(alias_of(objects, Marks(*pair)) in aliases for objects in sources)
+
+    return StampGate(use, decisions, marks, known_by_alias if sources else None)
 
 
 def compare_egress(home: Home, path: Path, own: tuple[str, ...]) -> Egress:

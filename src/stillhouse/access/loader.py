@@ -6,37 +6,52 @@ does not know, is refused; so is known text that may not be used under stamps of
 in every turn. Does not cover: a job that unwraps its data, and text that was changed (``access gate`` on the file finds that).
 """
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from typing import Any
 
-from stillhouse.conversations.content import read_message
-from stillhouse.conversations.text_marks import text_mark, turns_mark
-from stillhouse.datasets.corpora.row_shapes import Skipped, read_row
-from stillhouse.datasets.recognition import answers_in
+from stillhouse.access.loaded_rows import answers_of, rows_of_table, stamps_of
 from stillhouse.errors import PolicyRefusal
 from stillhouse.nouns import Decision, Use
 
-# Of a table, so many rows are held as objects at a time.
-_ROWS_AT_ONCE = 1000
+# The marks of a question and of its answer.
+Pair = tuple[str, str]
+Is = Callable[[Pair], bool] | None
 
 
 class StampGate:
     """Lets rows pass whose stamp set may serve a use, as of when it was made."""
 
-    def __init__(self, use: Use, decisions: Mapping[int, Decision], denied: Set[tuple[str, str]] = frozenset()) -> None:
-        """``denied`` are the marks (question, answer) of texts that may not be used, whatever stamps a row has."""
-        self.use, self._decisions, self._denied = use, decisions, denied
+    def __init__(
+        self, use: Use, decisions: Mapping[int, Decision], denied: Set[Pair] = frozenset(), known_by_alias: Is = None
+    ) -> None:
+        """``denied`` are the marks (question, answer) of texts that may not be used, whatever stamps a row has;
+        ``known_by_alias`` tells whether a pair is of such a text of which the log has no words.
+        """
+        self.use, self._decisions, self._denied, self._known_by_alias = use, decisions, denied, known_by_alias
+        self._answers = {answer for _, answer in denied}
 
     def check(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
         """The row, where it may be used. Raises PolicyRefusal."""
         self._check(stamps_of(row), 1)
-        if self._denied:
+        if self._looks_at_texts:
             self._check_text(row)
         return row
 
+    @property
+    def _looks_at_texts(self) -> bool:
+        return bool(self._denied) or self._known_by_alias is not None
+
     def _check_text(self, row: Mapping[str, Any]) -> None:
-        if not self._denied.isdisjoint(_marks(row)):
+        found = answers_of(row)
+        pairs = [(question, answer) for answer, asked in found.items() if answer in self._answers for question in asked]
+        denied = not self._denied.isdisjoint(pairs)
+        if not denied and self._known_by_alias is not None:
+            denied = any(
+                self._known_by_alias((question, answer)) for answer, asked in found.items() for question in asked
+            )
+        if denied:
             raise PolicyRefusal(
                 f"1 row has text that may not be used to {self.use}, under other stamps than it has here."
             )
@@ -74,18 +89,21 @@ class StampGate:
             return dataset.__class__({split: self.guard(rows) for split, rows in dataset.items()})
         if hasattr(dataset, "column_names") and hasattr(dataset, "with_format"):
             return self._guard_hugging_face(dataset)
+        if hasattr(dataset, "read_next_batch"):  # it can be read once, so it is looked at as it is read
+            import pyarrow
+
+            return pyarrow.RecordBatchReader.from_batches(dataset.schema, map(self._passed, dataset))
         if hasattr(dataset, "__arrow_c_stream__"):
-            self._check_table(dataset)
-            return dataset
+            return self._passed(dataset)
         if hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__"):
             return Guarded(dataset, self.check)
-        return GuardedStream(dataset, self.check)
+        return guarded_stream(dataset, self.check)
 
     def _guard_hugging_face(self, dataset: Any) -> Any:
         columns = dataset.column_names or []
         if not hasattr(dataset, "__len__"):
-            return dataset.map(lambda row: dict(self.check(row)))
-        if self._denied:
+            return dataset.filter(self._may_pass)
+        if self._looks_at_texts:
             for row in dataset.with_format(None):
                 self.check(row)
             return dataset
@@ -105,12 +123,18 @@ class StampGate:
             self._check(stamps, rows)
         return dataset
 
-    def _check_table(self, table: Any) -> None:
-        import pyarrow
+    def _may_pass(self, rows: Any) -> bool:
+        """Raises PolicyRefusal where not."""
+        self._passed(rows)
+        return True
 
-        for batch in pyarrow.table(table).to_batches(max_chunksize=_ROWS_AT_ONCE):
-            for row in batch.to_pylist():
-                self.check(row)
+    def _passed(self, rows: Any) -> Any:
+        """A row, or a table of some, that may pass."""
+        if isinstance(rows, Mapping):
+            return dict(self.check(rows))
+        for row in rows_of_table(rows):
+            self.check(row)
+        return rows
 
     def _check(self, stamps: Any, rows: int) -> None:
         decision = self._decisions.get(stamps) if isinstance(stamps, int) else None
@@ -119,19 +143,6 @@ class StampGate:
             raise PolicyRefusal(f"{rows} rows {what}, and unknown means no.")
         if not decision.allowed:
             raise PolicyRefusal(f"{rows} rows may not be used to {self.use}: {decision.reason}.")
-
-
-def _marks(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The marks (question, answer) of every answer in a row: as an import reads it, and as exports and datasets lay it out."""
-    said = read_row(row)
-    if not isinstance(said, Skipped):
-        yield from answers_in(said)
-    found = row.get("messages")
-    messages = list(found) if isinstance(found, Iterable) and not isinstance(found, str | Mapping) else []
-    readable = all(isinstance(turn, Mapping) for turn in messages)
-    turns = [(str(turn.get("role")), read_message(turn).text) for turn in messages] if readable else []
-    answer = str(row["response"]) if "response" in row else turns.pop()[1] if turns else ""
-    yield turns_mark(turns), text_mark(answer)
 
 
 class Guarded:
@@ -158,12 +169,19 @@ class GuardedStream:
             yield self._check(row)
 
 
-def stamps_of(row: Any) -> int | None:
-    """The stamp set of a row, as exports and datasets hold it. What an export wrote of the row counts before a column of that
-    name, which may have been added since.
-    """
-    if not isinstance(row, Mapping):
-        return None
-    origin = row.get("stillhouse")
-    stamps = origin.get("stamps") if isinstance(origin, Mapping) else row.get("stamps")
-    return int(stamps) if isinstance(stamps, int) else None
+class _Rebuilt:
+    """What PyTorch sends to the processes that load for it is made again there: its class is made below, and has no name."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return guarded_stream, (self._dataset, self._check)  # type: ignore[attr-defined]
+
+
+def guarded_stream(dataset: Iterable[Any], check: Callable[[Any], Any]) -> GuardedStream:
+    """An iterable dataset whose rows are looked at. PyTorch's own stays one, since its loader takes no other."""
+    torch_data: Any = sys.modules.get("torch.utils.data")
+    if torch_data is None or not isinstance(dataset, torch_data.IterableDataset):
+        return GuardedStream(dataset, check)
+    stream: GuardedStream = type("GuardedStream", (_Rebuilt, GuardedStream, torch_data.IterableDataset), {})(
+        dataset, check
+    )
+    return stream

@@ -108,7 +108,7 @@ class Recogniser:
     def __init__(self, home: Home, but_run: str = "") -> None:
         self._home, self._but_run = home, but_run
         self._sets: Mapping[int, StampSet] = origin_queries.stamp_sets(home.ledger)
-        self._sources = _readable_sources(home)
+        self._sources = readable_sources(home)
         permission = load(home.ledger, home.settings).state
         self._lifted = _lifted(home, permission)
         self._corrects = permission.roster is None
@@ -324,7 +324,7 @@ def _as_float(number: int | float) -> float:
         return float("nan")
 
 
-def _readable_sources(home: Home) -> list[Objects]:
+def readable_sources(home: Home) -> list[Objects]:
     """The sources that can be erased and whose key is here: without it, nothing of them is known again."""
     found = []
     for source in sorted({key.source for key in custody_queries.erasure_keys(home.ledger).values()}):

@@ -1,5 +1,7 @@
 """The row loader: text that may not be used is found, and no shape of a row breaks it."""
 
+import json
+
 import numpy
 import pytest
 
@@ -85,3 +87,104 @@ def test_tables_and_splits_are_looked_at_whole(gate, made):
         for dataset in made([*good, {**good[0], **bad}]):
             with pytest.raises(PolicyRefusal):
                 gate.guard(dataset)
+
+
+TURNS = [ASKED, {"role": "assistant", "content": ANSWER}]
+FINE = [{"role": "user", "content": "How?"}, {"role": "assistant", "content": "So."}]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": [*TURNS, {"role": "user", "content": "x"}]},
+        {"messages": [*TURNS, {"role": "tool", "content": "x"}, {"role": "assistant", "content": "y"}]},
+        {"prompt": TURNS[:1], "completion": TURNS[1:]},
+        {"prompt": "Why?", "chosen": ANSWER, "rejected": "no"},
+        {"prompt": TURNS[:1], "chosen": TURNS[1:], "rejected": FINE[1:]},
+        {"prompt": "Why?", "completion": ANSWER, "tools": "[1]"},
+        {"conversations": [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": ANSWER}], "image": "x"},
+        {"messages": json.dumps(TURNS)},
+        {"messages": FINE, "prompt": "Why?", "completion": ANSWER},
+        {"messages": FINE, "conversations": TURNS},
+        {"a": "Why?", "b": ANSWER, "c": "anything else"},
+    ],
+)
+def test_denied_text_is_found_wherever_a_row_has_it(gate, row):
+    with pytest.raises(PolicyRefusal, match="text that may not be used"):
+        gate.check({**row, "stamps": 1})
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"stillhouse": json.dumps({"stamps": 2}), "stamps": 1},
+        {"stillhouse.stamps": 2, "stamps": 1},
+        {"metadata": {"stillhouse": {"stamps": 2}}, "stamps": 1},
+        {"stamps": True},
+        {"stamps": "one"},
+        {"stamps": 1.5},
+    ],
+)
+def test_stamps_of_an_export_count_first_in_every_form(gate, row):
+    with pytest.raises(PolicyRefusal):
+        gate.check({"prompt": "How?", "response": "So.", **row})
+
+
+@pytest.mark.parametrize("stamps", [1, "1", numpy.int64(1), {"stillhouse": json.dumps({"stamps": 1})}])
+def test_numbers_of_every_kind_are_read(gate, stamps):
+    gate.check({"prompt": "How?", "response": "So.", **(stamps if isinstance(stamps, dict) else {"stamps": stamps})})
+
+
+GOOD = [{"prompt": "How?", "response": "So.", "stamps": 1}] * 3
+BAD = {"prompt": "How?", "response": "So.", "stamps": 2}
+
+
+def test_what_torch_loads_stays_what_torch_loads(gate):
+    torch_data = pytest.importorskip("torch.utils.data")
+
+    class Rows(torch_data.IterableDataset):
+        def __init__(self, rows):
+            self.rows = rows
+
+        def __iter__(self):
+            return iter(self.rows)
+
+    guarded = gate.guard(Rows(GOOD))
+    assert len(list(torch_data.DataLoader(guarded, batch_size=None))) == 3
+    with pytest.raises(PolicyRefusal):
+        list(torch_data.DataLoader(gate.guard(Rows([*GOOD, BAD])), batch_size=None))
+
+
+@pytest.mark.filterwarnings(
+    "ignore:To copy construct from a tensor:UserWarning"
+)  # of datasets itself: it formats rows twice
+@pytest.mark.parametrize("form", [None, "torch", "numpy", "arrow", "pandas"])
+def test_streams_of_datasets_in_every_format(gate, form):
+    datasets = pytest.importorskip("datasets")
+
+    def stream(rows):
+        return datasets.Dataset.from_list(rows).to_iterable_dataset().with_format(form)
+
+    assert sum(1 for _ in gate.guard(stream(GOOD))) == 3
+    with pytest.raises(PolicyRefusal):
+        list(gate.guard(stream([*GOOD, BAD])))
+
+
+def test_a_reader_is_read_once(gate):
+    import pyarrow
+
+    def reader(rows):
+        return pyarrow.Table.from_pylist(rows).to_reader()
+
+    assert gate.guard(reader(GOOD)).read_all().num_rows == 3
+    with pytest.raises(PolicyRefusal):
+        gate.guard(reader([*GOOD, BAD])).read_all()
+
+
+def test_a_frame_with_values_of_several_kinds(gate):
+    import pandas
+
+    parts = [{"role": "user", "content": [{"type": "text", "text": "Why?"}]}, {"role": "assistant", "content": ANSWER}]
+    gate.guard(pandas.DataFrame({"messages": [FINE, [{"role": "user", "content": 7}]], "stamps": [1, 1]}))
+    with pytest.raises(PolicyRefusal):
+        gate.guard(pandas.DataFrame({"messages": [FINE, parts], "stamps": [1, 1]}))

@@ -202,6 +202,16 @@ def marks_of_stamps(ledger: Ledger, ids: Iterable[int]) -> set[tuple[str, str]]:
     return found
 
 
+def aliases_of_stamps(ledger: Ledger, ids: Iterable[int]) -> set[str]:
+    """The aliases of the marks of all erasable answers with one of these stamp sets."""
+    answers, marks = tables.answers, tables.marks
+    found: set[str] = set()
+    for id in ids:
+        query = select(marks.c.mark).join(answers, answers.c.key == marks.c.key).where(answers.c.stamps == id)
+        found |= {row.mark for row in all_rows(ledger, query)}
+    return found
+
+
 def _marked(*columns: ColumnElement[Any]) -> Select[Any]:
     """Answers with the marks of what they answer: a prompt that was asked, or a request that came through the gateway."""
     answers, prompts, calls = tables.answers, tables.prompts, tables.calls
