@@ -190,6 +190,27 @@ def test_calls_that_are_in_no_record_are_found(home, serve):
     assert "cut off or damaged" in home("access", "egress", home.folder / "cut.log.gz", code=2).err
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"ts": 1760000000, "host": "proxy-1", "url": "https://api.openai.com/v1/chat/completions"},
+        {"ts": "1760000000", "host": "proxy-1.corp", "sni": "api.openai.com"},
+        {"@timestamp": "2025-10-10T10:00:00Z", "host": "proxy-1", "tls": {"client": {"server_name": "api.openai.com"}}},
+        {"ts": 1760000000000000, "Host": "api.openai.com:443"},
+        {"time": 1760000000000000000, "dst_host": "api.openai.com"},
+    ],
+)
+def test_teachers_are_found_whatever_a_proxy_calls_them(home, line):
+    log = home.write("access.log", json.dumps({"client": "10.0.0.1", **line}) + "\n")
+    [found] = home("access", "egress", log, "--json", code=3).json["unrecorded"]
+    assert (found["host"], found["day"][:7]) == ("api.openai.com", "2025-10")
+
+
+def test_a_log_of_nothing_is_one_error(home):
+    log = home.write("access.log", "what is this\n")
+    assert home("access", "egress", log, "--json", code=2).json["error"] == "UsageError"
+
+
 def test_what_is_in_quarantine_is_not_exported(corpora):
     refused = corpora("dataset", "export", "bad", "again.jsonl", code=3)
     assert "may not be exported to train" in refused.err

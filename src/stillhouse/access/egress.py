@@ -1,14 +1,13 @@
 """Calls to teachers that are in no record: an egress proxy's log beside the home's.
 
-Covers: Squid's native format and JSON lines; where a line has an address and the server name of the handshake, the name counts.
-A connection is accounted for where the home's log has a call to a teacher at that host within its time, give or take a minute,
-and where it came from an address that the home calls from, if those are named. Does not cover: what was said (TLS), an address
-without a name, a call of somebody else's at the same host in the same minute from the same address, and whatever goes round the
-proxy.
+Covers: Squid's native format and JSON lines; where a line names several hosts, the one that is a teacher's counts (a server
+name in a handshake beside an address, a URL beside the sender's name). A connection is accounted for where the home's log has a
+call to a teacher at that host within its time, give or take a minute, and where it came from an address that the home calls
+from, if those are named. Does not cover: what was said (TLS), an address without a name, a call of somebody else's at the same
+host in the same minute from the same address, and whatever goes round the proxy.
 """
 
 import bisect
-import ipaddress
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -25,20 +24,22 @@ _SLACK_SECONDS = 60.0
 _LATEST = float(2**33)
 
 
-# Under which names a line says where a connection leads.
-_TARGETS = (
-    "host", "url", "authority", "destination", "requested_server_name", "server_name", "sni", "tls_sni", "tls_server_name",
-    "ssl_sni",
-)  # fmt: skip
+# Under which names a line says where a connection leads; `host` is often the sender's own name.
+_TARGETS = frozenset(
+    """host hostname url uri authority destination requested_server_name server_name sni tls_sni tls_server_name ssl_sni dst
+    dst_host dest_host destination_host remote_host server domain""".split()  # noqa: SIM905 - as in text_marks
+)
 
 
 class Connection(NamedTuple):
-    """A line of the proxy's log: when it ended (seconds since 1970, UTC), how long it took, from where, to which host."""
+    """A line of the proxy's log: when it ended (seconds since 1970, UTC), how long it took, from where, to which host (by every
+    name that the line may mean).
+    """
 
     ended: float
     seconds: float
     client: str
-    host: str
+    hosts: tuple[str, ...]
 
 
 class Unrecorded(msgspec.Struct, frozen=True):
@@ -74,14 +75,15 @@ def compare(lines: Iterable[str], recorded: Mapping[str, Sequence[str]], own: Co
         if connection is None:
             unreadable += 1
             continue
-        if connection.host not in times and known_host(f"https://{connection.host}") is None:
+        host = next((host for host in connection.hosts if host in times or known_host(f"https://{host}")), "")
+        if not host:
             continue
         teachers += 1
-        if (not own or connection.client in own) and _accounted(connection, times.get(connection.host, ())):
+        if (not own or connection.client in own) and _accounted(connection, times.get(host, ())):
             accounted += 1
         else:
             day = datetime.fromtimestamp(connection.ended, UTC).date().isoformat()
-            missing[day, connection.client, connection.host] += 1
+            missing[day, connection.client, host] += 1
     unrecorded = tuple(
         Unrecorded(day, client, host, _lab(host), count) for (day, client, host), count in sorted(missing.items())
     )
@@ -95,7 +97,7 @@ def read_line(line: str) -> Connection | None:
             found = _from_json(json.loads(line))
         else:
             parts = line.split()
-            found = Connection(float(parts[0]), float(parts[1]) / 1000, parts[2], _host(parts[6]))
+            found = Connection(float(parts[0]), float(parts[1]) / 1000, parts[2], (host_of(parts[6]),))
     except (ValueError, TypeError, AttributeError, OverflowError, IndexError, RecursionError):
         return None
     if found is None or not (0 < found.ended < _LATEST and 0 <= found.seconds < _LATEST):  # not a number is in no range
@@ -108,28 +110,27 @@ def _from_json(given: Mapping[str, Any]) -> Connection | None:
         return next((given[name] for name in names if given.get(name) not in (None, "")), "")
 
     at = first("time", "timestamp", "ts", "start_time", "@timestamp")
-    hosts = [_host(given[name]) for name in _TARGETS if isinstance(given.get(name), str)]
-    # A proxy that sees an address alone often knows from the handshake for whom the connection is.
-    host = next((host for host in hosts if host and not _is_address(host)), next(filter(None, hosts), ""))
-    if at == "" or not host:
+    hosts = tuple(dict.fromkeys(_hosts(given)))
+    if at == "" or not hosts:
         return None
-    ended = float(at) if isinstance(at, int | float) else _seconds(str(at))
-    ended /= 1000 if ended > _LATEST else 1  # milliseconds
+    try:
+        ended = float(at)
+    except ValueError:
+        ended = _seconds(str(at))
+    while ended > _LATEST and ended != float("inf"):  # milliseconds, or less
+        ended /= 1000
     seconds = first("seconds", "duration_seconds")
     took = float(seconds) if seconds != "" else float(first("elapsed_ms", "duration", "duration_ms") or 0) / 1000
-    return Connection(ended, took, str(first("client", "user", "src", "source", "downstream_remote_address")), host)
+    return Connection(ended, took, str(first("client", "user", "src", "source", "downstream_remote_address")), hosts)
 
 
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-def _host(target: str) -> str:
-    return host_of(target)
+def _hosts(given: Mapping[str, Any]) -> Iterator[str]:
+    """Every host that a line names, also below other names, as log shippers nest them."""
+    for name, value in given.items():
+        if isinstance(value, str) and name.casefold() in _TARGETS and (host := host_of(value)):
+            yield host
+        elif isinstance(value, Mapping):
+            yield from _hosts(value)
 
 
 def _accounted(connection: Connection, times: Sequence[float]) -> bool:

@@ -224,11 +224,11 @@ def egress(
 
     with opened(home_folder) as home:
         found = compare_egress(home, log, tuple(own or ()))
+    if found.lines and found.unreadable == found.lines:
+        raise UsageError(f"{log} is no log of a proxy: none of its {found.lines} lines can be read.")
     rows = [[one.day, one.client, one.host, one.lab or "?", one.connections] for one in found.unrecorded]
     text = f"{found.lines} lines, {found.unreadable} unreadable; {found.to_teachers} to teachers, {found.recorded} recorded\n"
     emit(found, as_json, text + table(["day", "client", "host", "lab", "in no record"], rows))
-    if found.lines and found.unreadable == found.lines:
-        raise UsageError(f"{log} is no log of a proxy: none of its {found.lines} lines can be read.")
     if found.unrecorded:
         raise typer.Exit(RefusedError.exit_code)
 
