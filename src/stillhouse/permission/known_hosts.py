@@ -7,6 +7,7 @@ host below one that is known. Does not cover: a host of one's own that passes ca
 import functools
 import ipaddress
 import re
+import socket
 import tomllib
 import unicodedata
 from collections.abc import Callable
@@ -110,9 +111,14 @@ def is_this_machine(address: str) -> bool:
     """Does an address lead to the machine itself?"""
     host = host_of(address)
     try:
-        return ipaddress.ip_address(host).is_loopback
+        found = ipaddress.ip_address(host)
     except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
+        try:
+            found = ipaddress.ip_address(socket.inet_aton(host))  # 127.1, 0x7f000001: as a resolver takes them
+        except (OSError, UnicodeEncodeError, ValueError):
+            return host == "localhost" or host.endswith(".localhost")
+    found = getattr(found, "ipv4_mapped", None) or found
+    return found.is_loopback or found.is_unspecified
 
 
 def known_host(address: str) -> KnownHost | None:

@@ -23,8 +23,13 @@ _LEGAL_FORM = re.compile(
 # What stands between the words of a name: dashes of all lengths, lines, spaces.
 _BETWEEN = re.compile(r"[\s_\u2010-\u2015\u2212]+")
 # What a host or a lab hangs on a model's name for one of its versions, and for a way of running it or a version before.
-_VERSION = re.compile(r"-(\d{4}-?\d{2}-?\d{2}|\d{3,8}|latest|v\d+)([-@:.(\[].*)?$")
-_VARIANT = re.compile(r"-(preview|exp|thinking)([-@:.(\[].*)?$")
+_VERSION = re.compile(r"-\(?(\d{4}-?\d{2}-?\d{2}|\d{3,8}|latest|v\d+)([-@:.(\[)].*)?$")
+_VARIANT = re.compile(
+    r"-(preview|exp|thinking|x?high|low|minimal|search|eu|us|apac|global|fp\d+|nvfp4|bf16|int[48]|awq)([-@:.(\[].*)?$"
+)
+_VERSIONS_BELOW = re.compile(r"/versions?/[^/]+$")
+# A family that people call by its own name alone.
+_FAMILY = re.compile(r"^(sonnet|opus|haiku)-\d")
 # gpt4o and gpt-4o, grok4 and grok-4: a family that its number follows.
 _NUMBERED = re.compile(r"^(gpt|grok|claude|gemini|qwen|glm|llama|gemma|phi)(\d)")
 # As many parameters: 7b, 1.5b, 8x7b. Not 1m: that is a length of context, as in claude-sonnet-4[1m].
@@ -77,6 +82,7 @@ def fold_model(name: str) -> str:
     plain = _BETWEEN.sub("-", fold(name))
     if plain.startswith("ft:"):
         plain = plain[3:].partition(":")[0].strip()  # ft:BASE:ORGANISATION:NAME:ID
+    plain = _VERSIONS_BELOW.sub("", plain)
     parts = [stripped for part in plain.split("/") if (stripped := part.strip())]
     while len(parts) > 1 and parts[0] in _routes():
         del parts[: 2 if parts[0] == "accounts" and len(parts) > 2 else 1]
@@ -90,22 +96,29 @@ def _routes() -> frozenset[str]:
 
 def is_same_model(name: str, wanted: str) -> bool:
     """Is this that model, under whichever prefix a host gives it, or one of its dated versions?"""
-    known = bare_model(wanted)
-    return any(candidate == known for candidate in _candidates(name))
+    known = _words(bare_model(wanted))
+    return any(_words(candidate) == known for candidate in _candidates(name))
 
 
 def is_variant(name: str, wanted: str) -> bool:
     """Is this that model, or one that is called like it and runs otherwise or came before it (``-thinking``, ``-preview``)?"""
-    known = bare_model(wanted)
+    known = _words(bare_model(wanted))
     return any(
-        candidate == known or bare_model(_VARIANT.sub("", candidate)) == known for candidate in _candidates(name)
+        known in (_words(candidate), _words(bare_model(_VARIANT.sub("", candidate)))) for candidate in _candidates(name)
     )
+
+
+def _words(name: str) -> tuple[str, ...]:
+    """A name's words in one order, its number being one: hosts write claude-4-5-sonnet of claude-sonnet-4-5."""
+    family = f"claude-{name}" if _FAMILY.match(name) else name
+    return tuple(sorted(re.findall(r"\d+(?:-\d+)*(?![^-])|[^-]+", family)))
 
 
 def _candidates(name: str) -> list[str]:
     """The names that a name may mean: whole, and without what a host puts before it."""
     given = fold_model(name)
     found = [given[place:] for place in range(len(given)) if place == 0 or given[place - 1] in "/."]
+    found += [given.rpartition("--")[2]] if "--" in given else []
     found += [given.removeprefix(f"{host}-") for host in _HOSTS_BEFORE if given.startswith(f"{host}-")]
     return [bare_model(one) for one in found]
 

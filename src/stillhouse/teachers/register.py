@@ -41,6 +41,10 @@ _VARIABLE = re.compile(
 )
 
 
+# What stands in no host's name.
+_NO_HOST = re.compile(r"[\x00-\x20/\\%;,?#@!$&'()*+=|<>^`{}\"]")
+
+
 class Checked(NamedTuple):
     """A teacher whose declaration agrees with what is found. ``new`` is false where it is registered just so already."""
 
@@ -237,8 +241,8 @@ def _check_address(address: str) -> None:
         host, port = host_of(address), urlsplit(address).port  # raises for a port that there is not
     except ValueError:
         host, port = "", None
-    known = host and not re.search(r"[\x00-\x20/\\%]", host) and not re.search(r"[\x00-\x20\\\x7f]", address)
-    if not known or port == 0 or not address.startswith(("http://", "https://")):
+    known = host and not _NO_HOST.search(host) and not re.search(r"[\x00-\x20\\\x7f]", address)
+    if not known or port == 0 or not address.lower().startswith(("http://", "https://")):
         raise UsageError(
             "--base-url names no host that can be asked.", next_step="Write it like https://llm.example.org:8000/v1."
         )

@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 from stillhouse.errors import TeacherContradiction
 from stillhouse.nouns import Channel, Origin, Stamp, Teacher, TeacherKind, Use
 from stillhouse.permission.decide import Door, Policy
-from stillhouse.permission.known_hosts import _hosts, asked_at, documents_of, host_of, known_host, known_provider
+from stillhouse.permission.known_hosts import (
+    _hosts,
+    asked_at,
+    documents_of,
+    host_of,
+    is_this_machine,
+    known_host,
+    known_provider,
+)
 from stillhouse.permission.known_origins import check_declaration
 
 # Those of the hunt that found most of them unknown, and others of their kinds.
@@ -164,3 +172,37 @@ def test_one_model_at_one_place_however_it_is_written(port, model):
 
     assert at(f"https://llm.rival.example{port}/v1", model) == at("https://llm.rival.example/v1", "big-coder")
     assert at("https://llm.rival.example:8443/v1", "big-coder") != at("https://llm.rival.example/v1", "big-coder")
+
+
+@pytest.mark.parametrize(
+    ("address", "here"),
+    [
+        ("http://127.1:4000/v1", True),
+        ("http://0x7f000001/", True),
+        ("http://2130706433/", True),
+        ("http://[::ffff:127.0.0.1]:8000/", True),
+        ("http://[::1]/", True),
+        ("http://0.0.0.0:1/", True),
+        ("http://me.localhost/", True),
+        ("http://localhost.evil.com/", False),
+        ("http://127.0.0.1.evil.com/", False),
+        ("http://1.2.3.4/", False),
+        ("http://10.0.0.7/", False),
+        ("http://[::ffff:1.2.3.4]/", False),
+    ],
+)
+def test_what_is_this_machine_and_what_is_not(address, here):
+    assert is_this_machine(address) is here
+
+
+RELAYS_AND_CLOUDS = [
+    "api.cometapi.com", "inference.do-ai.run", "api-inference.modelscope.cn", "api.runpod.ai", "api.coze.com",
+    "yunwu.ai", "www.dmxapi.cn", "token-plan.ap-southeast-1.maas.aliyuncs.com", "api.lkeap.cloud.tencent.com",
+    "chatapi.akash.network", "api.gpt.ge", "fast-api.snova.ai", "runtime.sagemaker.us-east-1.amazonaws.com",
+    "api.ai.prod.eu-central-1.aws.ml.hana.ondemand.com", "oai.hconeai.com", "api.llmgateway.io", "kilocode.ai",
+    "api.synthetic.new", "api.publicai.co", "inference.api.nscale.com", "llm-gateway.assemblyai.com", "www.meta.ai",
+]  # fmt: skip
+
+
+def test_relays_and_clouds_are_known():
+    assert [host for host in RELAYS_AND_CLOUDS if known_host(f"https://{host}/v1") is None] == []

@@ -95,8 +95,10 @@ def test_any_text_is_a_name_that_folds_once(text):
 
 
 HOSTED_ALONE = {
-    "qwen": ["qwen-max", "qwen3-max", "qwen-plus-latest", "qwen3-coder-plus", "qwen2.5-max", "qwen-vl-max"],
-    "mistral": ["mistral-medium-2505", "mistral-medium-latest", "codestral-2508", "magistral-medium-2509", "mistral-saba-2502"],
+    "qwen": ["qwenmax", "qwen3max", "qwen-max", "qwen3-max", "qwen-plus-latest", "qwen3-coder-plus", "qwen2.5-max",
+    "qwen-vl-max"],
+    "mistral": ["mistral-medium-2505", "mistral-medium-latest", "codestral-2508", "magistral-medium-2509",
+    "mistral-saba-2502"],
     "amazon": ["amazon.nova-pro-v1:0", "us.amazon.nova-premier-v1:0", "nova-lite"],
     "bytedance": ["doubao-seed-1.6", "doubao-1.5-pro-32k", "seed-1.6"], "tencent": ["hunyuan-turbos-latest", "hunyuan-t1"],
     "baidu": ["ernie-4.0-8k", "ernie-x1", "ernie-4.5-turbo-128k"], "zhipu": ["glm-4-plus", "glm-4-air"],
@@ -107,9 +109,12 @@ HOSTED_ALONE = {
     "learnlm-2.0"],
     "openai": ["gpt_4o", "GPT 4o", "gpt\u20114o", "gpt\u22124o", "g\u200bpt-4o", "gpt-image-1", "text-embedding-3-large",
     "acme-o3-mini",
-               "openai_o3", "gpt-35-turbo", "babbage-002"],
-    "anthropic": ["Sonnet 4.5", "Opus\u00a04.5", "sonnet", "3.5-sonnet", "claude_sonnet_4_5"], "writer": ["palmyra-x5"],
+               "o3mini", "o4mini", "o1mini", "o3pro", "openai_o3", "gpt-35-turbo", "babbage-002"],
+    "anthropic": ["claudesonnet4", "claudeopus45", "claudehaiku45", "Sonnet 4.5", "Opus\u00a04.5", "sonnet", "3.5-sonnet",
+    "claude_sonnet_4_5"], "writer": ["palmyra-x5"],
     "microsoft": ["mai-1-preview"], "minimax": ["abab6.5s-chat"], "ai21": ["j2-ultra"], "reka": ["reka-core"],
+    "stepfun": ["step-1", "step-2-16k"], "inflection": ["inflection-3"], "maritaca": ["sabia-3"], "sber": ["GigaChat-Max"],
+    "yandex": ["yandexgpt"], "naver": ["hcx-005"], "sensetime": ["sensechat-5"], "cohere": ["command-nightly"],
 }  # fmt: skip
 
 
@@ -128,6 +133,7 @@ OPEN = [
     "Skywork-o1-Open",
     "claude2-alpaca-13b", "gpt4-x-alpaca", "codex-7b", "bard-7b", "gemma-3-27b-it", "seed-oss-36b", "Seed-Coder-8B",
     "MiniMax-M2",
+    "GigaChat-20B-A3B-instruct", "YandexGPT-5-Lite-8B-instruct", "HyperCLOVAX-SEED-Think-14B", "c4ai-command-r-plus",
     "step-3", "MAI-DS-R1", "reka-flash-3", "jamba-large-1.6", "c4ai-command-a", "nova-1b", "deepseek-v3.1", "phi-4",
     "opus-mt-en-de",
     "llama-3.3-70b", "nemotron-3-nano", "granite-4", "lfm2-8b", "smollm2-135m-instruct",
@@ -143,13 +149,17 @@ def test_open_weights_are_not_closed():
     [
         ("claude-sonnet-4-5",
          ["anthropic/claude-sonnet-4.5", "claude_sonnet_4_5", "Claude Sonnet 4.5", "databricks-claude-sonnet-4-5",
-          "claude-sonnet-4-5-thinking", "claude-sonnet-4-5-20250929", "us.anthropic.claude-sonnet-4-5-20250929-v1:0"],
-         ["claude-sonnet-4", "claude-opus-4-5", "claude-sonnet-4-6"]),
+          "claude-sonnet-4-5-thinking", "claude-4.5-sonnet", "anthropic/claude-4.5-sonnet-20250929", "sonnet-4.5",
+          "anthropic--claude-4.5-sonnet", "claude-sonnet-4-5-high", "Claude Sonnet 4.5 (2025-09-29)",
+          "claude-sonnet-4-5-20250929", "us.anthropic.claude-sonnet-4-5-20250929-v1:0"],
+         ["claude-sonnet-4", "claude-opus-4-5", "claude-sonnet-4-6", "claude-sonnet-5-4", "claude-4-sonnet"]),
         ("gpt-4o", ["gpt4o", "gpt_4o", "openai/gpt-4o", "gpt-4o-2024-08-06", "gpt-4o-latest", "azure/gpt-4o",
-    "ft:gpt-4o:acme::1"],
+    "ft:gpt-4o:acme::1", "azureml://registries/azure-openai/models/gpt-4o/versions/2024-08-06", "gpt-4o-eu",
+    "gpt-4o-search-preview"],
          ["gpt-4o-mini", "gpt-4", "gpt-4.1", "gpt-5"]),
         ("gpt-4", ["gpt-4-0613", "gpt4"], ["gpt-4.1", "gpt-4o", "gpt-4-turbo", "gpt-41"]),
-        ("gemini-2.5-pro", ["gemini-2.5-pro-preview-05-06", "models/gemini-2.5-pro", "google/gemini-2.5-pro-exp-03-25"],
+        ("gemini-2.5-pro", ["gemini-2.5-pro-preview-05-06", "gemini-pro-2.5", "models/gemini-2.5-pro",
+        "google/gemini-2.5-pro-exp-03-25"],
          ["gemini-2.5-flash", "gemini-2.5"]),
         ("grok-4", ["grok4", "x-ai/grok-4", "grok-4-0709"], ["grok-4-fast", "grok-41"]),
         ("o3", ["openai-o3", "o3-2025-04-16"], ["o3-mini", "o31"]),
