@@ -583,3 +583,19 @@ def test_a_job_finds_revoked_text_of_which_the_log_has_no_words(home):
     assert gate.check(own) is own
     with pytest.raises(PolicyRefusal, match="text that may not be used"):
         gate.check({**answers(2)[1], "stillhouse": own["stillhouse"]})
+
+
+@pytest.mark.parametrize("erasable", [(), ("--erasable", "s1")])
+def test_a_turn_of_a_known_conversation_by_itself_is_a_finding(home, erasable):
+    """Somebody else may have written that turn for the model to go on from, so it is no verdict."""
+    first, last = answers(2)
+    turns = [{"role": role, "content": row[name]} for row in (first, last) for role, name in ASKED_AND_ANSWERED]
+    bring(home, write(home, "talk.jsonl", [{"messages": turns}]), "talk", *RIVAL, *erasable, use="store")
+    path = write(home, "first.jsonl", [first])
+    found = home("dataset", "import", path, "--name", "own", *OWN, "--plan", "--json").json["does"]
+    assert found["inferred"] == {"an answer that is known under another question": 1}
+    other = write(home, "other.jsonl", [{**first, "response": " ".join(reversed(WORDS.split()))}])
+    assert "inferred" not in home("dataset", "import", other, "--name", "own", *OWN, "--plan", "--json").json["does"]
+
+
+ASKED_AND_ANSWERED = (("user", "prompt"), ("assistant", "response"))

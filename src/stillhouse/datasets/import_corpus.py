@@ -16,7 +16,15 @@ from stillhouse.datasets.corpora.origins import Declared, stamps_of, withheld
 from stillhouse.datasets.corpora.row_files import RowFile, files_of, lines_of
 from stillhouse.datasets.corpora.row_shapes import ParsedRow, Skipped, read_row
 from stillhouse.datasets.filter import ALLOWED, COMPLETE, DISTINCT, Candidate, filter_rows, protect
-from stillhouse.datasets.recognition import Recogniser, alias_of, grouped, marks_of, own_stamps
+from stillhouse.datasets.recognition import (
+    Recogniser,
+    alias_of,
+    earlier_answers,
+    grouped,
+    marks_of,
+    own_stamps,
+    turn_alias,
+)
 from stillhouse.datasets.versions import write_version
 from stillhouse.errors import CorpusUnreadable, PlanRefused, TeacherContradiction
 from stillhouse.home import facts
@@ -341,12 +349,15 @@ def _write(home: Home, planned: Import, objects: Objects, group: list[Read], can
                     usage=said.usage, cost_usd="0.000000", seconds=0.0, raw=read.raw if plain else "",
                 )
             )  # fmt: skip
+    new = {key: read.said for key, (_, read) in keyed.items() if key not in known}
+    marked = [
+        facts.Marked(key, turn_alias(objects, mark)) for key, said in new.items() for mark in earlier_answers(said)
+    ]
     if planned.erasable:  # how these are known again while their key exists; each once
-        marks = {
-            key: marks_of(read.said.messages, read.said.text) for key, (_, read) in keyed.items() if key not in known
-        }
-        marked = tuple(facts.Marked(key, alias_of(objects, mark)) for key, mark in marks.items() if mark.answer)
-        entries += [facts.AnswersMarked(at=now(), by=home.recorder.by, run=planned.run, marks=marked)] if marked else []
+        marks = {key: marks_of(said.messages, said.text) for key, said in new.items()}
+        marked += [facts.Marked(key, alias_of(objects, mark)) for key, mark in marks.items() if mark.answer]
+    if marked:
+        entries.append(facts.AnswersMarked(at=now(), by=home.recorder.by, run=planned.run, marks=tuple(marked)))
     if entries:
         home.recorder.record(*entries)
 

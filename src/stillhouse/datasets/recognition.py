@@ -102,6 +102,16 @@ def alias_of(objects: Objects, marks: Marks) -> str:
     return objects.alias(digest_value(["mark", *marks]))
 
 
+def turn_alias(objects: Objects, mark: str) -> str:
+    """By what the log knows an earlier answer of an imported conversation, of which it has no answer of its own."""
+    return objects.alias(digest_value(["turn", mark]))
+
+
+def earlier_answers(row: Row) -> set[str]:
+    """The marks of the answers in what was asked."""
+    return {text_mark(message.content) for message in row.messages if message.role == "assistant"} - {""}
+
+
 class Recogniser:
     """Looks rows up in a home. ``but_run`` is an import whose own rows do not count: it is under way."""
 
@@ -138,11 +148,16 @@ class Recogniser:
     def _find_answers(self, rows: Sequence[Row]) -> None:
         """Count the rows of which a turn, or what was thought, is a known answer to another question."""
         marks = [{text_mark(text) for text in _texts(row)} - {""} for row in rows]
-        every = answer_queries.by_mark(self._home.ledger, set().union(*marks), self._but_run)
-        known = {
-            one.answer for one in every if any(stamp.origin in _BY_MODEL for stamp in self._sets[one.stamps].stamps)
-        }
+        wanted = set().union(*marks)
+        every = answer_queries.by_mark(self._home.ledger, wanted, self._but_run)
+        known = {one.answer for one in every if self._is_by_model(one.stamps)}
+        turns = {turn_alias(store, mark): mark for store in (self._home.objects, *self._sources) for mark in wanted}
+        aliases = answer_queries.by_alias(self._home.ledger, turns, self._but_run)
+        known |= {turns[one.alias] for one in aliases if self._is_by_model(one.stamps)}
         self.inferred[ANSWER_ALONE] += sum(bool(mark & known) for mark in marks)
+
+    def _is_by_model(self, stamps: int) -> bool:
+        return any(stamp.origin in _BY_MODEL for stamp in self._sets[stamps].stamps)
 
     def _find_code(self, texts: Sequence[str]) -> None:
         """Count the rows whose code, not their text, is that of a model's answer, and whose it is."""
