@@ -518,6 +518,19 @@ def test_stamps_that_were_changed_in_the_ledger_decide_nothing(home):
     home("policy", "check", "d", "--use", "train", code=3)
 
 
+def test_rows_that_were_moved_to_other_stamps_in_the_ledger_decide_nothing(revoked):
+    home = revoked
+    bring(home, write(home, "own.jsonl", answers(1, "tree")), "own", *OWN)
+    sets = [next(iter(home("dataset", "show", name, "--json").json["stamp_sets"])) for name in ("rival", "own")]
+    with contextlib.closing(sqlite3.connect(home.home / "ledger.db")) as ledger, ledger:
+        [(table,)] = ledger.execute("select name from sqlite_master where name like 'datasets_%' and type = 'table'")
+        assert ledger.execute(f"update {table} set dataset = replace(dataset, ?, ?)", sets).rowcount == 2
+    for words in (["policy", "check", "rival", "--use", "train"], ["access", "gate", "rival"], ["dataset", "list"]):
+        assert "doctor --rebuild" in home(*words, code=4).err
+    home("doctor", "--rebuild")
+    home("access", "gate", "rival", code=3)
+
+
 @pytest.mark.parametrize("before", [(), OTHER_LAB, ("--lab", "rival")])
 @pytest.mark.parametrize("roster", [False, True])
 def test_an_earlier_import_hides_nothing(home, before, roster):

@@ -60,13 +60,12 @@ def write_version(
     tokens: Counter[str] = Counter()
     for row in formed.rows:
         tokens[str(row.stamps)] += max(0, counted.get(row.key, 0))
-    manifest = [name, recipe, files, content_digest, formed.funnel, stamp_sets, made]
     dataset = DatasetVersion(
         name=name,
         version=1 + max((known.version for known in earlier), default=0),
         rows=len(formed.rows),
         content_digest=content_digest,
-        manifest_digest=digest_value(manifest),
+        manifest_digest="",
         recipe=recipe,
         funnel=formed.funnel,
         files=files,
@@ -75,6 +74,7 @@ def write_version(
         tokens=dict(sorted(tokens.items())) if tokens.total() else {},
         erasable=erasable,
     )
+    dataset = msgspec.structs.replace(dataset, manifest_digest=dataset_queries.manifest_digest(dataset))
     entries: list[facts.Fact] = [
         facts.RecordsPlaced(
             at=made,

@@ -1,10 +1,12 @@
 """Dataset versions, and what each filter did with their rows."""
 
+import functools
 from typing import Any
 
 from sqlalchemy import Row, and_
 
-from stillhouse.errors import UnknownName
+from stillhouse.canon import digest_value
+from stillhouse.errors import ForgedEntry, UnknownName
 from stillhouse.home.ledger.ledger import Ledger
 from stillhouse.home.ledger.projection import tables
 from stillhouse.home.ledger.selecting import all_rows, as_written, decode, ordered
@@ -14,12 +16,38 @@ from stillhouse.nouns import (
 
 
 def datasets(ledger: Ledger) -> list[DatasetVersion]:
-    """All dataset versions, by name and version."""
+    """All dataset versions, by name and version. Raises ForgedEntry for one that was changed in the ledger."""
     found: dict[str, DatasetVersion] = {}
     for row in as_written(all_rows(ledger, ordered(tables.datasets))):
-        dataset = decode(row.dataset, DatasetVersion)
+        dataset = _checked(row.dataset)
         found.setdefault(dataset.label, dataset)
     return sorted(found.values(), key=lambda dataset: (dataset.name, dataset.version))
+
+
+@functools.lru_cache(maxsize=4096)
+def _checked(stored: str) -> DatasetVersion:
+    dataset: DatasetVersion = decode(stored, DatasetVersion)
+    if manifest_digest(dataset) != dataset.manifest_digest:
+        raise ForgedEntry(
+            f"(the dataset {dataset.label} in the ledger is not the one that its manifest digest stands for)",
+            next_step="Run `stillhouse doctor --rebuild`: it makes the ledger again from the log.",
+        )
+    return dataset
+
+
+def manifest_digest(dataset: DatasetVersion) -> str:
+    """What stands for a dataset version: its files, what was dropped, and how many rows each stamp set has."""
+    return digest_value(
+        [
+            dataset.name,
+            dataset.recipe,
+            dataset.files,
+            dataset.content_digest,
+            dataset.funnel,
+            dataset.stamp_sets,
+            dataset.made,
+        ]
+    )
 
 
 def dataset_claims(ledger: Ledger) -> list[DatasetVersion]:

@@ -5,9 +5,11 @@ from collections import defaultdict
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from stillhouse.access.revocation_impact import impact_of_sets, touched_sets
 from stillhouse.home import facts
+from stillhouse.home.ledger.dataset_queries import manifest_digest
 from stillhouse.home.ledger.ledger import Ledger
 from stillhouse.home.ledger.lineage_graph import impact
 from stillhouse.home.recorder import Recorder
@@ -83,6 +85,7 @@ class World:
             name="d", version=len(self.datasets), rows=len(keys), content_digest="c", manifest_digest="m", recipe="r",
             funnel=(FunnelStep("answers", len(keys), {}),), files={}, stamp_sets=dict(counts), made=AT, tokens=dict(counts),
         )  # fmt: skip
+        version = replace(version, manifest_digest=manifest_digest(version))
         placed = facts.RecordsPlaced(
             at=AT, by="t", dataset=label, records=tuple(facts.Placed(key, self.stamps[key]) for key in keys)
         )
