@@ -117,8 +117,8 @@ def _from_json(given: Mapping[str, Any]) -> Connection | None:
         ended = float(at)
     except ValueError:
         ended = _seconds(str(at))
-    while ended > _LATEST and ended != float("inf"):  # milliseconds, or less
-        ended /= 1000
+    for _ in range(3):  # milli-, micro- or nanoseconds
+        ended /= 1000 if ended > _LATEST else 1
     seconds = first("seconds", "duration_seconds")
     took = float(seconds) if seconds != "" else float(first("elapsed_ms", "duration", "duration_ms") or 0) / 1000
     return Connection(ended, took, str(first("client", "user", "src", "source", "downstream_remote_address")), hosts)
