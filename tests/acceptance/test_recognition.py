@@ -1,8 +1,6 @@
 """What comes back is recognised: exported, copied and rewritten rows keep the stamps that the home knows them by."""
 
-import contextlib
 import json
-import sqlite3
 import textwrap
 
 import pytest
@@ -498,37 +496,6 @@ def test_the_stamps_of_an_export_stay_in_whatever_form_a_table_gives_them(home, 
                     {key: value if isinstance(value, str | int) else json.dumps(value) for key, value in row.items()}
                 )
         assert bring(home, path, f"n{number}", *OWN).json["rows"] == 0, name
-
-
-def test_stamps_that_were_changed_in_the_ledger_decide_nothing(home):
-    """The ledger is a view of the log, and a file that anybody in the home's group may write."""
-    path = write(home, "rival.jsonl", answers(3))
-    bring(home, path, "d", "--lab", "rival", "--model", "rival-1", "--channel", "official", use="store")
-    home("policy", "check", "d", "--use", "train", code=3)
-    with contextlib.closing(sqlite3.connect(home.home / "ledger.db")) as ledger, ledger:
-        [(table,)] = ledger.execute("select name from sqlite_master where name like 'stamp_sets_%' and type = 'table'")
-        [(stamps,)] = ledger.execute(f"select stamps from {table}").fetchall()
-        own = stamps.replace('"teacher"', '"human"').replace('"official"', '"unknown"').replace("rival", "")
-        assert ledger.execute(f"update {table} set stamps = ?", (own,)).rowcount == 1
-    for words in (["policy", "check", "d", "--use", "train"], ["access", "gate", "d", "--use", "train"]):
-        assert "doctor --rebuild" in home(*words, code=4).err
-    assert "dataset" not in home("dataset", "export", "d", "out.jsonl", code=4).out
-    home("doctor", code=4)
-    home("doctor", "--rebuild")
-    home("policy", "check", "d", "--use", "train", code=3)
-
-
-def test_rows_that_were_moved_to_other_stamps_in_the_ledger_decide_nothing(revoked):
-    home = revoked
-    bring(home, write(home, "own.jsonl", answers(1, "tree")), "own", *OWN)
-    sets = [next(iter(home("dataset", "show", name, "--json").json["stamp_sets"])) for name in ("rival", "own")]
-    with contextlib.closing(sqlite3.connect(home.home / "ledger.db")) as ledger, ledger:
-        [(table,)] = ledger.execute("select name from sqlite_master where name like 'datasets_%' and type = 'table'")
-        assert ledger.execute(f"update {table} set dataset = replace(dataset, ?, ?)", sets).rowcount == 2
-    for words in (["policy", "check", "rival", "--use", "train"], ["access", "gate", "rival"], ["dataset", "list"]):
-        assert "doctor --rebuild" in home(*words, code=4).err
-    home("doctor", "--rebuild")
-    home("access", "gate", "rival", code=3)
 
 
 @pytest.mark.parametrize("before", [(), OTHER_LAB, ("--lab", "rival")])
