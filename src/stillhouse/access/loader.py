@@ -17,14 +17,18 @@ from stillhouse.nouns import Decision, Use
 
 # The marks of a question and of its answer.
 Pair = tuple[str, str]
-Is = Callable[[Pair], bool] | None
+KnownByAlias = Callable[[Pair], bool] | None
 
 
 class StampGate:
     """Lets rows pass whose stamp set may serve a use, as of when it was made."""
 
     def __init__(
-        self, use: Use, decisions: Mapping[int, Decision], denied: Set[Pair] = frozenset(), known_by_alias: Is = None
+        self,
+        use: Use,
+        decisions: Mapping[int, Decision],
+        denied: Set[Pair] = frozenset(),
+        known_by_alias: KnownByAlias = None,
     ) -> None:
         """``denied`` are the marks (question, answer) of texts that may not be used, whatever stamps a row has;
         ``known_by_alias`` tells whether a pair is of such a text of which the log has no words.
