@@ -16,23 +16,32 @@ from stillhouse.nouns import (
 
 
 def datasets(ledger: Ledger) -> list[DatasetVersion]:
-    """All dataset versions, by name and version. Raises ForgedEntry for one that was changed in the ledger."""
+    """All dataset versions, by name and version. Of what is said of one, the first counts that its manifest digest stands for.
+
+    Raises ForgedEntry where it stands for none: then the ledger was changed.
+    """
     found: dict[str, DatasetVersion] = {}
+    changed: dict[str, None] = {}
     for row in as_written(all_rows(ledger, ordered(tables.datasets))):
-        dataset = _checked(row.dataset)
-        found.setdefault(dataset.label, dataset)
+        dataset, holds = _read(row.dataset)
+        if holds:
+            found.setdefault(dataset.label, dataset)
+        else:
+            changed[dataset.label] = None
+    for label in changed:
+        if label not in found:
+            raise ForgedEntry(
+                f"(the dataset {label} in the ledger is not the one that its manifest digest stands for)",
+                next_step="Run `stillhouse doctor --rebuild`: it makes the ledger again from the log.",
+            )
     return sorted(found.values(), key=lambda dataset: (dataset.name, dataset.version))
 
 
 @functools.lru_cache(maxsize=4096)
-def _checked(stored: str) -> DatasetVersion:
+def _read(stored: str) -> tuple[DatasetVersion, bool]:
+    """A dataset version as it is stored, and whether its manifest digest stands for it."""
     dataset: DatasetVersion = decode(stored, DatasetVersion)
-    if manifest_digest(dataset) != dataset.manifest_digest:
-        raise ForgedEntry(
-            f"(the dataset {dataset.label} in the ledger is not the one that its manifest digest stands for)",
-            next_step="Run `stillhouse doctor --rebuild`: it makes the ledger again from the log.",
-        )
-    return dataset
+    return dataset, manifest_digest(dataset) == dataset.manifest_digest
 
 
 def manifest_digest(dataset: DatasetVersion) -> str:
