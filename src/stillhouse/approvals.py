@@ -9,6 +9,7 @@ from stillhouse.access.people import ROSTERS
 from stillhouse.access.policy_adoption import ADOPTIONS
 from stillhouse.access.policy_questions import WAIVERS
 from stillhouse.clock import now
+from stillhouse.compute.leases import LEASES
 from stillhouse.custody.deletion.deletion import DELETIONS, ERASURES, RELEASES
 from stillhouse.datasets.lifted_matches import NOT_COPIES
 from stillhouse.errors import ApprovalMissing, ForgedEntry, PlanRefused, SignatureRefused, StillhouseError, UnknownName
@@ -27,7 +28,7 @@ from stillhouse.permission.signing_keys import home_signer, public_key
 from stillhouse.teachers.register import REGISTRATIONS
 
 _ALL: tuple[Handling[Any], ...] = (
-    ROSTERS, ACCESS, WAIVERS, ADOPTIONS, REGISTRATIONS, NOT_COPIES, DELETIONS, ERASURES, RELEASES,
+    ROSTERS, ACCESS, WAIVERS, ADOPTIONS, REGISTRATIONS, NOT_COPIES, DELETIONS, ERASURES, RELEASES, LEASES,
 )  # fmt: skip
 HANDLINGS = {kind: handling for handling in _ALL for kind in handling.kinds}
 

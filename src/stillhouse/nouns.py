@@ -199,6 +199,21 @@ class Waiver(msgspec.Struct, frozen=True, kw_only=True):
     terms: str = ""
 
 
+class Lease(msgspec.Struct, frozen=True, kw_only=True):
+    """GPUs that somebody may use until ``end``. ``notice`` is in minutes, ``price`` for a GPU-hour."""
+
+    pool: str
+    gpus: int
+    tenant: str
+    outside: bool
+    start: str
+    end: str
+    notice: int
+    price: str
+    currency: str
+    reason: str
+
+
 class NotACopy(msgspec.Struct, frozen=True, kw_only=True):
     """Somebody looked at what was recognised, and found that it is none of what the home knows: from now on it is not recognised.
 

@@ -19,7 +19,7 @@ EPILOG = "Any command also takes --debug, which shows a traceback where somethin
 # Each is a module of this package.
 _NOUNS = (
     "teacher", "gateway", "dataset", "model", "passport", "plan", "terms", "policy", "access", "identity", "lineage", "vault",
-    "delete", "drill", "guard",
+    "delete", "drill", "guard", "compute",
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The organisation's own documents: facts, rules, terms and prices. Which of them decide, and what is only a draft.
+"""The organisation's own documents: facts, rules, terms, prices and its fleet. Which of them decide, and what is only a draft.
 
 Covered: once they were adopted (a signed act, ``permission.acts.adoptions``), decisions read the bytes that the act names in the
 vault; a file that is written, changed or removed afterwards changes nothing until it is adopted. Not covered: before the first
@@ -14,6 +14,7 @@ import msgspec
 
 from stillhouse.canon import digest_bytes
 from stillhouse.errors import CorruptObject, StorageError, TermsError
+from stillhouse.home.fleet import Fleet, parse_fleet
 from stillhouse.home.plans.prices import Price, parse_prices
 from stillhouse.home.settings import Settings
 from stillhouse.nouns import PolicyAdoption
@@ -26,7 +27,7 @@ from stillhouse.vault.objects import Objects
 
 # [organisation] of config.toml: what differs from the defaults, as JSON.
 ORGANISATION = "organisation.json"
-RULES, PRICES, TERMS = "policy.toml", "prices.toml", "terms/"
+RULES, PRICES, FLEET, TERMS = "policy.toml", "prices.toml", "fleet.toml", "terms/"
 _TERMS_FILE = re.compile(r"terms/[A-Za-z0-9_][A-Za-z0-9_ .-]*\.toml")
 
 
@@ -63,9 +64,14 @@ class PolicyDocuments(NamedTuple):
         """Its own prices. Raises RecipeError."""
         return parse_prices(self.bytes.get(PRICES, b""), self._called(PRICES))
 
+    @property
+    def fleet(self) -> Fleet:
+        """Its pools of GPUs, and what it would lend of them. Raises RuleError."""
+        return parse_fleet(self.bytes.get(FLEET, b""), self._called(FLEET))
+
     def check(self) -> None:
         """Raises TermsError, RuleError, RecipeError where one of them cannot be relied on."""
-        _ = self.organisation, self.rules, self.registry, self.prices
+        _ = self.organisation, self.rules, self.registry, self.prices, self.fleet
 
     @property
     def digests(self) -> dict[str, str]:
@@ -98,7 +104,7 @@ class Drafts(NamedTuple):
 def read_drafts(settings: Settings) -> Drafts:
     """The files of a home."""
     found, problems = {ORGANISATION: encode_organisation(settings.organisation)}, []
-    paths = {RULES: settings.rules, PRICES: settings.prices}
+    paths = {RULES: settings.rules, PRICES: settings.prices, FLEET: settings.fleet}
     paths |= {f"{TERMS}{path.name}": path for path in sorted(settings.terms.glob("*.toml"))}
     for name, path in paths.items():
         if not path.is_symlink() and not path.exists():
@@ -116,7 +122,7 @@ def read_drafts(settings: Settings) -> Drafts:
 
 def is_document(name: str) -> bool:
     """Is this the name of a document that decides?"""
-    return name in (ORGANISATION, RULES, PRICES) or bool(_TERMS_FILE.fullmatch(name))
+    return name in (ORGANISATION, RULES, PRICES, FLEET) or bool(_TERMS_FILE.fullmatch(name))
 
 
 def encode_organisation(organisation: Organisation) -> bytes:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from stillhouse.errors import HomeError
+from stillhouse.errors import HomeError, UsageError
 from stillhouse.nouns import Durability
 from stillhouse.permission.decide import Organisation
 
@@ -110,6 +110,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """The organisation's own prices, which win over those that come with this version."""
         return self.home / "prices.toml"
 
+    @property
+    def fleet(self) -> Path:
+        """The organisation's pools of GPUs."""
+        return self.home / "fleet.toml"
+
     def __repr__(self) -> str:
         """Without the passphrase."""
         return f"Settings({self.home})"
@@ -183,6 +188,16 @@ def read_settings(home: Path | None, environment: dict[str, str] | None = None) 
             for name, copy in config.copies.items()
         ),
     )
+
+
+def secret_named(variable: str) -> str:
+    """A secret from the environment, by the name that a command was given. Raises UsageError where it is not set."""
+    secret = os.environ.get(variable, "")
+    if not secret:
+        raise UsageError(
+            f"The variable {variable} is not set.", next_step=f"Set {variable}, and run the command again."
+        )
+    return secret
 
 
 def _absolute(copy: str, home: Path) -> str:

@@ -17,6 +17,7 @@ from stillhouse.home.current_permission import load
 from stillhouse.home.erasable_sources import finish
 from stillhouse.home.ledger import custody_queries
 from stillhouse.home.open_home import Home
+from stillhouse.home.policy_documents import in_force
 from stillhouse.home.proposals import Findings, Handling, Proposed, Written, plan_act, submit, unlike
 from stillhouse.nouns import Deletion, Erasure, HoldRelease, Plan
 
@@ -184,14 +185,23 @@ def undo(home: Home, start: str) -> dict[str, Any]:
 
 def hold(home: Home, subject: str, reason: str) -> str:
     """From now on a node cannot be deleted; returns the hold's name. Raises UnknownName."""
-    node, at = (
-        node_of(home, named_objects(home), subject),
-        now(),
-    )  # what cannot be read elsewhere must not hinder a hold
+    # What cannot be read elsewhere must not hinder a hold.
+    node = _pool(home, subject) or node_of(home, named_objects(home), subject)
+    at = now()
     id = digest_value([node, reason, at])[7:19]
     home.recorder.record(facts.HoldPlaced(at=at, by=home.recorder.by, hold=id, subject=node, reason=reason))
     home.recorder.refresh()
     return id
+
+
+def _pool(home: Home, subject: str) -> str:
+    """A pool of GPUs, which can be held, too: then nobody from outside may use it. Empty for others. Raises UnknownName."""
+    if not subject.startswith("pool:"):
+        return ""
+    pools = in_force(home.settings, load(home.ledger, home.settings).state, home.objects).fleet.pools
+    if subject.partition(":")[2] not in pools:
+        raise UnknownName(f"The fleet has no pool {subject[5:]!r}; there is: {', '.join(sorted(pools)) or 'none'}.")
+    return subject
 
 
 def release(home: Home, start: str, reason: str) -> Proposed:

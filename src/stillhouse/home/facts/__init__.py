@@ -6,6 +6,7 @@ import msgspec
 
 from stillhouse.errors import HomeNewer
 from stillhouse.home.facts.collection_facts import *
+from stillhouse.home.facts.compute_facts import *
 from stillhouse.home.facts.custody_facts import *
 from stillhouse.home.facts.dataset_facts import *
 from stillhouse.home.facts.declarations import Fact as Fact

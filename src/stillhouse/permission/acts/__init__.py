@@ -11,6 +11,7 @@ from stillhouse.permission.acts import (
     deletions,
     erasures,
     hold_releases,
+    leases,
     not_copies,
     registrations,
     rosters,
@@ -28,6 +29,7 @@ ACTS: tuple[Act[Any], ...] = (
     adoptions.ACT,
     registrations.ACT,
     not_copies.ACT,
+    leases.ACT,
 )
 _BY_TAG = {act.tag: act for act in ACTS}
 _BY_CONTENT: dict[type[msgspec.Struct], Act[Any]] = {act.content: act for act in ACTS}

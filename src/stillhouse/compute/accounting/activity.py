@@ -1,0 +1,151 @@
+"""From samples of GPUs to how long each job used what it held: as fine as the samples are, with a bound on the error. Pure.
+
+A sample holds until the next one of its GPU, and for one interval at most: beyond that nothing is known. Where two neighbours
+differ, the change was somewhere between them, so each change adds an interval to the bound; so does each end of what was sampled.
+The bound supposes that nothing changes twice between two samples. Of several measures of one GPU the best counts: SM_ACTIVE, then
+GR_ENGINE, then GPU_UTIL, then power.
+"""
+
+import polars as pl
+
+from stillhouse.compute.readings import LADDER
+
+# Below this share of the time a GPU does nothing that anybody asked for: a monitoring agent alone makes a percent.
+ACTIVE_ABOVE = 0.02
+# A sample that is this many intervals late is a gap.
+_GAP = 1.5
+
+ACTIVITY = pl.Schema({"run": pl.UInt32, "active": pl.Int64, "inactive": pl.Int64, "bound": pl.Int64, "rung": pl.String})
+
+
+def activity_of(samples: pl.DataFrame, held: pl.DataFrame) -> pl.DataFrame:
+    """Active and inactive part-seconds of each run in ``held`` (pool, job, begins, ends, parts, nodes), by its row, with their
+    bounds.
+
+    A sample belongs to the job it names, else to the only job on its node. Where several jobs share a node and samples name none,
+    nothing is said of them.
+    """
+    if not samples.height or not held.height:
+        return pl.DataFrame(schema=ACTIVITY)
+    spans = _spans(_best_rung(samples))
+    runs = held.select("pool", "job", "begins", "ends", "parts", "nodes").with_row_index("run")
+    of_runs = pl.concat([_named(spans, runs), _only_on_node(spans, runs)])
+    if not of_runs.height:
+        return pl.DataFrame(schema=ACTIVITY)
+    spans_of = of_runs.with_columns(
+        begin=pl.max_horizontal("time", "begins"), finish=pl.min_horizontal("until", "ends")
+    ).filter(pl.col("begin") < pl.col("finish"))
+    key = ["run", "node", "gpu"]
+    spans_of = spans_of.sort("run", "node", "gpu", "begin").with_columns(
+        changed=(pl.col("active") != pl.col("active").shift(1).over(key)).fill_null(value=True),
+        # The first sample of a job that is late by less than an interval speaks for what came before it, too.
+        lead=pl.when(pl.col("begin") == pl.col("begin").min().over(key))
+        .then(pl.col("begin") - pl.col("begins"))
+        .otherwise(0),
+    )
+    spans_of = spans_of.with_columns(
+        begin=pl.when(pl.col("lead").is_between(1, pl.col("step"))).then(pl.col("begins")).otherwise(pl.col("begin"))
+    )
+    seconds = pl.col("finish") - pl.col("begin")
+    parts = pl.col("gpu_parts")
+    per_run = spans_of.group_by("run").agg(
+        active=(seconds * parts).filter(pl.col("active")).sum(),
+        inactive=(seconds * parts).filter(~pl.col("active")).sum(),
+        # One interval for each change, and one for the end of what was sampled of each GPU.
+        bound=(pl.col("step") * parts).filter(pl.col("changed")).sum(),
+        rung=pl.col("rung").max(),
+    )
+    found = runs.join(per_run, on="run").with_columns(
+        most=(pl.col("ends") - pl.col("begins")) * pl.col("parts"), rung=_name("rung")
+    )
+    # More GPUs can be sampled on a node than a job holds: no job is more active than it is large.
+    found = found.with_columns(active=pl.min_horizontal("active", "most"))
+    found = found.with_columns(inactive=pl.min_horizontal("inactive", pl.col("most") - pl.col("active")))
+    return found.select(list(ACTIVITY)).cast(ACTIVITY)
+
+
+def _best_rung(samples: pl.DataFrame) -> pl.DataFrame:
+    """The samples of each GPU by the best measure that it has; the rung as its number."""
+    ranked = samples.filter(pl.col("use").is_not_null() & pl.col("use").is_not_nan()).with_columns(
+        rung=pl.col("rung").replace_strict(list(map(str, LADDER)), list(range(len(LADDER))), return_dtype=pl.UInt8)
+    )
+    if ranked["rung"].n_unique() > 1:
+        ranked = ranked.filter(pl.col("rung") == pl.col("rung").min().over("pool", "node", "gpu"))
+    return ranked
+
+
+def _spans(samples: pl.DataFrame) -> pl.DataFrame:
+    """From when to when each sample holds, and whether its GPU was active."""
+    series = ["pool", "node", "gpu"]
+    # Sorted by GPU and time as exporters write it, or now.
+    ordered = samples.sort([*series, "time"]) if not _sorted(samples, series) else samples
+    ordered = ordered.with_columns(
+        gap=pl.when(pl.struct(series) == pl.struct(series).shift(-1)).then(pl.col("time").shift(-1) - pl.col("time"))
+        if len(series) == 1
+        else pl.when(pl.all_horizontal(pl.col(name) == pl.col(name).shift(-1) for name in series)).then(
+            pl.col("time").shift(-1) - pl.col("time")
+        )
+    )
+    usual = ordered["gap"].drop_nulls()
+    step = max(int(usual.median() or 1), 1) if usual.len() else 60  # type: ignore[arg-type]
+    return ordered.select(
+        "pool", "node", "gpu", "job", "time", "rung",
+        gpu_parts=pl.col("parts"),
+        until=pl.col("time") + pl.when(pl.col("gap") <= step * _GAP).then(pl.col("gap")).otherwise(step),
+        active=pl.col("use") > ACTIVE_ABOVE,
+        step=pl.lit(step, pl.Int64),
+    )  # fmt: skip
+
+
+def _sorted(samples: pl.DataFrame, series: list[str]) -> bool:
+    same = pl.all_horizontal(pl.col(name) == pl.col(name).shift(1) for name in series)
+    back = samples.select((same & (pl.col("time") <= pl.col("time").shift(1))).any()).item()
+    if back:
+        return False
+    blocks = samples.select((~same.fill_null(value=False)).sum()).item()
+    return bool(blocks == samples.select(series).n_unique())
+
+
+def _named(spans: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
+    """Samples that name their job. Of a job with several runs, the one that was running then."""
+    named = spans.filter(pl.col("job") != "")
+    if not named.height:
+        return _joined(named, runs.head(0))
+    return _joined(named, runs)
+
+
+def _joined(named: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
+    columns = runs.select("run", "pool", "job", "begins", "ends")
+    joined = named.join(columns, on=["pool", "job"], how="inner")
+    return joined.filter((pl.col("time") < pl.col("ends")) & (pl.col("until") > pl.col("begins"))).select(_SPAN)
+
+
+_SPAN = ["run", "node", "gpu", "time", "until", "active", "step", "rung", "gpu_parts", "begins", "ends"]
+
+
+def _only_on_node(spans: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
+    """Samples that name no job, where one job alone was on their node."""
+    unnamed = spans.filter(pl.col("job") == "")
+    on_nodes = runs.explode("nodes", empty_as_null=False).rename({"nodes": "node"}).filter(pl.col("node").is_not_null())
+    if not unnamed.height or not on_nodes.height:
+        return _joined(spans.head(0), runs.head(0))
+    on_nodes = on_nodes.sort("pool", "node", "begins")
+    latest = pl.col("ends").cum_max().shift(1).over("pool", "node")
+    following = pl.col("begins").shift(-1).over("pool", "node")
+    alone = (latest.is_null() | (latest <= pl.col("begins"))) & (following.is_null() | (following >= pl.col("ends")))
+    on_nodes = on_nodes.filter(alone).select("run", "pool", "node", "begins", "ends").sort("begins")
+    # Of spans that reach over the change from one job to the next, each has its part.
+    late = unnamed.sort("until").join_asof(
+        on_nodes, left_on="until", right_on="begins", by=["pool", "node"], strategy="backward", check_sortedness=False
+    )
+    early = unnamed.sort("time").join_asof(
+        on_nodes, left_on="time", right_on="begins", by=["pool", "node"], strategy="backward", check_sortedness=False
+    )
+    both = pl.concat([late, early]).filter(
+        pl.col("run").is_not_null() & (pl.col("time") < pl.col("ends")) & (pl.col("until") > pl.col("begins"))
+    )
+    return both.select(_SPAN).unique(["run", "node", "gpu", "time"], maintain_order=True)
+
+
+def _name(column: str) -> pl.Expr:
+    return pl.col(column).replace_strict(list(range(len(LADDER))), list(map(str, LADDER)), return_dtype=pl.String)

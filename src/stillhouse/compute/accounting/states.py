@@ -1,0 +1,175 @@
+"""Every GPU-second of a pool in exactly one state, with who held it. Pure.
+
+The states of a pool sum to its capacity times the time, to the second; a test generates clusters and checks it. What is known of
+activity comes from samples, and has their error: ``bound`` says how much of a row could belong to its neighbours.
+"""
+
+from enum import StrEnum
+from typing import NamedTuple
+
+import polars as pl
+
+from stillhouse.compute.accounting.activity import activity_of
+from stillhouse.compute.accounting.allocations import Held, Step, Window, hold, steps_of
+from stillhouse.compute.readings import LOST, PARTS, Ended, Readings
+
+
+class State(StrEnum):
+    """What a GPU-second was used for."""
+
+    DOWN = "down"
+    UNALLOCATED = "unallocated"
+    INACTIVE = "allocated-inactive"
+    UNPRODUCTIVE = "active-unproductive"
+    PRODUCTIVE = "active-productive"
+    UNKNOWN = "unknown"
+
+
+# Why something is unknown that may not even have been held.
+NOT_REPORTED = "no jobs were reported of that time"
+NOT_IMPORTED = "nothing was imported about it"
+
+STATES = pl.Schema(
+    {
+        "pool": pl.String,
+        "state": pl.String,
+        "why": pl.String,  # of what is unknown or unproductive
+        "team": pl.String,
+        "project": pl.String,
+        "user": pl.String,
+        "job": pl.String,
+        "gpu_type": pl.String,
+        "ended": pl.String,
+        "rung": pl.String,
+        "part_seconds": pl.Int64,
+        "bound": pl.Int64,
+    }
+)
+
+
+class Accounts(NamedTuple):
+    """The states of one pool in a window."""
+
+    pool: str
+    window: Window
+    states: pl.DataFrame
+    capacity: int  # part-seconds
+    conflict: int
+    unrecorded: int  # seconds
+
+    def total(self, *states: State) -> int:
+        """The part-seconds in some states."""
+        return int(self.states.filter(pl.col("state").is_in(list(map(str, states))))["part_seconds"].sum())
+
+
+def account(readings: Readings, window: Window, declared: dict[str, int]) -> list[Accounts]:
+    """The states of every pool. ``declared`` has the parts of pools whose capacity no scheduler reported."""
+    named = (frame["pool"].unique() for frame in (readings.jobs, readings.capacity, readings.levels))
+    pools = sorted({pool for names in named for pool in names} | set(declared))
+    found = [_pool(readings, name, window, declared.get(name)) for name in pools]
+    return [accounts for accounts in found if accounts.capacity]  # of others nothing is known in this window
+
+
+def _pool(readings: Readings, pool: str, window: Window, declared: int | None) -> Accounts:
+    if (
+        not readings.jobs.filter(pl.col("pool") == pool).height
+        and not readings.capacity.filter(pl.col("pool") == pool).height
+    ):
+        return _without_jobs(readings.levels.filter(pl.col("pool") == pool), pool, window, declared)
+    jobs = readings.jobs.filter((pl.col("pool") == pool) & pl.col("start").is_not_null())
+    steps = steps_of(readings.capacity.filter(pl.col("pool") == pool), window)
+    if not steps and declared is not None:
+        steps = [Step(window.start, declared, declared)]
+    held = hold(jobs, steps, window, readings.covered.get(pool))
+    samples = readings.samples.filter(
+        (pl.col("pool") == pool) & pl.col("time").is_between(window.start, window.end, closed="left")
+    )
+    states = pl.concat([_of_jobs(held, activity_of(samples, held.by_job)), _of_pool(pool, held)])
+    return Accounts(
+        pool, window, states.filter(pl.col("part_seconds") > 0), held.capacity, held.conflict, held.unrecorded
+    )
+
+
+def _without_jobs(levels: pl.DataFrame, pool: str, window: Window, declared: int | None) -> Accounts:
+    """A pool of which nobody reported a job: what a series says stood idle, and the rest is not known."""
+    whole = (declared or 0) * window.seconds
+    inside = levels.filter(pl.col("time").is_between(window.start, window.end, closed="left")).sort("time")
+    gaps = inside["time"].diff().shift(-1)
+    step = int(gaps.median() or 0)  # type: ignore[arg-type]
+    rows = inside.with_columns(
+        seconds=pl.min_horizontal(gaps.fill_null(step).clip(0, step), window.end - pl.col("time")),
+        size=pl.col("capacity").fill_null((declared or 0) // PARTS),
+    )
+    read = rows.select(
+        idle=(pl.min_horizontal("idle", "size") * pl.col("seconds")).sum(), whole=(pl.col("size") * pl.col("seconds")).sum(),
+        seconds=pl.col("seconds").sum(),
+    ).row(0)  # fmt: skip
+    idle, sized, seconds = (int(value or 0) for value in read)
+    unread = (declared or 0) * (window.seconds - seconds)
+    held = sized * PARTS - idle * PARTS
+    states = _nobodys(
+        pool,
+        (State.UNALLOCATED, "", idle * PARTS),
+        (State.UNKNOWN, "held; by whom and for what was not reported", held),
+        (State.UNKNOWN, NOT_IMPORTED, unread if declared else 0),
+    )
+    capacity = int(states["part_seconds"].sum()) if seconds or not declared else whole
+    return Accounts(pool, window, states, capacity, 0, window.seconds - seconds if not declared else 0)
+
+
+def _of_pool(pool: str, held: Held) -> pl.DataFrame:
+    """What nobody held."""
+    return _nobodys(
+        pool,
+        (State.DOWN, "", held.down),
+        (State.UNALLOCATED, "", held.unallocated),
+        (State.UNKNOWN, NOT_REPORTED, held.uncovered),
+    )
+
+
+def _nobodys(pool: str, *rows: tuple[State, str, int]) -> pl.DataFrame:
+    """Part-seconds of states that are no job's, and why."""
+    empty = {name: "" for name, kind in STATES.items() if kind == pl.String} | {"bound": 0}
+    listed = [
+        empty | {"pool": pool, "state": str(state), "why": why, "part_seconds": parts} for state, why, parts in rows
+    ]
+    return pl.DataFrame(listed, schema=STATES).filter(pl.col("part_seconds") > 0)
+
+
+def _of_jobs(held: Held, activity: pl.DataFrame) -> pl.DataFrame:
+    """What jobs held: inactive, active and lost, active and kept, or not known."""
+    jobs = (
+        held.by_job.with_row_index("run")
+        .join(activity, on="run", how="left", maintain_order="left")
+        .with_columns(pl.col("active", "inactive", "bound").fill_null(0), pl.col("rung").fill_null(""))
+    )
+    # A mean of zero over the whole run needs no samples: nothing was ever used.
+    never = (pl.col("mean_use") == 0) & (pl.col("rung") == "")
+    jobs = jobs.with_columns(
+        inactive=pl.when(never).then(pl.col("held")).otherwise(pl.min_horizontal("inactive", "held")),
+        rung=pl.when(never).then(pl.lit("GPU_UTIL")).otherwise(pl.col("rung")),
+    )
+    # What was cut because more was claimed than there is is taken off what is not known, then off what was inactive.
+    jobs = jobs.with_columns(active=pl.min_horizontal("active", "held"))
+    jobs = jobs.with_columns(inactive=pl.min_horizontal("inactive", pl.col("held") - pl.col("active")))
+    jobs = jobs.with_columns(unknown=pl.col("held") - pl.col("active") - pl.col("inactive"))
+    lost = pl.col("ended").is_in([str(one) for one in LOST])
+    undecided = pl.col("ended") == Ended.UNKNOWN
+    not_sampled = (
+        pl.when(pl.col("rung") == "").then(pl.lit("its GPUs were not measured")).otherwise(pl.lit("between samples"))
+    )
+    parts = (
+        (State.INACTIVE, pl.col("inactive"), pl.lit(""), pl.lit(value=True)),
+        (State.UNPRODUCTIVE, pl.col("active"), pl.col("ended"), lost),
+        (State.UNKNOWN, pl.col("active"), pl.lit("active; how the job ended is not known"), undecided),
+        (State.PRODUCTIVE, pl.col("active"), pl.lit(""), ~lost & ~undecided),
+        (State.UNKNOWN, pl.col("unknown"), not_sampled, pl.lit(value=True)),
+    )
+    rows = [
+        jobs.filter(which & (amount > 0)).select(
+            "pool", "team", "project", "user", "job", "gpu_type", "ended", "rung",
+            state=pl.lit(str(state)), why=why, part_seconds=amount, bound=pl.min_horizontal("bound", "held"),
+        )
+        for state, amount, why, which in parts
+    ]  # fmt: skip
+    return pl.concat(rows).select(list(STATES)).cast(STATES)

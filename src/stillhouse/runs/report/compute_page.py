@@ -1,0 +1,119 @@
+"""How compute was used, for people: as text, and as one page with its picture; conclusions first."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from stillhouse.compute.pictures import states_svg
+from stillhouse.runs.report.render import template
+from stillhouse.vault.files import write_whole
+
+_SHOWN = 10
+
+
+def describe_use(found: dict[str, Any]) -> str:
+    """The account in lines: what was idle and whose, then each pool layer by layer, teams, the bill."""
+    lines = [f"{day(found['window']['start'])} to {day(found['window']['end'])}", *conclusions(found), ""]
+    for pool in found["pools"]:
+        layers = pool["layers"]
+        lines.append(f"{pool['pool']}: measured by {', '.join(pool['measured_by']) or 'nothing'}; {_cost_line(pool)}")
+        lines.append("  " + " > ".join(f"{name} {hours:,.1f}" for name, hours in layers.items()) + " GPU-hours")
+        for state, row in pool["states"].items():
+            if row["gpu_hours"]:
+                bound = f", at most {row['bound']:,.1f} of it wrong" if row["bound"] else ""
+                lines.append(f"    {state:20} {row['gpu_hours']:>12,.1f} GPU-hours  {row['share'] or 0:6.1%}{bound}")
+        lines += [f"      unknown: {hours:,.1f}: {why}" for why, hours in pool["unknown_because"].items()]
+        if pool["claimed_beyond_capacity"]:
+            lines.append(
+                f"    {pool['claimed_beyond_capacity']:,.1f} GPU-hours were claimed beyond the capacity, and not counted"
+            )
+        if pool["seconds_without_capacity_record"]:
+            hours = pool["seconds_without_capacity_record"] / 3600
+            lines.append(f"    for {hours:,.1f} hours nobody recorded the capacity: only what jobs held is counted")
+    lines += ["", "teams, by GPU-hours held"]
+    lines += [
+        f"  {row['team'] or '(none)':24} {row['gpu_hours']:>12,.1f}  {_states(row['states'])}"
+        for row in found["teams"][:_SHOWN]
+    ]
+    lines += _held_lines(found)
+    for bill in found["bill"]:
+        lines += ["", f"bill: {bill['billed']:,.2f} {bill['currency']}"]
+        explained = sum((row["amount"] for row in bill["explained"]), Decimal(0))
+        lines.append(f"  {explained:,.2f} of pools' states")
+        lines += [f"  {row['amount']:,.2f} {row['what']}" for row in bill["unexplained"]]
+    return "\n".join(lines)
+
+
+def conclusions(found: dict[str, Any]) -> list[str]:
+    """What a director wants to know, a sentence each."""
+    layers = [pool["layers"] for pool in found["pools"]]
+    capacity = sum((one["capacity"] for one in layers), Decimal(0))
+    if not capacity:
+        return ["nothing was recorded in this window"]
+    allocated = sum((one["allocated"] for one in layers), Decimal(0))
+    active = sum((one["active"] for one in layers), Decimal(0))
+    unknown = sum((pool["states"]["unknown"]["gpu_hours"] for pool in found["pools"]), Decimal(0))
+    held = found["held_idle"]
+    lines = [f"Of {capacity:,.0f} GPU-hours, {allocated / capacity:.0%} were allocated and {active / capacity:.0%} are known to "
+             f"have been active; of {unknown / capacity:.0%} it is not known."]  # fmt: skip
+    if held:
+        idle = sum((one["idle_gpus"] for one in held), Decimal(0))
+        costs: dict[str, Decimal] = {}
+        for one in held:
+            if one["cost_a_week"] is not None:
+                costs[one["currency"]] = costs.get(one["currency"], Decimal(0)) + one["cost_a_week"]
+        money = (
+            " and ".join(f"{amount:,.0f} {currency}" for currency, amount in sorted(costs.items()))
+            or "an unknown amount"
+        )
+        lines.append(
+            f"{idle:,.0f} GPUs are held and idle in {len(held)} jobs, which costs {money} a week. Ask {held[0]['contact']} first."
+        )
+    return lines
+
+
+def write_use_page(found: dict[str, Any], path: Path) -> Path:
+    """The account as one page. Raises StorageError."""
+    page = template("compute.html").render(
+        found=found, conclusions=conclusions(found), picture=states_svg(found["pools"]), text=describe_use(found), day=day,
+        shown=_SHOWN,
+    )  # fmt: skip
+    write_whole(path, page.encode())
+    return path
+
+
+def day(seconds: int) -> str:
+    """A moment as people read it."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _held_lines(found: dict[str, Any]) -> list[str]:
+    if not found["held_idle"]:
+        return []
+    lines = ["", "held and idle, with whom to ask"]
+    for one in found["held_idle"][:_SHOWN]:
+        cost = (
+            "at an unknown price"
+            if one["cost_a_week"] is None
+            else f"{one['cost_a_week']:,.2f} {one['currency']} a week"
+        )
+        lines.append(
+            f"  {one['job']} of {one['user'] or one['team']} on {one['pool']}: {one['idle_gpus']} of {one['gpus']} GPUs "
+            f"idle ({one['rung']}), since {day(one['since'])}; {cost}; ask {one['contact'] or 'nobody is named'}"
+        )
+    left = len(found["held_idle"]) - _SHOWN
+    return lines + ([f"  and {left} more: --json has all"] if left > 0 else [])
+
+
+def _states(states: dict[str, Decimal]) -> str:
+    return ", ".join(f"{state} {hours:,.1f}" for state, hours in states.items())
+
+
+def _cost_line(pool: dict[str, Any]) -> str:
+    if pool["cost"] is None:
+        return "the price is not known"
+    used = pool["cost_per_used_hour"]
+    return f"cost {pool['cost']:,.2f} {pool['currency']}" + (
+        f", {used:,.2f} for a used hour" if used is not None else ""
+    )
