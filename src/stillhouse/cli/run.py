@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from stillhouse.runs.run_recipe import RunOutcome
 
 
-_STORIES = ("revoked", "deleted")
+_STORIES = ("revoked", "deleted", "idle", "all")
 
 
 def add_to(cli: typer.Typer) -> None:
@@ -35,7 +35,8 @@ def demo(
     story: Annotated[
         str,
         typer.Option(
-            help="revoked: a lab takes access away. deleted: someone deletes the training data. And what follows."
+            help="revoked: a lab takes access away. deleted: someone deletes the training data. idle: GPUs stand idle. all: "
+            "the three days, one after the other."
         ),
     ] = "",
 ) -> None:
@@ -63,9 +64,14 @@ def demo(
 
 
 def _tell(story: str, home_folder: Path | None, durability: Safety, as_json: bool, started: float) -> None:
-    from stillhouse.runs.stories import deleted_data, revoked_access
+    from stillhouse.runs.stories import deleted_data, idle_gpus, revoked_access, three_days
 
-    tell = {"revoked": revoked_access.tell, "deleted": deleted_data.tell}
+    tell = {
+        "revoked": revoked_access.tell,
+        "deleted": deleted_data.tell,
+        "idle": idle_gpus.tell,
+        "all": three_days.tell,
+    }
     with opened(home_folder, durability) as home:
         told = tell[story](home, progress())
     value = {**told.value, "seconds": round(time.monotonic() - started, 2)}

@@ -6,6 +6,8 @@ The bound supposes that nothing changes twice between two samples. Of several me
 GR_ENGINE, then GPU_UTIL, then power.
 """
 
+from collections.abc import Iterator
+
 import polars as pl
 
 from stillhouse.compute.readings import LADDER
@@ -14,6 +16,9 @@ from stillhouse.compute.readings import LADDER
 ACTIVE_ABOVE = 0.02
 # A sample that is this many intervals late is a gap.
 _GAP = 1.5
+_ONE_ALONE = 60
+# So many samples are looked at together.
+_ROWS_AT_ONCE = 2_000_000
 
 ACTIVITY = pl.Schema({"run": pl.UInt32, "active": pl.Int64, "inactive": pl.Int64, "bound": pl.Int64, "rung": pl.String})
 
@@ -27,34 +32,12 @@ def activity_of(samples: pl.DataFrame, held: pl.DataFrame) -> pl.DataFrame:
     """
     if not samples.height or not held.height:
         return pl.DataFrame(schema=ACTIVITY)
-    spans = _spans(_best_rung(samples))
     runs = held.select("pool", "job", "begins", "ends", "parts", "nodes").with_row_index("run")
-    of_runs = pl.concat([_named(spans, runs), _only_on_node(spans, runs)])
-    if not of_runs.height:
+    runs = runs.with_columns(pl.col("pool", "job").cast(pl.Categorical))
+    per_run = pl.concat([_summed(part, runs) for part in _by_nodes(samples)])
+    if not per_run.height:
         return pl.DataFrame(schema=ACTIVITY)
-    spans_of = of_runs.with_columns(
-        begin=pl.max_horizontal("time", "begins"), finish=pl.min_horizontal("until", "ends")
-    ).filter(pl.col("begin") < pl.col("finish"))
-    key = ["run", "node", "gpu"]
-    spans_of = spans_of.sort("run", "node", "gpu", "begin").with_columns(
-        changed=(pl.col("active") != pl.col("active").shift(1).over(key)).fill_null(value=True),
-        # The first sample of a job that is late by less than an interval speaks for what came before it, too.
-        lead=pl.when(pl.col("begin") == pl.col("begin").min().over(key))
-        .then(pl.col("begin") - pl.col("begins"))
-        .otherwise(0),
-    )
-    spans_of = spans_of.with_columns(
-        begin=pl.when(pl.col("lead").is_between(1, pl.col("step"))).then(pl.col("begins")).otherwise(pl.col("begin"))
-    )
-    seconds = pl.col("finish") - pl.col("begin")
-    parts = pl.col("gpu_parts")
-    per_run = spans_of.group_by("run").agg(
-        active=(seconds * parts).filter(pl.col("active")).sum(),
-        inactive=(seconds * parts).filter(~pl.col("active")).sum(),
-        # One interval for each change, and one for the end of what was sampled of each GPU.
-        bound=(pl.col("step") * parts).filter(pl.col("changed")).sum(),
-        rung=pl.col("rung").max(),
-    )
+    per_run = per_run.group_by("run").agg(pl.col("active", "inactive", "bound").sum(), pl.col("rung").max())
     found = runs.join(per_run, on="run").with_columns(
         most=(pl.col("ends") - pl.col("begins")) * pl.col("parts"), rung=_name("rung")
     )
@@ -64,10 +47,48 @@ def activity_of(samples: pl.DataFrame, held: pl.DataFrame) -> pl.DataFrame:
     return found.select(list(ACTIVITY)).cast(ACTIVITY)
 
 
+def _by_nodes(samples: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """Samples in parts of some nodes each, so that what is computed of them needs little memory."""
+    nodes = samples["node"].unique().to_list()
+    size = max(1, len(nodes) * _ROWS_AT_ONCE // max(samples.height, 1))
+    for first in range(0, len(nodes), size):
+        some = nodes[first : first + size]
+        yield samples if len(some) == len(nodes) else samples.filter(pl.col("node").is_in(some))
+
+
+def _summed(samples: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
+    """Active and inactive part-seconds and the bound of each run, as far as these samples say."""
+    spans = _spans(_best_rung(samples))
+    of_runs = pl.concat([_named(spans, runs), _only_on_node(spans, runs)])
+    spans_of = of_runs.with_columns(
+        begin=pl.max_horizontal("time", "begins"), finish=pl.min_horizontal("until", "ends")
+    ).filter(pl.col("begin") < pl.col("finish"))
+    # Rows are in the order of GPU and time, so what came before one of a run is above it.
+    follows = (pl.col("series") == pl.col("series").shift(1)) & (pl.col("run") == pl.col("run").shift(1))
+    spans_of = spans_of.with_columns(follows=follows.fill_null(value=False))
+    # The first sample of a job that is late by less than an interval speaks for what came before it, too.
+    late = pl.col("begin") - pl.col("begins")
+    spans_of = spans_of.with_columns(
+        changed=~pl.col("follows") | (pl.col("active") != pl.col("active").shift(1)),
+        begin=pl.when(~pl.col("follows") & late.is_between(1, pl.col("step"))).then("begins").otherwise("begin"),
+    )
+    seconds = pl.col("finish") - pl.col("begin")
+    parts = pl.col("gpu_parts")
+    return spans_of.group_by("run").agg(
+        active=(seconds * parts).filter(pl.col("active")).sum(),
+        inactive=(seconds * parts).filter(~pl.col("active")).sum(),
+        # One interval for each change, and one for the end of what was sampled of each GPU.
+        bound=(pl.col("step") * parts).filter(pl.col("changed")).sum(),
+        rung=pl.col("rung").max(),
+    )
+
+
 def _best_rung(samples: pl.DataFrame) -> pl.DataFrame:
     """The samples of each GPU by the best measure that it has; the rung as its number."""
     ranked = samples.filter(pl.col("use").is_not_null() & pl.col("use").is_not_nan()).with_columns(
-        rung=pl.col("rung").replace_strict(list(map(str, LADDER)), list(range(len(LADDER))), return_dtype=pl.UInt8)
+        rung=pl.col("rung")
+        .cast(pl.String)
+        .replace_strict(list(map(str, LADDER)), list(range(len(LADDER))), return_dtype=pl.UInt8)
     )
     if ranked["rung"].n_unique() > 1:
         ranked = ranked.filter(pl.col("rung") == pl.col("rung").min().over("pool", "node", "gpu"))
@@ -75,35 +96,27 @@ def _best_rung(samples: pl.DataFrame) -> pl.DataFrame:
 
 
 def _spans(samples: pl.DataFrame) -> pl.DataFrame:
-    """From when to when each sample holds, and whether its GPU was active."""
-    series = ["pool", "node", "gpu"]
-    # Sorted by GPU and time as exporters write it, or now.
-    ordered = samples.sort([*series, "time"]) if not _sorted(samples, series) else samples
-    ordered = ordered.with_columns(
-        gap=pl.when(pl.struct(series) == pl.struct(series).shift(-1)).then(pl.col("time").shift(-1) - pl.col("time"))
-        if len(series) == 1
-        else pl.when(pl.all_horizontal(pl.col(name) == pl.col(name).shift(-1) for name in series)).then(
-            pl.col("time").shift(-1) - pl.col("time")
-        )
-    )
-    usual = ordered["gap"].drop_nulls()
-    step = max(int(usual.median() or 1), 1) if usual.len() else 60  # type: ignore[arg-type]
+    """From when to when each sample holds, and whether its GPU was active; in the order of GPU (``series``) and time."""
+    node, gpu = (pl.col(name).to_physical().cast(pl.UInt64) for name in ("node", "gpu"))
+    ordered = samples.with_columns(series=node * 2**32 + gpu)
+    same = pl.col("series") == pl.col("series").shift(1)
+    blocks, back = ordered.select(
+        blocks=(~same).sum() + 1, back=(same & (pl.col("time") < pl.col("time").shift(1))).any()
+    ).row(0)
+    # As exporters write them, or sorted now.
+    if back or blocks > ordered["series"].n_unique():
+        ordered = ordered.sort("series", "time")
+    again = pl.col("series") == pl.col("series").shift(-1)
+    ordered = ordered.with_columns(gap=pl.when(again).then(pl.col("time").shift(-1) - pl.col("time")))
+    # How often each GPU is sampled; one sample alone holds for a minute.
+    usual = ordered.group_by("series").agg(step=pl.col("gap").median().fill_null(_ONE_ALONE).cast(pl.Int64).clip(1))
+    ordered = ordered.join(usual, on="series", maintain_order="left")
     return ordered.select(
-        "pool", "node", "gpu", "job", "time", "rung",
+        "pool", "node", "series", "job", "time", "rung", "step",
         gpu_parts=pl.col("parts"),
-        until=pl.col("time") + pl.when(pl.col("gap") <= step * _GAP).then(pl.col("gap")).otherwise(step),
+        until=pl.col("time") + pl.when(pl.col("gap") <= pl.col("step") * _GAP).then("gap").otherwise("step"),
         active=pl.col("use") > ACTIVE_ABOVE,
-        step=pl.lit(step, pl.Int64),
     )  # fmt: skip
-
-
-def _sorted(samples: pl.DataFrame, series: list[str]) -> bool:
-    same = pl.all_horizontal(pl.col(name) == pl.col(name).shift(1) for name in series)
-    back = samples.select((same & (pl.col("time") <= pl.col("time").shift(1))).any()).item()
-    if back:
-        return False
-    blocks = samples.select((~same.fill_null(value=False)).sum()).item()
-    return bool(blocks == samples.select(series).n_unique())
 
 
 def _named(spans: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
@@ -116,17 +129,20 @@ def _named(spans: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
 
 def _joined(named: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
     columns = runs.select("run", "pool", "job", "begins", "ends")
-    joined = named.join(columns, on=["pool", "job"], how="inner")
+    joined = named.join(columns, on=["pool", "job"], how="inner", maintain_order="left")
     return joined.filter((pl.col("time") < pl.col("ends")) & (pl.col("until") > pl.col("begins"))).select(_SPAN)
 
 
-_SPAN = ["run", "node", "gpu", "time", "until", "active", "step", "rung", "gpu_parts", "begins", "ends"]
+_SPAN = ["run", "series", "time", "until", "active", "step", "rung", "gpu_parts", "begins", "ends"]
 
 
 def _only_on_node(spans: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
     """Samples that name no job, where one job alone was on their node."""
     unnamed = spans.filter(pl.col("job") == "")
     on_nodes = runs.explode("nodes", empty_as_null=False).rename({"nodes": "node"}).filter(pl.col("node").is_not_null())
+    on_nodes = on_nodes.with_columns(pl.col("node").cast(pl.Categorical)).filter(
+        pl.col("node").is_in(spans["node"].unique())
+    )
     if not unnamed.height or not on_nodes.height:
         return _joined(spans.head(0), runs.head(0))
     on_nodes = on_nodes.sort("pool", "node", "begins")
@@ -144,7 +160,7 @@ def _only_on_node(spans: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
     both = pl.concat([late, early]).filter(
         pl.col("run").is_not_null() & (pl.col("time") < pl.col("ends")) & (pl.col("until") > pl.col("begins"))
     )
-    return both.select(_SPAN).unique(["run", "node", "gpu", "time"], maintain_order=True)
+    return both.select(_SPAN).unique(["run", "series", "time"]).sort("series", "time")
 
 
 def _name(column: str) -> pl.Expr:

@@ -278,6 +278,8 @@ def _ended(column: pl.Series) -> pl.Series:
 def _start_and_end(zone: str) -> dict[str, pl.Expr]:
     """Start and end; in the hour that the clocks repeat, those between which the job ran as long as it says."""
     start, end = epoch("Start", zone), epoch("End", zone)
+    if zone == "UTC":  # which repeats no hour
+        return {"start": start, "end": end}
     late_start, late_end = epoch("Start", zone, later=True), epoch("End", zone, later=True)
     elapsed = pl.col("ElapsedRaw").str.strip_chars().cast(pl.Int64, strict=False)
     choice = pl.when(end - start == elapsed)

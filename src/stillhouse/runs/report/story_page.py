@@ -34,12 +34,15 @@ class Story(msgspec.Struct, frozen=True, kw_only=True):
     edges: tuple[tuple[str, str, str], ...]
     touched: tuple[str, ...]
     quarantine: int = 0
+    # Others than the lineage, as SVG.
+    pictures: tuple[str, ...] = ()
 
 
 def write_story(story: Story, folder: Path) -> Path:
-    """Write the page, its picture alone, and the value as JSON; returns the page's path. Raises StorageError."""
-    picture = lineage_svg([ReportEdge(*edge) for edge in story.edges], story.touched)
-    write_whole(folder / PICTURE, picture.encode())
+    """Write the page, its lineage alone, and the value as JSON; returns the page's path. Raises StorageError."""
+    picture = lineage_svg([ReportEdge(*edge) for edge in story.edges], story.touched) if story.edges else ""
+    if picture:
+        write_whole(folder / PICTURE, picture.encode())
     write_whole(folder / "story.json", msgspec.json.format(msgspec.json.encode(story), indent=2))
     page = folder / "story.html"
     write_whole(page, template("story.html").render(story=story, picture=picture).encode())

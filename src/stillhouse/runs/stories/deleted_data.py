@@ -116,7 +116,7 @@ def _tell(home: Home, progress: Progress, scratch: Path) -> Told:
         "identical": same,
         "resists": resists,
     }
-    return Told(page, value)
+    return Told(page, value, story)
 
 
 def _collected(home: Home, scratch: Path, progress: Progress) -> str:

@@ -71,19 +71,17 @@ def tell(home: Home, progress: Progress) -> Told:
     gates = told.gates()
     clean = told.trained_again("story-mixed@1")
     impact = made.impact
-    page = write_story(
-        Story(
-            title="A revocation, from the letter to the clean model",
-            made=home.today,
-            made_up="The rival is made up: its answers are reference solutions of tasks that come with Stillhouse.",
-            conclusion=_conclusion(revoked, impact, attempts, held["records"], gates, clean),
-            steps=tuple(told.steps),
-            edges=_picture(home),
-            touched=_touched(impact),
-            quarantine=int(held["records"]),
-        ),
-        home.reports / "story-revoked",
+    story = Story(
+        title="A revocation, from the letter to the clean model",
+        made=home.today,
+        made_up="The rival is made up: its answers are reference solutions of tasks that come with Stillhouse.",
+        conclusion=_conclusion(revoked, impact, attempts, held["records"], gates, clean),
+        steps=tuple(told.steps),
+        edges=_picture(home),
+        touched=_touched(impact),
+        quarantine=int(held["records"]),
     )
+    page = write_story(story, home.reports / "story-revoked")
     value = {
         "story": "revoked",
         "report": str(page),
@@ -99,7 +97,7 @@ def tell(home: Home, progress: Progress) -> Told:
         "capability": clean["capability"],
         "notify": list(_to_notify(impact)),
     }
-    return Told(page, value)
+    return Told(page, value, story)
 
 
 def _conclusion(
