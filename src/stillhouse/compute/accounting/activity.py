@@ -141,7 +141,7 @@ def _only_on_node(spans: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
     unnamed = spans.filter(pl.col("job") == "")
     on_nodes = runs.explode("nodes", empty_as_null=False).rename({"nodes": "node"}).filter(pl.col("node").is_not_null())
     on_nodes = on_nodes.with_columns(pl.col("node").cast(pl.Categorical)).filter(
-        pl.col("node").is_in(spans["node"].unique())
+        pl.col("node").is_in(spans["node"].unique().implode())
     )
     if not unnamed.height or not on_nodes.height:
         return _joined(spans.head(0), runs.head(0))

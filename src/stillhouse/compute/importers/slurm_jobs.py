@@ -21,7 +21,7 @@ from stillhouse.errors import CorpusUnreadable
 FIELDS = (
     "JobIDRaw", "JobID", "User", "Account", "Partition", "QOS", "State", "Submit", "Eligible", "Start", "End", "ElapsedRaw",
     "TimelimitRaw", "NNodes", "NodeList", "ReqTRES", "AllocTRES", "TRESUsageInAve", "TRESUsageInMax", "ConsumedEnergyRaw",
-    "Restarts", "Reservation", "Reason", "WCKey", "Comment",
+    "Reservation", "Reason", "WCKey", "Comment",
 )  # fmt: skip
 COMMAND = f"sacct --parsable2 --allusers --duplicates --format={','.join(FIELDS)}"
 # What may hold a |, by whoever submits a job.
