@@ -1,5 +1,6 @@
 """Compute as somebody types it: import, account, offer, lend, take back."""
 
+import gzip
 import json
 from decimal import Decimal
 
@@ -359,3 +360,11 @@ def test_backtest_by_command(home):
 def test_a_fleet_that_cannot_be_relied_on(home, text):
     (home.home / "fleet.toml").write_text(text)
     assert "fleet.toml" in home("compute", "leases", code=None).err + home("compute", "idle", code=2).err
+
+
+def test_compressed_and_torn_files(fleet):
+    packed = gzip.compress(sacct(ran(0, 4, 8)).encode())
+    (fleet.folder / "jobs.txt.gz").write_bytes(packed)
+    assert fleet("compute", "import", "jobs.txt.gz", "--json").json[0]["rows"] == {"jobs": 1}
+    (fleet.folder / "torn.gz").write_bytes(packed[:-20])
+    assert "torn" in fleet("compute", "import", "torn.gz", code=2).err

@@ -185,10 +185,12 @@ def offer(
     Advice only; `compute lend` writes a lease down. Which price another one rents for, and what delay costs you, is yours to
     say.
     """
+    from stillhouse.clock import now
+    from stillhouse.compute.decisions.job_replay import work_of
     from stillhouse.compute.decisions.offering import Terms
     from stillhouse.compute.decisions.offering import offer as advise
-    from stillhouse.compute.imports import fleet_of
-    from stillhouse.compute.leases import pool_of, room_of
+    from stillhouse.compute.imports import fleet_of, readings_of
+    from stillhouse.compute.leases import lent_at, pool_of, room_of
 
     terms = Terms(
         _money(price, "--price"), _money(sla, "--sla"), _money(own_delay, "--own-delay"), _money(fee, "--fee"),
@@ -206,8 +208,10 @@ def offer(
                 f"Nothing was imported about {pool}.", next_step="`stillhouse compute import` reads a series or jobs."
             )
         terms = terms._replace(currency=said.currency)
-        floor = said.gpus - room_of(fleet, pool)
-        found = advise(series, terms, _hours(notice), said.gpus, floor, own, said.cost)
+        floor = said.gpus - room_of(fleet, pool) + lent_at(home, pool, now())
+        jobs = readings_of(home, "jobs").jobs
+        work = work_of(jobs.filter(jobs["pool"] == pool))
+        found = advise(series, terms, _hours(notice), said.gpus, floor, own, said.cost, work)
     found["outside"] = "allowed" if said.outside else "fleet.toml lets no tenant from outside use this pool"
     emit(_plain(found), as_json, "\n".join(outline(_dated(found))))
 

@@ -4,10 +4,12 @@ Each import is one entry of the log that names its tables in the vault; the same
 is kept with it, by reason.
 """
 
+import contextlib
+import gzip
 import hashlib
 import io
-from collections.abc import Callable
-from decimal import Decimal
+import zlib
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -119,10 +121,11 @@ def read(path: Path, kind: Kind, hints: Hints) -> Readings:
     pool = hints.pool or pool_named(path)
     with storage_errors(f"{path} could not be read"):
         if kind is Kind.SACCT:
-            with path.open(encoding="utf-8", errors="replace", newline="\n") as lines:
-                return (
-                    read_parsable(lines, pool, hints.zone) if not _is_json(path) else read_json(path.read_bytes(), pool)
-                )
+            with _opened(path) as file:
+                if file.peek(64).lstrip()[:1] == b"{":
+                    return read_json(file.read(), pool)
+                lines = io.TextIOWrapper(file, encoding="utf-8", errors="replace", newline="\n")
+                return read_parsable(lines, pool, hints.zone)
         if kind is Kind.SERIES:
             parts = read_series(path, hints.zone)
             levels = [
@@ -138,21 +141,21 @@ def read(path: Path, kind: Kind, hints: Hints) -> Readings:
             Kind.PROMETHEUS: lambda data: read_answer(data, pool, hints.idle_watts),
             Kind.KUBERNETES: lambda data: read_objects(data, pool, hints.at),
         }
-        return whole[kind](path.read_bytes())
+        with _opened(path) as file:
+            return whole[kind](file.read())
 
 
 def recognise(path: Path) -> Kind:
     """Of what a file is, by how it begins. Raises UsageError where nobody can tell."""
-    with storage_errors(f"{path} could not be read"), path.open("rb") as file:
-        begins = file.read(4096)
+    with _opened(path) as file:
+        begins = file.read(1 << 20)
     if begins.lstrip()[:1] == b"{":
-        text = path.read_bytes() if path.stat().st_size < 1 << 20 else begins
         marks = ((b'"resultType"', Kind.PROMETHEUS), (b'"apiVersion"', Kind.KUBERNETES), (b'"jobs"', Kind.SACCT),
                  (b'"nodes"', Kind.NODES))  # fmt: skip
         for mark, kind in marks:
-            if mark in text:
+            if mark in begins:
                 return kind
-    elif begins[:2] != b"\x1f\x8b" and begins.split(b"\n")[0].count(b"|") >= 10:
+    elif begins.split(b"\n")[0].count(b"|") >= 10:
         return Kind.SACCT
     else:
         columns = set(table_of(path).columns)
@@ -214,11 +217,14 @@ def _digest_of(path: Path) -> str:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
-def _is_json(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(64).lstrip()[:1] == b"{"
-
-
-def money(amount: Decimal | None, currency: str) -> str:
-    """Money as people read it; what is not known is not zero."""
-    return "unknown" if amount is None else f"{amount:,.2f} {currency}"
+@contextlib.contextmanager
+def _opened(path: Path) -> "Iterator[io.BufferedReader[Any]]":
+    """A file, or what is compressed in it. Raises StorageError, CorpusUnreadable where it is torn."""
+    with storage_errors(f"{path} could not be read"):
+        with path.open("rb") as file:
+            compressed = file.read(2) == b"\x1f\x8b"
+        try:
+            with io.BufferedReader(gzip.GzipFile(path)) if compressed else path.open("rb") as opened:
+                yield opened
+        except (EOFError, zlib.error) as failure:
+            raise CorpusUnreadable(f"{path.name} is torn: {failure}", next_step="Copy it again.") from failure

@@ -137,6 +137,11 @@ def lent(home: Home, pool: str, start: str, end: str) -> int:
     return max((sum(one.gpus for one in overlapping if one.start <= at < one.end) for at in moments), default=0)
 
 
+def lent_at(home: Home, pool: str, moment: str) -> int:
+    """How many GPUs of a pool are lent at a moment."""
+    return sum(one.gpus for one in leases(home) if one.pool == pool and one.start <= moment < one.end)
+
+
 def leases(home: Home) -> tuple[Lease, ...]:
     """Every lease that was given, in order; those that are over, too."""
     return load(home.ledger, home.settings).state.of(Lease)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from stillhouse.compute.decisions.job_replay import Work, replay
 from stillhouse.compute.forecasts.backtest import Split, blocks_needed, run, split_of
 from stillhouse.compute.forecasts.chosen_policies import choose
 from stillhouse.compute.forecasts.idle_series import BINS_PER_HOUR, STEP, IdleSeries
@@ -67,9 +68,12 @@ class Backfill(NamedTuple):
 
 def offer(
     series: IdleSeries, terms: Terms, notice_hours: float, capacity: int, floor: int, backfill: list[Backfill],
-    own_cost: Decimal | None,
+    own_cost: Decimal | None, work: Work | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """What to do with what stands idle in one pool now."""
+    """What to do with what stands idle in one pool now. ``floor`` are GPUs that are not lent: floors, and what is lent already.
+
+    ``work`` are the jobs of its past, where they are known: by them it is said how much longer own jobs would have waited.
+    """
     room = max(capacity - floor, 0)
     latest = series.idle[np.isfinite(series.idle)]
     now = int(min(latest[-1], room)) if len(latest) else 0
@@ -83,7 +87,8 @@ def offer(
         if gpus:
             taken.append({"name": one.name, "gpus": gpus, "worth": one.worth})
     firm = [_firm(series, hours, notice_hours, terms, min(left, room), own_cost) for hours in FIRM_HOURS]
-    best = max((one for one in firm if one["gpus"]), key=lambda one: one["value_an_hour"], default=None)
+    worth = (one for one in firm if one["gpus"] and one["value_an_hour"] > 0)
+    best = max(worth, key=lambda one: one["value_an_hour"], default=None)
     return {
         "pool": series.pool,
         "as_of": series.at(len(series)),
@@ -92,10 +97,28 @@ def offer(
         "backfill": taken,
         "firm": firm,
         "advice": best and {"gpus": best["gpus"], "hours": best["hours"], "from": best["from"], "to": best["to"]},
+        "own_jobs": _own_jobs(work, capacity, best["gpus"] if best else 0),
         "interruptible": _interruptible(series, terms, left - (best["gpus"] if best else 0)),
         "would_change_it": _sensitivity(series, terms, notice_hours, best["hours"] if best else 24, left),
         "ends": "a lease ends by default, without anybody's doing",
         "outside_tenants_need": list(CHECKLIST),
+    }
+
+
+def _own_jobs(work: Work | None, capacity: int, gpus: int) -> dict[str, Any]:
+    """How much longer own jobs of the past would have waited with so many GPUs fewer, for ever: more than a lease that ends
+    costs.
+    """
+    if work is None or not len(work.arrived) or not gpus:
+        return {"added_wait": "unknown: no jobs of this pool were imported" if gpus else "none: nothing is lent"}
+    fits = work.gpus <= capacity - gpus
+    before, after = (replay(work, size).waits(work)[fits] for size in (capacity, capacity - gpus))
+    hours = (int(work.arrived.max()) - int(work.arrived.min())) / 3600
+    waited = float(((after - before) * work.gpus[fits]).sum() / 3600)
+    return {
+        "added_wait_hours_a_job": round(float((after - before).mean() / 3600), 3) if fits.any() else 0.0,
+        "added_wait_gpu_hours_per_leased": round(waited / (gpus * hours), 4) if hours else None,
+        "jobs_that_would_not_fit": int((~fits).sum()),
     }
 
 

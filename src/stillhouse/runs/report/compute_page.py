@@ -36,7 +36,18 @@ def describe_use(found: dict[str, Any]) -> str:
         f"  {row['team'] or '(none)':24} {row['gpu_hours']:>12,.1f}  {_states(row['states'])}"
         for row in found["teams"][:_SHOWN]
     ]
+    lines += ["", "projects and jobs that held most"]
+    lines += [
+        f"  {row['project'] or '(none)':24} {row['gpu_hours']:>12,.1f}  of {row['team'] or '(none)'}"
+        for row in found["projects"][:_SHOWN]
+        if row["project"]
+    ]
+    lines += [
+        f"  {row['job']:24} {row['gpu_hours']:>12,.1f}  {_states(row['states'])}; {row['user'] or row['team']} on {row['pool']}"
+        for row in found["jobs"][:_SHOWN]
+    ]
     lines += _held_lines(found)
+    lines += ["", *(_own_line(one) for one in found["own_runs"])] if found.get("own_runs") else []
     for bill in found["bill"]:
         lines += ["", f"bill: {bill['billed']:,.2f} {bill['currency']}"]
         explained = sum((row["amount"] for row in bill["explained"]), Decimal(0))
@@ -86,6 +97,13 @@ def write_use_page(found: dict[str, Any], path: Path) -> Path:
 def day(seconds: int) -> str:
     """A moment as people read it."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _own_line(run: dict[str, Any]) -> str:
+    speed = "unknown" if run["tokens_per_second"] is None else f"{run['tokens_per_second']:,.0f}"
+    return (
+        f"own training {run['model']}: {speed} tokens/s over {run['seconds']:,.0f} s; MFU unknown: {run['mfu_because']}"
+    )
 
 
 def _held_lines(found: dict[str, Any]) -> list[str]:
