@@ -1,19 +1,19 @@
-"""The commands of compute: import, use, waiting, idle, offer, lend, leases, place, buy, backtest, drill, focus."""
+"""The commands of compute that look: import, fetch, use, waiting, idle, backtest, focus. Those that decide: ``lending``."""
 
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stillhouse.cli.options import HomeFolder, Json, PlanOnly, opened
+from stillhouse.cli import lending
+from stillhouse.cli.compute_options import all_series, hours, money, plain, seconds
+from stillhouse.cli.options import HomeFolder, Json, opened
 from stillhouse.cli.output import emit, note, outline, progress, table
 from stillhouse.errors import UsageError
 
 if TYPE_CHECKING:
     from stillhouse.compute.accounting.allocations import Window
-    from stillhouse.compute.forecasts.idle_series import IdleSeries
     from stillhouse.home.open_home import Home
 
 commands = typer.Typer(help="Compute: use what you have, lend, lease or buy, on evidence.", no_args_is_help=True)
@@ -22,8 +22,7 @@ Since = Annotated[
     str, typer.Option(help="From when on, such as 2026-11-01; else a week before --until.", show_default=False)
 ]
 Until = Annotated[str, typer.Option(help="Until when; else the end of what was imported.", show_default=False)]
-PoolName = Annotated[str, typer.Option("--pool", help="The pool.")]
-_HOUR, _WEEK = 3600, 7 * 86_400
+_WEEK = 7 * 86_400
 
 
 @commands.command("import")
@@ -58,7 +57,7 @@ def import_files(
         raise UsageError(
             f"{failure}.", next_step=f"--kind is one of {', '.join(Kind)}; --zone is one such as Europe/Berlin."
         ) from failure
-    moments = [_seconds(text) if text else None for text in (at, since, until)]
+    moments = [seconds(text) if text else None for text in (at, since, until)]
     hints = Hints(pool, zone, moments[0], idle_watts, moments[1], moments[2])
     with opened(home_folder) as home:
         found = [import_file(home, path, wanted, hints) for path in files]
@@ -95,7 +94,7 @@ def fetch(
     headers = {"X-Scope-OrgID": tenant} if tenant else {}
     if token_env:
         headers["Authorization"] = f"Bearer {secret_named(token_env)}"
-    start, end = _seconds(since), _seconds(until) if until else int(datetime.now(UTC).timestamp())
+    start, end = seconds(since), seconds(until) if until else int(datetime.now(UTC).timestamp())
     if step < 1 or end <= start:
         raise UsageError("--step is a second at least, and --until comes after --since.")
     found = []
@@ -133,7 +132,7 @@ def use(
         found = use_report(readings, fleet, window, charges_of(home)) | {"own_runs": own_runs(home)}
     if page is not None:
         note(f"the page is {write_use_page(found, page)}")
-    emit(_plain(found), as_json, describe_use(found))
+    emit(plain(found), as_json, describe_use(found))
 
 
 @commands.command()
@@ -161,186 +160,9 @@ def idle(
 
     question = _questions(lease, str(penalty), notice)[0]
     with opened(home_folder) as home:
-        found = [idle_ahead(series, question) for series in _all_series(home)]
+        found = [idle_ahead(series, question) for series in all_series(home)]
     rows = [[one["pool"], one["idle_now"], one["gpus"], one["policy"], one["why"]] for one in found]
     emit(found, as_json, table(["pool", "idle now", f"GPUs for {lease}", "policy", "why"], rows))
-
-
-@commands.command()
-def offer(
-    pool: PoolName,
-    price: Annotated[str, typer.Option(help="Money for a GPU-hour of a firm lease.")],
-    sla: Annotated[str, typer.Option(help="What the agreement costs on top of the refund, for a GPU-hour taken back.")],
-    own_delay: Annotated[str, typer.Option(help="What an hour's delay of own work costs, for a GPU.")],
-    notice: Annotated[str, typer.Option(help="How long before the lease its number is fixed.")] = "0",
-    fee: Annotated[str, typer.Option(help="The market's share of the price, such as 0.10.")] = "0",
-    interruptible: Annotated[str, typer.Option(help="Money for a GPU-hour that may be taken back at notice.")] = "",
-    backfill: Annotated[
-        list[str] | None, typer.Option(help="Own preemptible work: NAME=GPUS:WORTH_OF_A_GPU_HOUR.")
-    ] = None,
-    home_folder: HomeFolder = None,
-    as_json: Json = False,
-) -> None:
-    """What to do with the idle GPUs of a pool now: own preemptible work first, then firm leases, then interruptible ones.
-    Advice only; `compute lend` writes a lease down. Which price another one rents for, and what delay costs you, is yours to
-    say.
-    """
-    from stillhouse.clock import now
-    from stillhouse.compute.decisions.job_replay import work_of
-    from stillhouse.compute.decisions.offering import Terms
-    from stillhouse.compute.decisions.offering import offer as advise
-    from stillhouse.compute.imports import fleet_of, readings_of
-    from stillhouse.compute.leases import lent_at, pool_of, room_of
-
-    terms = Terms(
-        _money(price, "--price"), _money(sla, "--sla"), _money(own_delay, "--own-delay"), _money(fee, "--fee"),
-        _money(interruptible, "--interruptible") if interruptible else None,
-    )  # fmt: skip
-    if not terms.net:
-        raise UsageError("A price of nothing earns nothing.", next_step="Enter a --price above 0 and a --fee below 1.")
-    own = [_backfill(text) for text in backfill or []]
-    with opened(home_folder) as home:
-        fleet = fleet_of(home)
-        said = pool_of(fleet, pool)
-        series = next((one for one in _all_series(home) if one.pool == pool), None)
-        if series is None:
-            raise UsageError(
-                f"Nothing was imported about {pool}.", next_step="`stillhouse compute import` reads a series or jobs."
-            )
-        terms = terms._replace(currency=said.currency)
-        floor = said.gpus - room_of(fleet, pool) + lent_at(home, pool, now())
-        jobs = readings_of(home, "jobs").jobs
-        work = work_of(jobs.filter(jobs["pool"] == pool))
-        found = advise(series, terms, _hours(notice), said.gpus, floor, own, said.cost, work)
-    found["outside"] = "allowed" if said.outside else "fleet.toml lets no tenant from outside use this pool"
-    emit(_plain(found), as_json, "\n".join(outline(_dated(found))))
-
-
-@commands.command()
-def lend(
-    pool: PoolName,
-    gpus: Annotated[int, typer.Option(help="How many GPUs.")],
-    tenant: Annotated[str, typer.Option(help="Who gets them: a team, or somebody from outside.")],
-    until: Annotated[str, typer.Option(help="When it ends, such as 2026-12-01T18:00:00Z.")],
-    reason: Annotated[str, typer.Option(help="Why.")],
-    since: Annotated[str, typer.Option(help="When it begins; else now.")] = "",
-    outside: Annotated[bool, typer.Option("--outside", help="The tenant is no part of the organisation.")] = False,
-    notice: Annotated[int, typer.Option(help="How many minutes before they must be given back on request.")] = 0,
-    price: Annotated[str, typer.Option(help="Money for a GPU-hour.")] = "",
-    home_folder: HomeFolder = None,
-    plan: PlanOnly = False,
-    as_json: Json = False,
-) -> None:
-    """Lend GPUs of a pool until a moment: a signed act, which an approver confirms where the tenant is from outside. Refused
-    where the fleet or a hold on the pool forbids such tenants, or where more is lent than its floors leave.
-    """
-    from stillhouse.approvals import propose, recompute
-    from stillhouse.cli.identity import show_outcome
-    from stillhouse.clock import now
-    from stillhouse.compute.imports import fleet_of
-    from stillhouse.compute.leases import normalised, plan_lease
-    from stillhouse.nouns import Lease
-
-    with opened(home_folder) as home:
-        lease = Lease(
-            pool=pool, gpus=gpus, tenant=tenant, outside=outside, start=normalised(since) if since else now(),
-            end=normalised(until), notice=notice, price=price, currency=fleet_of(home).pool(pool).currency, reason=reason,
-        )  # fmt: skip
-        made = plan_lease(home, lease)
-        if plan:
-            emit(made, as_json, "\n".join(outline(recompute(home, made))))
-            return
-        done = propose(home, made)
-    show_outcome(done, as_json)
-
-
-@commands.command()
-def leases(home_folder: HomeFolder = None, as_json: Json = False) -> None:
-    """Every lease, and whether it runs now."""
-    import msgspec
-
-    from stillhouse.clock import now
-    from stillhouse.compute.leases import leases as all_leases
-
-    with opened(home_folder) as home:
-        found, moment = all_leases(home), now()
-    shown = [msgspec.to_builtins(one) | {"runs": one.start <= moment < one.end} for one in found]
-    rows = [[one["pool"], one["gpus"], one["tenant"], "outside" if one["outside"] else "inside", one["start"][:16],
-             one["end"][:16], "yes" if one["runs"] else "no"] for one in shown]  # fmt: skip
-    emit(shown, as_json, table(["pool", "GPUs", "tenant", "", "from", "to", "runs"], rows))
-
-
-@commands.command()
-def place(
-    pool: PoolName,
-    gpus: Annotated[int, typer.Option(help="How many GPUs at once.")],
-    gpu_hours: Annotated[float, typer.Option(help="How many GPU-hours; else those of --retrain.")] = 0.0,
-    retrain: Annotated[str, typer.Option(help="A model whose clean retrain is placed.")] = "",
-    by: Annotated[str, typer.Option(help="The date by which it should be done.")] = "",
-    home_folder: HomeFolder = None,
-    as_json: Json = False,
-) -> None:
-    """Where a plan fits in forecast idle GPUs, how likely it is done by a date, and what it costs at the pool's price."""
-    from stillhouse.compute.decisions.placing import place as place_plan
-    from stillhouse.compute.imports import fleet_of
-    from stillhouse.compute.own_runs import gpu_hours_of
-
-    if gpus < 1:
-        raise UsageError("--gpus is 1 at least.")
-    with opened(home_folder) as home:
-        hours = gpu_hours or (gpu_hours_of(home, retrain) if retrain else 0.0)
-        if hours <= 0:
-            raise UsageError("Nothing to place.", next_step="Say --gpu-hours, or name a model with --retrain.")
-        series = next((one for one in _all_series(home) if one.pool == pool), None)
-        if series is None:
-            raise UsageError(
-                f"Nothing was imported about {pool}.", next_step="`stillhouse compute import` reads a series or jobs."
-            )
-        said = fleet_of(home).pool(pool)
-        found = place_plan(series, gpus, hours, _seconds(by) if by else None)
-    cost = None if said.cost is None else (said.cost * Decimal(str(hours))).quantize(Decimal("0.01"))
-    found |= {"cost": cost, "currency": said.currency, "retrain": retrain}
-    emit(_plain(found), as_json, "\n".join(outline(_dated(found))))
-
-
-@commands.command()
-def buy(
-    pool: PoolName,
-    block: Annotated[int, typer.Option(help="How many GPUs more, or fewer.")] = 8,
-    gpus: Annotated[int, typer.Option(help="How many GPUs the pool has; else as fleet.toml says.")] = 0,
-    prices: Annotated[
-        Path | None, typer.Option(help="Snapshots of rental prices, one JSON object a line.", show_default=False)
-    ] = None,
-    home_folder: HomeFolder = None,
-    as_json: Json = False,
-) -> None:
-    """Whether another block of GPUs would have paid for itself in the weeks that were imported, or one less would have been
-    missed.
-    """
-    from stillhouse.compute.decisions.buying import buy_or_not
-    from stillhouse.compute.decisions.job_replay import work_of
-    from stillhouse.compute.importers.rental_prices import read_prices
-    from stillhouse.compute.imports import fleet_of, readings_of
-
-    with opened(home_folder) as home:
-        fleet = fleet_of(home)
-        jobs = readings_of(home, "jobs").jobs
-    said = fleet.pool(pool)
-    size = gpus or said.gpus
-    if size < 1 or block < 1:
-        raise UsageError(
-            f"How many GPUs {pool} has is not known.", next_step="Say --gpus, or declare the pool in fleet.toml."
-        )
-    waits = {name: Decimal(team.waiting_hour) for name, team in fleet.teams.items() if team.waiting_hour}
-    found = buy_or_not(
-        work_of(jobs.filter(jobs["pool"] == pool)),
-        size,
-        block,
-        said.cost,
-        read_prices(prices) if prices else None,
-        waits,
-    )
-    emit(_plain(found), as_json, found["recommendation"] + "\n" + "\n".join(outline(_plain(found))))
 
 
 @commands.command()
@@ -374,7 +196,7 @@ def backtest(
     for file in files:
         for reason, count in file.left_out.items():
             note(f"{file.pool}: left out: {count:,}: {reason}")
-    found = run_backtest(series_of(files), questions, _seconds(test_from) if test_from else None, progress())
+    found = run_backtest(series_of(files), questions, seconds(test_from) if test_from else None, progress())
     rows = [_cell_row(cell) for cell in followed_cells(found)]
     headings = [
         "pool",
@@ -393,46 +215,6 @@ def backtest(
         f"{pooled['block_days']} days)"
     )
     emit(found, as_json, table(headings, rows) + total)
-
-
-@commands.command()
-def drill(
-    gpus: Annotated[int, typer.Option(help="How many GPUs their owner asks for.")],
-    promised: Annotated[str, typer.Option(help="Within which time they were promised, such as 10m.")],
-    partition: Annotated[
-        str, typer.Option(help="Slurm: the owner's partition. Without it, a cluster is simulated.")
-    ] = "",
-    qos: Annotated[str, typer.Option(help="Slurm: the owner's quality of service.")] = "",
-    lent: Annotated[int, typer.Option(help="Simulated: how many GPUs tenants have, in leases of 8.")] = 64,
-    notice: Annotated[str, typer.Option(help="Simulated: the notice of their leases.")] = "10m",
-    wipe: Annotated[str, typer.Option(help="Simulated: how long a node takes between two tenants.")] = "5m",
-    tries: Annotated[int, typer.Option(help="How often.")] = 1,
-    as_json: Json = False,
-) -> None:
-    """Ask for GPUs back as their owner, and measure how long it takes until the owner's job runs: on Slurm, or on a simulated
-    cluster before anything is lent. Exit code 1 where the promise is not kept.
-    """
-    from stillhouse.compute.clusters.cluster import Cluster
-    from stillhouse.compute.clusters.simulated import SimulatedCluster, Tenant
-    from stillhouse.compute.clusters.slurm import SlurmCluster
-    from stillhouse.compute.reclaim_drill import drill as ask_back
-
-    if gpus < 1 or tries < 1:
-        raise UsageError("--gpus and --tries are 1 at least.")
-    limit, found = _hours(promised) * _HOUR, []
-    for number in range(tries):
-        cluster: Cluster = SlurmCluster(partition, qos)
-        if not partition:
-            tenants = [Tenant(f"tenant-{n}", 8, _hours(notice) * _HOUR, _HOUR) for n in range(lent // 8)]
-            cluster = SimulatedCluster(lent, tenants, _hours(wipe) * _HOUR, seed=number)
-        found.append(ask_back(cluster, gpus, limit, max(10 * limit, 60.0)))
-    kept = sum(one["kept"] for one in found)
-    value = {"cluster": partition or "simulated", "tries": found, "kept": kept,
-             "slowest_seconds": max((one["seconds"] for one in found if one["seconds"] is not None), default=None)}  # fmt: skip
-    text = f"{kept} of {tries} kept the promise of {promised}; the slowest took {value['slowest_seconds']} s"
-    emit(value, as_json, text)
-    if kept < tries:
-        raise typer.Exit(1)
 
 
 @commands.command()
@@ -465,13 +247,6 @@ def focus(
     )
 
 
-def _all_series(home: "Home") -> "list[IdleSeries]":
-    from stillhouse.compute.imports import fleet_of
-    from stillhouse.compute.levels import series_in
-
-    return series_in(home, fleet_of(home))
-
-
 def _window(home: "Home", since: str, until: str) -> "Window":
     from stillhouse.compute.accounting.allocations import Window
     from stillhouse.home.ledger.compute_queries import compute_imports
@@ -481,34 +256,11 @@ def _window(home: "Home", since: str, until: str) -> "Window":
         raise UsageError(
             "Nothing was imported yet.", next_step="`stillhouse compute import` reads what your scheduler writes."
         )
-    end = _seconds(until) if until else max(one.last for one in imports)
-    start = _seconds(since) if since else end - _WEEK
+    end = seconds(until) if until else max(one.last for one in imports)
+    start = seconds(since) if since else end - _WEEK
     if end <= start:
         raise UsageError("--until comes after --since.")
     return Window(start, end)
-
-
-def _seconds(text: str) -> int:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise UsageError(
-            f"{text!r} is no time.", next_step="Write it like 2026-11-01 or 2026-11-01T18:00:00Z."
-        ) from None
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
-
-
-def _hours(text: str) -> float:
-    """``90s``, ``10m``, ``6h``, ``2d``, ``0``: hours."""
-    units = {"s": 1 / 3600, "m": 1 / 60, "h": 1.0, "d": 24.0, "w": 168.0}
-    number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "h")
-    try:
-        hours = float(number) * units[unit]
-    except ValueError:
-        hours = -1.0
-    if not 0 <= hours < 10_000:
-        raise UsageError(f"{text!r} is no length of time.", next_step="Write it like 30m, 6h or 1d.")
-    return hours
 
 
 def _questions(lease: str, penalty: str, notice: str) -> list[Any]:
@@ -519,34 +271,14 @@ def _questions(lease: str, penalty: str, notice: str) -> list[Any]:
     for long in lease.split(","):
         for cost in penalty.split(","):
             for before in notice.split(","):
-                bins = round(_hours(long.strip()) * BINS_PER_HOUR)
-                amount = float(_money(cost.strip(), "--penalty"))
+                bins = round(hours(long.strip()) * BINS_PER_HOUR)
+                amount = float(money(cost.strip(), "--penalty"))
                 if bins < 1 or amount < 1:
                     raise UsageError(
                         "A lease takes ten minutes at least, and a penalty is 1 at least: the price that is refunded."
                     )
-                found.append(Question(bins, amount, round(_hours(before.strip()) * BINS_PER_HOUR)))
+                found.append(Question(bins, amount, round(hours(before.strip()) * BINS_PER_HOUR)))
     return found
-
-
-def _money(text: str, what: str) -> Decimal:
-    try:
-        amount = Decimal(text)
-    except InvalidOperation:
-        amount = Decimal("NaN")
-    if not amount.is_finite() or amount < 0:
-        raise UsageError(f"{what} is {text!r}, which is no amount.", next_step="Write it like 2.10.")
-    return amount
-
-
-def _backfill(text: str) -> Any:
-    from stillhouse.compute.decisions.offering import Backfill
-
-    name, _, rest = text.partition("=")
-    gpus, _, worth = rest.partition(":")
-    if not name or not gpus.isdigit() or not worth:
-        raise UsageError(f"{text!r} is no backfill.", next_step="Write it like collection=16:0.90.")
-    return Backfill(name, int(gpus), _money(worth, "--backfill"))
 
 
 def _cell_row(cell: dict[str, Any]) -> list[str]:
@@ -560,21 +292,4 @@ def _percent(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.1%}"
 
 
-def _plain(value: Any) -> Any:
-    """Money as text, as in every other value: floating point would round it."""
-    if isinstance(value, dict):
-        return {str(name): _plain(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    return str(value) if isinstance(value, Decimal) else value
-
-
-def _dated(value: Any, name: str = "") -> Any:
-    """The same for people: moments as dates."""
-    if isinstance(value, dict):
-        return {key: _dated(one, key) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_dated(one) for one in value]
-    if isinstance(value, int) and not isinstance(value, bool) and value > 10**8 and not name.startswith("gpu"):
-        return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%d %H:%M UTC")
-    return _plain(value)
+lending.add_to(commands)
