@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stillhouse.cli import lending
-from stillhouse.cli.compute_options import all_series, hours, money, plain, seconds
+from stillhouse.cli.compute_options import all_series, dated, hours, money, note_if_old, plain, seconds
 from stillhouse.cli.options import HomeFolder, Json, opened
 from stillhouse.cli.output import emit, note, outline, progress, table
 from stillhouse.errors import UsageError
@@ -156,13 +156,30 @@ def idle(
     as_json: Json = False,
 ) -> None:
     """How many GPUs of each pool will surely enough stand idle from now on, by the policy that its own past chooses."""
+    from stillhouse.clock import now
     from stillhouse.compute.decisions.offering import idle_ahead
+    from stillhouse.compute.leases import lent_at
 
     question = _questions(lease, str(penalty), notice)[0]
     with opened(home_folder) as home:
-        found = [idle_ahead(series, question) for series in all_series(home)]
-    rows = [[one["pool"], one["idle_now"], one["gpus"], one["policy"], one["why"]] for one in found]
-    emit(found, as_json, table(["pool", "idle now", f"GPUs for {lease}", "policy", "why"], rows))
+        found = [
+            idle_ahead(series, question) | {"lent": lent_at(home, series.pool, now())} for series in all_series(home)
+        ]
+    rows = [
+        [
+            one["pool"],
+            dated(one["as_of"]),
+            one["idle_now"],
+            one["lent"],
+            max(one["gpus"] - one["lent"], 0),
+            one["policy"],
+            one["why"],
+        ]
+        for one in found
+    ]
+    headings = ["pool", "as of", "idle then", "lent now", f"GPUs left for {lease}", "policy", "why"]
+    emit(found, as_json, table(headings, rows))
+    note_if_old([int(one["as_of"]) for one in found])
 
 
 @commands.command()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stillhouse.cli.output import note
 from stillhouse.errors import UsageError
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 PoolName = Annotated[str, typer.Option("--pool", help="The pool.")]
 HOUR = 3600
+_DAY = 86_400
 
 
 def seconds(text: str) -> int:
@@ -77,3 +79,10 @@ def all_series(home: "Home") -> "list[IdleSeries]":
     from stillhouse.compute.levels import series_in
 
     return series_in(home, fleet_of(home))
+
+
+def note_if_old(moments: list[int]) -> None:
+    """Say so where what a forecast begins with is more than a day old."""
+    old = [moment for moment in moments if datetime.now(UTC).timestamp() - moment > _DAY]
+    if old:
+        note(f"what was imported ends on {dated(min(old))}: import newer data for an answer of today")

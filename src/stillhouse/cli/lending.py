@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from stillhouse.cli.compute_options import HOUR, PoolName, all_series, dated, hours, money, plain, seconds
+from stillhouse.cli.compute_options import HOUR, PoolName, all_series, dated, hours, money, note_if_old, plain, seconds
 from stillhouse.cli.options import HomeFolder, Json, PlanOnly, opened
 from stillhouse.cli.output import emit, outline, table
 from stillhouse.errors import UsageError
@@ -57,6 +57,7 @@ def offer(
         jobs = readings_of(home, "jobs").jobs
         work = work_of(jobs.filter(jobs["pool"] == pool))
         found = advise(series, terms, hours(notice), said.gpus, floor, own, said.cost, work)
+    note_if_old([int(found["as_of"])])
     found["outside"] = "allowed" if said.outside else "fleet.toml lets no tenant from outside use this pool"
     emit(plain(found), as_json, "\n".join(outline(dated(found))))
 
@@ -140,6 +141,7 @@ def place(
             )
         said = fleet_of(home).pool(pool)
         found = place_plan(series, gpus, needed, seconds(by) if by else None)
+    note_if_old([int(found["from"])])
     cost = None if said.cost is None else (said.cost * Decimal(str(needed))).quantize(Decimal("0.01"))
     found |= {"cost": cost, "currency": said.currency, "retrain": retrain}
     emit(plain(found), as_json, "\n".join(outline(dated(found))))
@@ -217,7 +219,8 @@ def drill(
     kept = sum(one["kept"] for one in found)
     value = {"cluster": partition or "simulated", "tries": found, "kept": kept,
              "slowest_seconds": max((one["seconds"] for one in found if one["seconds"] is not None), default=None)}  # fmt: skip
-    text = f"{kept} of {tries} kept the promise of {promised}; the slowest took {value['slowest_seconds']} s"
+    where = f"on Slurm, partition {partition}" if partition else "on a simulated cluster"
+    text = f"{where}: {kept} of {tries} kept the promise of {promised}; the slowest took {value['slowest_seconds']} s"
     emit(value, as_json, text)
     if kept < tries:
         raise typer.Exit(1)

@@ -75,7 +75,7 @@ def _tell(story: str, home_folder: Path | None, durability: Safety, as_json: boo
     with opened(home_folder, durability) as home:
         told = tell[story](home, progress())
     value = {**told.value, "seconds": round(time.monotonic() - started, 2)}
-    emit(value, as_json, "\n".join(f"{name:12} {content}" for name, content in value.items()))
+    emit(value, as_json, "\n".join(outline(value)))
 
 
 def run(

@@ -82,12 +82,11 @@ def fleet_of(home: Home) -> Fleet:
 
 def import_file(home: Home, path: Path, kind: Kind | None, hints: Hints) -> Imported:
     """Read a file into the home. Raises CorpusUnreadable, UsageError, StorageError."""
+    if not path.is_file():
+        raise CorpusUnreadable(f"{path} is {'a folder' if path.is_dir() else 'not there'}.", next_step="Name a file.")
     with storage_errors(f"{path} could not be read"):
         digest = _digest_of(path)
     found = kind or recognise(path)
-    known = next((one for one in compute_imports(home.ledger) if one.digest == digest and one.kind == found), None)
-    if known is not None:
-        return Imported(path.name, found, {}, known.left_out, known=True)
     if found is Kind.BILL:
         bill = read_focus(table_of(path))
         tables = {_CHARGES: msgspec.json.encode(bill.charges)}
@@ -104,12 +103,17 @@ def import_file(home: Home, path: Path, kind: Kind | None, hints: Hints) -> Impo
         raise CorpusUnreadable(
             f"Nothing in {path.name} can be used ({reasons}).", next_step="docs/compute.md lists what is read."
         )
+    files = {name: home.objects.put(data) for name, data in tables.items()}
+    first = hints.since or min((start for start, _ in spans), default=0)
+    last = hints.until or max((end for _, end in spans), default=0)
+    before = newest_imports(home)
+    known = next((one for one in before if one.digest == digest and one.kind == found), None)
+    if known is not None and (known.files, known.first, known.last) == (files, first, last):
+        return Imported(path.name, found, {}, known.left_out, known=True)
     home.recorder.record(
         facts.ComputeImported(
-            at=now(), by=home.recorder.by, kind=found, source=path.name, digest=digest,
-            files={name: home.objects.put(data) for name, data in tables.items()}, rows=sum(rows.values()),
-            left_out=left_out, first=hints.since or min((start for start, _ in spans), default=0),
-            last=hints.until or max((end for _, end in spans), default=0),
+            at=now(), by=home.recorder.by, kind=found, source=path.name, digest=digest, files=files, rows=sum(rows.values()),
+            left_out=left_out, first=first, last=last,
         )
     )  # fmt: skip
     home.recorder.refresh()
@@ -118,7 +122,8 @@ def import_file(home: Home, path: Path, kind: Kind | None, hints: Hints) -> Impo
 
 def read(path: Path, kind: Kind, hints: Hints) -> Readings:
     """Read a file of a kind. Raises CorpusUnreadable, StorageError."""
-    pool = hints.pool or pool_named(path)
+    # Samples are of the pool that has their node or their job.
+    pool = hints.pool or ("" if kind is Kind.PROMETHEUS else pool_named(path))
     with storage_errors(f"{path} could not be read"):
         if kind is Kind.SACCT:
             with _opened(path) as file:
@@ -150,7 +155,8 @@ def recognise(path: Path) -> Kind:
     with _opened(path) as file:
         begins = file.read(1 << 20)
     if begins.lstrip()[:1] == b"{":
-        marks = ((b'"resultType"', Kind.PROMETHEUS), (b'"apiVersion"', Kind.KUBERNETES), (b'"jobs"', Kind.SACCT),
+        marks = ((b'"resultType"', Kind.PROMETHEUS), (b'"errorType"', Kind.PROMETHEUS),
+                 (b'"apiVersion"', Kind.KUBERNETES), (b'"jobs"', Kind.SACCT),
                  (b'"nodes"', Kind.NODES))  # fmt: skip
         for mark, kind in marks:
             if mark in begins:
@@ -168,10 +174,15 @@ def recognise(path: Path) -> Kind:
     raise UsageError(f"{path.name} is of no known kind.", next_step=f"Say it with --kind: {', '.join(Kind)}.")
 
 
+def newest_imports(home: Home) -> list[facts.ComputeImported]:
+    """Every import that counts: of a file that was imported again, with another pool or time zone, the newest."""
+    return list({(one.digest, one.kind): one for one in compute_imports(home.ledger)}.values())
+
+
 def readings_of(home: Home, *names: str) -> Readings:
     """All that was imported, as tables; ``names`` are those that are wanted, else every one. Raises CorruptObject."""
     found = []
-    for one in compute_imports(home.ledger):
+    for one in newest_imports(home):
         frames: dict[str, Any] = {
             name: pl.read_parquet(io.BytesIO(home.objects.get(digest)))
             for name, digest in one.files.items()
@@ -185,7 +196,7 @@ def readings_of(home: Home, *names: str) -> Readings:
 def charges_of(home: Home) -> list[Charge]:
     """The charges of every bill that was imported."""
     found: list[Charge] = []
-    for one in compute_imports(home.ledger):
+    for one in newest_imports(home):
         if _CHARGES in one.files:
             found += msgspec.json.decode(home.objects.get(one.files[_CHARGES]), type=list[Charge])
     return found

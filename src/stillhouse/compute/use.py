@@ -9,7 +9,7 @@ import polars as pl
 
 from stillhouse.compute.accounting.allocations import Window
 from stillhouse.compute.accounting.costs import Charge, Cost, by_bill, by_price, gpu_hours
-from stillhouse.compute.accounting.states import NOT_IMPORTED, NOT_REPORTED, Accounts, State, account
+from stillhouse.compute.accounting.states import NOT_IMPORTED, NOT_REPORTED, Accounts, State, account, placed
 from stillhouse.compute.readings import PARTS, Ended, Readings
 from stillhouse.home.fleet import Fleet, per_week
 
@@ -59,6 +59,7 @@ def use_report(readings: Readings, fleet: Fleet, window: Window, charges: list[C
         "jobs": _grouped(states, ["pool", "job", "team", "user"], [])[:_SHOWN],
         "held_idle": [one._asdict() for one in held_idle(readings, all_of, fleet, window)],
         "bill": _bill(billed, charges),
+        "samples_of_no_pool": int((placed(readings)["pool"] == "").sum()),
     }
 
 
@@ -68,6 +69,7 @@ def _pool(accounts: Accounts, fleet: Fleet, costs: list[Cost]) -> dict[str, Any]
     known = [cost.amount for cost in own if cost.amount is not None]
     total = sum(known, Decimal(0)) if known or not own else None
     layers = layers_of(accounts.states)
+    not_measured = layers.allocated - layers.active - gpu_hours(accounts.total(State.INACTIVE))
     rungs = sorted(set(accounts.states["rung"].to_list()) - {""})
     whys = accounts.states.filter(pl.col("state") == State.UNKNOWN).group_by("why").agg(pl.col("part_seconds").sum())
     return {
@@ -88,13 +90,19 @@ def _pool(accounts: Accounts, fleet: Fleet, costs: list[Cost]) -> dict[str, Any]
         "price": said.cost,
         "currency": said.currency,
         "cost": total,
-        "cost_per_used_hour": None
-        if total is None or not layers.active
-        else (total / layers.active).quantize(Decimal("0.01")),
+        # Where some of what was held was not measured, a used hour costs something between these two.
+        "cost_per_used_hour": [
+            _per_hour(total, layers.active + max(not_measured, Decimal(0))),
+            _per_hour(total, layers.active),
+        ],
         "mfu": None,  # no metric says it; only a run's own log does
         "claimed_beyond_capacity": gpu_hours(accounts.conflict),
         "seconds_without_capacity_record": accounts.unrecorded,
     }
+
+
+def _per_hour(total: Decimal | None, hours: Decimal) -> Decimal | None:
+    return None if total is None or not hours else (total / hours).quantize(Decimal("0.01"))
 
 
 def layers_of(states: pl.DataFrame) -> Layers:

@@ -182,3 +182,17 @@ def test_files_of_one_pool_continue_a_series(tmp_path):
     (series,) = series_of([*read_series(second), *read_series(first)])
     assert len(series) == BINS_PER_DAY + 1 and series.boundaries == (BINS_PER_DAY,)
     assert np.isnan(series.idle[1:-1]).all(), "what lies between is not known"
+
+
+def test_what_lost_is_not_offered_again_at_once():
+    """A pool that was idle for two weeks and is taken every other day from then on."""
+    idle = np.full(30 * BINS_PER_DAY, 32.0)
+    for day in range(15, 30, 2):
+        idle[day * BINS_PER_DAY : (day + 1) * BINS_PER_DAY] = 0
+    question = Question(lease=36, penalty=20, notice=0)
+    outcomes = backtest.run(
+        IdleSeries("p", 1_700_006_400, idle), question, backtest.Split(4 * BINS_PER_DAY, 18 * BINS_PER_DAY)
+    )
+    assert outcomes.of("mixture")[outcomes.in_test].sum() > outcomes.of("idle-now")[outcomes.in_test].sum()
+    late = outcomes.origins > 22 * BINS_PER_DAY
+    assert (outcomes.offers[late, ZOO.index("mixture")] == 0).mean() > 0.9

@@ -255,5 +255,5 @@ def test_a_bill_is_explained_to_the_cent():
         billed = sum(charge.amount for charge in charges if charge.currency == currency)
         assert sum(row.amount for row in rows if row.currency == currency) == billed
     left = {row.what: row.amount for row in rows if not row.pool}
-    assert left["unexplained: block storage"] == Decimal("7.77")
+    assert left["unexplained: block storage (billed_as of no pool names it)"] == Decimal("7.77")
     assert left["outside the window"] in (Decimal("16.66"), Decimal("16.67"))

@@ -1,9 +1,9 @@
 """From samples of GPUs to how long each job used what it held: as fine as the samples are, with a bound on the error. Pure.
 
 A sample holds until the next one of its GPU, and for one interval at most: beyond that nothing is known. Where two neighbours
-differ, the change was somewhere between them, so each change adds an interval to the bound; so does each end of what was sampled.
-The bound supposes that nothing changes twice between two samples. Of several measures of one GPU the best counts: SM_ACTIVE, then
-GR_ENGINE, then GPU_UTIL, then power.
+differ, the change was somewhere between them, so each change adds an interval to the bound; so does each end of what was
+sampled. The bound supposes that nothing changes twice between two samples. Of several measures of one GPU the best counts:
+SM_ACTIVE, then GR_ENGINE, then GPU_UTIL, then power.
 """
 
 from collections.abc import Iterator
@@ -24,11 +24,11 @@ ACTIVITY = pl.Schema({"run": pl.UInt32, "active": pl.Int64, "inactive": pl.Int64
 
 
 def activity_of(samples: pl.DataFrame, held: pl.DataFrame) -> pl.DataFrame:
-    """Active and inactive part-seconds of each run in ``held`` (pool, job, begins, ends, parts, nodes), by its row, with their
-    bounds.
+    """Active and inactive part-seconds of each run in ``held`` (pool, job, begins, ends, parts, nodes), by its row, with
+    their bounds.
 
-    A sample belongs to the job it names, else to the only job on its node. Where several jobs share a node and samples name none,
-    nothing is said of them.
+    A sample belongs to the job it names, else to the only job on its node. Where several jobs share a node and samples name
+    none, nothing is said of them.
     """
     if not samples.height or not held.height:
         return pl.DataFrame(schema=ACTIVITY)

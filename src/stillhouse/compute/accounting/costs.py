@@ -93,7 +93,7 @@ def by_bill(all_of: Sequence[Accounts], charges: Sequence[Charge], fleet: Fleet,
         if outside:
             _add(found, ("", "", "", "", charge.currency, "outside the window"), outside)
         if not pool or not rows.get(pool):
-            what = f"unexplained: {charge.description or 'no pool has its names'}"
+            what = f"unexplained: {charge.description or 'a charge'} (billed_as of no pool names it)"
             _add(found, ("", "", "", "", charge.currency, what), inside)
             continue
         shares = shared_out(inside, [row[3] for row in rows[pool]])

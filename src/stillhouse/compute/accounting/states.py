@@ -1,17 +1,18 @@
 """Every GPU-second of a pool in exactly one state, with who held it. Pure.
 
-The states of a pool sum to its capacity times the time, to the second; a test generates clusters and checks it. What is known of
-activity comes from samples, and has their error: ``bound`` says how much of a row could belong to its neighbours.
+The states of a pool sum to its capacity times the time, to the second; a test generates clusters and checks it. What is known
+of activity comes from samples, and has their error: ``bound`` says how much of a row could belong to its neighbours.
 """
 
 from enum import StrEnum
 from typing import NamedTuple
 
+import msgspec
 import polars as pl
 
 from stillhouse.compute.accounting.activity import activity_of
 from stillhouse.compute.accounting.allocations import Held, Step, Window, hold, steps_of
-from stillhouse.compute.readings import LOST, PARTS, Ended, Readings
+from stillhouse.compute.readings import LOST, PARTS, SAMPLES, Ended, Readings
 
 
 class State(StrEnum):
@@ -64,10 +65,37 @@ class Accounts(NamedTuple):
 
 def account(readings: Readings, window: Window, declared: dict[str, int]) -> list[Accounts]:
     """The states of every pool. ``declared`` has the parts of pools whose capacity no scheduler reported."""
+    readings = msgspec.structs.replace(readings, samples=placed(readings))
     named = (frame["pool"].unique() for frame in (readings.jobs, readings.capacity, readings.levels))
     pools = sorted({pool for names in named for pool in names} | set(declared))
     found = [_pool(readings, name, window, declared.get(name)) for name in pools]
     return [accounts for accounts in found if accounts.capacity]  # of others nothing is known in this window
+
+
+def placed(readings: Readings) -> pl.DataFrame:
+    """Samples with the pool of their node, or of the job that they name, where they name no pool themselves."""
+    samples = readings.samples
+    if not samples.height or not (samples["pool"] == "").any():
+        return samples
+    nodes = pl.concat(
+        [
+            readings.capacity.select("node", "pool"),
+            readings.jobs.select(node="nodes", pool="pool").explode("node", empty_as_null=False).drop_nulls(),
+        ]
+    )
+    by_node = _only_pool(nodes, "node")
+    by_job = _only_pool(readings.jobs.select("job", "pool"), "job")
+    found = samples.join(by_node, on="node", how="left", maintain_order="left")
+    found = found.join(by_job, on="job", how="left", maintain_order="left")
+    said = pl.when(pl.col("pool") != "").then("pool")
+    return found.with_columns(pool=pl.coalesce(said, "pool_of_node", "pool_of_job", "pool")).select(list(SAMPLES))
+
+
+def _only_pool(table: pl.DataFrame, name: str) -> pl.DataFrame:
+    """The pool of each node or job that is in one pool alone."""
+    grouped = table.group_by(name).agg(pl.col("pool").n_unique().alias("pools"), pl.col("pool").first())
+    only = grouped.filter((pl.col("pools") == 1) & (pl.col(name) != ""))
+    return only.select(pl.col(name).cast(pl.Categorical), pl.col("pool").cast(pl.Categorical).alias(f"pool_of_{name}"))
 
 
 def _pool(readings: Readings, pool: str, window: Window, declared: int | None) -> Accounts:
@@ -80,7 +108,11 @@ def _pool(readings: Readings, pool: str, window: Window, declared: int | None) -
     steps = steps_of(readings.capacity.filter(pl.col("pool") == pool), window)
     if not steps and declared is not None:
         steps = [Step(window.start, declared, declared)]
-    held = hold(jobs, steps, window, readings.covered.get(pool))
+    covered = readings.covered.get(pool)
+    # What still runs did so as far as was reported.
+    until = min(window.end, covered[1]) if covered else window.end
+    jobs = jobs.with_columns(end=pl.col("end").fill_null(pl.max_horizontal("start", pl.lit(until))))
+    held = hold(jobs, steps, window, covered)
     samples = readings.samples.filter(
         (pl.col("pool") == pool) & pl.col("time").is_between(window.start, window.end, closed="left")
     )
@@ -155,9 +187,8 @@ def _of_jobs(held: Held, activity: pl.DataFrame) -> pl.DataFrame:
     jobs = jobs.with_columns(unknown=pl.col("held") - pl.col("active") - pl.col("inactive"))
     lost = pl.col("ended").is_in([str(one) for one in LOST])
     undecided = pl.col("ended") == Ended.UNKNOWN
-    not_sampled = (
-        pl.when(pl.col("rung") == "").then(pl.lit("its GPUs were not measured")).otherwise(pl.lit("between samples"))
-    )
+    unnamed = pl.lit("no samples name it, or are of its nodes alone")
+    not_sampled = pl.when(pl.col("rung") == "").then(unnamed).otherwise(pl.lit("between samples"))
     parts = (
         (State.INACTIVE, pl.col("inactive"), pl.lit(""), pl.lit(value=True)),
         (State.UNPRODUCTIVE, pl.col("active"), pl.col("ended"), lost),

@@ -63,7 +63,7 @@ def buy_or_not(
 
 def _recommendation(more: dict[str, float], less: dict[str, float], break_even: float | None, block: int) -> str:
     if break_even is None:
-        return "unknown: it takes the pool's own price and a rental price"
+        return "unknown: it takes a price for the pool in fleet.toml, and rental prices (--prices)"
     if more["p10"] > break_even:
         return (
             f"buy {block}: busy {more['p10']:.0%} of the time in the tenth percentile of weeks, above {break_even:.0%}"

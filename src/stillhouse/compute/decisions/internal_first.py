@@ -45,7 +45,7 @@ def internal_first(levels: pl.DataFrame) -> dict[str, Any]:
         "others_had_room": round(bound, 1),
         "others_had_room_share": round(bound / waited, 4) if waited else None,
         "others_had_whole_blocks": None if gang is None else round(gang, 1),
-        "minutes_with_waiting": round(float(hours[moment.waiting.sum(axis=1) > 0].sum() / max(hours.sum(), 1e-9)), 4),
+        "share_of_time_with_waiting": round(float(hours[moment.waiting.sum(axis=1) > 0].sum() / max(hours.sum(), 1e-9)), 4),
         "by_pool": [
             {"pool": pool, "waited_gpu_hours": round(float((moment.waiting[:, place] * hours).sum()), 1),
              "short_gpu_hours": round(float((short[:, place] * hours).sum()), 1),

@@ -96,7 +96,15 @@ def offer(
         "floor": floor,
         "backfill": taken,
         "firm": firm,
-        "advice": best and {"gpus": best["gpus"], "hours": best["hours"], "from": best["from"], "to": best["to"]},
+        "advice": best
+        and {
+            "gpus": best["gpus"],
+            "hours": best["hours"],
+            "from": best["from"],
+            "to": best["to"],
+            "why": "it earns most an hour, after what it is expected to lose",
+            "at_this_price": _at_this_price(best["break_even_fill"]),
+        },
         "own_jobs": _own_jobs(work, capacity, best["gpus"] if best else 0),
         "interruptible": _interruptible(series, terms, left - (best["gpus"] if best else 0)),
         "would_change_it": _sensitivity(series, terms, notice_hours, best["hours"] if best else 24, left),
@@ -169,6 +177,15 @@ def _firm(
         "value_an_hour": ((income - expected) / hours).quantize(_CENT),
         "break_even_fill": _break_even(own_cost, gpus, hours, income - expected),
     }
+
+
+def _at_this_price(fill: float | None) -> str:
+    """What a price means beside the pool's own cost."""
+    if fill is None:
+        return "whether it pays for the GPUs is unknown: the pool has no price in fleet.toml"
+    if fill > 1:
+        return "sold out, it earns less than these GPU-hours cost; they are paid for whether they are used or not"
+    return f"it pays for these GPU-hours where {fill:.0%} of such offers are sold"
 
 
 def _break_even(own_cost: Decimal | None, gpus: int, hours: int, gain: Decimal) -> float | None:

@@ -21,12 +21,16 @@ FEWEST_SCENARIOS = 10
 def place(series: IdleSeries, gpus: int, gpu_hours: float, by: int | None, horizon_days: int = 14) -> dict[str, Any]:
     """When a plan of so many GPU-hours on so many GPUs at once would be done in a pool's idle GPUs, over the scenarios.
 
-    ``by`` is a moment in seconds since 1970. With fewer than ten scenarios the answer is unknown.
+    ``by`` is a moment in seconds since 1970. With fewer than ten scenarios the answer is unknown; with few, never certain: the
+    probability counts one more scenario of each outcome (Laplace).
     """
     origin, span = len(series), horizon_days * BINS_PER_DAY
     paths = scenarios(series, span)
     value: dict[str, Any] = {"pool": series.pool, "gpus": gpus, "gpu_hours": gpu_hours, "from": series.at(origin),
                              "scenarios": len(paths)}  # fmt: skip
+    most = int(np.nanmax(series.idle)) if np.isfinite(series.idle).any() else 0
+    if gpus > most:
+        return value | {"probability": 0.0, "because": f"never more than {most} GPUs of it were idle"}
     if len(paths) < FEWEST_SCENARIOS:
         return value | {
             "probability": None,
@@ -45,7 +49,7 @@ def place(series: IdleSeries, gpus: int, gpu_hours: float, by: int | None, horiz
     bins = (by - series.at(origin)) / STEP
     if bins > span:
         return value | {"probability": None, "because": f"the forecast reaches {horizon_days} days"}
-    return value | {"by": by, "probability": round(float((done <= bins).mean()), 4)}
+    return value | {"by": by, "probability": round(float((done <= bins).sum() + 1) / (len(done) + 2), 4)}
 
 
 def scenarios(series: IdleSeries, span: int) -> NDArray[np.float64]:

@@ -20,6 +20,8 @@ _STRIDE = BINS_PER_HOUR // 2
 # Boosting is refitted weekly; the rest daily. It changes little, and takes most of the time.
 _REFIT_BOOSTED = _WEEK
 _SEED = 0
+# A penalty of 1 loses nothing: the whole of what is idle, less what the model needs to be one.
+_HIGHEST = 0.99
 
 SINGLE = (
     "nothing",
@@ -185,7 +187,7 @@ def _boosted(past: Past, question: Question) -> Any:
     if known.sum() < 100:
         return None
     model = HistGradientBoostingRegressor(
-        loss="quantile", quantile=1 / question.penalty, max_iter=60, max_leaf_nodes=8, min_samples_leaf=40,
+        loss="quantile", quantile=min(1 / question.penalty, _HIGHEST), max_iter=60, max_leaf_nodes=8, min_samples_leaf=40,
         random_state=_SEED,
     )  # fmt: skip
     return model.fit(features[known], wanted[known])

@@ -67,7 +67,7 @@ def _jobs(table: pl.DataFrame, pool: str, zone: str) -> Readings:
         {
             "a job without an id": pl.col("job") == "",
             "a job without GPUs": pl.col("parts").fill_null(0) <= 0,
-            "a job that has neither started nor waits": pl.col("start").is_null() & ~waits,
+            "a job without a time that can be read": pl.col("start").is_null() & ~waits,
             "a job that ends before it starts": pl.col("end") < pl.col("start"),
         },
     )

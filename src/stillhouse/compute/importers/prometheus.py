@@ -49,12 +49,17 @@ def read_answer(data: bytes, pool: str, idle_watts: float = 0.0) -> Readings:
     try:
         said = msgspec.json.decode(data)
         if said["status"] != "success":
-            raise CorpusUnreadable(f"Prometheus answered: {said.get('error', said['status'])}.")
+            raise CorpusUnreadable(
+                f"Prometheus answered: {said.get('error', said['status'])}.",
+                next_step="Correct the query, and ask again.",
+            )
         listed = said["data"]["result"]
         if said["data"]["resultType"] != "matrix":
             raise CorpusUnreadable("It is no answer to query_range.", next_step="Ask for a range, not for a moment.")
     except (msgspec.DecodeError, KeyError, TypeError, UnicodeDecodeError) as failure:
-        raise CorpusUnreadable(f"It is no answer of Prometheus ({failure}).") from failure
+        raise CorpusUnreadable(
+            f"It is no answer of Prometheus ({failure}).", next_step="Save what query_range answers."
+        ) from failure
     left_out, frames = Counter[str](), []
     for series in listed:
         labels = series.get("metric") or {}

@@ -50,7 +50,7 @@ def read_parsable(lines: Iterable[str], pool: str, zone: str = "UTC") -> Reading
     rest = iter(lines)
     first = next(rest, "")
     heading = first.rstrip("\r\n").split("|")
-    if {"State", "AllocTRES"} <= set(heading):
+    if len({*FIELDS, "JobName"} & set(heading)) >= 3:  # no row is called so
         names = heading
     else:
         names, rest = list(FIELDS), _with_first(first, rest)
@@ -212,7 +212,7 @@ def _jobs(rows: pl.DataFrame, pool: str, zone: str) -> tuple[pl.DataFrame, pl.Da
         ("a job that ends before it starts", negative.fill_null(False)),
         ("a job that has ended, without the time", pl.col("start").is_not_null() & pl.col("end").is_null()
          & (pl.col("ended") != Ended.RUNNING)),
-        ("a job that has neither started nor waits", pl.col("start").is_null() & (pl.col("submitted").is_null())),
+        ("a job without a time that can be read", pl.col("start").is_null() & (pl.col("submitted").is_null())),
     ):  # fmt: skip
         count = rows.filter(wrong).height
         if count:

@@ -92,7 +92,9 @@ def read_trace_jobs(path: Path, pool: str = "") -> Readings | None:
     elif columns >= {"organization", "gpu_model", "submit_time", "duration"}:  # Alibaba, spot and high priority
         count = next((one for one in ("gpu_num", "gpu_request", "num_gpus") if one in columns), "")
         if not count:
-            raise CorpusUnreadable(f"{path.name} does not say how many GPUs a job has.")
+            raise CorpusUnreadable(
+                f"{path.name} does not say how many GPUs a job has.", next_step="docs/compute.md lists what is read."
+            )
         moment = epoch("submit_time")
         jobs = _jobs(table, name, moment, moment, _seconds("duration"), pl.col(count), "organization", "gpu_model")
     elif columns >= {"job_id", "user", "gpu_num", "start_time", "end_time"}:  # Acme
@@ -155,4 +157,6 @@ def table_of(path: Path) -> pl.DataFrame:
             io.BytesIO(data), infer_schema=False, truncate_ragged_lines=True, encoding="utf8-lossy", null_values=[""]
         )
     except (pl.exceptions.PolarsError, gzip.BadGzipFile, EOFError) as failure:
-        raise CorpusUnreadable(f"{path.name}: {str(failure).splitlines()[0]}") from failure
+        raise CorpusUnreadable(
+            f"{path.name}: {str(failure).splitlines()[0]}", next_step="docs/compute.md lists what is read."
+        ) from failure

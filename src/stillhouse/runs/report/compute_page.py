@@ -31,6 +31,11 @@ def describe_use(found: dict[str, Any]) -> str:
         if pool["seconds_without_capacity_record"]:
             hours = pool["seconds_without_capacity_record"] / 3600
             lines.append(f"    for {hours:,.1f} hours nobody recorded the capacity: only what jobs held is counted")
+    if found["samples_of_no_pool"]:
+        lines.append(
+            f"{found['samples_of_no_pool']:,} samples are of no pool: import them with --pool, or the jobs and nodes "
+            "that they are of."
+        )
     lines += ["", "teams, by GPU-hours held"]
     lines += [
         f"  {row['team'] or '(none)':24} {row['gpu_hours']:>12,.1f}  {_states(row['states'])}"
@@ -68,7 +73,12 @@ def conclusions(found: dict[str, Any]) -> list[str]:
     held = found["held_idle"]
     lines = [f"Of {capacity:,.0f} GPU-hours, {allocated / capacity:.0%} were allocated and {active / capacity:.0%} are known to "
              f"have been active; of {unknown / capacity:.0%} it is not known."]  # fmt: skip
+    free = [pool for pool in found["pools"] if pool["states"]["unallocated"]["gpu_hours"]]
+    if free:
+        hours = sum((pool["states"]["unallocated"]["gpu_hours"] for pool in free), Decimal(0))
+        lines.append(f"{hours:,.0f} GPU-hours were allocated to nobody, which cost {_summed(free)}.")
     if held:
+        jobs = "1 job" if len(held) == 1 else f"{len(held)} jobs"
         idle = sum((one["idle_gpus"] for one in held), Decimal(0))
         costs: dict[str, Decimal] = {}
         for one in held:
@@ -79,9 +89,20 @@ def conclusions(found: dict[str, Any]) -> list[str]:
             or "an unknown amount"
         )
         lines.append(
-            f"{idle:,.0f} GPUs are held and idle in {len(held)} jobs, which costs {money} a week. Ask {held[0]['contact']} first."
+            f"{idle:,.0f} GPUs are held and idle in {jobs}, which costs {money} a week. Ask {held[0]['contact']} first."
         )
     return lines
+
+
+def _summed(pools: list[dict[str, Any]]) -> str:
+    """What the unallocated hours of pools cost, by currency; unknown where a pool has no price."""
+    costs: dict[str, Decimal] = {}
+    for pool in pools:
+        amount = pool["states"]["unallocated"]["cost"]
+        if amount is None:
+            return "an unknown amount: a pool has no price in fleet.toml"
+        costs[pool["currency"]] = costs.get(pool["currency"], Decimal(0)) + amount
+    return " and ".join(f"{amount:,.2f} {currency}" for currency, amount in sorted(costs.items()))
 
 
 def write_use_page(found: dict[str, Any], path: Path) -> Path:
@@ -118,7 +139,7 @@ def _held_lines(found: dict[str, Any]) -> list[str]:
         )
         lines.append(
             f"  {one['job']} of {one['user'] or one['team']} on {one['pool']}: {one['idle_gpus']} of {one['gpus']} GPUs "
-            f"idle ({one['rung']}), since {day(one['since'])}; {cost}; ask {one['contact'] or 'nobody is named'}"
+            f"idle ({one['rung']}), running since {day(one['since'])}; {cost}; ask {one['contact'] or 'nobody is named'}"
         )
     left = len(found["held_idle"]) - _SHOWN
     return lines + ([f"  and {left} more: --json has all"] if left > 0 else [])
@@ -131,7 +152,14 @@ def _states(states: dict[str, Decimal]) -> str:
 def _cost_line(pool: dict[str, Any]) -> str:
     if pool["cost"] is None:
         return "the price is not known"
-    used = pool["cost_per_used_hour"]
-    return f"cost {pool['cost']:,.2f} {pool['currency']}" + (
-        f", {used:,.2f} for a used hour" if used is not None else ""
+    least, most = pool["cost_per_used_hour"]
+    line = f"cost {pool['cost']:,.2f} {pool['currency']} by its price"
+    if least is None:
+        return line
+    if most is None:
+        return f"{line}, at least {least:,.2f} for a used hour"
+    return (
+        f"{line}, {least:,.2f} for a used hour"
+        if least == most
+        else f"{line}, {least:,.2f} to {most:,.2f} for a used hour"
     )

@@ -104,7 +104,7 @@ def tell(home: Home, progress: Progress, retrain: tuple[str, float] | None = Non
         "waited_gpu_hours": waited["waited_gpu_hours"],
         "others_had_room": waited["others_had_room"],
         "retrain": {"name": name, "gpu_hours": hours, "probability_in_a_week": placed["probability"]},
-        "offer": best,
+        "offer": best and best | {"from": day(best["from"]), "to": day(best["to"])},
         "drill_seconds": drilled["seconds"],
         "drill_kept": drilled["kept"],
     }  # fmt: skip
