@@ -102,6 +102,7 @@ def account_samples(path: Path) -> dict[str, float]:
             "limit": None,
             "ended": "completed",
             "mean_use": None,
+            "seen": None,
         }
         for gpu in range(GPUS)
     ]

@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import io
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -27,7 +28,7 @@ from stillhouse.compute.importers.prometheus import read_answer
 from stillhouse.compute.importers.slurm_jobs import read_json, read_parsable
 from stillhouse.compute.importers.slurm_nodes import read_nodes
 from stillhouse.compute.importers.trace_layouts import pool_named, read_series, read_trace_jobs, table_of
-from stillhouse.compute.readings import TABLES, Readings, together
+from stillhouse.compute.readings import TABLES, Readings, Span, together
 from stillhouse.errors import CorpusUnreadable, UsageError
 from stillhouse.home import facts
 from stillhouse.home.current_permission import load
@@ -87,6 +88,8 @@ def import_file(home: Home, path: Path, kind: Kind | None, hints: Hints) -> Impo
     with storage_errors(f"{path} could not be read"):
         digest = _digest_of(path)
     found = kind or recognise(path)
+    if not hints.idle_watts and hints.pool:
+        hints = hints._replace(idle_watts=fleet_of(home).pool(hints.pool).idle_watts)
     if found is Kind.BILL:
         bill = read_focus(table_of(path))
         tables = {_CHARGES: msgspec.json.encode(bill.charges)}
@@ -132,15 +135,10 @@ def read(path: Path, kind: Kind, hints: Hints) -> Readings:
                 lines = io.TextIOWrapper(file, encoding="utf-8", errors="replace", newline="\n")
                 return read_parsable(lines, pool, hints.zone)
         if kind is Kind.SERIES:
-            parts = read_series(path, hints.zone)
-            levels = [
-                part.levels.with_columns(pool=pl.lit(hints.pool)) if hints.pool else part.levels for part in parts
-            ]
-            return together(
-                Readings(levels=one, left_out=part.left_out) for one, part in zip(levels, parts, strict=True)
-            )
+            parts = read_series(path, hints.zone, hints.pool)
+            return together(Readings(levels=part.levels, left_out=part.left_out) for part in parts)
         if kind is Kind.TABLE:
-            return read_trace_jobs(path, hints.pool) or read_delimited(table_of(path), pool, hints.zone)
+            return read_trace_jobs(path, hints.pool, hints.zone) or read_delimited(table_of(path), pool, hints.zone)
         whole: dict[Kind, Callable[[bytes], Readings]] = {
             Kind.NODES: lambda data: read_nodes(data, hints.at),
             Kind.PROMETHEUS: lambda data: read_answer(data, pool, hints.idle_watts),
@@ -188,18 +186,23 @@ def readings_of(home: Home, *names: str) -> Readings:
             for name, digest in one.files.items()
             if name in (names or TABLES)
         }
-        pools = frames["jobs"]["pool"].unique().to_list() if "jobs" in frames else []
-        found.append(Readings(**frames, covered=dict.fromkeys(pools, (one.first, one.last))))
+        covered: dict[str, tuple[Span, ...]] = {}
+        if "jobs" in frames:
+            pools = frames["jobs"]["pool"].unique().to_list()
+            covered = dict.fromkeys(pools, ((one.first, one.last),))
+            seen = pl.when(pl.col("end").is_null()).then(pl.lit(one.last, pl.Int64))
+            frames["jobs"] = frames["jobs"].with_columns(seen=seen)
+        found.append(Readings(**frames, covered=covered))
     return together(found)
 
 
 def charges_of(home: Home) -> list[Charge]:
-    """The charges of every bill that was imported."""
-    found: list[Charge] = []
+    """The charges of every bill that was imported. What two bills have in common is charged once: as often as in either."""
+    found: Counter[Charge] = Counter()
     for one in newest_imports(home):
         if _CHARGES in one.files:
-            found += msgspec.json.decode(home.objects.get(one.files[_CHARGES]), type=list[Charge])
-    return found
+            found |= Counter(msgspec.json.decode(home.objects.get(one.files[_CHARGES]), type=list[Charge]))
+    return list(found.elements())
 
 
 def _parquet(frame: pl.DataFrame) -> bytes:

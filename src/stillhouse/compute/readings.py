@@ -14,6 +14,8 @@ import polars as pl
 
 # Divisible by 1 to 10 and by the sevenths of MIG.
 PARTS = 5040
+# A row with more than this many GPUs is a mistake, and would drown all others.
+MOST_GPUS = 100_000
 
 
 class Ended(StrEnum):
@@ -36,6 +38,7 @@ LOST = (Ended.FAILED, Ended.PREEMPTED, Ended.NODE_FAIL)
 
 _JOBS: dict[str, Any] = {
     "job": pl.String,
+    "raw": pl.String,  # another id of it, by which samples may name it; "" where there is none
     "pool": pl.String,
     "user": pl.String,
     "team": pl.String,
@@ -51,6 +54,7 @@ _JOBS: dict[str, Any] = {
     "ended": pl.String,  # an Ended
     "mean_use": pl.Float64,  # of its GPUs over the whole run, 0 to 1; null: not measured
     "reason": pl.String,
+    "seen": pl.Int64,  # until when it was seen running, where it has no end; null: as long as anything was reported
 }
 JOBS = pl.Schema(_JOBS)
 
@@ -75,6 +79,7 @@ CAPACITY = pl.Schema(
         "time": pl.Int64,  # from when on
         "parts": pl.Int64,
         "up": pl.Boolean,
+        "snapshot": pl.Boolean,  # of a whole cluster at once: a node that a later one lacks is gone
     }
 )
 
@@ -103,6 +108,10 @@ class Rung(StrEnum):
 LADDER = tuple(Rung)
 
 
+# From when to when, in seconds; the end is not part of it.
+Span = tuple[int, int]
+
+
 class Readings(msgspec.Struct, frozen=True):
     """What was read of one source."""
 
@@ -111,8 +120,8 @@ class Readings(msgspec.Struct, frozen=True):
     capacity: pl.DataFrame = pl.DataFrame(schema=CAPACITY)
     levels: pl.DataFrame = pl.DataFrame(schema=LEVELS)
     left_out: dict[str, int] = {}
-    # From when to when jobs of a pool were reported; of a pool that is not named here, always.
-    covered: dict[str, tuple[int, int]] = {}
+    # From when to when jobs were reported: of which pools jobs are in it, and the spans. None: always, of every pool.
+    covered: dict[str, tuple[Span, ...]] | None = None
 
     @property
     def rows(self) -> int:
@@ -131,11 +140,10 @@ def together(readings: Iterable[Readings]) -> Readings:
     left_out: Counter[str] = Counter()
     for one in all_of:
         left_out.update(one.left_out)
-    covered: dict[str, tuple[int, int]] = {}
+    covered: dict[str, tuple[Span, ...]] = {}
     for one in all_of:
-        for pool, (first, last) in one.covered.items():
-            was = covered.get(pool, (first, last))
-            covered[pool] = (min(first, was[0]), max(last, was[1]))
+        for pool, spans in (one.covered or {}).items():
+            covered[pool] = merged((*covered.get(pool, ()), *spans))
     frames = {name: pl.concat([getattr(one, name) for one in all_of]) for name in TABLES}
     jobs, repeated = newest_of_each_run(frames["jobs"])
     if repeated:
@@ -146,8 +154,19 @@ def together(readings: Iterable[Readings]) -> Readings:
         capacity=frames["capacity"].unique(["pool", "node", "time"], keep="last", maintain_order=True),
         levels=frames["levels"].unique(["pool", "time"], keep="last", maintain_order=True),
         left_out=dict(left_out),
-        covered=covered,
+        covered=covered if any(one.covered is not None for one in all_of) else None,
     )
+
+
+def merged(spans: Iterable[Span]) -> tuple[Span, ...]:
+    """Spans in order, those that meet as one."""
+    found: list[Span] = []
+    for start, end in sorted(spans):
+        if found and start <= found[-1][1]:
+            found[-1] = (found[-1][0], max(found[-1][1], end))
+        else:
+            found.append((start, end))
+    return tuple(found)
 
 
 def newest_of_each_run(jobs: pl.DataFrame) -> tuple[pl.DataFrame, int]:
@@ -162,6 +181,14 @@ def newest_of_each_run(jobs: pl.DataFrame) -> tuple[pl.DataFrame, int]:
         .sort("row")
         .drop("row")
     )
+    # A run that was still going when another of its job began was ended by that: nobody runs twice at once.
+    after = pl.col("start").sort().shift(-1).over("pool", "job", order_by="start")
+    kept = kept.with_columns(next_start=after)
+    requeued = pl.col("end").is_null() & pl.col("start").is_not_null() & (pl.col("next_start") > pl.col("start"))
+    kept = kept.with_columns(
+        end=pl.when(requeued).then("next_start").otherwise("end"),
+        ended=pl.when(requeued).then(pl.lit(str(Ended.PREEMPTED))).otherwise("ended"),
+    ).drop("next_start")
     # A job that is pending in one export and runs in another was seen twice, too.
     started = kept.filter(pl.col("start").is_not_null()).select("pool", "job").unique()
     waiting = kept.filter(pl.col("start").is_null()).join(started, on=["pool", "job"], how="anti")

@@ -8,13 +8,23 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from stillhouse.compute.accounting.allocations import Window
-from stillhouse.compute.accounting.costs import Charge, Cost, by_bill, by_price, gpu_hours
-from stillhouse.compute.accounting.states import NOT_IMPORTED, NOT_REPORTED, Accounts, State, account, placed
-from stillhouse.compute.readings import PARTS, Ended, Readings
+from stillhouse.compute.accounting.costs import Charge, Cost, by_bill, by_price, cost_of, gpu_hours, shared_out
+from stillhouse.compute.accounting.states import (
+    NOT_IMPORTED,
+    NOT_REPORTED,
+    Accounts,
+    State,
+    account,
+    covered_of,
+    placed,
+)
+from stillhouse.compute.readings import PARTS, Readings
 from stillhouse.home.fleet import Fleet, per_week
 
 # A job that leaves less than half a GPU idle is not worth a call.
 _WORTH_ASKING = Decimal("0.5")
+# What was idle last week may be used today.
+_LAST_DAY = 86_400
 _SHOWN = 50
 
 
@@ -54,10 +64,10 @@ def use_report(readings: Readings, fleet: Fleet, window: Window, charges: list[C
     return {
         "window": {"start": window.start, "end": window.end, "seconds": window.seconds},
         "pools": [_pool(accounts, fleet, costs) for accounts in all_of],
-        "teams": _grouped(states, ["team"], costs),
-        "projects": _grouped(states, ["team", "project"], costs),
-        "jobs": _grouped(states, ["pool", "job", "team", "user"], [])[:_SHOWN],
-        "held_idle": [one._asdict() for one in held_idle(readings, all_of, fleet, window)],
+        "teams": _grouped(states, ["team"], all_of, fleet),
+        "projects": _grouped(states, ["team", "project"], all_of, fleet),
+        "jobs": _grouped(states, ["pool", "job", "team", "user"], [], fleet)[:_SHOWN],
+        "held_idle": [one._asdict() for one in held_idle(readings, fleet, window, declared)],
         "bill": _bill(billed, charges),
         "samples_of_no_pool": int((placed(readings)["pool"] == "").sum()),
     }
@@ -119,16 +129,17 @@ def layers_of(states: pl.DataFrame) -> Layers:
     return Layers(*hours)
 
 
-def _grouped(states: pl.DataFrame | None, keys: list[str], costs: list[Cost]) -> list[dict[str, Any]]:
+def _grouped(
+    states: pl.DataFrame | None, keys: list[str], all_of: list[Accounts], fleet: Fleet
+) -> list[dict[str, Any]]:
     """GPU-hours in each state by some columns, those that held most first; nobody's hours are no row."""
     if states is None or not states.height:
         return []
-    nobodys = pl.col("state").is_in([State.DOWN, State.UNALLOCATED]) | pl.col("why").is_in([NOT_REPORTED, NOT_IMPORTED])
-    held = states.filter(~nobodys)
-    wide = held.group_by(*keys, "state").agg(pl.col("part_seconds").sum())
+    wide = _held(states).group_by(*keys, "state").agg(pl.col("part_seconds").sum())
     rows: dict[tuple[str, ...], dict[str, int]] = {}
     for *key, state, parts in wide.iter_rows():
         rows.setdefault(tuple(key), {})[state] = parts
+    costs = _costs_by(keys, all_of, fleet)
     found = []
     for row_key, by in sorted(rows.items(), key=lambda item: (-sum(item[1].values()), item[0])):
         row: dict[str, Any] = dict(zip(keys, row_key, strict=True))
@@ -136,36 +147,56 @@ def _grouped(states: pl.DataFrame | None, keys: list[str], costs: list[Cost]) ->
             "gpu_hours": gpu_hours(sum(by.values())),
             "states": {state: gpu_hours(by[state]) for state in sorted(by)},
         }
-        if costs:
-            own = [cost for cost in costs if all(getattr(cost, name) == row[name] for name in keys)
-                   and cost.state not in (State.DOWN, State.UNALLOCATED)]  # fmt: skip
-            row["cost"] = {currency: _sum(cost.amount for cost in own if cost.currency == currency)
-                           for currency in sorted({cost.currency for cost in own})}  # fmt: skip
-        found.append(row)
+        found.append(row | ({"cost": costs.get(row_key, {})} if all_of else {}))
     return found
 
 
-def held_idle(readings: Readings, all_of: list[Accounts], fleet: Fleet, window: Window) -> list[HeldIdle]:
-    """Jobs that still ran when the window ended, and left GPUs idle in it: the most expensive first."""
-    found = []
-    running = readings.jobs.filter(
-        (pl.col("ended") == Ended.RUNNING) | (pl.col("end").fill_null(window.end) >= window.end)
-    ).filter(pl.col("start") < window.end)
+def _held(states: pl.DataFrame) -> pl.DataFrame:
+    """What somebody held."""
+    nobodys = pl.col("state").is_in([State.DOWN, State.UNALLOCATED]) | pl.col("why").is_in([NOT_REPORTED, NOT_IMPORTED])
+    return states.filter(~nobodys)
+
+
+def _costs_by(
+    keys: list[str], all_of: list[Accounts], fleet: Fleet
+) -> dict[tuple[str, ...], dict[str, Decimal | None]]:
+    """What each group's hours cost by currency, at the prices of their pools, to the cent; unknown where one has none."""
+    found: dict[tuple[str, ...], dict[str, Decimal | None]] = {}
     for accounts in all_of:
-        by_job = accounts.states.group_by("job").agg(
+        pool = fleet.pool(accounts.pool)
+        rows = _held(accounts.states).group_by(*keys).agg(pl.col("part_seconds").sum()).sort(keys).rows()
+        parts = [row[-1] for row in rows]
+        shares = shared_out(cost_of(pool.cost, accounts.capacity), [*parts, accounts.capacity - sum(parts)])
+        for row, share in zip(rows, shares, strict=False):
+            by = found.setdefault(row[:-1], {})
+            before = by.get(pool.currency, Decimal(0))
+            by[pool.currency] = None if pool.cost is None or before is None else before + share
+    return found
+
+
+def held_idle(readings: Readings, fleet: Fleet, window: Window, declared: dict[str, int]) -> list[HeldIdle]:
+    """Jobs that still ran when the window ended, and left GPUs idle in its last day: the most expensive first."""
+    last = Window(max(window.start, window.end - _LAST_DAY), window.end)
+    found = []
+    for accounts in account(readings, last, declared):
+        by_run = accounts.states.group_by("job", "start").agg(
             held=pl.col("part_seconds").sum(),
             inactive=pl.col("part_seconds").filter(pl.col("state") == State.INACTIVE).sum(),
             rung=pl.col("rung").max(),
         )
-        jobs = running.filter(pl.col("pool") == accounts.pool).join(by_job, on="job").filter(pl.col("inactive") > 0)
+        covered = covered_of(readings, accounts.pool)
+        known = window.end if covered is None else min(window.end, max((end for _, end in covered), default=window.end))
+        own = readings.jobs.filter((pl.col("pool") == accounts.pool) & (pl.col("start") < window.end))
+        running = own.filter(pl.coalesce("end", pl.col("seen").fill_null(known), pl.lit(known)) >= known)
         said = fleet.pool(accounts.pool)
-        for row in jobs.iter_rows(named=True):
+        for row in running.join(by_run.filter(pl.col("inactive") > 0), on=["job", "start"]).iter_rows(named=True):
             gpus = Decimal(row["parts"]) / PARTS
             idle = (gpus * row["inactive"] / row["held"]).quantize(Decimal("0.1"))
             if idle >= _WORTH_ASKING:
+                whom = fleet.contact(row["team"], accounts.pool) or row["user"]
                 found.append(HeldIdle(
-                    row["job"], accounts.pool, row["user"], row["team"], fleet.contact(row["team"], accounts.pool) or row["user"],
-                    gpus.quantize(Decimal("0.1")), idle, row["start"], row["rung"], per_week(said.cost, idle), said.currency,
+                    row["job"], accounts.pool, row["user"], row["team"], whom, gpus.quantize(Decimal("0.1")), idle, row["start"],
+                    row["rung"], per_week(said.cost, idle), said.currency,
                 ))  # fmt: skip
     return sorted(found, key=lambda one: (-(one.cost_a_week or Decimal(0)), -one.idle_gpus, one.job))
 

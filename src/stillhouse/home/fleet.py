@@ -71,8 +71,10 @@ def parse_fleet(data: bytes, called: str) -> Fleet:
         ) from None
     for name, pool in fleet.pools.items():
         _check_money(pool.price, f"{called}: the price of the pool {name}")
-        if pool.gpus < 0 or pool.floor < 0:
-            raise RuleError(f"({called}: the pool {name} has fewer than no GPUs)", next_step=f"Correct {called}.")
+        if not 0 <= pool.gpus <= 100_000 or pool.floor < 0:
+            raise RuleError(
+                f"({called}: the pool {name} has a number of GPUs that cannot be)", next_step=f"Correct {called}."
+            )
     for name, team in fleet.teams.items():
         _check_money(team.waiting_hour, f"{called}: waiting_hour of the team {name}")
         if team.floor < 0:

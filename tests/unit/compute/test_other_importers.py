@@ -20,6 +20,8 @@ from stillhouse.compute.importers.trace_layouts import read_trace_jobs, table_of
 from stillhouse.compute.readings import PARTS, Ended, Rung
 from stillhouse.errors import CorpusUnreadable
 
+T = 1_780_272_000
+
 
 def nodes(*listed, **more):
     return json.dumps({"nodes": listed, **more}).encode()
@@ -72,7 +74,7 @@ def test_every_name_of_a_metric_means_a_share(name):
     watts = METRICS[name].rung is Rung.POWER
     value = 300 * full if watts else full / 2
     found = read_answer(
-        answer(({"__name__": name, "UUID": "g", "Hostname": "n"}, [[60, str(value)]])), "p", idle_watts=100
+        answer(({"__name__": name, "UUID": "g", "Hostname": "n"}, [[T, str(value)]])), "p", idle_watts=100
     )
     row = found.samples.row(0, named=True)
     assert row["use"] == pytest.approx(1.0 if watts else 0.5) and row["rung"] == METRICS[name].rung
@@ -89,10 +91,10 @@ def test_labels_and_slices_and_nonsense():
     }
     found = read_answer(
         answer(
-            (mig, [[0, "0.5"], [60, "NaN"], [120, "55"], [180, "+Inf"]]),
-            ({"__name__": "up", "instance": "n1"}, [[0, "1"]]),
-            ({"__name__": "DCGM_FI_DEV_GPU_UTIL"}, [[0, "1"]]),
-            ({"__name__": "DCGM_FI_DEV_POWER_USAGE", "gpu": "0"}, [[0, "70"]]),
+            (mig, [[T, "0.5"], [T + 60, "NaN"], [T + 120, "55"], [T + 180, "+Inf"]]),
+            ({"__name__": "up", "instance": "n1"}, [[T, "1"]]),
+            ({"__name__": "DCGM_FI_DEV_GPU_UTIL"}, [[T, "1"]]),
+            ({"__name__": "DCGM_FI_DEV_POWER_USAGE", "gpu": "0"}, [[T, "70"]]),
         ),
         "p",
     )
@@ -269,3 +271,80 @@ def test_rental_prices_that_are_missing_are_unknown(tmp_path):
     path.write_text("{}")
     with pytest.raises(CorpusUnreadable):
         read_prices(path)
+
+
+BAD_VALUES = [5, None, [], ["x"], [T], [T, "x"], ["x", "0.5"], [1e30, "0.5"], [T, None], {}, [-1, "1"]]
+BAD_SERIES = [5, None, [], {}, {"metric": 5, "values": []}, {"metric": {}, "values": 5}, {"metric": None}]
+
+
+def test_one_bad_sample_or_series_costs_the_others_nothing():
+    good = {"metric": {"__name__": "DCGM_FI_DEV_GPU_UTIL", "UUID": "g"}, "values": [[T, "50"], *BAD_VALUES]}
+    data = json.dumps({"status": "success", "data": {"resultType": "matrix", "result": [*BAD_SERIES, good]}}).encode()
+    found = read_answer(data, "p")
+    assert found.samples.height == 1
+    assert sum(found.left_out.values()) == len(BAD_VALUES) + len(BAD_SERIES)
+    for wrong in (None, 5, {}):
+        data = json.dumps({"status": "success", "data": {"resultType": "matrix", "result": wrong}}).encode()
+        with pytest.raises(CorpusUnreadable):
+            read_answer(data, "p")
+
+
+def test_one_bad_object_or_node_costs_the_others_nothing():
+    bad = [
+        5,
+        None,
+        [],
+        {},
+        {"kind": "Node"},
+        {"kind": "Pod"},
+        {"kind": "Node", "metadata": 7},
+        pod("big", gpus="9" * 30),
+    ]
+    found = read_objects(json.dumps({"kind": "List", "items": [*bad, pod()]}).encode(), "p")
+    assert found.jobs.height == 1 and sum(found.left_out.values()) == len(bad)
+    giant = NODE | {"name": "n2", "tres": f"gres/gpu={'9' * 30}", "state": "idle"}
+    other = NODE | {"name": "n3", "tres": "", "gres": f"gpu:{'9' * 30}", "state": "idle"}
+    read = read_nodes(nodes(giant, other, NODE | {"state": "idle"}), time=T)
+    assert read.capacity.height == 1 and read.left_out == {"a node that cannot be read": 2}
+    for data in (b'{"nodes": null}', b'{"nodes": 5}'):
+        with pytest.raises(CorpusUnreadable):
+            read_nodes(data, time=T)
+    with pytest.raises(CorpusUnreadable):
+        read_objects(b'{"kind": "List", "items": null}', "p")
+
+
+def test_absurd_amounts_are_left_out():
+    rows = [(amount, "USD", "2026-06-01", "2026-06-02") for amount in ("1E+5000", "1E-5000", "9" * 40, "1.00")]
+    columns = ["BilledCost", "BillingCurrency", "ChargePeriodStart", "ChargePeriodEnd"]
+    bill = read_focus(pl.DataFrame(rows, schema=columns, orient="row"))
+    assert len(bill.charges) == 1 and bill.left_out == {"a charge without an amount": 3}
+    jobs = pl.DataFrame(
+        {"job": ["a", "b"], "start": ["2026-06-01"] * 2, "end": ["2026-06-02"] * 2, "gpus": ["1e12", "8"]}
+    )
+    assert read_delimited(jobs, "p").left_out == {"a job with more GPUs than anybody has": 1}
+
+
+@pytest.mark.parametrize("place", range(1, 6))
+def test_a_stray_quote_takes_no_rows_along(tmp_path, place):
+    lines = [f"{n},p,2026-06-01T0{n}:00:00Z,2026-06-01T0{n + 1}:00:00Z,1,ok" for n in range(1, 7)]
+    lines[place] = lines[place].replace(",ok", ',"odd')
+    for closing in (False, True):
+        if closing and place < 5:
+            lines[-1] = lines[-1].replace(",ok", ',odd"')
+        path = tmp_path / "jobs.csv"
+        path.write_text("job,pool,start,end,gpus,note\n" + "\n".join(lines) + "\n")
+        assert read_delimited(table_of(path), "p").jobs.height == 6
+    quoted = tmp_path / "quoted.csv"
+    quoted.write_text('"job","start","end","gpus"\n"a,b","2026-06-01","2026-06-02","1"\n')
+    assert read_delimited(table_of(quoted), "p").jobs["job"].to_list() == ["a,b"]
+
+
+def test_parquet_with_nested_columns_and_torn_gzip(tmp_path):
+    frame = pl.DataFrame(
+        {"BilledCost": [1.5], "BillingCurrency": ["USD"], "ChargePeriodStart": ["2026-06-01"], "Tags": [[{"a": "b"}]]}
+    )
+    frame.write_parquet(tmp_path / "bill.parquet")
+    assert len(read_focus(table_of(tmp_path / "bill.parquet")).charges) == 1
+    (tmp_path / "torn.csv.gz").write_bytes(gzip.compress(b"a,b\n1,2\n" * 1000)[:-30])
+    with pytest.raises(CorpusUnreadable):
+        table_of(tmp_path / "torn.csv.gz")

@@ -240,3 +240,17 @@ def test_any_text_is_read_or_left_out(lines):
 def test_any_json_is_read_or_refused(value):
     with contextlib.suppress(CorpusUnreadable):
         read_json(json.dumps({"jobs": value}).encode(), "pool")
+
+
+def test_a_started_job_whose_start_cannot_be_read_is_left_out_by_name():
+    found = read(
+        line(Start="2026-06-01T0O:00:00"),
+        line(JobIDRaw="2", JobID="2", State="RUNNING", Start="Unknown", End="Unknown"),
+    )
+    assert found.jobs.height == 0 and sum(found.left_out.values()) == 2
+
+
+@pytest.mark.parametrize("count", ["9" * 30, "1000000000", "1e9", "-4", "4.5"])
+def test_a_count_that_cannot_be_costs_the_others_nothing(count):
+    found = read(line(), line(JobIDRaw="2", JobID="2", AllocTRES=f"gres/gpu={count}"))
+    assert found.jobs.height == 1 and found.left_out == {"a count of GPUs that cannot be read": 1}

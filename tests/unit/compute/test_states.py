@@ -29,6 +29,7 @@ def job(name, start, end, gpus, **more):
         "limit": None,
         "ended": str(Ended.COMPLETED),
         "mean_use": None,
+        "seen": None,
     }
     return row | more
 
@@ -138,7 +139,7 @@ def test_what_is_claimed_twice_is_counted_once():
 
 def test_a_time_of_which_nobody_reported_jobs_is_unknown():
     at = WINDOW.start
-    found = accounts(job("a", at, at + 100, 8), covered={"p": (at, at + 1_000)})
+    found = accounts(job("a", at, at + 100, 8), covered={"p": ((at, at + 1_000),)})
     reasons = dict(
         found.states.filter(pl.col("why") != "").group_by("why").agg(pl.col("part_seconds").sum()).iter_rows()
     )
@@ -150,7 +151,7 @@ def test_nodes_that_go_down_and_come_back():
     at = WINDOW.start
     nodes = pl.DataFrame(
         [
-            {"pool": "p", "node": node, "gpu_type": "", "time": time, "parts": 4 * PARTS, "up": up}
+            {"pool": "p", "node": node, "gpu_type": "", "time": time, "parts": 4 * PARTS, "up": up, "snapshot": False}
             for node, time, up in (
                 ("n1", at - 5, True),
                 ("n2", at - 5, True),
@@ -200,7 +201,15 @@ def test_the_states_sum_to_capacity_and_the_costs_to_the_price(rows, nodes, samp
         jobs=jobs(*rows),
         capacity=pl.DataFrame(
             [
-                {"pool": "p", "node": node, "gpu_type": "", "time": time, "parts": gpus * PARTS, "up": up}
+                {
+                    "pool": "p",
+                    "node": node,
+                    "gpu_type": "",
+                    "time": time,
+                    "parts": gpus * PARTS,
+                    "up": up,
+                    "snapshot": False,
+                }
                 for node, time, gpus, up in nodes
             ],
             schema=CAPACITY,
@@ -221,7 +230,7 @@ def test_the_states_sum_to_capacity_and_the_costs_to_the_price(rows, nodes, samp
             ],
             schema=SAMPLES,
         ),
-        covered={"p": tuple(sorted(covered))} if covered else {},
+        covered={"p": (tuple(sorted(covered)),)} if covered else None,
     )
     for found in account(readings, WINDOW, {"p": GPUS * PARTS}):
         assert found.total(*State) == found.capacity

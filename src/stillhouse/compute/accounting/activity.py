@@ -17,6 +17,8 @@ ACTIVE_ABOVE = 0.02
 # A sample that is this many intervals late is a gap.
 _GAP = 1.5
 _ONE_ALONE = 60
+# A measure that is switched on later counts from then on.
+_HOUR = 3600
 # So many samples are looked at together.
 _ROWS_AT_ONCE = 2_000_000
 
@@ -32,8 +34,8 @@ def activity_of(samples: pl.DataFrame, held: pl.DataFrame) -> pl.DataFrame:
     """
     if not samples.height or not held.height:
         return pl.DataFrame(schema=ACTIVITY)
-    runs = held.select("pool", "job", "begins", "ends", "parts", "nodes").with_row_index("run")
-    runs = runs.with_columns(pl.col("pool", "job").cast(pl.Categorical))
+    runs = held.select("pool", "job", "raw", "begins", "ends", "parts", "nodes").with_row_index("run")
+    runs = runs.with_columns(pl.col("pool", "job", "raw").cast(pl.Categorical))
     per_run = pl.concat([_summed(part, runs) for part in _by_nodes(samples)])
     if not per_run.height:
         return pl.DataFrame(schema=ACTIVITY)
@@ -74,13 +76,21 @@ def _summed(samples: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
     )
     seconds = pl.col("finish") - pl.col("begin")
     parts = pl.col("gpu_parts")
-    return spans_of.group_by("run").agg(
+    per_node = spans_of.group_by("run", "node").agg(
         active=(seconds * parts).filter(pl.col("active")).sum(),
         inactive=(seconds * parts).filter(~pl.col("active")).sum(),
         # One interval for each change, and one for the end of what was sampled of each GPU.
         bound=(pl.col("step") * parts).filter(pl.col("changed")).sum(),
         rung=pl.col("rung").max(),
     )
+    # Of a job on several nodes, no node has more than its share: GPUs that are sampled beside it are not its own.
+    long = pl.col("ends") - pl.col("begins")
+    sizes = runs.select("run", shares=pl.col("nodes").list.len().clip(1), whole=pl.col("parts"), long=long)
+    shares = pl.when(pl.col("node") == "").then(1).otherwise(pl.col("shares"))
+    most = pl.col("long") * -(-pl.col("whole") // shares)
+    per_node = per_node.join(sizes, on="run").with_columns(active=pl.min_horizontal("active", most))
+    per_node = per_node.with_columns(inactive=pl.min_horizontal("inactive", most - pl.col("active")))
+    return per_node.group_by("run").agg(pl.col("active", "inactive", "bound").sum(), pl.col("rung").max())
 
 
 def _best_rung(samples: pl.DataFrame) -> pl.DataFrame:
@@ -91,7 +101,9 @@ def _best_rung(samples: pl.DataFrame) -> pl.DataFrame:
         .replace_strict(list(map(str, LADDER)), list(range(len(LADDER))), return_dtype=pl.UInt8)
     )
     if ranked["rung"].n_unique() > 1:
-        ranked = ranked.filter(pl.col("rung") == pl.col("rung").min().over("pool", "node", "gpu"))
+        ranked = ranked.filter(
+            pl.col("rung") == pl.col("rung").min().over("pool", "node", "gpu", pl.col("time") // _HOUR)
+        )
     return ranked
 
 
@@ -124,7 +136,10 @@ def _named(spans: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
     named = spans.filter(pl.col("job") != "")
     if not named.height:
         return _joined(named, runs.head(0))
-    return _joined(named, runs)
+    # By its id, or by the raw one, which tasks of arrays have beside it.
+    other = runs.filter((pl.col("raw") != "") & (pl.col("raw") != pl.col("job"))).with_columns(job="raw")
+    found = _joined(named, pl.concat([runs, other]))
+    return found.sort("series", "time") if other.height else found
 
 
 def _joined(named: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
@@ -133,7 +148,7 @@ def _joined(named: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
     return joined.filter((pl.col("time") < pl.col("ends")) & (pl.col("until") > pl.col("begins"))).select(_SPAN)
 
 
-_SPAN = ["run", "series", "time", "until", "active", "step", "rung", "gpu_parts", "begins", "ends"]
+_SPAN = ["run", "node", "series", "time", "until", "active", "step", "rung", "gpu_parts", "begins", "ends"]
 
 
 def _only_on_node(spans: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:

@@ -5,11 +5,14 @@ counted apart, never twice. What lies outside the window is cut off.
 """
 
 import heapq
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+
+from stillhouse.compute.readings import Span
 
 Whole = NDArray[np.int64]
 
@@ -46,30 +49,34 @@ class Held(NamedTuple):
     by_job: pl.DataFrame  # of ``jobs``: with held, the part-seconds, and begins and ends, the seconds within the window
 
 
-def steps_of(capacity: pl.DataFrame, window: Window) -> list[Step]:
+def steps_of(capacity: pl.DataFrame, window: Window, snapshots: Sequence[int] = ()) -> list[Step]:
     """The capacity of one pool over time, from snapshots of its nodes: what was said last of each node holds until it is said
     anew.
     """
     nodes: dict[str, tuple[int, bool]] = {}
     found: list[Step] = []
-    total = up = 0
-    for time, node, parts, is_up in (
-        capacity.select("time", "node", "parts", "up").sort("time", maintain_order=True).iter_rows()
-    ):
-        was, was_up = nodes.get(node, (0, False))
-        nodes[node] = (parts, is_up)
-        total += parts - was
-        up += (parts if is_up else 0) - (was if was_up else 0)
+    by_time: dict[int, list[tuple[str, int, bool]]] = {time: [] for time in snapshots}
+    whole: dict[int, set[str]] = {time: set() for time in snapshots}
+    for time, node, parts, is_up, snapshot in capacity.select("time", "node", "parts", "up", "snapshot").iter_rows():
+        by_time.setdefault(time, []).append((node, parts, is_up))
+        if snapshot:
+            whole.setdefault(time, set()).add(node)
+    for time in sorted(by_time):
+        # A node that a snapshot of the whole cluster lacks is gone, or in another pool.
+        if time in whole:
+            nodes = {node: was for node, was in nodes.items() if node in whole[time]}
+        nodes |= {node: (parts, is_up) for node, parts, is_up in by_time[time]}
         moment = max(time, window.start)
         if moment >= window.end:
             break
         if found and found[-1].time == moment:
             found.pop()
-        found.append(Step(moment, total, up))
+        total = sum(parts for parts, _ in nodes.values())
+        found.append(Step(moment, total, sum(parts for parts, is_up in nodes.values() if is_up)))
     return found
 
 
-def hold(jobs: pl.DataFrame, steps: list[Step], window: Window, covered: tuple[int, int] | None = None) -> Held:
+def hold(jobs: pl.DataFrame, steps: list[Step], window: Window, covered: tuple[Span, ...] | None = None) -> Held:
     """Who held how much of one pool. Before the first step nothing is known of its capacity; what nobody held outside of
     ``covered`` may have been held.
     """
@@ -80,7 +87,11 @@ def hold(jobs: pl.DataFrame, steps: list[Step], window: Window, covered: tuple[i
     ).filter((pl.col("begins") < pl.col("ends")) & (pl.col("parts") > 0))
     begins, ends, parts = (clipped[name].to_numpy() for name in ("begins", "ends", "parts"))
     times, total, up, recorded = _levels(steps, window)
-    edges = np.unique(np.concatenate([times, begins, ends, [window.start, window.end], covered or ()]))
+    edges = np.unique(
+        np.concatenate(
+            [times, begins, ends, [window.start, window.end], [edge for span in covered or () for edge in span]]
+        )
+    )
     edges = edges[(edges >= window.start) & (edges <= window.end)]
     length = np.diff(edges)
     place = np.searchsorted(times, edges[:-1], side="right") - 1
@@ -95,7 +106,9 @@ def hold(jobs: pl.DataFrame, steps: list[Step], window: Window, covered: tuple[i
     free = (total - held - down) * length
     reported = np.ones(len(free), dtype=bool)
     if covered is not None:
-        reported = (edges[:-1] >= covered[0]) & (edges[:-1] < covered[1])
+        reported = np.zeros(len(free), dtype=bool)
+        for start, end in covered:
+            reported |= (edges[:-1] >= start) & (edges[:-1] < end)
     cut = _cut(edges, over, begins, ends, parts)
     return Held(
         capacity=int((total * length).sum()),

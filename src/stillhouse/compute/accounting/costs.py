@@ -49,6 +49,12 @@ def gpu_hours(part_seconds: int) -> Decimal:
     return (Decimal(int(part_seconds)) / _PARTS_PER_GPU_HOUR).quantize(CENT, ROUND_HALF_EVEN)
 
 
+def cost_of(price: Decimal | None, part_seconds: int) -> Decimal:
+    """What part-seconds cost at a price for a GPU-hour, to the cent; nothing where there is no price."""
+    whole = (price or Decimal(0)) * part_seconds / _PARTS_PER_GPU_HOUR
+    return whole.quantize(CENT, ROUND_HALF_EVEN)
+
+
 def shared_out(amount: Decimal, weights: Sequence[int]) -> list[Decimal]:
     """An amount in shares that sum to it exactly, each within one smallest unit of its exact share (largest remainders
     first).
@@ -75,7 +81,7 @@ def by_price(accounts: Accounts, fleet: Fleet) -> list[Cost]:
     rows = _grouped(accounts)
     if pool.cost is None:
         return [Cost(accounts.pool, *row[:3], pool.currency, None, "the pool has no price") for row in rows]
-    whole = (pool.cost * accounts.capacity / _PARTS_PER_GPU_HOUR).quantize(CENT, ROUND_HALF_EVEN)
+    whole = cost_of(pool.cost, accounts.capacity)
     shares = shared_out(whole, [row[3] for row in rows])
     return [Cost(accounts.pool, *row[:3], pool.currency, share) for row, share in zip(rows, shares, strict=True)]
 

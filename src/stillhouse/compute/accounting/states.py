@@ -12,7 +12,7 @@ import polars as pl
 
 from stillhouse.compute.accounting.activity import activity_of
 from stillhouse.compute.accounting.allocations import Held, Step, Window, hold, steps_of
-from stillhouse.compute.readings import LOST, PARTS, SAMPLES, Ended, Readings
+from stillhouse.compute.readings import LOST, PARTS, SAMPLES, Ended, Readings, Span, merged
 
 
 class State(StrEnum):
@@ -39,6 +39,7 @@ STATES = pl.Schema(
         "project": pl.String,
         "user": pl.String,
         "job": pl.String,
+        "start": pl.Int64,
         "gpu_type": pl.String,
         "ended": pl.String,
         "rung": pl.String,
@@ -84,7 +85,8 @@ def placed(readings: Readings) -> pl.DataFrame:
         ]
     )
     by_node = _only_pool(nodes, "node")
-    by_job = _only_pool(readings.jobs.select("job", "pool"), "job")
+    names = pl.concat([readings.jobs.select("job", "pool"), readings.jobs.select(job="raw", pool="pool")])
+    by_job = _only_pool(names, "job")
     found = samples.join(by_node, on="node", how="left", maintain_order="left")
     found = found.join(by_job, on="job", how="left", maintain_order="left")
     said = pl.when(pl.col("pool") != "").then("pool")
@@ -105,14 +107,19 @@ def _pool(readings: Readings, pool: str, window: Window, declared: int | None) -
     ):
         return _without_jobs(readings.levels.filter(pl.col("pool") == pool), pool, window, declared)
     jobs = readings.jobs.filter((pl.col("pool") == pool) & pl.col("start").is_not_null())
-    steps = steps_of(readings.capacity.filter(pl.col("pool") == pool), window)
-    if not steps and declared is not None:
-        steps = [Step(window.start, declared, declared)]
-    covered = readings.covered.get(pool)
+    whole = readings.capacity.filter(pl.col("snapshot"))["time"].unique().to_list()
+    own = readings.capacity.filter(pl.col("pool") == pool)
+    steps = steps_of(own, window, whole if own.height else ())
+    # Before the first snapshot, and without any, a pool has what is declared of it.
+    if declared is not None and (not steps or steps[0].time > window.start):
+        steps.insert(0, Step(window.start, declared, declared))
+    covered = covered_of(readings, pool)
     # What still runs did so as far as was reported.
-    until = min(window.end, covered[1]) if covered else window.end
-    jobs = jobs.with_columns(end=pl.col("end").fill_null(pl.max_horizontal("start", pl.lit(until))))
-    held = hold(jobs, steps, window, covered)
+    until = window.end if covered is None else min(window.end, max((end for _, end in covered), default=window.start))
+    ends = pl.coalesce(
+        "end", pl.max_horizontal("start", pl.min_horizontal(pl.col("seen").fill_null(until), pl.lit(until)))
+    )
+    held = hold(jobs.with_columns(end=ends), steps, window, covered)
     samples = readings.samples.filter(
         (pl.col("pool") == pool) & pl.col("time").is_between(window.start, window.end, closed="left")
     )
@@ -120,6 +127,17 @@ def _pool(readings: Readings, pool: str, window: Window, declared: int | None) -
     return Accounts(
         pool, window, states.filter(pl.col("part_seconds") > 0), held.capacity, held.conflict, held.unrecorded
     )
+
+
+def covered_of(readings: Readings, pool: str) -> tuple[Span, ...] | None:
+    """When jobs of a pool were reported. One that an export has no job of may be another scheduler's, or was free: exports of
+    others tell of it only where its nodes are known.
+    """
+    if readings.covered is None:
+        return None if readings.jobs.height or not readings.capacity.height else ()
+    if pool in readings.covered:
+        return readings.covered[pool]
+    return merged(span for spans in readings.covered.values() for span in spans)
 
 
 def _without_jobs(levels: pl.DataFrame, pool: str, window: Window, declared: int | None) -> Accounts:
@@ -161,7 +179,7 @@ def _of_pool(pool: str, held: Held) -> pl.DataFrame:
 
 def _nobodys(pool: str, *rows: tuple[State, str, int]) -> pl.DataFrame:
     """Part-seconds of states that are no job's, and why."""
-    empty = {name: "" for name, kind in STATES.items() if kind == pl.String} | {"bound": 0}
+    empty = {name: "" for name, kind in STATES.items() if kind == pl.String} | {"bound": 0, "start": None}
     listed = [
         empty | {"pool": pool, "state": str(state), "why": why, "part_seconds": parts} for state, why, parts in rows
     ]
@@ -198,7 +216,7 @@ def _of_jobs(held: Held, activity: pl.DataFrame) -> pl.DataFrame:
     )
     rows = [
         jobs.filter(which & (amount > 0)).select(
-            "pool", "team", "project", "user", "job", "gpu_type", "ended", "rung",
+            "pool", "team", "project", "user", "job", "start", "gpu_type", "ended", "rung",
             state=pl.lit(str(state)), why=why, part_seconds=amount, bound=pl.min_horizontal("bound", "held"),
         )
         for state, amount, why, which in parts

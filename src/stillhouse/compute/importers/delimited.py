@@ -10,8 +10,10 @@ from typing import Any
 import polars as pl
 
 from stillhouse.compute.importers.times import epoch
-from stillhouse.compute.readings import CAPACITY, JOBS, PARTS, SAMPLES, Ended, Readings, Rung
+from stillhouse.compute.readings import CAPACITY, JOBS, MOST_GPUS, PARTS, SAMPLES, Ended, Readings, Rung
 from stillhouse.errors import CorpusUnreadable
+
+_GOES_ON = [str(one) for one in (Ended.RUNNING, Ended.PENDING, Ended.UNKNOWN)]
 
 
 def read_delimited(table: pl.DataFrame, pool: str, zone: str = "UTC") -> Readings:
@@ -57,18 +59,22 @@ def _jobs(table: pl.DataFrame, pool: str, zone: str) -> Readings:
         ended=pl.lit("").alias("ended") if said is None else said,
         mean_use=pl.lit(None),
         reason=pl.lit(""),
+        raw=pl.lit(""),
+        seen=pl.lit(None, pl.Int64),
     )
     running = pl.when(pl.col("end").is_null()).then(pl.lit(str(Ended.RUNNING))).otherwise(pl.lit(str(Ended.UNKNOWN)))
     rows = rows.with_columns(ended=pl.when(pl.col("ended").is_in(known)).then(pl.col("ended")).otherwise(running))
     waits = pl.col("start").is_null() & pl.col("submitted").is_not_null() & pl.col("end").is_null()
     return _kept(
-        rows.cast(JOBS),
+        rows.select(list(JOBS)).cast(JOBS),
         "jobs",
         {
             "a job without an id": pl.col("job") == "",
             "a job without GPUs": pl.col("parts").fill_null(0) <= 0,
+            "a job with more GPUs than anybody has": pl.col("parts") > MOST_GPUS * PARTS,
             "a job without a time that can be read": pl.col("start").is_null() & ~waits,
             "a job that ends before it starts": pl.col("end") < pl.col("start"),
+            "a job that has ended, without the time": pl.col("end").is_null() & ~pl.col("ended").is_in(_GOES_ON),
         },
     )
 
@@ -106,6 +112,7 @@ def _capacity(table: pl.DataFrame, pool: str, zone: str) -> Readings:
         time=epoch("time", zone),
         parts=(pl.col("gpus").cast(pl.Float64, strict=False) * PARTS).round().cast(pl.Int64, strict=False),
         up=up,
+        snapshot=pl.lit(value=False),
     )
     return _kept(
         rows.cast(CAPACITY),
@@ -114,6 +121,7 @@ def _capacity(table: pl.DataFrame, pool: str, zone: str) -> Readings:
             "a row without a time": pl.col("time").is_null(),
             "a row without a number of GPUs": pl.col("parts").is_null(),
             "a row with fewer than no GPUs": pl.col("parts") < 0,
+            "a row with more GPUs than anybody has": pl.col("parts") > MOST_GPUS * PARTS,
         },
     )
 

@@ -20,6 +20,7 @@ from stillhouse.compute.accounting.costs import Charge, Cost
 from stillhouse.compute.importers.times import epoch
 from stillhouse.errors import CorpusUnreadable
 
+_MOST_MONEY, _DIGITS = Decimal(10) ** 15, 18
 _NAMES = ("ResourceId", "ResourceName", "SubAccountId", "SubAccountName", "SkuId", "SkuMeter", "ServiceName")
 
 
@@ -69,7 +70,9 @@ def _money(text: str | None) -> Decimal | None:
         amount = Decimal((text or "").strip())
     except InvalidOperation:
         return None
-    return amount if amount.is_finite() else None
+    # Beyond these it is no bill, and could not be shared out to the cent.
+    exact = amount.is_finite() and abs(amount) < _MOST_MONEY and int(amount.as_tuple().exponent) >= -_DIGITS
+    return amount if exact else None
 
 
 def _tags(text: str | None) -> Iterable[str]:

@@ -34,6 +34,8 @@ BUSY_POWER = 1.5
 # The names by which exporters and relabelling call what a sample is of.
 NODE_LABELS = ("Hostname", "hostname", "node", "exported_node", "instance", "host")
 GPU_LABELS = ("UUID", "uuid", "gpu", "minor_number", "device")
-JOB_LABELS = ("hpc_job", "slurm_job", "jobid", "exported_pod", "pod")
+JOB_LABELS = ("hpc_job", "slurm_job", "jobid")
+POD_LABELS = ("exported_pod", "pod")
+NAMESPACE_LABELS = ("exported_namespace", "namespace")
 MIG_LABELS = ("GPU_I_PROFILE", "gpu_i_profile")
 MIG_ID_LABELS = ("GPU_I_ID", "gpu_i_id")

@@ -8,14 +8,14 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
-from stillhouse.compute.readings import PARTS
+from stillhouse.compute.readings import MOST_GPUS, PARTS
 
 # A MIG slice by its name: 1g.10gb, 3g.40gb.me, MIG 2g.20gb; a seventh of a GPU for each g.
 _MIG = re.compile(r"(?:^|[^0-9a-z])(\d)g\.\d+gb", re.IGNORECASE)
 _TRES = re.compile(r"^gres/gpu(?::(?P<type>.+))?$", re.IGNORECASE)
 _GRES = re.compile(r"^gpu:(?:(?P<type>[^:()]+):)?(?P<count>\d+)", re.IGNORECASE)
 _SUFFIX = {"": 1, "K": 1024, "M": 1024**2}
-_COUNT = re.compile(r"^(\d+)([KM]?)$")
+_COUNT = re.compile(r"^(\d{1,12})([KM]?)$")
 
 
 class Gpus(NamedTuple):
@@ -26,7 +26,7 @@ class Gpus(NamedTuple):
 
 
 class UnreadableCount(ValueError):
-    """A count that is no whole number of at least 0."""
+    """A count that is no whole number of at least 0, or of more GPUs than anybody has."""
 
 
 def parts_of(type: str) -> int:
@@ -44,7 +44,7 @@ def gpus_of_tres(text: str) -> Gpus:
         found = _TRES.match(name.strip())
         if not found:
             continue
-        number = _whole(count)
+        number = count_of(count)
         if found["type"]:
             typed.append((found["type"], number))
         else:
@@ -65,16 +65,20 @@ def gpus_of_gres(text: str) -> Gpus:
         found = _GRES.match(item.strip())
         if found:
             type = found["type"] or ""
-            parts += int(found["count"]) * parts_of(type)
+            parts += count_of(found["count"]) * parts_of(type)
             types.add(type)
     return Gpus(parts, "+".join(sorted(types - {""})))
 
 
-def _whole(text: str) -> int:
+def count_of(text: str) -> int:
+    """A number of GPUs, such as 8 or 2K. Raises UnreadableCount."""
     found = _COUNT.match(text.strip())
     if not found:
         raise UnreadableCount(text)
-    return int(found[1]) * _SUFFIX[found[2]]
+    count = int(found[1]) * _SUFFIX[found[2]]
+    if count > MOST_GPUS:
+        raise UnreadableCount(text)
+    return count
 
 
 @lru_cache(maxsize=65536)

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from stillhouse.compute.importers.gres import parts_of
+from stillhouse.compute.importers.gres import count_of, parts_of
 from stillhouse.compute.readings import CAPACITY, JOBS, Ended, Readings
 from stillhouse.errors import CorpusUnreadable
 
@@ -34,6 +34,8 @@ def read_objects(data: bytes, pool: str, time: int | None = None) -> Readings:
     try:
         said = msgspec.json.decode(data)
         items = said["items"] if said["kind"].endswith("List") else [said]
+        if not isinstance(items, list):
+            raise TypeError("items is no list")
     except (msgspec.DecodeError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as failure:
         raise CorpusUnreadable(
             f"It is no list of Kubernetes objects ({failure}).", next_step=f"Export with `{COMMAND}`."
@@ -41,7 +43,11 @@ def read_objects(data: bytes, pool: str, time: int | None = None) -> Readings:
     left_out = Counter[str]()
     jobs: list[dict[str, Any]] = []
     nodes: list[dict[str, Any]] = []
-    places = {one["metadata"]["name"]: _pool_of(one, pool) for one in items if _kind(one) == "Node"}
+    places = {
+        str(one["metadata"].get("name")): _pool_of(one, pool)
+        for one in items
+        if _kind(one) == "Node" and isinstance(one.get("metadata"), dict)
+    }
     for item in items:
         try:
             kind = _kind(item)
@@ -54,7 +60,7 @@ def read_objects(data: bytes, pool: str, time: int | None = None) -> Readings:
             else:
                 left_out[f"an object of the kind {kind}"] += 1
                 continue
-        except (KeyError, TypeError, ValueError, AttributeError) as failure:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as failure:
             left_out[f"an object that cannot be read ({type(failure).__name__})"] += 1
             continue
         for row in rows:
@@ -136,7 +142,8 @@ def _job(
         "job": job, "pool": pool, "user": str((meta.get("annotations") or {}).get("user", "")),
         "team": _label(labels, _TEAM_LABELS) or str(meta.get("namespace", "")), "project": _label(labels, _PROJECT_LABELS),
         "gpu_type": "", "parts": parts, "nodes": nodes, "submitted": _seconds(meta.get("creationTimestamp")), "start": start,
-        "end": end, "suspended": 0, "limit": None, "ended": str(ended), "mean_use": None, "reason": reason,
+        "end": end, "suspended": 0, "limit": None, "ended": str(ended), "mean_use": None,
+        "reason": reason, "raw": "", "seen": None,
     }  # fmt: skip
 
 
@@ -159,7 +166,7 @@ def _parts_listed(listed: Mapping[str, Any]) -> int:
     for name, count in listed.items():
         found = _GPU.match(name)
         if found:
-            total += int(count) * (parts_of(found["mig"]) if found["mig"] else parts_of(""))
+            total += count_of(str(count)) * (parts_of(found["mig"]) if found["mig"] else parts_of(""))
     return total
 
 
@@ -176,7 +183,7 @@ def _node(node: dict[str, Any], places: Mapping[str, str], time: int | None) -> 
     return {
         "pool": places[meta["name"]], "node": meta["name"], "gpu_type": str((meta.get("labels") or {}).get(_TYPE_LABEL, "")),
         "time": moment, "parts": parts,
-        "up": ready.get("status") == "True" and not (node.get("spec") or {}).get("unschedulable", False),
+        "up": ready.get("status") == "True" and not (node.get("spec") or {}).get("unschedulable", False), "snapshot": True,
     }  # fmt: skip
 
 

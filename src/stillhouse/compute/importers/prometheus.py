@@ -7,6 +7,7 @@ a sample.
 """
 
 import contextlib
+import http.client
 import json
 import math
 import time
@@ -27,10 +28,13 @@ from stillhouse.compute.importers.gpu_metrics import (
     METRICS,
     MIG_ID_LABELS,
     MIG_LABELS,
+    NAMESPACE_LABELS,
     NODE_LABELS,
+    POD_LABELS,
     Metric,
 )
 from stillhouse.compute.importers.gres import parts_of
+from stillhouse.compute.importers.times import EARLIEST, LATEST
 from stillhouse.compute.readings import PARTS, SAMPLES, Readings, Rung
 from stillhouse.errors import CorpusUnreadable, StorageError
 
@@ -54,7 +58,7 @@ def read_answer(data: bytes, pool: str, idle_watts: float = 0.0) -> Readings:
                 next_step="Correct the query, and ask again.",
             )
         listed = said["data"]["result"]
-        if said["data"]["resultType"] != "matrix":
+        if said["data"]["resultType"] != "matrix" or not isinstance(listed, list):
             raise CorpusUnreadable("It is no answer to query_range.", next_step="Ask for a range, not for a moment.")
     except (msgspec.DecodeError, KeyError, TypeError, UnicodeDecodeError) as failure:
         raise CorpusUnreadable(
@@ -62,7 +66,10 @@ def read_answer(data: bytes, pool: str, idle_watts: float = 0.0) -> Readings:
         ) from failure
     left_out, frames = Counter[str](), []
     for series in listed:
-        labels = series.get("metric") or {}
+        labels = series.get("metric") if isinstance(series, dict) else None
+        if not isinstance(labels, dict) or not isinstance(series.get("values"), list):
+            left_out["a series that cannot be read"] += 1
+            continue
         metric = METRICS.get(labels.get("__name__", ""))
         node, gpu = _first(labels, NODE_LABELS), _first(labels, GPU_LABELS)
         if metric is None:
@@ -79,7 +86,7 @@ def read_answer(data: bytes, pool: str, idle_watts: float = 0.0) -> Readings:
                 node=pl.lit(_without_port(node)),
                 gpu=pl.lit(gpu + (f"/{mig}" if (mig := _first(labels, MIG_ID_LABELS)) else "")),
                 parts=pl.lit(parts_of(_first(labels, MIG_LABELS)) if _first(labels, MIG_LABELS) else PARTS),
-                job=pl.lit(_first(labels, JOB_LABELS)),
+                job=pl.lit(_job(labels)),
                 rung=pl.lit(str(metric.rung)),
             ))  # fmt: skip
     samples = pl.concat(frames).select(list(SAMPLES)).cast(SAMPLES) if frames else pl.DataFrame(schema=SAMPLES)
@@ -89,13 +96,13 @@ def read_answer(data: bytes, pool: str, idle_watts: float = 0.0) -> Readings:
 def _samples(values: list[Any], metric: Metric, idle_watts: float) -> tuple[pl.DataFrame, Counter[str]]:
     """Times and shares; values that are no numbers, or lie outside what the measure can be, are left out."""
     bad, times, shares = Counter[str](), [], []
-    for moment, text in values:
+    for point in values:
         try:
-            value = float(text)
-        except (TypeError, ValueError):
-            value = math.nan
-        if math.isnan(value):
-            bad["a sample that is no number"] += 1
+            moment, value = int(point[0]), float(point[1])
+        except (TypeError, ValueError, IndexError, OverflowError, KeyError):
+            moment, value = 0, math.nan
+        if math.isnan(value) or not EARLIEST <= moment <= LATEST:
+            bad["a sample that is no number, or of no time"] += 1
             continue
         share = value / metric.full
         if metric.rung is Rung.POWER:
@@ -103,13 +110,20 @@ def _samples(values: list[Any], metric: Metric, idle_watts: float) -> tuple[pl.D
         if not 0 <= share <= 1.01:
             bad[f"a sample outside 0 to {metric.full:g}"] += 1
             continue
-        times.append(int(moment))
+        times.append(moment)
         shares.append(min(share, 1.0))
     return pl.DataFrame({"time": times, "use": shares}, schema={"time": pl.Int64, "use": pl.Float32}), bad
 
 
 def _first(labels: Mapping[str, str], names: tuple[str, ...]) -> str:
     return next((str(labels[name]) for name in names if labels.get(name)), "")
+
+
+def _job(labels: Mapping[str, str]) -> str:
+    """The job that a sample is of; a pod with its namespace, as its own list names it."""
+    job, pod = _first(labels, JOB_LABELS), _first(labels, POD_LABELS)
+    namespace = _first(labels, NAMESPACE_LABELS)
+    return job or (f"{namespace}/{pod}" if pod and namespace else pod)
 
 
 def _without_port(node: str) -> str:
@@ -147,7 +161,7 @@ def _get(url: str, headers: Mapping[str, str]) -> bytes:
             if failure.code < 500:
                 raise StorageError(f"Prometheus refused the query ({failure.code}): {said!r}.") from failure
             cause: Exception = failure
-        except (OSError, ValueError) as failure:
+        except (OSError, ValueError, http.client.HTTPException) as failure:
             cause = failure
         if tried < _TRIES:
             time.sleep(tried)

@@ -37,6 +37,8 @@ _ENDED = {
     "BOOT_FAIL": Ended.NODE_FAIL, "LAUNCH_FAILED": Ended.NODE_FAIL, "RECONFIG_FAIL": Ended.NODE_FAIL,
     "NODE_FAIL": Ended.NODE_FAIL, "PREEMPTED": Ended.PREEMPTED, "REQUEUED": Ended.PREEMPTED,
 }  # fmt: skip
+# What has no start because it never began.
+_NEVER_STARTED = [str(Ended.PENDING), str(Ended.CANCELLED)]
 # So many rows at a time: memory stays the same for any number of them.
 _BATCH_ROWS = 200_000
 _RAW = pl.Schema(dict.fromkeys(FIELDS, pl.String))
@@ -207,12 +209,14 @@ def _jobs(rows: pl.DataFrame, pool: str, zone: str) -> tuple[pl.DataFrame, pl.Da
     if without:
         left_out["a job without GPUs"] += without
     rows = rows.filter(pl.col("parts").fill_null(0) > 0)
+    waited = pl.col("submitted").is_not_null() & pl.col("ended").is_in(_NEVER_STARTED)
+    no_start = pl.col("start").is_null() & ~waited
     negative = (pl.col("end") < pl.col("start")) | (pl.col("elapsed") < 0)
     for reason, wrong in (
         ("a job that ends before it starts", negative.fill_null(False)),
         ("a job that has ended, without the time", pl.col("start").is_not_null() & pl.col("end").is_null()
          & (pl.col("ended") != Ended.RUNNING)),
-        ("a job without a time that can be read", pl.col("start").is_null() & (pl.col("submitted").is_null())),
+        ("a job without a time that can be read", no_start),
     ):  # fmt: skip
         count = rows.filter(wrong).height
         if count:
@@ -231,9 +235,10 @@ def _jobs(rows: pl.DataFrame, pool: str, zone: str) -> tuple[pl.DataFrame, pl.Da
         suspended=held.clip(lower_bound=0).fill_null(0),
         reason="Reason",
         mean_use=pl.lit(None, pl.Float64),
+        seen=pl.lit(None, pl.Int64),
     )
     return (
-        rows.select("raw", *(name for name in JOBS)).cast(pl.Schema([("raw", pl.String()), *JOBS.items()])),
+        rows.select(list(JOBS)).cast(JOBS),
         usage,
         left_out,
     )

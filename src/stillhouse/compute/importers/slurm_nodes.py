@@ -25,6 +25,8 @@ def read_nodes(data: bytes, time: int | None = None) -> Readings:
     try:
         said = msgspec.json.decode(data)
         nodes = said["nodes"]
+        if not isinstance(nodes, list):
+            raise TypeError("nodes is no list")
         moment = _taken(said, nodes) or time
     except (msgspec.DecodeError, KeyError, TypeError, UnicodeDecodeError) as failure:
         raise CorpusUnreadable(
@@ -66,6 +68,7 @@ def _row(node: dict[str, Any], time: int) -> dict[str, Any] | None:
         "time": time,
         "parts": parts,
         "up": not _states(node) & _DOWN,
+        "snapshot": True,
     }
 
 

@@ -5,7 +5,7 @@ from typing import Literal
 import polars as pl
 
 # Times before 1990 and after 2200 are no times of a GPU: unset fields, mostly.
-_EARLIEST, _LATEST = 631_152_000, 7_258_118_400
+EARLIEST, LATEST = 631_152_000, 7_258_118_400
 _UNSET = ("", "Unknown", "None", "N/A")
 
 
@@ -21,7 +21,7 @@ def epoch(column: str, zone: str = "UTC", *, later: bool = False) -> pl.Expr:
         odd = usual.is_null() & texts.is_not_null() & ~texts.is_in(_UNSET)
         if odd.any():
             usual = usual.scatter(odd.arg_true(), _odd(texts.filter(odd), zone, later=later))
-        return pl.select(pl.when(usual.is_between(_EARLIEST, _LATEST)).then(usual)).to_series()
+        return pl.select(pl.when(usual.is_between(EARLIEST, LATEST)).then(usual)).to_series()
 
     return pl.col(column).map_batches(read, return_dtype=pl.Int64)
 
@@ -30,8 +30,8 @@ def _odd(texts: pl.Series, zone: str, *, later: bool) -> pl.Series:
     """Numbers, times with an offset or fractions, dates alone."""
     text = pl.col("text").str.strip_chars()
     number = text.cast(pl.Float64, strict=False)
-    number = pl.when(number > _LATEST).then(number / 1000).otherwise(number)  # milliseconds
-    number = pl.when(number.is_between(_EARLIEST, _LATEST)).then(number)
+    number = pl.when(number > LATEST).then(number / 1000).otherwise(number)  # milliseconds
+    number = pl.when(number.is_between(EARLIEST, LATEST)).then(number)
     with_offset = text.str.contains(r"\d(Z|[+-]\d\d:?\d\d)$") & text.str.contains(r"\d[T ]\d")
     clean = text.str.replace(" ", "T", literal=True).str.replace(r"Z$", "+00:00")
     offset = clean.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%z", time_unit="us", strict=False)
