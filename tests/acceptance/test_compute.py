@@ -139,14 +139,17 @@ def test_without_a_price_nothing_is_free(home):
 
 
 def lend(home, *words, code=0, **more):
-    given = {"--gpus": 4, "--tenant": "acme", "--until": "2099-01-01", "--reason": "test", "--pool": "h100"} | more
+    given = {"--gpus": 4, "--tenant": "vision", "--until": "2099-01-01", "--reason": "test", "--pool": "h100"} | more
     return home("compute", "lend", *(word for pair in given.items() for word in pair), *words, code=code)
 
 
 def test_lending(fleet):
-    lend(fleet, "--outside")
+    lend(fleet, "--outside", **{"--tenant": "acme"})
+    assert "no team of the fleet" in lend(fleet, code=3, **{"--tenant": "acme"}).err, (
+        "whoever is from outside is called so"
+    )
     assert "10 GPUs of h100 can be lent" not in lend(fleet, **{"--gpus": 5}).err
-    said = lend(fleet, code=2, **{"--gpus": 2}).err
+    said = lend(fleet, code=3, **{"--gpus": 2}).err
     assert "1 GPUs of h100 can be lent then" in said, "16 less the floors of 2 and 4, and 9 that are lent"
     found = fleet("compute", "leases", "--json").json
     assert [(one["gpus"], one["outside"], one["runs"]) for one in found] == [(4, True, True), (5, False, True)]
@@ -190,7 +193,7 @@ def test_an_outside_tenant_needs_a_second_person_and_an_adopted_fleet(home, peop
     plan = home("plan", "list", "--json").json[-1]["digest"]
     people("bob", "plan", "approve", plan)
     people("ada", "plan", "execute", plan)
-    inside_lease = people("ada", *words, "--json").json
+    inside_lease = people("ada", *("vision" if word == "acme" else word for word in words), "--json").json
     assert inside_lease["done"], "a team of our own takes one signature"
     waits = people("ada", *words, "--outside", "--json").json
     assert not waits["done"] and waits["waits_for"] == ["bob"]
@@ -412,3 +415,127 @@ def test_a_penalty_of_one_offers_what_is_idle(home):
 def test_what_prometheus_complains_of_is_said(home):
     said = home.write("e.json", '{"status": "error", "errorType": "bad_data", "error": "too many points"}')
     assert "too many points" in home("compute", "import", said, code=2).err
+
+
+def csv_jobs(*rows):
+    return "job,pool,user,team,gpus,start,end,ended\n" + "\n".join(",".join(map(str, row)) for row in rows) + "\n"
+
+
+def states_of(home, *more, pool="p"):
+    found = home("compute", "use", "--since", "2026-11-01", "--until", "2026-11-02", "--json", *more).json
+    (one,) = [one for one in found["pools"] if one["pool"] == pool]
+    return {state: Decimal(row["gpu_hours"]) for state, row in one["states"].items()}, one, found
+
+
+def test_what_lies_between_two_exports_is_unknown(home):
+    (home.home / "fleet.toml").write_text('[pools.p]\ngpus = 8\nprice = "2.00"\n')
+    for number, hour in enumerate((0, 20)):
+        row = (number, "p", "", "", 4, START + hour * HOUR, START + (hour + 1) * HOUR, "completed")
+        home("compute", "import", home.write(f"{number}.csv", csv_jobs(row)))
+    hours, _pool, found = states_of(home)
+    assert hours["unallocated"] == 2 * 4 and hours["unknown"] == 22 * 8 + 2 * 4
+    (team,) = found["teams"]
+    assert team["cost"] == {"USD": "16.00"}, "nobody pays for hours that nobody reported"
+
+
+def scontrol(time, **nodes):
+    listed = [{"name": name, "partitions": [pool], "gres": "gpu:8", "state": ["IDLE"]} for name, pool in nodes.items()]
+    return json.dumps({"nodes": listed, "last_update": time})
+
+
+def test_nodes_without_jobs_are_not_idle_and_those_that_are_gone_are_gone(home):
+    home("compute", "import", home.write("a.json", scontrol(START, n1="a", n2="a")))
+    home("compute", "import", home.write("b.json", scontrol(START + 12 * HOUR, n1="b")))
+    hours, pool, _ = states_of(home, pool="a")
+    assert hours["unknown"] == Decimal(pool["layers"]["capacity"]) == 16 * 12
+    assert states_of(home, pool="b")[0]["unknown"] == 8 * 12
+
+
+def test_what_is_declared_holds_until_the_first_snapshot(home):
+    (home.home / "fleet.toml").write_text("[pools.a]\ngpus = 16\n")
+    row = (1, "a", "", "", 8, START, START + 24 * HOUR, "completed")
+    home(
+        "compute",
+        "import",
+        home.write("j.csv", csv_jobs(row)),
+        home.write("n.json", scontrol(START + 23 * HOUR, n1="a", n2="a")),
+    )
+    assert states_of(home, pool="a")[0]["unallocated"] == 8 * 24
+
+
+def test_a_run_that_another_follows_has_ended_and_one_that_is_seen_no_more_is_not_held(home):
+    (home.home / "fleet.toml").write_text("[pools.p]\ngpus = 8\n")
+    first = home.write(
+        "1.csv", csv_jobs((5, "p", "", "", 4, START, "", "running"), (6, "p", "", "", 2, START, "", "running"))
+    )
+    home("compute", "import", first, "--since", "2026-11-01", "--until", "2026-11-01T05:00:00Z")
+    second = home.write("2.csv", csv_jobs((5, "p", "", "", 4, START + 5 * HOUR, "", "running")))
+    home("compute", "import", second, "--since", "2026-11-01T05:00:00Z", "--until", "2026-11-02")
+    _hours, pool, _ = states_of(home)
+    assert Decimal(pool["layers"]["allocated"]) == 4 * 24 + 2 * 5
+
+
+def test_tasks_of_arrays_are_found_by_their_raw_id(fleet):
+    fleet("compute", "import", fleet.write("jobs.txt", sacct(ran(0, 4, 2, JobIDRaw="105", JobID="100_4"))))
+    fleet("compute", "import", fleet.write("a.csv", samples("105", 0.9, 4, 2)))
+    assert {one["pool"]: one["measured_by"] for one in used(fleet)["pools"]}["h100"] == ["GPU_UTIL"]
+
+
+def test_two_bills_that_overlap_are_charged_once(fleet):
+    heading = "BilledCost,BillingCurrency,ChargePeriodStart,ChargePeriodEnd,ResourceId\n"
+    row, more = "100,USD,2026-11-01,2026-11-02,h100\n", "50,USD,2026-11-01,2026-11-02,h100\n"
+    fleet("compute", "import", fleet.write("1.csv", heading + row), fleet.write("2.csv", heading + row + more))
+    assert Decimal(used(fleet)["bill"][0]["billed"]) == 150
+
+
+def test_one_bad_file_costs_the_others_nothing(fleet):
+    good = fleet.write("jobs.txt", sacct(ran(0, 4, 8)))
+    done = fleet("compute", "import", "nowhere", good, "--json", code=2)
+    assert done.json[0]["rows"] == {"jobs": 1} and "is not there" in done.err
+
+
+def test_only_jobs_that_are_idle_now_are_named(fleet):
+    """One was idle until yesterday and is busy since; of a requeued job only the run that goes on counts."""
+    jobs = sacct(
+        ran(0, 40, 8, "RUNNING", JobID="7", JobIDRaw="7"),
+        ran(0, 20, 4, "REQUEUED", JobID="8", JobIDRaw="8"),
+        ran(24, 16, 4, "RUNNING", JobID="8", JobIDRaw="8"),
+    )
+    rows = [
+        f"{START + hour * HOUR + 60 * minute},h100,n,{job}-{gpu},{job},{0.0 if hour < 20 else 0.9}"
+        for job, gpus in (("7", 8), ("8", 4))
+        for gpu in range(gpus)
+        for hour in range(48)
+        for minute in range(0, 60, 10)
+    ]
+    activity = fleet.write("a.csv", "time,pool,node,gpu,job,use\n" + "\n".join(rows) + "\n")
+    fleet(
+        "compute", "import", fleet.write("jobs.txt", jobs), activity, "--since", "2026-11-01", "--until", "2026-11-03"
+    )
+    found = fleet("compute", "use", "--since", "2026-11-01", "--until", "2026-11-03", "--json").json
+    assert found["held_idle"] == []
+
+
+def test_a_pool_that_only_its_nodes_tell_of_can_be_lent(home):
+    (home.home / "fleet.toml").write_text("[pools.a]\nfloor = 4\n[teams.nlp]\n")
+    home("compute", "import", home.write("a.json", scontrol(START, n1="a", n2="a")))
+    words = ["--pool", "a", "--tenant", "nlp", "--until", "2099-01-01", "--reason", "r", "--gpus"]
+    home("compute", "lend", *words, "12")
+    assert "0 GPUs of a can be lent" in home("compute", "lend", *words, "1", code=3).err
+
+
+def test_odd_zones_and_amounts_are_refused(home):
+    path = series(home, 2)
+    for words in (["--zone", "Nowhere"], ["--zone", "Factory"], ["--zone", "Europe"], ["--penalty", "1e400"]):
+        assert "Traceback" not in home("compute", "backtest", "--series", path, *words, code=2).err
+
+
+def test_years_of_nothing_cost_nothing(home):
+    rows = (
+        [f"{START - 3000 * 86400},5"]
+        + [f"{START - 300 * 86400},5"]
+        + [f"{START + 600 * step},{step % 5}" for step in range(144 * 3)]
+    )
+    path = home.write("p.csv", "time,idle\n" + "\n".join(rows) + "\n")
+    said = home("compute", "backtest", "--series", path, "--lease", "6h", "--penalty", "5", "--notice", "0")
+    assert "1 readings of more than" in said.err

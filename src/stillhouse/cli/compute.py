@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stillhouse.cli import lending
-from stillhouse.cli.compute_options import all_series, dated, hours, money, note_if_old, plain, seconds
+from stillhouse.cli.compute_options import all_series, check_zone, dated, hours, money, note_if_old, plain, seconds
 from stillhouse.cli.options import HomeFolder, Json, opened
 from stillhouse.cli.output import emit, note, outline, progress, table
-from stillhouse.errors import UsageError
+from stillhouse.errors import CorpusUnreadable, StillhouseError, UsageError
 
 if TYPE_CHECKING:
     from stillhouse.compute.accounting.allocations import Window
@@ -46,27 +46,33 @@ def import_files(
     cannot be read is left out and counted, by reason. With a Prometheus server's address instead of a file, use `compute
     fetch`.
     """
-    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
-
     from stillhouse.compute.imports import Hints, Kind, import_file
 
-    try:
-        ZoneInfo(zone)
-        wanted = Kind(kind) if kind else None
-    except (ZoneInfoNotFoundError, ValueError) as failure:
-        raise UsageError(
-            f"{failure}.", next_step=f"--kind is one of {', '.join(Kind)}; --zone is one such as Europe/Berlin."
-        ) from failure
+    check_zone(zone)
+    if kind and kind not in tuple(Kind):
+        raise UsageError(f"{kind!r} is no kind.", next_step=f"--kind is one of {', '.join(Kind)}.")
+    wanted = Kind(kind) if kind else None
     moments = [seconds(text) if text else None for text in (at, since, until)]
     hints = Hints(pool, zone, moments[0], idle_watts, moments[1], moments[2])
     with opened(home_folder) as home:
-        found = [import_file(home, path, wanted, hints) for path in files]
+        found, failed = [], None
+        for path in files:
+            try:
+                found.append(import_file(home, path, wanted, hints))
+            except StillhouseError as failure:  # one bad file costs the others nothing
+                note(f"{path}: {failure} {failure.next_step}")
+                failed = failure
     lines = []
     for one in found:
         rows = ", ".join(f"{count:,} {name}" for name, count in one.rows.items())
         lines.append(f"{one.source}: {'was imported already' if one.known else f'{rows} ({one.kind})'}")
         lines += [f"  left out: {count:,}: {reason}" for reason, count in one.left_out.items()]
-    emit(found, as_json, "\n".join(lines))
+    if found or failed is None:
+        emit(found, as_json, "\n".join(lines))
+    if failed is not None:
+        if len(files) == 1 or not found:
+            raise failed
+        raise typer.Exit(failed.exit_code)
 
 
 @commands.command()
@@ -75,7 +81,7 @@ def fetch(
     since: Annotated[str, typer.Option(help="From when on, such as 2026-11-01.")],
     until: Annotated[str, typer.Option(help="Until when; else now.")] = "",
     step: Annotated[int, typer.Option(help="Seconds between samples.")] = 60,
-    pool: Annotated[str, typer.Option(help="The pool of these GPUs.")] = "gpus",
+    pool: Annotated[str, typer.Option(help="The pool of these GPUs; else that of their node or job.")] = "",
     query: Annotated[str, typer.Option(help="The query; else every known measure of every GPU.")] = "",
     token_env: Annotated[str, typer.Option(help="The variable that has a bearer token.")] = "",
     tenant: Annotated[str, typer.Option(help="X-Scope-OrgID, where the server has tenants.")] = "",
@@ -97,12 +103,17 @@ def fetch(
     start, end = seconds(since), seconds(until) if until else int(datetime.now(UTC).timestamp())
     if step < 1 or end <= start:
         raise UsageError("--step is a second at least, and --until comes after --since.")
-    found = []
+    found, nothing = [], None
     with opened(home_folder) as home, tempfile.TemporaryDirectory(prefix="stillhouse-fetch-") as folder:
         for number, answer in enumerate(ask(url, query or QUERY, start, end, step, headers)):
             path = Path(folder) / f"prometheus-{number}.json"
             path.write_bytes(answer)
-            found.append(import_file(home, path, Kind.PROMETHEUS, Hints(pool, "UTC", None, idle_watts)))
+            try:
+                found.append(import_file(home, path, Kind.PROMETHEUS, Hints(pool, "UTC", None, idle_watts)))
+            except CorpusUnreadable as failure:  # a window without a sample
+                nothing = failure
+    if not found and nothing is not None:
+        raise nothing
     rows = sum(sum(one.rows.values()) for one in found)
     lines = [f"{rows:,} samples"] + [f"  left out: {n:,}: {why}" for one in found for why, n in one.left_out.items()]
     emit(found, as_json, "\n".join(lines))
@@ -201,11 +212,12 @@ def backtest(
     """
     from stillhouse.compute.forecasts.backtest_report import backtest as run_backtest
     from stillhouse.compute.forecasts.backtest_report import followed_cells
-    from stillhouse.compute.forecasts.idle_series import series_of
+    from stillhouse.compute.forecasts.idle_series import LONGEST_DAYS, series_of
     from stillhouse.compute.importers.trace_layouts import read_series
     from stillhouse.vault.files import storage_errors
 
     questions = _questions(lease, penalty, notice)
+    check_zone(zone)
     files = []
     for path in series:
         with storage_errors(f"{path} could not be read"):
@@ -213,7 +225,11 @@ def backtest(
     for file in files:
         for reason, count in file.left_out.items():
             note(f"{file.pool}: left out: {count:,}: {reason}")
-    found = run_backtest(series_of(files), questions, seconds(test_from) if test_from else None, progress())
+    all_of = series_of(files)
+    for one in all_of:
+        if one.left_out:
+            note(f"{one.pool}: {one.left_out:,} readings of more than {LONGEST_DAYS} days before its last are not used")
+    found = run_backtest(all_of, questions, seconds(test_from) if test_from else None, progress())
     rows = [_cell_row(cell) for cell in followed_cells(found)]
     headings = [
         "pool",

@@ -29,6 +29,14 @@ def seconds(text: str) -> int:
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
 
 
+def check_zone(zone: str) -> None:
+    """Raises UsageError for a zone that times cannot be read in."""
+    from zoneinfo import available_timezones
+
+    if zone not in available_timezones() or zone in ("Factory", "localtime") or "posix" in zone or "right/" in zone:
+        raise UsageError(f"{zone!r} is no time zone.", next_step="Write it like Europe/Berlin or UTC.")
+
+
 def hours(text: str) -> float:
     """``90s``, ``10m``, ``6h``, ``2d``, ``0``: in hours. Raises UsageError."""
     units = {"s": 1 / 3600, "m": 1 / 60, "h": 1.0, "d": 24.0, "w": 168.0}
@@ -48,7 +56,7 @@ def money(text: str, what: str) -> Decimal:
         amount = Decimal(text)
     except InvalidOperation:
         amount = Decimal("NaN")
-    if not amount.is_finite() or amount < 0:
+    if not amount.is_finite() or not 0 <= amount < 10**12:
         raise UsageError(f"{what} is {text!r}, which is no amount.", next_step="Write it like 2.10.")
     return amount
 

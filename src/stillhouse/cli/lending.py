@@ -35,7 +35,7 @@ def offer(
     from stillhouse.compute.decisions.offering import Terms
     from stillhouse.compute.decisions.offering import offer as advise
     from stillhouse.compute.imports import fleet_of, readings_of
-    from stillhouse.compute.leases import lent_at, pool_of, room_of
+    from stillhouse.compute.leases import lent_at, pool_of, room_of, size_of
 
     terms = Terms(
         money(price, "--price"), money(sla, "--sla"), money(own_delay, "--own-delay"), money(fee, "--fee"),
@@ -53,10 +53,11 @@ def offer(
                 f"Nothing was imported about {pool}.", next_step="`stillhouse compute import` reads a series or jobs."
             )
         terms = terms._replace(currency=said.currency)
-        floor = said.gpus - room_of(fleet, pool) + lent_at(home, pool, now())
+        size = size_of(home, fleet, pool)
+        floor = size - room_of(home, fleet, pool) + lent_at(home, pool, now())
         jobs = readings_of(home, "jobs").jobs
         work = work_of(jobs.filter(jobs["pool"] == pool))
-        found = advise(series, terms, hours(notice), said.gpus, floor, own, said.cost, work)
+        found = advise(series, terms, hours(notice), size, floor, own, said.cost, work)
     note_if_old([int(found["as_of"])])
     found["outside"] = "allowed" if said.outside else "fleet.toml lets no tenant from outside use this pool"
     emit(plain(found), as_json, "\n".join(outline(dated(found))))
@@ -70,7 +71,9 @@ def lend(
     reason: Annotated[str, typer.Option(help="Why.")],
     since: Annotated[str, typer.Option(help="When it begins; else now.")] = "",
     outside: Annotated[bool, typer.Option("--outside", help="The tenant is no part of the organisation.")] = False,
-    notice: Annotated[int, typer.Option(help="How many minutes before they must be given back on request.")] = 0,
+    notice: Annotated[
+        int, typer.Option(min=0, max=100_000, help="How many minutes before they must be given back on request.")
+    ] = 0,
     price: Annotated[str, typer.Option(help="Money for a GPU-hour.")] = "",
     home_folder: HomeFolder = None,
     plan: PlanOnly = False,
@@ -132,7 +135,7 @@ def place(
         raise UsageError("--gpus is 1 at least.")
     with opened(home_folder) as home:
         needed = gpu_hours or (gpu_hours_of(home, retrain) if retrain else 0.0)
-        if needed <= 0:
+        if not 0 < needed < 1e9:
             raise UsageError("Nothing to place.", next_step="Say --gpu-hours, or name a model with --retrain.")
         series = next((one for one in all_series(home) if one.pool == pool), None)
         if series is None:

@@ -13,8 +13,10 @@ from typing import Any
 import msgspec
 
 from stillhouse.clock import now
+from stillhouse.compute.accounting.allocations import Window, steps_of
 from stillhouse.compute.decisions.offering import CHECKLIST
-from stillhouse.compute.imports import fleet_of
+from stillhouse.compute.imports import fleet_of, readings_of
+from stillhouse.compute.readings import PARTS
 from stillhouse.errors import Held, PolicyRefusal, UnknownName, UsageError
 from stillhouse.home import facts
 from stillhouse.home.current_permission import load
@@ -35,7 +37,7 @@ class _Leases(Handling[Lease]):
         return tuple(sorted(hold.hold for hold in _holds(home, content.pool)))
 
     def differences(self, home: Home, plan: Plan, content: Lease) -> list[str]:
-        return unlike("subject", plan.subject, subject_of(content.pool)) + objections(home, content)
+        return unlike("subject", plan.subject, subject_of(content.pool)) + objections(content)
 
     def found(self, home: Home, content: Lease) -> Findings:
         about = {name: value for name, value in msgspec.to_builtins(content).items() if value not in ("", False)}
@@ -43,6 +45,7 @@ class _Leases(Handling[Lease]):
 
     def prepare(self, home: Home, content: Lease) -> None:
         refuse_forbidden(home, content)
+        refuse_too_many(home, content)
 
     def carry_out(self, plan: Plan, content: Lease, written: Written, prepared: Any) -> dict[str, Any]:
         written.home.recorder.record(facts.LeaseGiven(lease=content, **written.shared))
@@ -59,10 +62,13 @@ def subject_of(pool: str) -> str:
 
 def plan_lease(home: Home, lease: Lease) -> Plan:
     """A lease as a plan. Raises UnknownName, UsageError, PolicyRefusal, Held."""
-    wrong = objections(home, lease)
-    refuse_forbidden(home, lease)
+    wrong = objections(lease)
     if wrong:
-        raise UsageError(f"{'; '.join(wrong)}.")
+        raise UsageError(
+            f"{'; '.join(wrong)}.", next_step="Correct it; `stillhouse compute lend --help` says what it takes."
+        )
+    refuse_forbidden(home, lease)
+    refuse_too_many(home, lease)
     return plan_act(home, LEASES, LEND, subject_of(lease.pool), {"lease": msgspec.to_builtins(lease)})
 
 
@@ -73,6 +79,11 @@ def refuse_forbidden(home: Home, lease: Lease) -> None:
         raise PolicyRefusal(
             f"(fleet.toml lets no tenant from outside use {lease.pool})",
             next_step=f"Where it may, set outside = true for [pools.{lease.pool}], and adopt it: `stillhouse policy adopt`.",
+        )
+    if not lease.outside and lease.tenant not in known_teams(home):
+        raise PolicyRefusal(
+            f"({lease.tenant} is no team of the fleet)",
+            next_step="Say --outside where it is none of yours; else declare it in fleet.toml: [teams.NAME].",
         )
     holds = _holds(home, lease.pool)
     if lease.outside and holds:
@@ -90,14 +101,14 @@ def pool_of(fleet: Fleet, name: str) -> Pool:
     return fleet.pools[name]
 
 
-def objections(home: Home, lease: Lease) -> list[str]:
+def objections(lease: Lease) -> list[str]:
     """Why a lease may not be given as it is, in words."""
     start, end = _moment(lease.start), _moment(lease.end)
     wrong = []
     if lease.gpus < 1:
         wrong.append("a lease is of one GPU at least")
-    if not lease.tenant.strip():
-        wrong.append("a lease has a tenant")
+    if not lease.tenant.strip() or not lease.reason.strip():
+        wrong.append("a lease has a tenant, and a reason")
     if start is None or end is None:
         wrong.append("start and end are times such as 2026-12-01T00:00:00Z")
     elif end <= start:
@@ -112,22 +123,46 @@ def objections(home: Home, lease: Lease) -> list[str]:
     except InvalidOperation:
         good = False
     wrong += [] if good else [f"the price {lease.price!r} is no amount of money"]
+    return wrong
+
+
+def refuse_too_many(home: Home, lease: Lease) -> None:
+    """Raises PolicyRefusal where floors and other leases leave less than it asks for."""
+    room = room_of(home, fleet_of(home), lease.pool) - lent(home, lease.pool, lease.start, lease.end)
+    if lease.gpus > room:
+        raise PolicyRefusal(
+            f"({max(room, 0)} GPUs of {lease.pool} can be lent then, after its floors and other leases)",
+            next_step="Lend fewer, or change the floors in fleet.toml and adopt it.",
+        )
+
+
+def known_teams(home: Home) -> set[str]:
+    """The teams of the fleet: those that fleet.toml names, and those whose jobs were imported."""
     fleet = fleet_of(home)
-    pool = fleet.pools.get(lease.pool)
-    if pool is None or wrong:
-        return wrong
-    room = room_of(fleet, lease.pool) - lent(home, lease.pool, lease.start, lease.end)
-    return (
-        [f"{max(room, 0)} GPUs of {lease.pool} can be lent then, after its floors and other leases"]
-        if lease.gpus > room
-        else []
-    )
+    named = {*fleet.teams, *(team for pool in fleet.pools.values() for team in pool.teams)}
+    return named | set(readings_of(home, "jobs").jobs["team"].unique().to_list()) - {""}
 
 
-def room_of(fleet: Fleet, name: str) -> int:
+def size_of(home: Home, fleet: Fleet, name: str) -> int:
+    """How many GPUs a pool has: as fleet.toml says, else as its nodes were reported last."""
+    if fleet.pool(name).gpus:
+        return fleet.pool(name).gpus
+    capacity = readings_of(home, "capacity").capacity
+    own = capacity.filter(capacity["pool"] == name)
+    if not own.height:
+        return 0
+    whole = capacity.filter(capacity["snapshot"])["time"].unique().to_list()
+    return steps_of(own, Window(0, int(own["time"].max()) + 1), whole)[-1].total // PARTS  # type: ignore[arg-type]
+
+
+def room_of(home: Home, fleet: Fleet, name: str) -> int:
     """How many GPUs of a pool its floors leave."""
     pool = fleet.pool(name)
-    return pool.gpus - pool.floor - sum(fleet.teams[team].floor for team in pool.teams if team in fleet.teams)
+    return (
+        size_of(home, fleet, name)
+        - pool.floor
+        - sum(fleet.teams[team].floor for team in pool.teams if team in fleet.teams)
+    )
 
 
 def lent(home: Home, pool: str, start: str, end: str) -> int:
@@ -158,10 +193,10 @@ def normalised(text: str) -> str:
 def _moment(text: str) -> str | None:
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    except (ValueError, OverflowError):
         return None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
 
 
 def _holds(home: Home, pool: str) -> list[facts.HoldPlaced]:

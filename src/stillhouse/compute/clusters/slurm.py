@@ -34,7 +34,7 @@ class SlurmCluster:
         said = _said(["squeue", "--jobs", job, "--noheader", "--states", "all", "--format", "%T|%S"]).strip()
         state, _, start = said.partition("|")
         if state in ("RUNNING", "COMPLETING", "COMPLETED"):
-            return time.mktime(time.strptime(start, "%Y-%m-%dT%H:%M:%S"))
+            return float(start) if start.isdigit() else time.mktime(time.strptime(start, "%Y-%m-%dT%H:%M:%S"))
         if state and state not in ("PENDING", "CONFIGURING", "REQUEUED"):
             raise StorageError(f"The owner's job {job} is {state}.", next_step=f"`scontrol show job {job}` says why.")
         return None

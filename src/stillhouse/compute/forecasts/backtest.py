@@ -86,6 +86,9 @@ def zoo_and_mixture(question: Question) -> Callable[[Past], Numbers]:
 
     def offers(past: Past) -> Numbers:
         nonlocal fitted
+        # Nothing was recorded for a week: nothing is offered, and nothing is computed.
+        if not np.isfinite(past.idle[-7 * BINS_PER_DAY :]).any():
+            return np.zeros(len(ZOO))
         if past.origin - fitted >= BINS_PER_DAY:
             zoo.fit(past)
             fitted = past.origin

@@ -11,16 +11,21 @@ STEP = 600
 BINS_PER_HOUR = 3600 // STEP
 BINS_PER_DAY = 24 * BINS_PER_HOUR
 _DAY = 86_400
+# Older readings say nothing of today, and one wrong date would make years of nothing.
+LONGEST_DAYS = 400
 
 
 class IdleSeries:
     """A pool's idle GPUs: the fewest in each bin, NaN where nothing was recorded.
 
-    ``start`` is the time of the first bin; ``boundaries`` are the bins in which a further file begins.
+    ``start`` is the time of the first bin; ``boundaries`` are the bins in which a further file begins, ``left_out`` how many
+    readings were too old to be used.
     """
 
-    def __init__(self, pool: str, start: int, idle: NDArray[np.float64], boundaries: tuple[int, ...] = ()) -> None:
-        self.pool, self.start, self.idle, self.boundaries = pool, start, idle, boundaries
+    def __init__(
+        self, pool: str, start: int, idle: NDArray[np.float64], boundaries: tuple[int, ...] = (), left_out: int = 0
+    ) -> None:
+        self.pool, self.start, self.idle, self.boundaries, self.left_out = pool, start, idle, boundaries, left_out
         self.idle.setflags(write=False)
 
     def __len__(self) -> int:
@@ -43,12 +48,13 @@ def series_of(files: list[SeriesFile]) -> list[IdleSeries]:
         starts = sorted(int(part["time"].min()) for part in parts if part.height)  # type: ignore[arg-type]
         if not starts:
             raise UsageError(f"The series of {pool} has no reading.", next_step="It takes the columns time and idle.")
-        levels = pl.concat(parts).drop_nulls(["time", "idle"])
+        every = pl.concat(parts).drop_nulls(["time", "idle"])
+        levels = every.filter(pl.col("time") > pl.col("time").max() - LONGEST_DAYS * _DAY)
         # The fewest in a bin is what could have been promised; so do two readings of one moment, as where clocks go back.
         binned = levels.group_by((pl.col("time") // STEP).alias("bin")).agg(pl.col("idle").min()).sort("bin")
         first = int(binned["bin"][0])
         idle = np.full(int(binned["bin"][-1]) - first + 1, np.nan)
         idle[binned["bin"].to_numpy() - first] = binned["idle"].to_numpy()
-        boundaries = tuple(start // STEP - first for start in starts[1:])
-        found.append(IdleSeries(pool, first * STEP, idle, boundaries))
+        boundaries = tuple(start // STEP - first for start in starts[1:] if start // STEP > first)
+        found.append(IdleSeries(pool, first * STEP, idle, boundaries, every.height - levels.height))
     return found
