@@ -539,3 +539,27 @@ def test_years_of_nothing_cost_nothing(home):
     path = home.write("p.csv", "time,idle\n" + "\n".join(rows) + "\n")
     said = home("compute", "backtest", "--series", path, "--lease", "6h", "--penalty", "5", "--notice", "0")
     assert "1 readings of more than" in said.err
+
+
+def test_which_nights_and_weekends_are_free(home):
+    """START is a Sunday; by day everything is used, by night and at weekends eight stand idle."""
+    rows = []
+    for step in range(14 * 144):
+        day, hour = step // 144 % 7, step % 144 // 6
+        rows.append(f"{START + 600 * step},p,{8 if day in (0, 6) or not 8 <= hour < 20 else 0}")
+    home("compute", "import", home.write("p.csv", "time,pool,idle\n" + "\n".join(rows) + "\n"))
+    (found,) = home("compute", "idle", "--lease", "6h", "--json").json
+    assert found["free"] == {"weekdays by day": 0, "weekdays by night": 8, "weekends": 8}
+
+
+def test_who_waited(fleet):
+    jobs = sacct(
+        ran(2, 1, 8, Submit=START, Eligible=START, JobID="1"),
+        ran(5, 1, 2, Submit=START, Eligible=START, JobID="2", Account="nlp"),
+    )
+    fleet("compute", "import", fleet.write("jobs.txt", jobs))
+    found = fleet("compute", "waiting", "--since", "2026-11-01", "--until", "2026-11-02", "--json").json
+    assert found["by_team"] == [
+        {"team": "vision", "waited_gpu_hours": 16.0, "jobs": 1},
+        {"team": "nlp", "waited_gpu_hours": 10.0, "jobs": 1},
+    ]

@@ -149,12 +149,14 @@ def use(
 @commands.command()
 def waiting(since: Since = "", until: Until = "", home_folder: HomeFolder = None, as_json: Json = False) -> None:
     """Who waited while others had GPUs to spare: the first use of idle GPUs is inside. A bound, as nodes may not fit."""
-    from stillhouse.compute.decisions.internal_first import internal_first
-    from stillhouse.compute.imports import fleet_of
+    from stillhouse.compute.decisions.internal_first import internal_first, waited_by_team
+    from stillhouse.compute.imports import fleet_of, readings_of
     from stillhouse.compute.levels import levels_of
 
     with opened(home_folder) as home:
-        found = internal_first(levels_of(home, fleet_of(home), _window(home, since, until)))
+        window = _window(home, since, until)
+        found = internal_first(levels_of(home, fleet_of(home), window))
+        found["by_team"] = waited_by_team(readings_of(home, "jobs").jobs, window.start, window.end)
     emit(found, as_json, "\n".join(outline(found)))
 
 
@@ -166,29 +168,30 @@ def idle(
     home_folder: HomeFolder = None,
     as_json: Json = False,
 ) -> None:
-    """How many GPUs of each pool will surely enough stand idle from now on, by the policy that its own past chooses."""
+    """How many GPUs of each pool will surely enough stand idle from now on, by the policy that its own past chooses; and how
+    many did, by day, by night and at weekends (in UTC), in the last four weeks.
+    """
     from stillhouse.clock import now
+    from stillhouse.compute.decisions.free_hours import TIMES, free_hours
     from stillhouse.compute.decisions.offering import idle_ahead
     from stillhouse.compute.leases import lent_at
 
     question = _questions(lease, str(penalty), notice)[0]
     with opened(home_folder) as home:
         found = [
-            idle_ahead(series, question) | {"lent": lent_at(home, series.pool, now())} for series in all_series(home)
+            idle_ahead(series, question)
+            | {"lent": lent_at(home, series.pool, now()), "free": free_hours(series, question.penalty)}
+            for series in all_series(home)
         ]
     rows = [
         [
-            one["pool"],
-            dated(one["as_of"]),
-            one["idle_now"],
-            one["lent"],
-            max(one["gpus"] - one["lent"], 0),
-            one["policy"],
+            *(one["pool"], dated(one["as_of"]), one["idle_now"], one["lent"], max(one["gpus"] - one["lent"], 0)),
+            *("unknown" if gpus is None else gpus for gpus in one["free"].values()),
             one["why"],
         ]
         for one in found
     ]
-    headings = ["pool", "as of", "idle then", "lent now", f"GPUs left for {lease}", "policy", "why"]
+    headings = ["pool", "as of", "idle then", "lent now", f"GPUs left for {lease}", *TIMES, "why"]
     emit(found, as_json, table(headings, rows))
     note_if_old([int(one["as_of"]) for one in found])
 

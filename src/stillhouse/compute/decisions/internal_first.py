@@ -11,6 +11,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from stillhouse.compute.readings import PARTS
+
 GANG = 8
 _GAP = 3.0  # readings that are this many steps apart say nothing of what lies between
 
@@ -54,6 +56,20 @@ def internal_first(levels: pl.DataFrame) -> dict[str, Any]:
         ],
         "removes": "waiting, not idleness: the same work would have run earlier",
     }  # fmt: skip
+
+
+def waited_by_team(jobs: pl.DataFrame, start: int, end: int) -> list[dict[str, Any]]:
+    """GPU-hours that each team's jobs waited within a span, the longest first: from submission to start, or on until its end."""
+    begins = pl.col("submitted").clip(start, end)
+    ends = pl.col("start").fill_null(end).clip(start, end)
+    waits = jobs.filter(pl.col("submitted").is_not_null()).with_columns(
+        hours=(ends - begins) * pl.col("parts") / (PARTS * 3600)
+    )
+    rows = waits.filter(pl.col("hours") > 0).group_by("team").agg(pl.col("hours").sum(), jobs=pl.len())
+    return [
+        {"team": team, "waited_gpu_hours": round(hours, 1), "jobs": count}
+        for team, hours, count in rows.sort("hours", "team", descending=[True, False]).iter_rows()
+    ]
 
 
 def _grid(levels: pl.DataFrame, pools: list[str]) -> tuple[NDArray[np.float64], _Moment]:
