@@ -9,7 +9,7 @@ from stillhouse.access.people import ROSTERS
 from stillhouse.access.policy_adoption import ADOPTIONS
 from stillhouse.access.policy_questions import WAIVERS
 from stillhouse.clock import now
-from stillhouse.compute.leases import LEASES
+from stillhouse.compute.lent_gpus import LEASES
 from stillhouse.custody.deletion.deletion import DELETIONS, ERASURES, RELEASES
 from stillhouse.datasets.lifted_matches import NOT_COPIES
 from stillhouse.errors import ApprovalMissing, ForgedEntry, PlanRefused, SignatureRefused, StillhouseError, UnknownName

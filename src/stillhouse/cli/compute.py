@@ -174,7 +174,7 @@ def idle(
     from stillhouse.clock import now
     from stillhouse.compute.decisions.free_hours import TIMES, free_hours
     from stillhouse.compute.decisions.offering import idle_ahead
-    from stillhouse.compute.leases import lent_at
+    from stillhouse.compute.lent_gpus import lent_at
 
     question = _questions(lease, str(penalty), notice)[0]
     with opened(home_folder) as home:

@@ -35,7 +35,7 @@ def offer(
     from stillhouse.compute.decisions.offering import Terms
     from stillhouse.compute.decisions.offering import offer as advise
     from stillhouse.compute.imports import fleet_of, readings_of
-    from stillhouse.compute.leases import lent_at, pool_of, room_of, size_of
+    from stillhouse.compute.lent_gpus import lent_at, pool_of, room_of, size_of
 
     terms = Terms(
         money(price, "--price"), money(sla, "--sla"), money(own_delay, "--own-delay"), money(fee, "--fee"),
@@ -86,7 +86,7 @@ def lend(
     from stillhouse.cli.identity import show_outcome
     from stillhouse.clock import now
     from stillhouse.compute.imports import fleet_of
-    from stillhouse.compute.leases import normalised, plan_lease
+    from stillhouse.compute.lent_gpus import normalised, plan_lease
     from stillhouse.nouns import Lease
 
     with opened(home_folder) as home:
@@ -107,7 +107,7 @@ def leases(home_folder: HomeFolder = None, as_json: Json = False) -> None:
     import msgspec
 
     from stillhouse.clock import now
-    from stillhouse.compute.leases import leases as all_leases
+    from stillhouse.compute.lent_gpus import leases as all_leases
 
     with opened(home_folder) as home:
         found, moment = all_leases(home), now()

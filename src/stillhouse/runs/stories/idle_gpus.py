@@ -23,7 +23,7 @@ from stillhouse.compute.decisions.placing import place
 from stillhouse.compute.forecasts.idle_series import IdleSeries, series_of
 from stillhouse.compute.importers.trace_layouts import SeriesFile
 from stillhouse.compute.imports import Hints, Kind, read
-from stillhouse.compute.leases import plan_lease
+from stillhouse.compute.lent_gpus import plan_lease
 from stillhouse.compute.levels import all_levels
 from stillhouse.compute.pictures import idle_svg, states_svg
 from stillhouse.compute.readings import Readings, together
