@@ -60,6 +60,8 @@ def import_files(
             try:
                 found.append(import_file(home, path, wanted, hints))
             except StillhouseError as failure:  # one bad file costs the others nothing
+                if len(files) == 1:
+                    raise
                 note(f"{path}: {failure} {failure.next_step}")
                 failed = failure
     lines = []
@@ -70,8 +72,6 @@ def import_files(
     if found or failed is None:
         emit(found, as_json, "\n".join(lines))
     if failed is not None:
-        if len(files) == 1 or not found:
-            raise failed
         raise typer.Exit(failed.exit_code)
 
 
@@ -110,7 +110,8 @@ def fetch(
             path.write_bytes(answer)
             try:
                 found.append(import_file(home, path, Kind.PROMETHEUS, Hints(pool, "UTC", None, idle_watts)))
-            except CorpusUnreadable as failure:  # a window without a sample
+            except CorpusUnreadable as failure:  # most often a window without a sample; it costs the others nothing
+                note(f"window {number + 1}: {failure}")
                 nothing = failure
     if not found and nothing is not None:
         raise nothing

@@ -36,21 +36,6 @@ SINGLE = (
 )
 MEAN, CAUTIOUS, CONFORMAL, MIXTURE = "mean", "cautious", "conformal", "mixture"
 ZOO = (*SINGLE, MEAN, CONFORMAL, CAUTIOUS, MIXTURE)
-DESCRIPTIONS = {
-    "nothing": "offer nothing",
-    "static": "a quantile of the first weeks, for ever",
-    "idle-now": "what is idle now",
-    "trailing-1d": "a quantile of the last day",
-    "trailing-3d": "a quantile of the last three days",
-    "trailing-7d": "a quantile of the last week",
-    "last-week": "a quantile of the same hours a week ago",
-    "residual": "what is idle now, less what it usually loses until then",
-    "boosted": "gradient-boosted quantiles of levels, their minima, hour and weekday",
-    MEAN: "the mean of trailing-7d, residual and boosted",
-    CONFORMAL: "residual, at a level that follows how often it was wrong (adaptive conformal inference)",
-    CAUTIOUS: "the smaller of residual and trailing-3d",
-    MIXTURE: "all of these and parts of them, weighed by what each would have earned so far",
-}
 
 
 class Past(NamedTuple):
