@@ -46,6 +46,13 @@ def digest_value(value: Any) -> str:
     return digest_bytes(canonical(value))
 
 
+def digest_plain(value: Any) -> str:
+    """What ``digest_value`` gives, at a tenth of its time, for values of which the caller knows that they hold text, whole
+    numbers below 2**53, and ASCII names: RFC 8785 writes those as every sorted JSON does.
+    """
+    return digest_bytes(msgspec.json.encode(value, order="sorted"))
+
+
 def digest_file(path: Path) -> str:
     """The tagged digest of a file's bytes, read in pieces."""
     hasher = blake3()

@@ -487,9 +487,9 @@ class FunnelStep(msgspec.Struct, frozen=True):
 
 
 class DatasetVersion(msgspec.Struct, frozen=True, kw_only=True):
-    """An immutable dataset. ``files`` maps a name to the digest of its object; ``stamp_sets`` and ``tokens`` count the rows of
-    each stamp set, and the tokens of their answers where the teacher counted them. ``erasable`` is the source with whose key
-    its files are encrypted, if any.
+    """An immutable dataset. ``files`` maps names to objects, ``index`` are those that say where each record ended, without its
+    words. ``stamp_sets`` and ``tokens`` count the rows of each stamp set, and the tokens of their answers where somebody did.
+    ``erasable`` is the source with whose key its files are encrypted, if any.
     """
 
     name: str
@@ -504,6 +504,7 @@ class DatasetVersion(msgspec.Struct, frozen=True, kw_only=True):
     made: str
     tokens: dict[str, int] = {}
     erasable: str = ""
+    index: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:

@@ -5,13 +5,12 @@ import os
 import shutil
 
 import pytest
-from sqlalchemy import select
 
 from stillhouse.canon import digest_bytes
 from stillhouse.home import facts
-from stillhouse.home.ledger import answer_queries, dataset_queries, selecting
-from stillhouse.home.ledger.projection import tables
+from stillhouse.home.ledger import dataset_queries
 from stillhouse.home.open_home import open_home
+from stillhouse.home.row_index import read_index
 from stillhouse.home.settings import read_settings
 from tests.acceptance.test_student import RIGHT
 from tests.vaults import tree
@@ -291,16 +290,20 @@ def test_what_stands_in_the_log_cannot_be_guessed_at(home):
     home("dataset", "import", path, "--name", "plain", "--channel", "official")
     with open_home(read_settings(home.home)) as app:
         sets = [dataset_queries.dataset(app.ledger, name) for name in ("one", "two", "plain")]
-        keys = [{row.key for row in dataset_queries.placements(app.ledger, dataset.label)} for dataset in sets]
+        keys = [{row.key for row in dataset_queries.placements(app.ledger, app.objects, dataset)} for dataset in sets]
         prompts = [
-            {answer.prompt for answer in answer_queries.answers_of_run(app.ledger, f"{run}").values()}
-            for run in sorted({row.run for row in selecting.all_rows(app.ledger, select(tables.answers.c.run))})
+            {
+                content
+                for part in read_index(app.objects, one.index, ["content"])
+                for content in part["content"].to_pylist()
+            }
+            for one in sets
         ]
         imported = [
             fact.digest
             for writer in app.log.writers()
             for entry in app.log.read(writer)
-            if isinstance(fact := facts.decode(entry.payload), facts.CorpusImported)
+            if isinstance(fact := facts.decode(entry.payload), facts.RowsImported)
         ]
     assert [len(one) for one in keys] == [6, 6, 6] and not keys[0] & keys[1] and not keys[0] & keys[2]
     assert len(prompts) == 3 and not prompts[0] & prompts[1] | prompts[1] & prompts[2] | prompts[0] & prompts[2]

@@ -122,7 +122,7 @@ def test_a_corpus_that_changes_while_it_is_imported_makes_no_dataset(home):
     """The plan is of the rows that were looked at; other rows void it."""
     from stillhouse.cli.output import LineProgress
     from stillhouse.datasets.corpora.origins import Declared
-    from stillhouse.datasets.import_corpus import execute_import, plan_import
+    from stillhouse.datasets.import_corpus import ImportRequest, execute_import, plan_import
     from stillhouse.errors import PlanRefused
     from stillhouse.home.open_home import open_home
     from stillhouse.home.settings import read_settings
@@ -130,8 +130,9 @@ def test_a_corpus_that_changes_while_it_is_imported_makes_no_dataset(home):
 
     path = home.write("old.jsonl", rows(3, model="gpt-4o"))
     with open_home(read_settings(home.home)) as app:
-        planned = plan_import(app, path, "old", Use.STORE, Declared(), LineProgress())
+        request = ImportRequest(path, "old", Use.STORE, Declared())
+        planned = plan_import(app, request, LineProgress())
         home.write("old.jsonl", rows(3, model="gpt-4o").replace("a1", "b1"))
         with pytest.raises(PlanRefused, match="has changed"):
-            execute_import(app, path, "old", Use.STORE, Declared(), planned, LineProgress())
+            execute_import(app, request, LineProgress(), planned)
     assert home("dataset", "list", "--json").json == []

@@ -12,7 +12,7 @@ import pytest
 
 from stillhouse import nouns
 from stillhouse.canon import canonical, digest_value
-from stillhouse.datasets.filter import Candidate, content_digest
+from stillhouse.datasets.filter import Candidate, FilterResult, content_digest_before_2026_12, content_of
 from stillhouse.datasets.fingerprint import code_digest
 from stillhouse.home import facts
 from stillhouse.home.plans.planning import plan_digest
@@ -89,8 +89,16 @@ def test_stamps_keep_their_identity(value, was):
 def test_rows_keep_their_content(value, was):
     task, verdict = read(nouns.Task, value["task"]), read(nouns.Verdict, value["verdict"])
     row = Candidate("key", task, 0, value["text"], value["code"], "stop", 1, verdict, value["reasoning"])
-    assert content_digest([row]) == was["content"]
+    assert content_digest_before_2026_12([row]) == was["content"]
     assert code_digest(CODE) == code_digest(value["code"]) == was["code"]
+
+
+@pytest.mark.parametrize("value,was", of("content"))
+def test_rows_keep_their_digests_and_so_do_datasets(value, was):
+    task, verdict = read(nouns.Task, value["task"]), read(nouns.Verdict, value["verdict"])
+    row = Candidate("key", task, 0, value["text"], value["code"], "stop", 1, verdict, value["reasoning"])
+    assert content_of(row) == was["row"]
+    assert FilterResult((row,), (), (), (content_of(row),)).content_digest == was["rows"]
 
 
 def test_canonical_json():

@@ -247,7 +247,7 @@ def stamp_gate(home: Home, use: Use) -> StampGate:
     sources = readable_sources(home) if aliases else []
 
     def known_by_alias(pair: tuple[str, str]) -> bool:
-        return any(alias_of(objects, Marks(*pair)) in aliases for objects in sources)
+        return any(answer_queries.short_alias(alias_of(objects, Marks(*pair))) in aliases for objects in sources)
 
     return StampGate(use, decisions, marks, known_by_alias if sources else None)
 

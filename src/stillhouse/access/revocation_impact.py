@@ -185,7 +185,9 @@ def _first_step(ledger: Ledger, model: Model, ids: Collection[int]) -> tuple[int
 
 def _first_step_by_records(ledger: Ledger, model: Model, ids: Collection[int]) -> int:
     touched = {
-        row.key for row in dataset_queries.placements(ledger, model.dataset) if row.stamps in ids and not row.step
+        row.key
+        for row in dataset_queries.placements_before_2026_12(ledger, model.dataset)
+        if row.stamps in ids and not row.step
     }
     return next((step for step, keys in training_queries.fed(ledger, model.training).items() if touched & set(keys)), 0)
 

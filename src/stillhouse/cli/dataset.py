@@ -105,17 +105,18 @@ def import_corpus(
 ) -> None:
     """Read in what others collected. Rows carry *declared* stamps: what they say of themselves, then what is said here."""
     from stillhouse.cli.run import describe_plan
-    from stillhouse.datasets.import_corpus import execute_import, plan_import
+    from stillhouse.datasets.import_corpus import ImportRequest, execute_import, plan_import
 
     _check_name(name)
     declared = _declared(origin, lab, model, channel, terms, prompt_terms, day)
     with opened(home_folder) as home:
-        planned = plan_import(home, path, name, use, declared, progress(watch), erasable, kept(keep))
+        request = ImportRequest(path, name, use, declared, erasable, kept(keep))
         if plan:
-            emit(planned.plan, as_json, describe_plan(planned.plan))
+            looked_at = plan_import(home, request, progress(watch)).plan
+            emit(looked_at, as_json, describe_plan(looked_at))
             return
-        _note_known(planned.plan.does)
-        dataset = execute_import(home, path, name, use, declared, planned, progress(watch))
+        dataset, planned = execute_import(home, request, progress(watch))
+    _note_known(planned.plan.does)
     found = planned.inventory
     dropped = {why: rows for step in dataset.funnel for why, rows in step.dropped.items()}
     value = {
@@ -197,8 +198,9 @@ def inventory(
     watch: ProgressAs = Watch.AUTO,
 ) -> None:
     """What is in a corpus, by origin, channel and decision; the unknown part; and what to find out first. Writes nothing."""
+    from stillhouse.datasets.corpora.corpus_reading import LeftOutRows
     from stillhouse.datasets.corpora.row_files import files_of
-    from stillhouse.datasets.import_corpus import LeftOutRows, inventory_of_files, inventory_of_home
+    from stillhouse.datasets.import_corpus import inventory_of_files, inventory_of_home
     from stillhouse.errors import UnknownName
 
     with opened(home_folder) as home:

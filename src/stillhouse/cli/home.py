@@ -34,7 +34,7 @@ def status(home_folder: HomeFolder = None, as_json: Json = False) -> None:
     from stillhouse.custody.protection.protection_status import protection_of
     from stillhouse.errors import StillhouseError
     from stillhouse.home.current_permission import current_roster, personal_signer
-    from stillhouse.home.ledger import dataset_queries, origin_queries, training_queries
+    from stillhouse.home.ledger import dataset_queries, imported_rows, origin_queries, training_queries
     from stillhouse.home.policy_standing import HOW_TO_SIGN, policy_standing
     from stillhouse.nouns import AccessKind, Use
     from stillhouse.permission.known_names import unknown_labs
@@ -42,6 +42,7 @@ def status(home_folder: HomeFolder = None, as_json: Json = False) -> None:
 
     with opened(home_folder) as home:
         counts = home.ledger.counts()
+        counts["answers"] += sum(rows for rows, _ in imported_rows.rows_by_stamps(home.ledger).values())
         held, roster = quarantine(home, Use.TRAIN)["records"], current_roster(home.ledger, home.settings)
         try:
             person = personal_signer(home.settings, roster) if roster else None

@@ -26,6 +26,8 @@ _CLOSINGS = {
 }  # fmt: skip
 _COMMENT = re.compile(r"(?:^|\s)#\s")
 _ONLY_CLOSED = re.compile(rf"</(?:{_TAGS})>|\[/think\]|◁/think▷", re.IGNORECASE)
+# In ASCII, each of the above has one of these in lower case: most answers have none, and finding that out takes no time.
+_HINTS = ("think>", "thinking>", "thought", "reasoning>", "scratchpad>", "[think]", "[/think]", "<|channel")
 _FINAL = re.compile(r"(?:<\|start\|>assistant)?<\|channel\|>final<\|message\|>")
 # What is left of such an answer where the special tokens were taken out.
 _BARE_ANALYSIS, _BARE_FINAL = "analysis", "assistantfinal"
@@ -54,6 +56,8 @@ def is_python(language: str) -> bool:
 
 def without_reasoning(text: str) -> str:
     """An answer without what its author thought aloud. Of reasoning that never ends nothing is the answer."""
+    if not _may_have_tags(text):
+        return _without_bare_analysis(text)
     position, kept = 0, []
     for opening in _THINKING.finditer(text):
         if opening.start() < position or _is_quoted(text, opening):
@@ -71,9 +75,21 @@ def without_reasoning(text: str) -> str:
         position = closing.end()
     rest = "".join([*kept, text[position:]])
     rest = rest[_end_of_unopened(rest) :]
-    if rest.startswith(_BARE_ANALYSIS) and _BARE_FINAL in rest:
-        return rest.rpartition(_BARE_FINAL)[2]
-    return _FINAL.sub("", rest) if "<|channel|>" in rest else rest
+    final = _without_bare_analysis(rest)
+    return _FINAL.sub("", rest) if final is rest and "<|channel|>" in rest else final
+
+
+def _may_have_tags(text: str) -> bool:
+    if "<" not in text and "[" not in text and "◁" not in text:
+        return False
+    if not text.isascii():
+        return True
+    lowered = text.lower()
+    return any(hint in lowered for hint in _HINTS)
+
+
+def _without_bare_analysis(text: str) -> str:
+    return text.rpartition(_BARE_FINAL)[2] if text.startswith(_BARE_ANALYSIS) and _BARE_FINAL in text else text
 
 
 def _end_of_unopened(text: str) -> int:

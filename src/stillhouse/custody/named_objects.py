@@ -21,6 +21,8 @@ from stillhouse.vault.reading import Reader
 
 # By these names the log's own packs are kept, and what tells of an erased snapshot.
 LOG, ERASED = "log", "erased"
+# What says which records there were has none of their words, and stays when they are deleted or erased.
+INDEX = "index:"
 
 
 class Naming(NamedTuple):
@@ -114,7 +116,7 @@ def dead_nodes(home: Home, mentions: Mapping[str, int]) -> frozenset[str]:
         for deletion in load(home.ledger, home.settings).state.of(Deletion)
         if deletion.id not in undone
         for node, count in deletion.mentions.items()
-        if mentions.get(node, 0) <= count and node not in held
+        if mentions.get(node, 0) <= count and node not in held and not node.startswith(INDEX)
     )
 
 

@@ -5,10 +5,10 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from stillhouse.canon import digest_value
+from stillhouse.canon import digest_plain, digest_value, raw_digest
 from stillhouse.conversations.finishes import incomplete, is_usable
+from stillhouse.datasets.content_tree import ContentTree
 from stillhouse.datasets.fingerprint import code_digest, common_ngrams, ngrams, shared_ngram
-from stillhouse.home.facts import Placed
 from stillhouse.nouns import Decision, FunnelStep, Ground, Task, Verdict, VerdictStatus
 
 # Ten words in a row are rarely chance; shorter runs are the grammar of the language.
@@ -18,7 +18,7 @@ COMMON_SHARE = 0.02
 
 
 class Candidate(NamedTuple):
-    """An answer that might become a row."""
+    """An answer that might become a row; ``tokens`` are the answer's where somebody counted them, else -1."""
 
     key: str
     task: Task
@@ -29,6 +29,7 @@ class Candidate(NamedTuple):
     stamps: int
     verdict: Verdict
     reasoning: str = ""
+    tokens: int = -1
 
 
 class Protected(NamedTuple):
@@ -51,18 +52,20 @@ class Drop(NamedTuple):
 
 
 class FilterResult(NamedTuple):
-    """The outcome: rows in a fixed order, the funnel, and what was dropped."""
+    """The outcome: rows in a fixed order, the funnel, what was dropped, and the digest of each row's content."""
 
     rows: tuple[Candidate, ...]
     funnel: tuple[FunnelStep, ...]
     drops: tuple[Drop, ...]
-    content_digest: str
+    contents: tuple[str, ...]
 
     @property
-    def placements(self) -> tuple[Placed, ...]:
-        """Where every candidate ended."""
-        dropped = [Placed(drop.candidate.key, drop.candidate.stamps, drop.step, drop.reason) for drop in self.drops]
-        return (*dropped, *(Placed(row.key, row.stamps) for row in self.rows))
+    def content_digest(self) -> str:
+        """What stands for all rows."""
+        tree = ContentTree()
+        for content in self.contents:
+            tree.add(raw_digest(content))
+        return tree.root()
 
 
 def protect(tasks: Sequence[Task], own_prompts: Sequence[str]) -> Protected:
@@ -131,20 +134,25 @@ def filter_rows(
         drops += [Drop(candidate, WANTED, "surplus: more rows than were wanted") for candidate in left[most:]]
         funnel.append(FunnelStep(WANTED, most, {"surplus": len(left) - most}))
         left = left[:most]
-    return FilterResult(tuple(left), tuple(funnel), tuple(drops), content_digest(left))
+    return FilterResult(tuple(left), tuple(funnel), tuple(drops), tuple(map(content_of, left)))
 
 
-def content_digest(rows: Sequence[Candidate]) -> str:
-    """Equal for equal work: prompts, answers and verdicts, and neither days, ids nor timings."""
-    content = [
-        [
-            [[message.role, message.content] for message in row.task.messages],
-            *([row.text, row.reasoning] if row.reasoning else [row.text]),
-            [str(row.verdict.status), row.verdict.check, row.verdict.checks, row.verdict.checks_passed],
-        ]
-        for row in rows
+def content_of(row: Candidate) -> str:
+    """The digest of a row's content: its prompt, answer and verdict, and neither days, ids nor timings."""
+    return digest_plain(_content(row))
+
+
+def content_digest_before_2026_12(rows: Sequence[Candidate]) -> str:
+    """What stood for some rows until November 2026: versions of then keep it, and are compared by it."""
+    return digest_value(sorted(map(_content, rows), key=repr))
+
+
+def _content(row: Candidate) -> list[object]:
+    return [
+        [[message.role, message.content] for message in row.task.messages],
+        *([row.text, row.reasoning] if row.reasoning else [row.text]),
+        [str(row.verdict.status), row.verdict.check, row.verdict.checks, row.verdict.checks_passed],
     ]
-    return digest_value(sorted(content, key=repr))
 
 
 def _incomplete(candidate: Candidate, keep: Collection[str]) -> str:

@@ -1,157 +1,81 @@
-"""Import what others collected, and take stock of any corpus: a folder, a file, a dataset, or everything in the home."""
+"""Import what others collected, and take stock of any corpus: a folder, a file, a dataset, or everything in the home.
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+An import is one entry of the log that names two kinds of objects: an index with a line for each row and none of its words, and
+the rows in the files of a dataset. Files are read once, in bounded memory; the objects are stored as they fill, and the entry
+comes last. Rows that policy does not let be stored stop it before they are.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
-from blake3 import blake3
-
-from stillhouse.canon import digest_value
+from stillhouse.canon import digest_plain, digest_value
 from stillhouse.clock import now
+from stillhouse.datasets.corpora.corpus_reading import LeftOutRows, Read, as_said, corpus_digest, read_lines
 from stillhouse.datasets.corpora.inventory import Inventory, take_inventory
-from stillhouse.datasets.corpora.origins import Declared, stamps_of, withheld
-from stillhouse.datasets.corpora.row_files import RowFile, files_of, lines_of
-from stillhouse.datasets.corpora.row_shapes import ParsedRow, Skipped, read_row
-from stillhouse.datasets.filter import ALLOWED, COMPLETE, DISTINCT, Candidate, filter_rows, protect
-from stillhouse.datasets.recognition import (
-    Recogniser,
-    alias_of,
-    earlier_answers,
-    grouped,
-    marks_of,
-    own_stamps,
-    turn_alias,
-)
-from stillhouse.datasets.versions import write_version
+from stillhouse.datasets.corpora.origins import Declared, withheld
+from stillhouse.datasets.corpora.row_files import RowFile, files_of
+from stillhouse.datasets.import_staging import Counts, Staged, Staging
+from stillhouse.datasets.recognition import Recogniser, mark_row
+from stillhouse.datasets.versions import form_version
 from stillhouse.errors import CorpusUnreadable, PlanRefused, TeacherContradiction
 from stillhouse.home import facts
 from stillhouse.home.erasable_sources import check_source, key_for, objects_of
-from stillhouse.home.ledger import answer_queries, dataset_queries, origin_queries
+from stillhouse.home.ledger import answer_queries, dataset_queries, imported_rows, origin_queries
 from stillhouse.home.open_home import Home
 from stillhouse.home.plans.planning import executing, make_plan
 from stillhouse.home.progress import Progress
-from stillhouse.home.stamping import prompt_digest
-from stillhouse.nouns import Channel, DatasetVersion, Origin, Plan, StampSet, Task, Use, Verdict, VerdictStatus
+from stillhouse.nouns import DatasetVersion, Decision, Plan, StampSet, Use
 from stillhouse.permission.decide import Door
 from stillhouse.permission.known_origins import closed_as_open
-from stillhouse.vault.files import readable
+from stillhouse.vault.files import readable, storage_errors
 from stillhouse.vault.objects import Objects
 
-# Few enough to keep an entry of the log small, enough to make a write worth while.
-_ROWS_AT_ONCE = 200
-_UNJUDGED = Verdict(VerdictStatus.NOT_JUDGED, "it was imported")
+_ROWS_AT_ONCE, _TEXT_AT_ONCE = 2000, 8 << 20
 
 
-class Read(NamedTuple):
-    """A row that was understood: what it says, its stamps, the row itself, and the stamps that it says it has (``own``)."""
+class ImportRequest(NamedTuple):
+    """What is to be imported, under which name, for which use, and as what."""
 
-    said: ParsedRow
-    stamps: StampSet
-    raw: str
-    own: Any = None
-
-
-class LeftOutRows:
-    """What of a corpus is not read: rows by reason, the first of each by file and line, and files."""
-
-    _EXAMPLES = 3
-
-    def __init__(self) -> None:
-        self.rows: Counter[str] = Counter()
-        self.examples: dict[str, list[str]] = {}
-        self.files: dict[str, str] = {}
-
-    def row(self, path: Path, number: int, reason: str) -> None:
-        """A row is left out."""
-        kind = reason.partition(" (")[0]
-        self.rows[kind] += 1
-        named = self.examples.setdefault(kind, [])
-        if len(named) < self._EXAMPLES:
-            called = readable(path.name)
-            named.append(f"{called}, line {number}" if number else called)
-
-    def told(self) -> str:
-        """All of it for a reader; empty where everything was read."""
-        lines = [f"{count} rows left out: {reason} ({', '.join(self.examples[reason])}{' ...' * (count > self._EXAMPLES)})"
-                 for reason, count in self.rows.items()]  # fmt: skip
-        lines += [f"{name} {what}" for name, what in self.files.items() if what != "read"]
-        return "\n".join(lines)
-
-
-class Scanned(NamedTuple):
-    """What one pass over a corpus found; ``known`` is what the log knows of its rows."""
-
-    inventory: Inventory
-    sets: list[StampSet]
-    shapes: Counter[str]
-    rows_digest: str
-    known: dict[str, dict[str, int]]
+    path: Path
+    name: str
+    use: Use
+    declared: Declared
+    erasable: str = ""
+    keep: tuple[str, ...] = ()
 
 
 class Import(NamedTuple):
-    """A plan to import, and what was seen while it was made."""
+    """A plan to import, what was seen while it was made, and the digest of the files that it is of."""
 
     plan: Plan
-    run: str
     inventory: Inventory
-    rows_digest: str
-    erasable: str
-    keep: tuple[str, ...]
-    left_out: "LeftOutRows"
+    corpus: str
+    left_out: LeftOutRows
 
 
-def _as_said(said: ParsedRow) -> ParsedRow:
-    return said
+class Imported(NamedTuple):
+    """What came of an import."""
+
+    dataset: DatasetVersion
+    seen: Import
 
 
-def read_corpus(
-    files: Sequence[RowFile],
-    declared: Declared,
-    left_out: LeftOutRows,
-    heard: Callable[[ParsedRow], ParsedRow] = _as_said,
-) -> Iterator[Read]:
-    """The rows of some files; what is not understood is counted by reason. ``heard`` is what counts of what a row says.
+class _Pass(NamedTuple):
+    """What one pass over a corpus found."""
 
-    Raises CorpusUnreadable, TeacherContradiction.
-    """
-    for file, why in files:
-        left_out.files[_named(file, left_out.files)] = f"left out: {why}" if why else "read"
-        for line in lines_of(file) if not why else ():
-            read = _read(line.row, declared, heard) if line.row is not None else line.problem
-            if isinstance(read, str):
-                left_out.row(file, line.number, read)
-            else:
-                yield read
-
-
-def _named(file: Path, taken: Mapping[str, str]) -> str:
-    """The file's name, or, where another has it, its path."""
-    return str(file) if file.name in taken else file.name
-
-
-def _read(row: dict[str, Any], declared: Declared, heard: Callable[[ParsedRow], ParsedRow]) -> Read | str:
-    """A row as it is understood, or why it is left out."""
-    said = read_row(row)
-    if isinstance(said, Skipped):
-        return said.reason
-    try:
-        raw = msgspec.json.encode(row, enc_hook=str).decode()
-    except (UnicodeEncodeError, OverflowError, RecursionError, TypeError, ValueError):
-        return "it cannot be written down (half of a surrogate pair, or too deep)"
-    said = heard(said)
-    stamps = stamps_of(said, declared)
-    _check(said, stamps, declared)
-    return Read(said, stamps, raw, own_stamps(row))
+    counts: Counts
+    sets: dict[int, StampSet]
+    left_out: LeftOutRows
 
 
 def inventory_of_files(
     home: Home, files: Sequence[RowFile], declared: Declared, progress: Progress, left_out: LeftOutRows
 ) -> Inventory:
     """Take stock of a corpus that is not in the home; nothing is written. ``left_out`` gets what is not read."""
-    return _scan(home, files, declared, progress, _as_said, left_out).inventory
+    found = _looked_at(home, files, declared, progress, left_out, Recogniser(home), is_withheld=False)
+    return take_inventory(found.counts.read, found.sets, home.policy, left_out.rows)
 
 
 def inventory_of_home(home: Home, label: str) -> Inventory:
@@ -164,212 +88,266 @@ def inventory_of_home(home: Home, label: str) -> Inventory:
     return take_inventory(counts, sets, home.policy, {})
 
 
-def plan_import(
-    home: Home,
-    path: Path,
-    name: str,
-    use: Use,
-    declared: Declared,
-    progress: Progress,
-    erasable: str = "",
-    keep: tuple[str, ...] = (),
-) -> Import:
-    """What an import would bring; encrypted with the key of a source, where it is to be ``erasable`` as that.
+def plan_import(home: Home, request: ImportRequest, progress: Progress) -> Import:
+    """What an import would bring; nothing is written. Raises CorpusUnreadable, TeacherContradiction, PolicyRefusal."""
+    _check_request(home, request)
+    files = files_of(request.path)
+    corpus = _corpus(request, files)
+    found = _looked_at(
+        home, files, request.declared, progress, LeftOutRows(), Recogniser(home), is_withheld=bool(request.erasable)
+    )
+    for stamps in found.sets.values():
+        home.doors.check(Door.USE, f"import {request.name}", stamps.stamps, Use.STORE)
+    return _planned(home, request, corpus, found)
 
-    Raises CorpusUnreadable, TeacherContradiction, PolicyRefusal.
+
+def execute_import(home: Home, request: ImportRequest, progress: Progress, planned: Import | None = None) -> Imported:
+    """Store the rows with what is declared of them, and form a dataset of them. Resumes where an earlier process was stopped.
+
+    Raises PlanRefused where the files are not those that were ``planned``, or change while they are read; CorpusUnreadable,
+    TeacherContradiction, PolicyRefusal; and, for what is to be erasable, what its key can be missing for.
     """
+    _check_request(home, request)
+    if request.erasable:
+        key_for(home, request.erasable)
+    objects = objects_of(home, request.erasable)
+    files = files_of(request.path)
+    corpus = _corpus(request, files)
+    if planned is not None and planned.corpus != corpus:
+        raise PlanRefused(f"{request.path} has changed since it was looked at.")
+    run = _run_of(request, objects.alias(corpus))
+    known = _known(home, request, run)
+    if known is not None:
+        return Imported(known, _planned(home, request, corpus, _as_written(home, run, files)))
+    note = home.cache / "imports" / run.partition(":")[2]
+    staging = Staging(objects, home.objects, note, request.keep, erasable=bool(request.erasable))
+    try:
+        found = _stored(home, request, run, files, staging, progress)
+        if _corpus(request, files) != corpus:
+            raise PlanRefused(
+                f"{request.path} has changed while it was read.", next_step="Import it again when nobody writes to it."
+            )
+        seen = _planned(home, request, corpus, found)
+        with executing(home.recorder, seen.plan, seen.plan.facts) as result:
+            dataset = _written(home, request, run, objects, staging, found, objects.alias(corpus))
+            result.update({"dataset": dataset.label, "rows": dataset.rows, "content_digest": dataset.content_digest})
+    finally:
+        staging.close()
+    note.unlink(missing_ok=True)
+    return Imported(dataset, seen)
+
+
+def _check_request(home: Home, request: ImportRequest) -> None:
+    declared = request.declared
     wrong = closed_as_open(declared.model, declared.lab, declared.channel, declared.terms)
     if wrong:
         raise TeacherContradiction(
             f"{wrong}.", next_step="Declare the lab, the channel and the terms that it really has."
         )
-    if erasable:
-        check_source(home, erasable)
-    files = files_of(path)
-    left_out = LeftOutRows()
-    inventory, sets, shapes, rows_digest, known = _scan(
-        home, files, declared, progress, withheld if erasable else _as_said, left_out
-    )
+    if request.erasable:
+        check_source(home, request.erasable)
+
+
+def _corpus(request: ImportRequest, files: Sequence[RowFile]) -> str:
+    with storage_errors(f"{request.path} could not be read"):
+        return corpus_digest(files, request.path)
+
+
+def _run_of(request: ImportRequest, corpus: str) -> str:
+    """The run of an import: the same for the same files, declared to be the same. ``corpus`` is an alias, where it is erasable:
+    the log is for ever, and no digest may stand in it by which a guess at the rows could be tried.
+    """
+    name = [request.name, request.use, request.declared, request.erasable, request.keep, corpus]
+    return f"import:{digest_plain(name).partition(':')[2][:12]}"
+
+
+def _looked_at(
+    home: Home,
+    files: Sequence[RowFile],
+    declared: Declared,
+    progress: Progress,
+    left_out: LeftOutRows,
+    recogniser: Recogniser,
+    *,
+    is_withheld: bool,
+) -> _Pass:
+    """One pass over the rows, which keeps counts alone."""
+    progress.start("scan rows", 0)
+    counts, sets = Counts(), dict[int, StampSet]()
+    reads = read_lines(files, declared, left_out, withheld if is_withheld else as_said)
+    for group in _groups(reads):
+        for one in _recognised(recogniser, group):
+            counts.rows += 1
+            counts.read[one.stamps.id] = counts.read.get(one.stamps.id, 0) + 1
+            counts.shapes[one.read.said.shape] = counts.shapes.get(one.read.said.shape, 0) + 1
+            sets.setdefault(one.stamps.id, one.stamps)
+        progress.update(counts.rows)
+    progress.finish(f"{counts.rows} rows")
+    counts.recognised = recogniser.told()
+    return _Pass(counts, sets, left_out)
+
+
+def _stored(
+    home: Home, request: ImportRequest, run: str, files: Sequence[RowFile], staging: Staging, progress: Progress
+) -> _Pass:
+    """One pass over the rows, which stores them as they come."""
+    counts = staging.counts
+    left_out, recogniser = LeftOutRows(), Recogniser(home, run)
+    left_out.rows.update(counts.left_out)
+    left_out.examples.update(counts.examples)
+    recogniser.resume(counts.recognised)
+    sets = {id: found for id, found in origin_queries.stamp_sets(home.ledger).items() if id in counts.read}
+    decisions = _Decisions(home, request)
+    progress.start(f"import {request.path}", 0)
+    if counts.lines:
+        progress.say(f"going on after line {counts.lines:,}")
+    done = counts.lines
+    reads = read_lines(
+        files, request.declared, left_out, withheld if request.erasable else as_said, skip=counts.lines
+    )  # fmt: skip
+    for group in _groups(reads):
+        ready = list(_recognised(recogniser, group))
+        for one in ready:
+            sets.setdefault(one.stamps.id, one.stamps)
+        decisions.check(one.stamps for one in ready)
+        named = [staging.key(one) for one in ready]
+        known = answer_queries.known(home.ledger, [key for _, key in named], run)
+        full = False
+        for one, (prompt, key) in zip(ready, named, strict=True):
+            full |= staging.take(one, prompt, key, decisions.of(one.stamps), is_known=key in known)
+        done += len(group)
+        progress.update(counts.rows)
+        if full:
+            staging.save(done, left_out, recogniser.told())
+    progress.finish(f"{sum(counts.kept.values()):,} rows kept of {counts.rows:,}")
+    counts.recognised = recogniser.told()
+    return _Pass(counts, sets, left_out)
+
+
+class _Decisions:
+    """What may be kept of an import, by stamp set; each is decided once, and what may not be stored at all ends it."""
+
+    def __init__(self, home: Home, request: ImportRequest) -> None:
+        self._home, self._request = home, request
+        self._found: dict[int, Decision] = {}
+
+    def check(self, sets: Iterator[StampSet]) -> None:
+        """Decide. Raises PolicyRefusal for one that may not be stored."""
+        for stamps in sets:
+            if stamps.id not in self._found:
+                self._home.doors.check(Door.USE, f"import {self._request.name}", stamps.stamps, Use.STORE)
+                self._found[stamps.id] = self._home.policy.check(Door.KEEP, stamps.stamps, self._request.use)
+
+    def of(self, stamps: StampSet) -> Decision:
+        """The decision about a set that was checked."""
+        return self._found[stamps.id]
+
+
+def _groups(reads: Iterable[Read | None]) -> Iterator[list[Read | None]]:
+    """Rows in groups that are looked up together, and are in memory together."""
+    group: list[Read | None] = []
+    size = 0
+    for read in reads:
+        group.append(read)
+        if read is not None:
+            size += len(read.said.text) + len(read.rest) + sum(len(turn.content) for turn in read.said.messages)
+        if len(group) >= _ROWS_AT_ONCE or size >= _TEXT_AT_ONCE:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def _recognised(recogniser: Recogniser, group: Sequence[Read | None]) -> Iterator[Staged]:
+    """Rows with the stamps that the home knows of them."""
+    reads = [read for read in group if read is not None]
+    marked = [mark_row(read.said) for read in reads]
+    sets = recogniser.recognise([(row, read.stamps, read.own) for row, read in zip(marked, reads, strict=True)])
+    yield from map(Staged, reads, marked, sets)
+
+
+def _planned(home: Home, request: ImportRequest, corpus: str, found: _Pass) -> Import:
+    """The plan of an import whose rows were seen. Raises CorpusUnreadable where there is none."""
+    counts = found.counts
+    inventory = take_inventory(counts.read, found.sets, home.policy, found.left_out.rows)
     if not inventory.rows:
-        reasons = "; ".join(left_out.told().splitlines()[:9]) or "it is empty"
+        reasons = "; ".join(found.left_out.told().splitlines()[:9]) or "it is empty"
         raise CorpusUnreadable(
-            f"{path} holds nothing to import: {reasons}.", next_step="docs/importing.md lists the shapes."
+            f"{request.path} holds nothing to import: {reasons}.", next_step="docs/importing.md lists the shapes."
         )
-    decisions = [home.policy.check(Door.USE, stamps.stamps, use) for stamps in sets]
-    for stamps in sets:
-        home.doors.check(Door.USE, f"import {name}", stamps.stamps, Use.STORE)
-    # The log is for ever: of what can be erased, no digest may stand in it by which a guess at the rows could be tried.
-    size = sum(file.path.stat().st_size for file in files if not file.left_out)
-    known_by = [erasable, readable(path), inventory.rows, size] if erasable else rows_digest
-    digest = digest_value([name, use, known_by, [stamps.digest for stamps in sets]])
-    does = {
-        "dataset": name,
-        "from": readable(path),
-        "shapes": dict(shapes),
+    ordered = sorted(found.sets.values(), key=lambda stamps: stamps.digest)
+    decisions = [home.policy.check(Door.USE, stamps.stamps, request.use) for stamps in ordered]
+    known_by = [request.erasable, readable(request.path), inventory.rows] if request.erasable else corpus
+    digest = digest_value([request.name, request.use, known_by, [stamps.digest for stamps in ordered]])
+    does: dict[str, Any] = {
+        "dataset": request.name,
+        "from": readable(request.path),
+        "shapes": dict(counts.shapes),
         "rows": inventory.rows,
         "skipped": inventory.skipped,
         "origins": {share.what: share.rows for share in inventory.by_origin},
         "labs": {share.what: share.rows for share in inventory.by_lab},
         "channels": {share.what: share.rows for share in inventory.by_channel},
-        f"may be used to {use}": {share.what: share.rows for share in inventory.by_decision[str(use)]},
-        **known,
-        **({"erasable as": erasable} if erasable else {}),
+        f"may be used to {request.use}": {share.what: share.rows for share in inventory.by_decision[str(request.use)]},
+        **counts.recognised,
+        **({"erasable as": request.erasable} if request.erasable else {}),
     }
-    run = f"import:{digest.partition(':')[2][:12]}"
-    plan = make_plan("import", run, does, list(dict.fromkeys(decisions)), Decimal(0), digest)
-    return Import(plan, run, inventory, rows_digest, erasable, keep, left_out)
+    subject = f"import:{digest.partition(':')[2][:12]}"
+    plan = make_plan("import", subject, does, list(dict.fromkeys(decisions)), Decimal(0), digest)
+    return Import(plan, inventory, corpus, found.left_out)
 
 
-def execute_import(
-    home: Home, path: Path, name: str, use: Use, declared: Declared, planned: Import, progress: Progress
+def _written(
+    home: Home, request: ImportRequest, run: str, objects: Objects, staging: Staging, found: _Pass, corpus: str
 ) -> DatasetVersion:
-    """Write the rows down as answers of their declared origin, and form a dataset of them. Resumes where it stopped.
-
-    Raises PlanRefused where the rows are not those that the plan was made of (then no dataset is formed), and, for what is
-    to be erasable, what its key can be missing for.
-    """
-    if planned.erasable:
-        key_for(home, planned.erasable)
-    objects = objects_of(home, planned.erasable)
-    left_out = LeftOutRows()
-    rows = blake3()
-    with executing(home.recorder, planned.plan, planned.plan.facts) as result:
-        candidates: dict[str, Candidate] = {}
-        progress.start(f"import {path}", planned.inventory.rows)
-        group: list[Read] = []
-        seen = 0
-        recogniser = Recogniser(home, planned.run)
-        reads = read_corpus(files_of(path), declared, left_out, withheld if planned.erasable else _as_said)
-        for read in _recognised(recogniser, reads):
-            group.append(read)
-            rows.update(read.raw.encode())
-            seen += 1
-            if len(group) == _ROWS_AT_ONCE:
-                _write(home, planned, objects, group, candidates)
-                progress.update(seen)
-                group = []
-        _write(home, planned, objects, group, candidates)
-        if rows.hexdigest() != planned.rows_digest:
-            raise PlanRefused(f"{path} has changed since it was looked at.")
-        imported = facts.CorpusImported(
-            at=now(), by=home.recorder.by, run=planned.run, source=readable(path), digest=objects.alias(planned.rows_digest),
-            shape=", ".join(planned.plan.does["shapes"]), rows=seen, skipped=dict(left_out.rows), erasable=planned.erasable,
-        )  # fmt: skip
-        edge = {"parent": f"corpus:{readable(path.name)}", "child": f"run:{planned.run}", "kind": "imported in"}
-        home.recorder.record(imported, facts.Derived(at=now(), by=home.recorder.by, **edge))
-        home.recorder.refresh()
-        progress.finish(f"{len(candidates)} distinct rows of {seen}")
-        dataset = _form(home, name, use, planned, objects, list(candidates.values()))
-        result.update({"dataset": dataset.label, "rows": dataset.rows, "content_digest": dataset.content_digest})
-    return dataset
-
-
-def _scan(
-    home: Home,
-    files: Sequence[RowFile],
-    declared: Declared,
-    progress: Progress,
-    heard: Callable[[ParsedRow], ParsedRow],
-    left_out: LeftOutRows,
-) -> Scanned:
-    """One pass over the rows, keeping counts and the digest of all alone."""
-    progress.start("scan rows", 0)
-    recogniser = Recogniser(home)
-    counts: Counter[int] = Counter()
-    sets: dict[int, StampSet] = {}
-    shapes: Counter[str] = Counter()
-    rows = blake3()
-    for number, read in enumerate(_recognised(recogniser, read_corpus(files, declared, left_out, heard)), start=1):
-        counts[read.stamps.id] += 1
-        sets.setdefault(read.stamps.id, read.stamps)
-        shapes[read.said.shape] += 1
-        rows.update(read.raw.encode())
-        if number % _ROWS_AT_ONCE == 0:
-            progress.update(number)
-    progress.finish(f"{counts.total()} rows")
-    inventory = take_inventory(counts, sets, home.policy, left_out.rows)
-    ordered = sorted(sets.values(), key=lambda stamps: stamps.digest)
-    return Scanned(inventory, ordered, shapes, rows.hexdigest(), recogniser.told())
-
-
-def _recognised(recogniser: Recogniser, reads: Iterable[Read]) -> Iterator[Read]:
-    """Rows with the stamps that the home knows of them."""
-    for group in grouped(reads):
-        sets = recogniser.recognise([(read.said, read.stamps, read.own) for read in group])
-        yield from (read._replace(stamps=stamps) for read, stamps in zip(group, sets, strict=True))
-
-
-def _check(said: ParsedRow, stamps: StampSet, declared: Declared) -> None:
-    """A declaration that the row contradicts is refused, as it is for a teacher."""
-    if said.model and declared.origin not in (Origin.UNKNOWN, Origin.TEACHER, Origin.OWN_MODEL):
-        raise TeacherContradiction(
-            f"A row says that {said.model} wrote it, but {declared.origin} was declared.",
-            next_step="Leave out --origin: what the rows say of themselves counts.",
-        )
-    named = next((stamp.channel for stamp in stamps.stamps if stamp.provider), None)
-    for_all = declared.channel
-    if (
-        named is not None
-        and for_all not in (Channel.UNKNOWN, Channel.PERSONAL)
-        and named not in (for_all, Channel.UNKNOWN)
-    ):
-        raise TeacherContradiction(
-            f"A row says that it came through {said.via} ({named}), but {for_all} was declared.",
-            next_step="Leave out --channel: what the rows say of themselves counts.",
-        )
-
-
-def _write(home: Home, planned: Import, objects: Objects, group: list[Read], candidates: dict[str, Candidate]) -> None:
-    """Prompts, stamps and answers of some rows in a few writes; what the log has is not written again.
-
-    Of what can be erased, the log gets aliases and no words: those are in the dataset's files alone.
-    """
-    keyed = {}
-    for read in group:
-        prompt = prompt_digest(read.said.messages)
-        reasoning = [read.said.reasoning] if read.said.reasoning else []
-        key = digest_value(["import", prompt, read.said.text, read.stamps.digest, *reasoning])
-        keyed[objects.alias(key)] = (objects.alias(prompt), read)
-    plain = not planned.erasable
-    prompts = {prompt: read.said.messages for prompt, read in keyed.values()} if plain else {}
-    home.recorder.intern([read.stamps for _, read in keyed.values()], prompts)
-    known = answer_queries.answered(home.ledger, keyed)
-    entries: list[facts.Fact] = []
-    for key, (prompt, read) in keyed.items():
-        said = read.said
-        task = Task(id=(plain and said.id) or prompt.partition(":")[2][:16], messages=said.messages)
-        candidates.setdefault(
-            key, Candidate(key, task, 0, said.text, "", said.finish, read.stamps.id, _UNJUDGED, said.reasoning)
-        )
-        if key not in known:
-            entries.append(
-                facts.Answered(
-                    at=now(), by=home.recorder.by, run=planned.run, teacher="", key=key, task=task.id, prompt=prompt,
-                    sample=0, stamps=read.stamps.id, text=said.text if plain else "", finish=said.finish,
-                    usage=said.usage, cost_usd="0.000000", seconds=0.0, raw=read.raw if plain else "",
-                )
-            )  # fmt: skip
-    new = {key: read.said for key, (_, read) in keyed.items() if key not in known}
-    marked = [
-        facts.Marked(key, turn_alias(objects, mark)) for key, said in new.items() for mark in earlier_answers(said)
-    ]
-    if planned.erasable:  # how these are known again while their key exists; each once
-        marks = {key: marks_of(said.messages, said.text) for key, said in new.items()}
-        marked += [facts.Marked(key, alias_of(objects, mark)) for key, mark in marks.items() if mark.answer]
-    if marked:
-        entries.append(facts.AnswersMarked(at=now(), by=home.recorder.by, run=planned.run, marks=tuple(marked)))
-    if entries:
-        home.recorder.record(*entries)
-
-
-def _form(
-    home: Home, name: str, use: Use, planned: Import, objects: Objects, candidates: list[Candidate]
-) -> DatasetVersion:
-    sets = origin_queries.stamp_sets(home.ledger)
-    used = {candidate.stamps for candidate in candidates}
-    decisions = {id: home.policy.check(Door.KEEP, sets[id].stamps, use) for id in used}
-    formed = filter_rows(candidates, protect((), ()), decisions, (COMPLETE, DISTINCT, ALLOWED), keep=planned.keep)
-    return write_version(
-        home.recorder, objects, name=name, run=planned.run, recipe=digest_value([planned.run, name, use]), formed=formed,
-        erasable=planned.erasable,
+    """The entry, and the dataset's, in one write; all objects are stored."""
+    contents, counts = staging.contents(), found.counts
+    at, by = now(), home.recorder.by
+    home.recorder.intern(found.sets.values(), {})
+    shares = tuple(
+        facts.ImportedShare(id, rows, counts.new.get(id, 0), counts.tokens.get(id, 0))
+        for id, rows in sorted(counts.read.items())
+    )
+    imported = facts.RowsImported(
+        at=at, by=by, run=run, source=readable(request.path), digest=corpus, shapes=counts.shapes, rows=counts.rows,
+        skipped=dict(found.left_out.rows), recognised=counts.recognised, shares=shares, index=contents.index_objects,
+        contents=tuple(contents.files.values()), erasable=request.erasable,
     )  # fmt: skip
+    parent = f"corpus:{readable(request.path.name)}"
+    edge = facts.Derived(at=at, by=by, parent=parent, child=f"run:{run}", kind="imported in")
+    return form_version(
+        home.recorder, objects, contents, name=request.name, run=run,
+        recipe=digest_value([run, request.name, request.use]), erasable=request.erasable, before=(imported, edge),
+    )  # fmt: skip
+
+
+def _known(home: Home, request: ImportRequest, run: str) -> DatasetVersion | None:
+    """The version that this very import made, if what policy keeps of it is still the same."""
+    written = imported_rows.import_of(home.ledger, run)
+    versions = dataset_queries.datasets_of_run(home.ledger, run, request.name) if written else []
+    if written is None or not versions or not all(map(home.objects.exists, versions[-1].files.values())):
+        return None
+    sets = origin_queries.stamp_sets(home.ledger)
+    allowed = {
+        str(share.stamps)
+        for share in written.shares
+        if home.policy.check(Door.KEEP, sets[share.stamps].stamps, request.use).allowed
+    }
+    return versions[-1] if allowed == set(versions[-1].stamp_sets) else None
+
+
+def _as_written(home: Home, run: str, files: Sequence[RowFile]) -> _Pass:
+    """What an import found that is in the log already."""
+    written = imported_rows.import_of(home.ledger, run)
+    assert written is not None
+    sets = origin_queries.stamp_sets(home.ledger)
+    left_out = LeftOutRows()
+    left_out.rows.update(written.skipped)
+    left_out.examples.update({reason: [] for reason in written.skipped})
+    for file, why in files:
+        left_out.file(file, why)
+    counts = Counts(
+        rows=written.rows, shapes=written.shapes, recognised=written.recognised,
+        read={share.stamps: share.rows for share in written.shares},
+    )  # fmt: skip
+    return _Pass(counts, {id: sets[id] for id in counts.read}, left_out)

@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 
+from stillhouse.datasets.corpora.corpus_reading import LeftOutRows, read_corpus
 from stillhouse.datasets.corpora.origins import Declared
 from stillhouse.datasets.corpora.row_files import files_of
-from stillhouse.datasets.import_corpus import LeftOutRows, read_corpus
 from stillhouse.datasets.recognition import MARKS, LiftedRow, Marks, answers_in, grouped, known_rows, read_lifted
 from stillhouse.errors import CorruptObject, UsageError
 from stillhouse.generation.weights import tensor_digests, weights_digest

@@ -32,7 +32,7 @@ from stillhouse.permission.stamp_sets import stamp_set
 from stillhouse.vault.objects import Objects
 
 _BY_MODEL = (Origin.TEACHER, Origin.OWN_MODEL)
-_AT_ONCE = 200
+_AT_ONCE = 1000
 # Numbers of sets have 63 bits.
 _LONGEST_NUMBER, _NO_SET = 20, -1
 UNKNOWN = Stamp(origin=Origin.UNKNOWN, grade=Grade.UNKNOWN)
@@ -80,21 +80,46 @@ def marks_of(messages: Iterable[Message], text: str) -> Marks:
     return Marks(turns_mark((message.role, message.content) for message in messages), text_mark(text))
 
 
-def answers_in(row: Row) -> dict[Marks, tuple[Sequence[Message], str]]:
-    """A row's answer, and every earlier one in it, by their marks: with all that was said before, and with its question alone."""
+class MarkedRow(NamedTuple):
+    """All marks of a row, each made once: its own; of every answer in it with what that answers (all that was said before, or the
+    question alone); of every text; of the earlier answers in what was asked; of its code ("" where there is too little).
+    """
+
+    own: Marks
+    answers: dict[Marks, tuple[Sequence[Message], str]]
+    texts: frozenset[str]
+    earlier: frozenset[str]
+    code: str
+
+
+def mark_row(row: Row) -> MarkedRow:
+    """The marks of a row."""
     turns = [*row.messages, Message("assistant", row.text)]
+    marks = [text_mark(turn.content) for turn in turns]
     found: dict[Marks, tuple[Sequence[Message], str]] = {}
+    question = ""
     for place, turn in enumerate(turns):
         if turn.role != "assistant":
             continue
         starts = (0, place - 1) if place > 1 and turns[place - 1].role == "user" else (0,)
         for start in starts:
-            found.setdefault(marks_of(turns[start:place], turn.content), (turns[start:place], turn.content))
-    return {mark: said for mark, said in found.items() if mark.answer}
+            asked = turns_mark((message.role, message.content) for message in turns[start:place])
+            question = asked if start == 0 else question
+            if marks[place]:
+                found.setdefault(Marks(asked, marks[place]), (turns[start:place], turn.content))
+    reasoning = str(getattr(row, "reasoning", ""))
+    return MarkedRow(
+        Marks(question, marks[-1]),
+        found,
+        frozenset((*marks, text_mark(reasoning) if reasoning else "")) - {""},
+        frozenset(mark for turn, mark in zip(row.messages, marks, strict=False) if turn.role == "assistant") - {""},
+        code_mark(row.text),
+    )
 
 
-def _texts(row: Row) -> list[str]:
-    return [row.text, *(message.content for message in row.messages), str(getattr(row, "reasoning", ""))]
+def answers_in(row: Row) -> dict[Marks, tuple[Sequence[Message], str]]:
+    """A row's answer, and every earlier one in it, by their marks: with all that was said before, and with its question alone."""
+    return mark_row(row).answers
 
 
 def alias_of(objects: Objects, marks: Marks) -> str:
@@ -105,11 +130,6 @@ def alias_of(objects: Objects, marks: Marks) -> str:
 def turn_alias(objects: Objects, mark: str) -> str:
     """By what the log knows an earlier answer of an imported conversation, of which it has no answer of its own."""
     return objects.alias(digest_value(["turn", mark]))
-
-
-def earlier_answers(row: Row) -> set[str]:
-    """The marks of the answers in what was asked."""
-    return {text_mark(message.content) for message in row.messages if message.role == "assistant"} - {""}
 
 
 class Recogniser:
@@ -126,42 +146,47 @@ class Recogniser:
         self.inferred: Counter[str] = Counter()
         self.labs_of_code: Counter[str] = Counter()
 
-    def recognise(self, rows: Sequence[tuple[Row, StampSet, Any]]) -> list[StampSet]:
+    def recognise(self, rows: Sequence[tuple[MarkedRow, StampSet, Any]]) -> list[StampSet]:
         """The stamp sets of some rows; each comes with what was declared, and with what the row says of its own stamps."""
-        marks = [answers_in(row) for row, _, _ in rows]
-        by_text = self._by_text({mark: said for turns in marks for mark, said in turns.items()})
+        by_text = self._by_text({mark: said for row, _, _ in rows for mark, said in row.answers.items()})
         found = []
-        for (_, declared, own), turns in zip(rows, marks, strict=True):
-            answered = [stamp for mark in turns for stamp in by_text.get(mark, ())]
+        for row, declared, own in rows:
+            answered = [stamp for mark in row.answers for stamp in by_text.get(mark, ())] if by_text else []
             self.found[BY_TEXT] += bool(answered)
             found.append(self._joined(declared, self._own(own), answered))
-        unknown = [row for (row, _, _), turns in zip(rows, marks, strict=True) if not by_text.keys() & set(turns)]
+        unknown = [row for row, _, _ in rows if by_text.keys().isdisjoint(row.answers)]
         self._find_answers(unknown)
-        self._find_code([row.text for row in unknown])
+        self._find_code([row.code for row in unknown if row.code])
         return found
+
+    def resume(self, told: Mapping[str, Mapping[str, int]]) -> None:
+        """Go on counting where an earlier process stopped."""
+        for what, count in self._counted().items():
+            count.update(told.get(what, {}))
+
+    def _counted(self) -> dict[str, Counter[str]]:
+        return {"recognised": self.found, "inferred": self.inferred, "labs of that code": self.labs_of_code}
 
     def told(self) -> dict[str, dict[str, int]]:
         """What was recognised, what is only inferred, and whose the code is; nothing of what there is none."""
-        counts = {"recognised": self.found, "inferred": self.inferred, "labs of that code": self.labs_of_code}
-        return {what: dict((+count).most_common()) for what, count in counts.items() if count.total()}
+        return {what: dict((+count).most_common()) for what, count in self._counted().items() if count.total()}
 
-    def _find_answers(self, rows: Sequence[Row]) -> None:
+    def _find_answers(self, rows: Sequence[MarkedRow]) -> None:
         """Count the rows of which a turn, or what was thought, is a known answer to another question."""
-        marks = [{text_mark(text) for text in _texts(row)} - {""} for row in rows]
-        wanted = set().union(*marks)
+        wanted = set().union(*(row.texts for row in rows))
         every = answer_queries.by_mark(self._home.ledger, wanted, self._but_run)
         known = {one.answer for one in every if self._is_by_model(one.stamps)}
         turns = {turn_alias(store, mark): mark for store in (self._home.objects, *self._sources) for mark in wanted}
         aliases = answer_queries.by_alias(self._home.ledger, turns, self._but_run)
         known |= {turns[one.alias] for one in aliases if self._is_by_model(one.stamps)}
-        self.inferred[ANSWER_ALONE] += sum(bool(mark & known) for mark in marks)
+        if known:
+            self.inferred[ANSWER_ALONE] += sum(not known.isdisjoint(row.texts) for row in rows)
 
     def _is_by_model(self, stamps: int) -> bool:
         return any(stamp.origin in _BY_MODEL for stamp in self._sets[stamps].stamps)
 
-    def _find_code(self, texts: Sequence[str]) -> None:
+    def _find_code(self, marks: Sequence[str]) -> None:
         """Count the rows whose code, not their text, is that of a model's answer, and whose it is."""
-        marks = [mark for mark in map(code_mark, texts) if mark]
         known = answer_queries.stamps_by_code(self._home.ledger, set(marks), self._but_run)
         for mark in marks:
             stamps = [
@@ -196,7 +221,7 @@ class Recogniser:
 
     def _by_text(self, marks: Mapping[Marks, tuple[Sequence[Message], str]]) -> dict[Marks, list[Stamp]]:
         """The stamps of all that models gave for some marks, unless a person's text with them came first."""
-        wanted = {mark.answer for mark in marks} - {""}
+        wanted = {mark.answer for mark in marks}
         known: dict[Marks, list[tuple[str, int]]] = {}
         for one in answer_queries.by_mark(self._home.ledger, wanted, self._but_run):
             pair = Marks(one.question, one.answer)

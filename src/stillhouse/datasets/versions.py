@@ -1,34 +1,125 @@
 """Write a dataset version, read it, export it."""
 
 import contextlib
-import io
 import json
 import secrets
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import msgspec
 
 from stillhouse.canon import digest_file, digest_value
 from stillhouse.clock import now
-from stillhouse.datasets.filter import Candidate, FilterResult
+from stillhouse.datasets.filter import FilterResult, content_digest_before_2026_12, content_of
+from stillhouse.datasets.shards import DROPPED, ROWS, ShardWriter, read_rows
 from stillhouse.errors import StorageError, UsageError
 from stillhouse.home import facts
 from stillhouse.home.ledger import answer_queries, dataset_queries, origin_queries
 from stillhouse.home.recorder import Recorder
-from stillhouse.nouns import DatasetVersion, Message, Task, Verdict, VerdictStatus
+from stillhouse.home.row_index import IndexLine, encode_index
+from stillhouse.nouns import DatasetVersion, FunnelStep
 from stillhouse.vault.objects import Objects
 
-ROWS, DROPPED = "rows.parquet", "dropped.parquet"
-# Ten thousand placements are about 2 MB: an entry of a comfortable size.
-_PLACEMENTS_PER_ENTRY = 10_000
+# Some 13 MB.
+_LINES_PER_OBJECT = 100_000
+
+
+class Index:
+    """The lines of an index as they come, stored in objects of a size that is read at once."""
+
+    def __init__(self, objects: Objects, stored: Sequence[str] = ()) -> None:
+        """An index is never encrypted: ``objects`` are the vault's own."""
+        self._objects, self._lines = objects, list[IndexLine]()
+        self.stored = list(stored)
+
+    def add(self, line: IndexLine) -> None:
+        """One record."""
+        self._lines.append(line)
+        if len(self._lines) >= _LINES_PER_OBJECT:
+            self.end_object()
+
+    def end_object(self) -> None:
+        """Store the lines since the last object. Raises StorageError."""
+        if self._lines:
+            self.stored.append(self._objects.put(encode_index(self._lines)))
+            self._lines = []
+
+
+class Contents(NamedTuple):
+    """What a version consists of: its objects, and what was counted while they were written."""
+
+    files: dict[str, str]
+    index_objects: tuple[str, ...]
+    rows: int
+    content_digest: str
+    funnel: tuple[FunnelStep, ...]
+    stamp_sets: dict[str, int]
+    tokens: dict[str, int]
+    digest_before_2026_12: Callable[[], str]
+
+
+def form_version(
+    recorder: Recorder,
+    objects: Objects,
+    contents: Contents,
+    *,
+    name: str,
+    run: str,
+    recipe: str,
+    mixed: Sequence[str] = (),
+    erasable: str = "",
+    before: Sequence[facts.Fact] = (),
+) -> DatasetVersion:
+    """Write down that a version exists, after ``before`` in the same write; its objects are stored.
+
+    ``mixed`` are versions whose rows were among the candidates; ``erasable`` is the source whose ``objects`` these are. The same
+    content of the same origins under the same name is the same version: nothing is written twice.
+    """
+    earlier = [known for known in dataset_queries.datasets(recorder.ledger) if known.name == name]
+    content_digest = objects.alias(contents.content_digest)
+    funnel_digest = digest_value(contents.funnel)
+    for known in earlier:
+        if known.stamp_sets != contents.stamp_sets or digest_value(known.funnel) != funnel_digest:
+            continue
+        here = content_digest if known.index else objects.alias(contents.digest_before_2026_12())
+        if known.content_digest == here:
+            if before:
+                recorder.record(*before)
+                recorder.refresh()
+            return known
+    made = now()
+    dataset = DatasetVersion(
+        name=name,
+        version=1 + max((known.version for known in earlier), default=0),
+        rows=contents.rows,
+        content_digest=content_digest,
+        manifest_digest="",
+        recipe=recipe,
+        funnel=contents.funnel,
+        files=contents.files,
+        stamp_sets=contents.stamp_sets,
+        made=made,
+        tokens=contents.tokens if any(contents.tokens.values()) else {},
+        erasable=erasable,
+        index=contents.index_objects,
+    )
+    dataset = msgspec.structs.replace(dataset, manifest_digest=dataset_queries.manifest_digest(dataset))
+    parents = [(f"run:{run}", "formed"), *((f"dataset:{label}", "mixed into") for label in mixed)]
+    edges = [
+        facts.Derived(at=made, by=recorder.by, parent=parent, child=f"dataset:{dataset.label}", kind=kind)
+        for parent, kind in parents
+    ]
+    recorder.record(*before, *edges, facts.DatasetFormed(at=made, by=recorder.by, run=run, dataset=dataset))
+    recorder.refresh()
+    return dataset
 
 
 def write_version(
     recorder: Recorder,
     objects: Objects,
+    vault: Objects,
     *,
     name: str,
     run: str,
@@ -37,84 +128,36 @@ def write_version(
     mixed: Sequence[str] = (),
     erasable: str = "",
 ) -> DatasetVersion:
-    """Store the files, then the facts; the version exists once its last fact is in the log. ``mixed`` are versions whose rows
-    were among the candidates; ``erasable`` is the source whose ``objects`` these are, if it is one that can be erased.
+    """Store what a filter left, and form a version of it. The index goes into the ``vault``, the words into ``objects``."""
+    contents = _contents(recorder, objects, vault, formed, erasable)
+    return form_version(
+        recorder, objects, contents, name=name, run=run, recipe=recipe, mixed=mixed, erasable=erasable
+    )  # fmt: skip
 
-    The same content of the same origins under the same name is the same version: nothing is written twice.
-    """
-    earlier = [known for known in dataset_queries.datasets(recorder.ledger) if known.name == name]
-    funnel_digest, content_digest = digest_value(formed.funnel), objects.alias(formed.content_digest)
-    stamp_sets = {str(id): count for id, count in sorted(Counter(row.stamps for row in formed.rows).items())}
-    for known in earlier:
-        same = known.content_digest == content_digest and digest_value(known.funnel) == funnel_digest
-        if same and known.stamp_sets == stamp_sets:
-            return known
-    kept = [_row(candidate) for candidate in formed.rows]
-    dropped = [{**_row(drop.candidate), "step": drop.step, "reason": drop.reason} for drop in formed.drops]
-    placements = formed.placements
-    if erasable:  # the particulars of a reason quote the row, and the log is for ever; the encrypted file has them
-        placements = tuple(msgspec.structs.replace(one, reason=one.reason.partition(":")[0]) for one in placements)
-    files = {ROWS: objects.put(_parquet(kept, dropped=False)), DROPPED: objects.put(_parquet(dropped, dropped=True))}
-    made = now()
-    counted = answer_queries.answer_tokens(recorder.ledger, (row.key for row in formed.rows))
+
+def _contents(recorder: Recorder, objects: Objects, vault: Objects, formed: FilterResult, erasable: str) -> Contents:
+    rows, dropped, index = ShardWriter(objects, ROWS), ShardWriter(objects, DROPPED), Index(vault)
+    not_counted = (row.key for row in formed.rows if row.tokens < 0)  # files of before do not say it
+    counted = answer_queries.answer_tokens(recorder.ledger, not_counted)
+    stamp_sets: Counter[str] = Counter()
     tokens: Counter[str] = Counter()
-    for row in formed.rows:
-        tokens[str(row.stamps)] += max(0, counted.get(row.key, 0))
-    dataset = DatasetVersion(
-        name=name,
-        version=1 + max((known.version for known in earlier), default=0),
-        rows=len(formed.rows),
-        content_digest=content_digest,
-        manifest_digest="",
-        recipe=recipe,
-        funnel=formed.funnel,
-        files=files,
-        stamp_sets=stamp_sets,
-        made=made,
-        tokens=dict(sorted(tokens.items())) if tokens.total() else {},
-        erasable=erasable,
-    )
-    dataset = msgspec.structs.replace(dataset, manifest_digest=dataset_queries.manifest_digest(dataset))
-    entries: list[facts.Fact] = [
-        facts.RecordsPlaced(
-            at=made,
-            by=recorder.by,
-            dataset=dataset.label,
-            records=placements[start : start + _PLACEMENTS_PER_ENTRY],
-        )
-        for start in range(0, len(placements), _PLACEMENTS_PER_ENTRY)
-    ]
-    parents = [(f"run:{run}", "formed"), *((f"dataset:{label}", "mixed into") for label in mixed)]
-    edges = [
-        facts.Derived(at=made, by=recorder.by, parent=parent, child=f"dataset:{dataset.label}", kind=kind)
-        for parent, kind in parents
-    ]
-    recorder.record(*entries, *edges, facts.DatasetFormed(at=made, by=recorder.by, run=run, dataset=dataset))
-    recorder.refresh()
-    return dataset
-
-
-def read_rows(objects: Objects, dataset: DatasetVersion, file: str = ROWS) -> Iterator[dict[str, Any]]:
-    """The rows of a version. Raises CorruptObject where the stored bytes are not those that were written."""
-    import pyarrow.parquet
-
-    table = pyarrow.parquet.read_table(
-        # In memory already: threads would have nothing to wait for, and could outlive a short command.
-        io.BytesIO(objects.get(dataset.files[file])),
-        use_threads=False,
-        pre_buffer=False,
-    )
-    yield from table.to_pylist()
-
-
-def candidate_of(row: Mapping[str, Any]) -> Candidate:
-    """A row of a version as a candidate for another one."""
-    messages = tuple(Message(**message) for message in row["messages"])
-    task = Task(id=row["task"], messages=messages, family=row["family"])
-    verdict = Verdict(VerdictStatus(row["verdict"]), row["verdict_reason"], trust=row["trust"])
-    return Candidate(
-        row["key"], task, row["sample"], row["response"], row["code"], row["finish"], row["stamps"], verdict,
-        row.get("reasoning") or "",
+    for row, content in zip(formed.rows, formed.contents, strict=True):
+        rows.add(row)
+        stamp_sets[str(row.stamps)] += 1
+        spoken = row.tokens if row.tokens >= 0 else counted.get(row.key, -1)
+        tokens[str(row.stamps)] += max(0, spoken)
+        index.add(IndexLine(row.key, objects.alias(content), row.stamps, tokens=spoken))
+    for drop in formed.drops:
+        dropped.add(drop.candidate, drop.step, drop.reason)
+        content = objects.alias(content_of(drop.candidate))
+        # The particulars of a reason may quote the row, and the index is for ever; the file has them.
+        reason = drop.reason.partition(":")[0] if erasable else drop.reason
+        index.add(IndexLine(drop.candidate.key, content, drop.candidate.stamps, drop.step, reason))
+    index.end_object()
+    return Contents(
+        rows.end() | dropped.end(), tuple(index.stored), len(formed.rows), formed.content_digest, formed.funnel,
+        dict(sorted(stamp_sets.items())), dict(sorted(tokens.items())),
+        lambda: content_digest_before_2026_12(formed.rows),
     )  # fmt: skip
 
 
@@ -168,39 +211,3 @@ def export_jsonl(recorder: Recorder, objects: Objects, dataset: DatasetVersion, 
     recorder.record(exported, facts.Derived(at=now(), by=recorder.by, **edge))
     recorder.refresh()
     return count
-
-
-def _row(candidate: Candidate) -> dict[str, Any]:
-    return {
-        "key": candidate.key,
-        "task": candidate.task.id,
-        "family": candidate.task.family,
-        "sample": candidate.sample,
-        "messages": [msgspec.structs.asdict(message) for message in candidate.task.messages],
-        "response": candidate.text,
-        "reasoning": candidate.reasoning,
-        "code": candidate.code,
-        "finish": candidate.finish,
-        "verdict": str(candidate.verdict.status),
-        "verdict_reason": candidate.verdict.reason,
-        "trust": candidate.verdict.trust,
-        "stamps": candidate.stamps,
-    }
-
-
-def _parquet(rows: list[dict[str, Any]], *, dropped: bool) -> bytes:
-    import pyarrow
-    import pyarrow.parquet
-
-    text, message = pyarrow.string(), pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())])
-    fields = [(name, text) for name in ("key", "task", "family")]
-    fields += [("sample", pyarrow.int32()), ("messages", pyarrow.list_(message))]
-    fields += [
-        (name, text) for name in ("response", "reasoning", "code", "finish", "verdict", "verdict_reason", "trust")
-    ]
-    fields += [("stamps", pyarrow.int64())]
-    fields += [("step", text), ("reason", text)] if dropped else []
-    buffer = io.BytesIO()
-    table = pyarrow.Table.from_pylist(rows, schema=pyarrow.schema(fields))
-    pyarrow.parquet.write_table(table, buffer, compression="zstd")
-    return buffer.getvalue()

@@ -50,7 +50,7 @@ class Home:
         self.objects = open_objects(settings)
         self.log = Log(settings.home / "log", self.objects, first_writer=first_writer(settings.home))
         # Processes of an older version must notice another view before they buy anything.
-        self.ledger = Ledger(settings.ledger_url, self.marker.mark)
+        self.ledger = Ledger(settings.ledger_url, self.marker.mark, self.objects, self.cache / "rows")
         self.recorder = Recorder(
             self.log,
             self.ledger,

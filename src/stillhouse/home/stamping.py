@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from stillhouse.canon import digest_value
+from stillhouse.canon import digest_plain
 from stillhouse.clock import now
 from stillhouse.home.ledger import origin_queries, training_queries
 from stillhouse.home.ledger.ledger import Ledger
@@ -19,7 +19,7 @@ OWN_LAB = "own"
 
 def prompt_digest(messages: Sequence[Message]) -> str:
     """The digest that stands for a prompt."""
-    return digest_value(tuple(messages))
+    return digest_plain(tuple(messages))
 
 
 def stamps_of(ledger: Ledger, teacher: Teacher, *, purpose: Use, account: str = "") -> tuple[Stamp, ...]:

@@ -45,7 +45,10 @@ def gather_project(
             skipped[_why(incomplete(answer.text, answer.finish))] += 1
         else:
             task = Task(id=answer.task, messages=said)
-            candidates.append(Candidate(key, task, 0, answer.text, "", answer.finish, answer.stamps, _UNJUDGED))
+            tokens = answer.usage.completion_tokens
+            candidates.append(
+                Candidate(key, task, 0, answer.text, "", answer.finish, answer.stamps, _UNJUDGED, tokens=tokens)
+            )
     sets = origin_queries.stamp_sets(home.ledger)
     decisions = [home.policy.check(Door.USE, sets[id].stamps, use) for id in sorted({c.stamps for c in candidates})]
     does = {
@@ -77,7 +80,9 @@ def execute_gather(
     )
     with executing(home.recorder, plan, plan.facts) as result:
         recipe = digest_value([plan.subject, name, use])
-        dataset = write_version(home.recorder, home.objects, name=name, run=plan.subject, recipe=recipe, formed=formed)
+        dataset = write_version(
+            home.recorder, home.objects, home.objects, name=name, run=plan.subject, recipe=recipe, formed=formed
+        )
         result.update({"dataset": dataset.label, "rows": dataset.rows, "content_digest": dataset.content_digest})
     return dataset
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from stillhouse.datasets.filter import content_digest_before_2026_12
 from stillhouse.errors import UnknownName
 from stillhouse.home import facts
 from stillhouse.home.current_permission import Permission, home_key, load, policy_of
@@ -77,11 +78,16 @@ def _replay(home: Home, name: str, stored: facts.RunOpened, scratch: Path, progr
             {name: again.settings.home / trained.model.folder / name for name in trained.model.files} if trained else {}
         )
         weights = _compare_weights(home, model, files) if model is not None and trained is not None else None
+    content = (
+        made.content_digest
+        if dataset.index
+        else objects_of(home, dataset.erasable).alias(content_digest_before_2026_12(done.outcome.formed.rows))
+    )
     value: dict[str, Any] = {
         "run": stored.run,
         "dataset": {"was": dataset.label, "rows": dataset.rows, "content_digest": dataset.content_digest},
-        "again": {"rows": made.rows, "content_digest": made.content_digest},
-        "data_equal": made.content_digest == dataset.content_digest,
+        "again": {"rows": made.rows, "content_digest": content},
+        "data_equal": content == dataset.content_digest,
         "model": model.label if model else None,
         "weights": weights,
         "differences": differences,
@@ -139,14 +145,14 @@ def _scratch_home(home: Home, stored: facts.RunOpened, scratch: Path, recipe: Re
     policy = _policy_then(home, settings, until)
     again.doors.follow(again.marker, lambda: policy)
     keys = {ask.key for ask in prepare(home, recipe, source=AnswerSource.LOG).collection.wanted}
-    mixed = {dataset_queries.dataset(home.ledger, label).label for label in recipe.dataset.mix}
-    keys |= {row.key for label in mixed for row in dataset_queries.placements(home.ledger, label)}
+    versions = [dataset_queries.dataset(home.ledger, label) for label in recipe.dataset.mix]
+    mixed = {version.label for version in versions}
+    keys |= {row.key for version in versions for row in dataset_queries.placements(home.ledger, home.objects, version)}
     keys |= set(answer_queries.answers_of_run(home.ledger, stored.run))
     teacher = origin_queries.teacher(home.ledger, recipe.teacher.use).name
-    for label in mixed:
-        version = dataset_queries.dataset(home.ledger, label)
+    for version in versions:
         objects_of(home, version.erasable)  # what was erased stays so, whatever a key store still has
-        for digest in version.files.values():
+        for digest in (*version.files.values(), *version.index):
             again.objects.put(home.objects.get(digest))
     for writer in home.log.writers():
         for entry in home.log.read(writer):

@@ -12,11 +12,12 @@ import msgspec
 from stillhouse.canon import digest_value
 from stillhouse.conversations.finishes import is_usable
 from stillhouse.datasets.filter import STEPS, VERIFIED, Candidate, FilterResult, filter_rows, protect
+from stillhouse.datasets.shards import candidate_of, read_rows
 from stillhouse.datasets.tasks.extract import code_of
 from stillhouse.datasets.tasks.judge import Conditions
 from stillhouse.datasets.tasks.suites import BUILT_IN, load_suite
 from stillhouse.datasets.verify import Judge, verify
-from stillhouse.datasets.versions import candidate_of, read_rows, write_version
+from stillhouse.datasets.versions import write_version
 from stillhouse.errors import BudgetReached, RecipeError, TeacherError, TeacherRejected, UsageError
 from stillhouse.home.erasable_sources import objects_of
 from stillhouse.home.ledger import answer_queries, dataset_queries, money_queries, origin_queries
@@ -336,6 +337,7 @@ def candidates(tasks: Sequence[Task], got: Gathered) -> list[Candidate]:
             answer.finish,
             answer.stamps,
             got.verdicts.get((answer.task, answer.key), unjudged),
+            tokens=answer.usage.completion_tokens,
         )
         for answer in got.answers
     ]
@@ -412,6 +414,7 @@ def form_dataset(
         dataset = write_version(
             home.recorder,
             objects,
+            home.objects,
             name=name,
             run=prepared.options.run,
             recipe=recipe_digest(recipe),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from stillhouse.canon import digest_value
-from stillhouse.datasets.versions import read_rows
+from stillhouse.datasets.shards import read_rows
 from stillhouse.errors import MissingExtra, ModelUnusable, PolicyRefusal, UnknownName, UsageError
 from stillhouse.generation.weights import weights_digest
 from stillhouse.home.erasable_sources import objects_of

@@ -1,8 +1,11 @@
 """What a deletion would reach: objects that nothing else names, what was made from it, holds, what it costs to get back."""
 
+from collections.abc import Iterable
 from decimal import Decimal
+from itertools import chain
 from typing import Any, NamedTuple
 
+import msgspec
 from sqlalchemy import Float, cast, func, select
 
 from stillhouse.canon import digest_value
@@ -10,6 +13,7 @@ from stillhouse.clock import utc_now
 from stillhouse.custody import replaceability
 from stillhouse.custody.copies.home_snapshots import DATASET, MODEL, SNAPSHOT, find
 from stillhouse.custody.named_objects import (
+    INDEX,
     Naming,
     active_holds,
     dead_nodes,
@@ -35,6 +39,7 @@ from stillhouse.nouns import Erasure, Use
 from stillhouse.permission.decide import Door
 
 RUN, REGISTERED = "run:", "registered:"
+_IMPORTED = "it was imported, and is no teacher here"
 
 
 class Reach(NamedTuple):
@@ -132,7 +137,7 @@ def node_of(home: Home, naming: Naming, subject: str) -> str:
         subject = known[-1] if known else subject
     if subject in naming.dead:
         raise UnknownName(f"{subject} is deleted already.")
-    if subject not in naming.mentions:
+    if subject not in naming.mentions or subject.startswith(INDEX):
         raise UnknownName(
             f"Nothing in the vault is kept for {subject!r}.",
             next_step="Name dataset:NAME@N, snapshot:DIGEST, registered:NAME or run:ID: `stillhouse vault list`, `dataset list`.",
@@ -148,11 +153,12 @@ def _held_with(home: Home, nodes: tuple[str, ...]) -> set[str]:
 
 def _of_node(home: Home, node: str) -> Replaceability:
     if node.startswith(DATASET):
-        label = node.removeprefix(DATASET)
-        keys = select(tables.placements.c.key).where(
-            tables.placements.c.dataset == label, tables.placements.c.step == ""
+        dataset = dataset_queries.dataset(home.ledger, node.removeprefix(DATASET))
+        kept = (
+            record.key for record in dataset_queries.placements(home.ledger, home.objects, dataset) if not record.step
         )
-        return replaceability.of_records(_sources(home, tables.answers.c.key.in_(keys)))
+        found = [_sources(home, tables.answers.c.key.in_(keys)) for keys in selecting.in_groups(kept)]
+        return replaceability.of_records(_joined(chain.from_iterable(found), dataset.rows))
     if node.startswith(RUN):
         return replaceability.of_records(_sources(home, tables.answers.c.run == node.removeprefix(RUN)))
     if node.startswith(MODEL):
@@ -192,10 +198,24 @@ def _sources(home: Home, which: Any) -> list[RecoverySource]:
         teacher = registered.get(row.teacher)
         allowed, reason = reasons[row.stamps]
         if teacher is None:
-            allowed, reason = False, "it was imported, and is no teacher here"
+            allowed, reason = False, _IMPORTED
         usd = Decimal(str(round(float(row.usd or 0), 6)))
         local = teacher is not None and not teacher.base_url and bool(teacher.weights)
         found.append(
             RecoverySource(row.teacher, int(row.records), usd, float(row.seconds or 0), local, allowed, reason)
         )
     return found
+
+
+def _joined(sources: Iterable[RecoverySource], records: int) -> list[RecoverySource]:
+    """Sources that are equal but for what is counted, as one; records that are of none of them were imported."""
+    found: dict[tuple[object, ...], RecoverySource] = {}
+    for one in sources:
+        known = found.get(key := (one.name, one.is_local, one.may_be_asked, one.reason))
+        found[key] = one if known is None else msgspec.structs.replace(
+            one, records=known.records + one.records, usd=known.usd + one.usd, seconds=known.seconds + one.seconds
+        )  # fmt: skip
+    rest = records - sum(one.records for one in found.values())
+    if rest > 0:
+        found[()] = RecoverySource("", rest, Decimal(0), 0.0, is_local=False, may_be_asked=False, reason=_IMPORTED)
+    return list(found.values())

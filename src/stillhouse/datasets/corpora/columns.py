@@ -5,6 +5,7 @@ out: a conversation without it would say something else.
 """
 
 import contextlib
+import functools
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -36,13 +37,33 @@ _TOOLS = re.compile(
 _NESTED = ("metadata", "request", "raw_request", "generic_request", "extra")
 
 
+_CALLS = ("tool_calls", "function_call")
+_BESIDE = frozenset((*SYSTEM, *_HISTORIES, *ABOUT, *_REASONING, *_NESTED, *_CALLS, "input"))
+
+
 class CannotHold(Exception):
     """The row says what a row here cannot hold; the text names it."""
 
 
+@functools.lru_cache(maxsize=4096)
+def say_nothing_beside(names: tuple[str, ...]) -> bool:
+    """Does none of these columns say anything beside a conversation? Rows of a file have the same ones, so it is told once."""
+    return _BESIDE.isdisjoint(names) and not any(_is_media(str(name)) or _is_tools(str(name)) for name in names)
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_media(name: str) -> bool:
+    return _MEDIA.fullmatch(name) is not None
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_tools(name: str) -> bool:
+    return _TOOLS.fullmatch(name) is not None
+
+
 def check_media(row: Mapping[str, Any]) -> None:
     """Raises CannotHold for a row, or a turn, with pictures, sound or files beside its text."""
-    if any(_says(value) for name, value in row.items() if _MEDIA.fullmatch(str(name))):
+    if any(_is_media(str(name)) and _says(value) for name, value in row.items()):
         raise CannotHold("images, audio or video")
 
 
@@ -50,9 +71,9 @@ def check_tools(row: Mapping[str, Any]) -> None:
     """Raises CannotHold for a row, or a request, that offers or calls tools."""
     for values in (row, *(row[name] for name in _NESTED if isinstance(row.get(name), Mapping))):
         for name, value in values.items():
-            if _TOOLS.fullmatch(str(name)) and defines_tools(value):
+            if _is_tools(str(name)) and defines_tools(value):
                 raise CannotHold("definitions of tools")
-        if values.get("tool_calls") or values.get("function_call"):
+        if any(values.get(name) for name in _CALLS):
             raise CannotHold("calls of tools and their results")
 
 

@@ -4,6 +4,7 @@ Of several names one of a closed model counts first: that is the stricter readin
 of a lab that is known; what stands there else may be anything.
 """
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ _UNUSUAL = (
     "modelname", "model_id", "modelid", "model_slug", "modelversion", "model_version", "generation_model", "response_model",
     "teacher_model", "engine", "llm", "generated_by", "completion_model", "deployment",
 )  # fmt: skip
+_NAMED = frozenset((*_USUAL, *_UNUSUAL))
 # Below these a row keeps what it says of itself: as an object, or as its JSON in a table's cell.
 _ABOUT = ("metadata", "meta", "extra", "info")
 # Below these as an object alone: as text it may be an answer that is JSON, and speaks of models.
@@ -42,12 +44,15 @@ def _names(row: Mapping[str, Any]) -> Iterator[str]:
 
 def _of(row: Mapping[str, Any]) -> Iterator[str]:
     plain = {str(name).casefold(): value for name, value in row.items()}
-    for name in (*_USUAL, *_UNUSUAL):
-        yield from _known(plain.get(name))
+    if not _NAMED.isdisjoint(plain):
+        for name in (*_USUAL, *_UNUSUAL):
+            if name in plain:
+                yield from filter(_is_known, _text(plain[name]))
 
 
-def _known(value: Any) -> Iterator[str]:
-    yield from (name for name in _text(value) if is_known_model(name) or closed_labs(name))
+@functools.lru_cache(maxsize=65_536)
+def _is_known(name: str) -> bool:
+    return is_known_model(name) or bool(closed_labs(name))
 
 
 def _text(value: Any) -> Iterator[str]:

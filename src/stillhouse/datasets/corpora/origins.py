@@ -1,5 +1,6 @@
 """From what a row says of itself, and what the importer declares, to a stamp. Pure. What nobody says stays unknown."""
 
+import functools
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -26,6 +27,15 @@ class Declared(NamedTuple):
     prompt_terms: tuple[str, ...] = ()
 
 
+class Told(NamedTuple):
+    """What a row says of its origin: the model, the service that it came through, and the provider behind that."""
+
+    model: str
+    via: str
+    provider: str
+    day: str
+
+
 def withheld(said: ParsedRow) -> ParsedRow:
     """A row without words of its own: names that nobody knows might be anybody's. What it called somehow stays unknown."""
     return said._replace(
@@ -36,7 +46,7 @@ def withheld(said: ParsedRow) -> ParsedRow:
     )
 
 
-def stamp_of(said: ParsedRow, declared: Declared) -> Stamp:
+def stamp_of(said: Told, declared: Declared) -> Stamp:
     """The stamp of a row's answer. What the row itself names wins over what is declared of all.
 
     Through a known intermediary, its own terms bind, and those of the upstream provider where that is the lab itself. Who
@@ -72,6 +82,11 @@ def stamp_of(said: ParsedRow, declared: Declared) -> Stamp:
 
 def stamps_of(said: ParsedRow, declared: Declared) -> StampSet:
     """The stamp set of a row: its answer's, and its prompt's where something is declared of it."""
+    return _stamps_of(Told(said.model, said.via, said.provider, said.day), declared)
+
+
+@functools.lru_cache(maxsize=65_536)  # a million rows have some dozens
+def _stamps_of(said: Told, declared: Declared) -> StampSet:
     members: Iterable[Stamp] = [stamp_of(said, declared)]
     if declared.prompt_terms:
         prompt = Stamp(origin=Origin.PROMPT_SEED, terms=declared.prompt_terms, day=declared.day, grade=Grade.DECLARED)

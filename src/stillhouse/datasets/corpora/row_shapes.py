@@ -25,6 +25,7 @@ from stillhouse.datasets.corpora.columns import (
     check_tools,
     history_of,
     reasoning_of,
+    say_nothing_beside,
     with_about,
 )
 from stillhouse.datasets.corpora.named_models import named_model
@@ -100,6 +101,8 @@ def _checked(said: ParsedRow) -> ParsedRow | Skipped:
 
 def _with_columns(said: ParsedRow, row: Mapping[str, Any]) -> ParsedRow:
     """A row with what its columns say beside the conversation."""
+    if say_nothing_beside(tuple(row)):
+        return said._replace(model=named_model(said.model, row))
     check_tools(row)
     check_media(row)
     messages = with_about(said.messages, row) if said.messages else ()

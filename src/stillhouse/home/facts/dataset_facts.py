@@ -23,6 +23,45 @@ class CorpusImported(Fact, frozen=True, tag="corpus-imported"):
     tables = (Table("imports", indexes=("run",), without=("skipped", "erasable")),)
 
 
+class ImportedShare(msgspec.Struct, frozen=True):
+    """How many rows of an import have a stamp set; how many of them the log had not before, and their tokens where somebody
+    counted.
+    """
+
+    stamps: StampSetId
+    rows: int
+    new: int
+    tokens: int
+
+
+class RowsImported(Fact, frozen=True, tag="rows-imported"):
+    """What somebody else collected was read in. The ``index`` has a line for each row: its key, its stamps, by what it is known
+    again, and no words; it is kept for ever. The words are in ``contents``, which a dataset keeps as its files.
+
+    ``rows`` were read, ``skipped`` were not, by reason; ``recognised`` is what the log knew of them. Where it is ``erasable`` as
+    a source, the index has aliases alone.
+    """
+
+    run: str
+    source: str
+    digest: str
+    shapes: dict[str, int]
+    rows: int
+    skipped: dict[str, int]
+    recognised: dict[str, dict[str, int]]
+    shares: tuple[ImportedShare, ...]
+    index: tuple[str, ...]
+    contents: tuple[str, ...]
+    erasable: str = ""
+
+    tables = (
+        Table("row_imports", indexes=("run",)),
+        Table("imported_rows", indexes=("stamps", "run"), each="shares", without=(
+            "source", "digest", "shapes", "rows", "skipped", "recognised", "index", "contents", "erasable")),
+    )  # fmt: skip
+    keeps = (Kept("index:{0.run}", "index"),)
+
+
 class Judged(Fact, frozen=True, tag="judged"):
     """An answer's code was run. ``judge`` is the digest of the tests and of the way they are applied."""
 
@@ -42,7 +81,10 @@ class DatasetFormed(Fact, frozen=True, tag="dataset-formed"):
     dataset: DatasetVersion
 
     tables = (Table("datasets", indexes=("name",), columns={"name": "dataset.name", "version": "dataset.version"}),)
-    keeps = (Kept("dataset:{0.dataset.label}", "dataset.files"),)
+    keeps = (
+        Kept("dataset:{0.dataset.label}", "dataset.files"),
+        Kept("index:{0.dataset.label}", "dataset.index"),
+    )
 
 
 class Placed(msgspec.Struct, frozen=True):

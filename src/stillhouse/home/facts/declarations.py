@@ -59,7 +59,7 @@ class Kept:
     tree = False
 
     def __init__(self, node: str, *paths: str) -> None:
-        """``node`` is a format of the fact; each path leads to a digest, or to a mapping with digests as values."""
+        """``node`` is a format of the fact; each path leads to a digest, to several, or to a mapping with digests as values."""
         self.node, self.paths = node, paths
 
     def of(self, fact: "Fact") -> Iterator[Named]:
@@ -67,7 +67,8 @@ class Kept:
         node = self.node.format(fact)
         for path in self.paths:
             value = attrgetter(path)(fact)
-            for digest in value.values() if isinstance(value, Mapping) else (value,):
+            several = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple) else (value,)
+            for digest in several:
                 yield Named(digest, node, self.tree)
 
 

@@ -1,11 +1,14 @@
 """Answers, their verdicts, and what failed."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Row, Select, and_, func, select
 
+from stillhouse.canon import raw_digest
 from stillhouse.home import facts
+from stillhouse.home.ledger import imported_rows
 from stillhouse.home.ledger.ledger import Ledger
 from stillhouse.home.ledger.projection import tables
 from stillhouse.home.ledger.selecting import all_rows, by_keys, decode, in_groups, ordered
@@ -68,6 +71,11 @@ def answered(ledger: Ledger, keys: Iterable[str]) -> set[str]:
     return found
 
 
+def known(ledger: Ledger, keys: Collection[str], but_run: str = "") -> set[str]:
+    """Those of these keys that have an answer, or that an import other than that run brought."""
+    return answered(ledger, keys) | imported_rows.keys_known(ledger, keys, but_run)
+
+
 def answer_tokens(ledger: Ledger, keys: Iterable[str]) -> dict[str, int]:
     """Tokens of these answers as the teacher counted them; -1 where it did not."""
     found: dict[str, int] = {}
@@ -82,7 +90,10 @@ def answers_by_stamps(ledger: Ledger) -> dict[int, int]:
     """How many answers carry each stamp set."""
     answers = tables.answers
     query = select(answers.c.stamps, func.count(func.distinct(answers.c.key)).label("rows")).group_by(answers.c.stamps)
-    return {int(row.stamps): int(row.rows) for row in all_rows(ledger, query)}
+    found = Counter({int(row.stamps): int(row.rows) for row in all_rows(ledger, query)})
+    for (stamps, _), (rows, _) in imported_rows.rows_by_stamps(ledger).items():
+        found[stamps] += rows
+    return dict(found)
 
 
 def verdicts(ledger: Ledger, keys: Iterable[str]) -> dict[tuple[str, str], Verdict]:
@@ -145,20 +156,23 @@ class KnownAnswer(NamedTuple):
     stamps: int
 
 
-def by_mark(ledger: Ledger, marks: Iterable[str], but_run: str = "") -> list[KnownAnswer]:
+def by_mark(ledger: Ledger, marks: Collection[str], but_run: str = "") -> list[KnownAnswer]:
     """Every answer with one of these marks, but for those of a run."""
     answers = tables.answers
-    found = []
+    rows = imported_rows.found(ledger, imported_rows.ANSWER, marks, but_run)
+    found = [KnownAnswer(row.at, row.question, row.mark, row.stamps) for row in rows]
     for group in in_groups(marks):
         query = _marked(answers.c.at).where(and_(answers.c.mark.in_(group), answers.c.run != but_run))
         found += [KnownAnswer(row.at, row.question, row.mark, row.stamps) for row in all_rows(ledger, query)]
     return found
 
 
-def stamps_by_code(ledger: Ledger, marks: Iterable[str], but_run: str = "") -> dict[str, set[int]]:
+def stamps_by_code(ledger: Ledger, marks: Collection[str], but_run: str = "") -> dict[str, set[int]]:
     """The stamp sets of the answers whose code has one of these marks, but for those of a run."""
     answers = tables.answers
     found: dict[str, set[int]] = {}
+    for imported in imported_rows.found(ledger, imported_rows.CODE, marks, but_run):
+        found.setdefault(imported.mark, set()).add(imported.stamps)
     for group in in_groups(marks):
         query = (
             select(answers.c.code_mark, answers.c.stamps)
@@ -178,10 +192,11 @@ class KnownAlias(NamedTuple):
     stamps: int
 
 
-def by_alias(ledger: Ledger, aliases: Iterable[str], but_run: str = "") -> list[KnownAlias]:
+def by_alias(ledger: Ledger, aliases: Collection[str], but_run: str = "") -> list[KnownAlias]:
     """Every erasable answer whose mark has one of these aliases, but for those of a run."""
     answers, marks = tables.answers, tables.marks
-    found = []
+    rows = imported_rows.found(ledger, imported_rows.ALIAS, aliases, but_run)
+    found = [KnownAlias(row.at, row.mark, row.stamps) for row in rows]
     for group in in_groups(aliases):
         query = (
             select(marks.c.at, marks.c.mark, answers.c.stamps)
@@ -192,24 +207,29 @@ def by_alias(ledger: Ledger, aliases: Iterable[str], but_run: str = "") -> list[
     return found
 
 
-def marks_of_stamps(ledger: Ledger, ids: Iterable[int]) -> set[tuple[str, str]]:
+def marks_of_stamps(ledger: Ledger, ids: Collection[int]) -> set[tuple[str, str]]:
     """The marks (question, answer) of all answers with one of these stamp sets; those that are too short have none."""
     answers = tables.answers
-    found: set[tuple[str, str]] = set()
+    found = set(imported_rows.of_stamps(ledger, imported_rows.ANSWER, ids))
     for id in ids:
         query = _marked().where(and_(answers.c.stamps == id, answers.c.mark != ""))
         found |= {(row.question, row.mark) for row in all_rows(ledger, query)}
     return found
 
 
-def aliases_of_stamps(ledger: Ledger, ids: Iterable[int]) -> set[str]:
-    """The aliases of the marks of all erasable answers with one of these stamp sets."""
+def aliases_of_stamps(ledger: Ledger, ids: Collection[int]) -> set[str]:
+    """The aliases of the marks of all erasable answers with one of these stamp sets, as ``short_alias`` has them."""
     answers, marks = tables.answers, tables.marks
-    found: set[str] = set()
+    found = {alias for _, alias in imported_rows.of_stamps(ledger, imported_rows.ALIAS, ids)}
     for id in ids:
         query = select(marks.c.mark).join(answers, answers.c.key == marks.c.key).where(answers.c.stamps == id)
-        found |= {row.mark for row in all_rows(ledger, query)}
+        found |= {short_alias(row.mark) for row in all_rows(ledger, query)}
     return found
+
+
+def short_alias(alias: str) -> str:
+    """As much of an alias as tells it from all others: 128 bits in hex."""
+    return raw_digest(alias)[:16].hex()
 
 
 def _marked(*columns: ColumnElement[Any]) -> Select[Any]:

@@ -1,18 +1,19 @@
 """Dataset versions, and what each filter did with their rows."""
 
 import functools
-from typing import Any
+from collections.abc import Iterator
 
-from sqlalchemy import Row, and_
+from sqlalchemy import and_
 
-from stillhouse.canon import digest_value
+from stillhouse.canon import digest_value, tagged_digest
 from stillhouse.errors import ForgedEntry, UnknownName
+from stillhouse.home.facts import Placed
 from stillhouse.home.ledger.ledger import Ledger
 from stillhouse.home.ledger.projection import tables
 from stillhouse.home.ledger.selecting import all_rows, as_written, decode, ordered
-from stillhouse.nouns import (
-    DatasetVersion,
-)
+from stillhouse.home.row_index import read_index
+from stillhouse.nouns import DatasetVersion
+from stillhouse.vault.objects import Objects
 
 
 def datasets(ledger: Ledger) -> list[DatasetVersion]:
@@ -55,6 +56,7 @@ def manifest_digest(dataset: DatasetVersion) -> str:
             dataset.funnel,
             dataset.stamp_sets,
             dataset.made,
+            *([dataset.index] if dataset.index else []),
         ]
     )
 
@@ -88,6 +90,17 @@ def dataset(ledger: Ledger, label: str) -> DatasetVersion:
     raise UnknownName(f"No dataset is called {label!r}; there is: {names}.")
 
 
-def placements(ledger: Ledger, label: str) -> list[Row[Any]]:
-    """Where each record ended in the forming of a dataset version: key, stamps, step, reason."""
-    return list(all_rows(ledger, ordered(tables.placements).where(tables.placements.c.dataset == label)))
+def placements(ledger: Ledger, vault: Objects, dataset: DatasetVersion) -> Iterator[Placed]:
+    """Where each record ended in the forming of a dataset version. Raises CorruptObject."""
+    if not dataset.index:
+        yield from placements_before_2026_12(ledger, dataset.label)
+    for table in read_index(vault, dataset.index, ("key", "stamps", "step", "reason")):
+        columns = (table[name].to_pylist() for name in ("key", "stamps", "step", "reason"))
+        for key, stamps, step, reason in zip(*columns, strict=True):
+            yield Placed(tagged_digest(key), stamps, step, reason)
+
+
+def placements_before_2026_12(ledger: Ledger, label: str) -> Iterator[Placed]:
+    """The same for versions that have no index."""
+    for row in all_rows(ledger, ordered(tables.placements).where(tables.placements.c.dataset == label)):
+        yield Placed(row.key, row.stamps, row.step, row.reason)

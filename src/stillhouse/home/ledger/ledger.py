@@ -1,6 +1,7 @@
 """The ledger: opens the database, brings the view up to date with the log, rebuilds it, compares it."""
 
 from collections.abc import Callable, Set
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, func, select
@@ -12,6 +13,7 @@ from stillhouse.home.ledger.building import Reached, build, make_empty, nobody
 from stillhouse.home.ledger.databases import database_errors, insert_new, is_refusal, open_database, writing
 from stillhouse.home.ledger.projection import tables
 from stillhouse.vault.log import Log
+from stillhouse.vault.objects import Objects
 
 # A view without rows is built in bulk, indexes last, where the log is longer than this; below, it makes no difference.
 _LONG = 20_000
@@ -24,13 +26,20 @@ class _Swapped(Exception):
 class Ledger:
     """One database. Everything it holds can be deleted and rebuilt from the log."""
 
-    def __init__(self, url: str, swapped: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        url: str,
+        swapped: Callable[[], None] = lambda: None,
+        vault: Objects | None = None,
+        cache: Path | None = None,
+    ) -> None:
         """Open; a database without any view gets an empty one. Where an older version's is there, ``catch_up`` replaces it.
 
-        ``swapped`` is called when another view was put in use here, so that others look. Raises LedgerUnavailable,
-        HomeNewer.
+        ``swapped`` is called when another view was put in use here, so that others look. The ``vault`` has the indexes of
+        imported rows; what is made of them to look into lies in the ``cache``. Raises LedgerUnavailable, HomeNewer.
         """
         self.url = url
+        self.vault, self.cache = vault, cache
         self._swapped = swapped
         self._token = ""
         with database_errors():

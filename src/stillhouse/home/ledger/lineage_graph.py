@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Row, Select, case, func, or_, select, union
 
 from stillhouse.errors import UnknownName
+from stillhouse.home.ledger import imported_rows
 from stillhouse.home.ledger.databases import database_errors
 from stillhouse.home.ledger.dataset_queries import datasets
 from stillhouse.home.ledger.ledger import Ledger
@@ -84,6 +85,7 @@ def ancestry(ledger: Ledger, node: str) -> tuple[Edge, ...]:
 def records_by_stamps(ledger: Ledger, ids: Collection[int]) -> list[Tally]:
     """Records that carry one of these stamp sets, each counted once, by stamp set and run."""
     answers = tables.answers.c
+    ids = frozenset(ids)
     tokens = _counted(answers.prompt_tokens) + _counted(answers.completion_tokens)
     found = []
     for chunk in _chunks(sorted(ids)):
@@ -103,6 +105,9 @@ def records_by_stamps(ledger: Ledger, ids: Collection[int]) -> list[Tally]:
             if row.rows != row.records:  # two processes wrote the same record down: it counts once
                 counted = _tokens_once(ledger, int(row.stamps), row.run)
             found.append(Tally(int(row.stamps), row.run, int(row.records), counted))
+    for (stamps, run), (records, tokens) in imported_rows.rows_by_stamps(ledger).items():
+        if stamps in ids and records:
+            found.append(Tally(stamps, run, records, tokens))
     return found
 
 
@@ -151,8 +156,10 @@ def _count_records(ledger: Ledger, runs: Collection[str], teachers: Collection[s
         once.append(query.where(answers.c.teacher.in_(sorted(teachers))) if teachers else query)
     if not once:
         return 0
+    imported = imported_rows.rows_by_stamps(ledger) if not teachers else {}
+    brought = sum(records for (_, run), (records, _) in imported.items() if run in set(runs))
     keys = (union(*once) if len(once) > 1 else once[0].distinct()).subquery()
-    return int(next(iter(_rows(ledger, select(func.count()).select_from(keys))))[0])
+    return brought + int(next(iter(_rows(ledger, select(func.count()).select_from(keys))))[0])
 
 
 def _chunks(values: list[Any]) -> Iterator[list[Any]]:
@@ -180,8 +187,8 @@ def check_node(ledger: Ledger, node: str) -> None:
             ledger, select(edges.c.child).where(or_(edges.c.parent == node, edges.c.child == node)).limit(1)
         )
     )
-    runs = select(tables.answers.c.run).where(tables.answers.c.run == name).limit(1)
-    if not known and not (kind == "run" and any(True for _ in all_rows(ledger, runs))):
+    runs = [select(table.c.run).where(table.c.run == name).limit(1) for table in (tables.answers, tables.row_imports)]
+    if not known and not (kind == "run" and any(True for query in runs for _ in all_rows(ledger, query))):
         raise UnknownName(
             f"Nothing here is called {node!r}.",
             next_step="Name teacher:NAME, run:ID, dataset:NAME@N, model:NAME@N, snapshot:DIGEST or corpus:FILE.",

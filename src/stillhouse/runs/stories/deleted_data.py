@@ -26,7 +26,7 @@ from stillhouse.custody.deletion.deletion import plan_deletion, undo
 from stillhouse.custody.protection.guard_start import plan_for
 from stillhouse.custody.protection.protection_status import advisory, probe
 from stillhouse.datasets.corpora.origins import Declared
-from stillhouse.datasets.import_corpus import execute_import, plan_import
+from stillhouse.datasets.import_corpus import ImportRequest, execute_import
 from stillhouse.datasets.tasks.suites import load_suite
 from stillhouse.errors import ApprovalMissing, IntegrityError
 from stillhouse.home.ledger import lineage_graph
@@ -124,8 +124,7 @@ def _collected(home: Home, scratch: Path, progress: Progress) -> str:
     tasks = spread(load_suite("stillhouse", "train"), _ROWS)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows_of(tasks)), encoding="utf-8")
     declared = Declared(lab="some-lab", channel=Channel.OFFICIAL, terms=("licence/mit",), day=home.today)
-    planned = plan_import(home, path, _NAME, Use.TRAIN, declared, progress)
-    return execute_import(home, path, _NAME, Use.TRAIN, declared, planned, progress).label
+    return execute_import(home, ImportRequest(path, _NAME, Use.TRAIN, declared), progress).dataset.label
 
 
 def _a_script(home: Home, steps: list[StoryStep]) -> str:

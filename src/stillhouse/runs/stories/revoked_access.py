@@ -20,7 +20,7 @@ from stillhouse.access.grants import gate, plan_change, quarantine
 from stillhouse.access.revocation_impact import RevocationImpact
 from stillhouse.approvals import propose
 from stillhouse.datasets.corpora.origins import Declared
-from stillhouse.datasets.import_corpus import execute_import, plan_import
+from stillhouse.datasets.import_corpus import ImportRequest, execute_import
 from stillhouse.datasets.tasks.suites import load_suite
 from stillhouse.datasets.versions import export_jsonl
 from stillhouse.errors import PolicyRefusal
@@ -238,8 +238,8 @@ class _Telling:
             path = Path(folder) / f"{name}.jsonl"
             path.write_text("".join(json.dumps(row) + "\n" for row in rows_of(tasks)), encoding="utf-8")
             declared = Declared(lab=RIVAL, channel=channel, terms=("licence/mit",), day=day)
-            planned = plan_import(self._home, path, f"story-{name}", use, declared, self._progress)
-            made = execute_import(self._home, path, f"story-{name}", use, declared, planned, self._progress)
+            request = ImportRequest(path, f"story-{name}", use, declared)
+            made = execute_import(self._home, request, self._progress).dataset
         self._runs[dataset_queries.run_of_dataset(self._home.ledger, made) or made.label] = made.label
         left_out = f", {len(tasks) - made.rows} in quarantine" if made.rows < len(tasks) else ""
         text = (

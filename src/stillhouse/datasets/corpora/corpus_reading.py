@@ -1,0 +1,171 @@
+"""The rows of a corpus as they are understood, one after the other; what is not is counted by reason, and named."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+from blake3 import blake3
+
+from stillhouse.canon import digest_file
+from stillhouse.datasets.corpora.origins import Declared, stamps_of
+from stillhouse.datasets.corpora.row_files import RowFile, lines_of
+from stillhouse.datasets.corpora.row_shapes import ParsedRow, Skipped, read_row
+from stillhouse.datasets.recognition import own_stamps
+from stillhouse.errors import TeacherContradiction
+from stillhouse.nouns import Channel, Origin, StampSet
+from stillhouse.vault.files import readable
+
+_NAME_AND_TEXT = 2
+
+
+class Read(NamedTuple):
+    """A row that was understood: what it says, its stamps, what it says besides (``rest``, as JSON), and the stamps that it says
+    it has (``own``).
+    """
+
+    said: ParsedRow
+    stamps: StampSet
+    rest: str
+    own: Any = None
+
+
+class LeftOutRows:
+    """What of a corpus is not read: rows by reason, the first of each by file and line, and files."""
+
+    _EXAMPLES = 3
+
+    def __init__(self) -> None:
+        self.rows: Counter[str] = Counter()
+        self.examples: dict[str, list[str]] = {}
+        self.files: dict[str, str] = {}
+
+    def row(self, path: Path, number: int, reason: str) -> None:
+        """A row is left out."""
+        kind = reason.partition(" (")[0]
+        self.rows[kind] += 1
+        named = self.examples.setdefault(kind, [])
+        if len(named) < self._EXAMPLES:
+            called = readable(path.name)
+            named.append(f"{called}, line {number}" if number else called)
+
+    def file(self, path: Path, why: str) -> None:
+        """A file is read, or left out for a reason. Where another has its name, it is called by its path."""
+        name = str(path) if path.name in self.files else path.name
+        self.files[name] = f"left out: {why}" if why else "read"
+
+    def told(self) -> str:
+        """All of it for a reader; empty where everything was read."""
+        lines = [f"{count} rows left out: {reason} ({', '.join(self.examples[reason])}{' ...' * (count > self._EXAMPLES)})"
+                 for reason, count in self.rows.items()]  # fmt: skip
+        lines += [f"{name} {what}" for name, what in self.files.items() if what != "read"]
+        return "\n".join(lines)
+
+
+def as_said(said: ParsedRow) -> ParsedRow:
+    """What a row says counts as it says it."""
+    return said
+
+
+def read_corpus(
+    files: Sequence[RowFile],
+    declared: Declared,
+    left_out: LeftOutRows,
+    heard: Callable[[ParsedRow], ParsedRow] = as_said,
+) -> Iterator[Read]:
+    """The rows of some files; what is not understood is counted by reason. ``heard`` is what counts of what a row says.
+
+    Raises CorpusUnreadable, TeacherContradiction.
+    """
+    for each in read_lines(files, declared, left_out, heard):
+        if each is not None:
+            yield each
+
+
+def read_lines(
+    files: Sequence[RowFile],
+    declared: Declared,
+    left_out: LeftOutRows,
+    heard: Callable[[ParsedRow], ParsedRow] = as_said,
+    skip: int = 0,
+) -> Iterator[Read | None]:
+    """The same, with None for each row that is left out. The first ``skip`` are passed over unread: ``left_out`` has them."""
+    for file, why in files:
+        left_out.file(file, why)
+        for line in lines_of(file) if not why else ():
+            if skip:
+                skip -= 1
+                continue
+            read = _read(line.row, declared, heard) if line.row is not None else line.problem
+            if isinstance(read, str):
+                left_out.row(file, line.number, read)
+                yield None
+            else:
+                yield read
+
+
+def _read(row: dict[str, Any], declared: Declared, heard: Callable[[ParsedRow], ParsedRow]) -> Read | str:
+    """A row as it is understood, or why it is left out."""
+    said = read_row(row)
+    if isinstance(said, Skipped):
+        return said.reason
+    rest = _rest_of(row, said)
+    if rest is None:
+        return "it cannot be written down (half of a surrogate pair, or too deep)"
+    said = heard(said)
+    stamps = stamps_of(said, declared)
+    _check(said, stamps, declared)
+    return Read(said, stamps, rest, own_stamps(row))
+
+
+def _rest_of(row: Mapping[str, Any], said: ParsedRow) -> str | None:
+    """What a row says besides its conversation, as JSON; "" for nothing, None where it cannot be written down."""
+    texts = {said.text, said.reasoning, *(message.content for message in said.messages)} - {""}
+    rest = {name: value for name, value in row.items() if not _is_said(value, texts)}
+    if not rest:
+        return ""
+    try:
+        return msgspec.json.encode(rest, enc_hook=str).decode()
+    except (UnicodeEncodeError, OverflowError, RecursionError, TypeError, ValueError):
+        return None
+
+
+def _is_said(value: Any, texts: Set[str]) -> bool:
+    """Is it a text of the conversation, or its turns, each a name and such a text?"""
+    if isinstance(value, str):
+        return value in texts
+    return isinstance(value, list) and all(
+        isinstance(turn, dict)
+        and len(turn) == _NAME_AND_TEXT
+        and all(isinstance(part, str) for part in turn.values())
+        and any(part in texts for part in turn.values())
+        for turn in value
+    ) and bool(value)  # fmt: skip
+
+
+def corpus_digest(files: Sequence[RowFile], root: Path) -> str:
+    """What stands for the bytes of all files that are read, and for their names within the corpus. Raises OSError."""
+    hasher = blake3()
+    for file, why in files:
+        if not why:
+            name = file.relative_to(root).as_posix() if file != root else file.suffix
+            hasher.update(name.encode("utf-8", "surrogateescape") + b"\0" + digest_file(file).encode() + b"\0")
+    return f"blake3:{hasher.hexdigest()}"
+
+
+def _check(said: ParsedRow, stamps: StampSet, declared: Declared) -> None:
+    """A declaration that the row contradicts is refused, as it is for a teacher."""
+    if said.model and declared.origin not in (Origin.UNKNOWN, Origin.TEACHER, Origin.OWN_MODEL):
+        raise TeacherContradiction(
+            f"A row says that {said.model} wrote it, but {declared.origin} was declared.",
+            next_step="Leave out --origin: what the rows say of themselves counts.",
+        )
+    if declared.channel in (Channel.UNKNOWN, Channel.PERSONAL):
+        return
+    named = next((stamp.channel for stamp in stamps.stamps if stamp.provider), None)
+    if named is not None and named not in (declared.channel, Channel.UNKNOWN):
+        raise TeacherContradiction(
+            f"A row says that it came through {said.via} ({named}), but {declared.channel} was declared.",
+            next_step="Leave out --channel: what the rows say of themselves counts.",
+        )

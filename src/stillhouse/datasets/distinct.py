@@ -1,0 +1,56 @@
+"""Which rows are the first with their content, in bounded memory: what was seen lies in a database of its own on disk.
+
+It has no name, holds digests and row names, and is gone with the process.
+"""
+
+import sqlite3
+from typing import NamedTuple
+
+from blake3 import blake3
+
+from stillhouse.canon import raw_digest
+
+# Pages that are kept in memory; the rest is read from disk.
+_CACHE_KIB = 65_536
+_BYTES = 16
+
+
+class First(NamedTuple):
+    """The first row with some content: its key and what it is called."""
+
+    key: bytes
+    name: str
+
+
+class Distinct:
+    """Remembers rows by what they ask and answer, and by their keys."""
+
+    def __init__(self) -> None:
+        self._database = sqlite3.connect("", isolation_level=None)
+        self._database.execute("PRAGMA journal_mode = OFF")
+        self._database.execute("PRAGMA synchronous = OFF")
+        self._database.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        self._database.execute("CREATE TABLE first (content BLOB PRIMARY KEY, key BLOB, name TEXT) WITHOUT ROWID")
+        self._database.execute("CREATE TABLE seen (key BLOB PRIMARY KEY) WITHOUT ROWID")
+        self._database.execute("BEGIN")
+
+    def first(self, prompt: str, text: str, key: str, name: str) -> First | None:
+        """The earlier row that asks and answers the same; None where there was none, and this one is now the first."""
+        hasher = blake3(raw_digest(prompt))
+        hasher.update(text.encode("utf-8", "surrogatepass"))
+        content = hasher.digest(_BYTES)
+        inserted = self._database.execute(
+            "INSERT OR IGNORE INTO first VALUES (?, ?, ?)", (content, raw_digest(key), name)
+        )
+        if inserted.rowcount:
+            return None
+        found = self._database.execute("SELECT key, name FROM first WHERE content = ?", (content,)).fetchone()
+        return First(*found)
+
+    def is_new(self, key: str) -> bool:
+        """Is a key seen for the first time, but for those of first rows?"""
+        return bool(self._database.execute("INSERT OR IGNORE INTO seen VALUES (?)", (raw_digest(key),)).rowcount)
+
+    def close(self) -> None:
+        """Forget all of it."""
+        self._database.close()

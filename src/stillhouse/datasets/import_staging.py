@@ -1,0 +1,216 @@
+"""What an import stores before it is written down: shards and indexes, and how far it is.
+
+Objects of the vault that nothing names yet do no harm: the entry that names them comes last, and garbage collection takes what no
+entry ever named. After each complete shard a note in the home's cache says how far that was, so an import that was killed, or
+whose disk was full, goes on there. The note holds counts and digests, and no words.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from stillhouse.canon import digest_plain, raw_digest, tagged_digest
+from stillhouse.conversations.finishes import incomplete, is_usable
+from stillhouse.datasets.content_tree import ContentTree
+from stillhouse.datasets.corpora.corpus_reading import LeftOutRows, Read
+from stillhouse.datasets.distinct import Distinct
+from stillhouse.datasets.filter import ALLOWED, COMPLETE, DISTINCT, Candidate, content_digest_before_2026_12, content_of
+from stillhouse.datasets.recognition import MarkedRow, alias_of, turn_alias
+from stillhouse.datasets.shards import DROPPED, ROWS, ShardWriter, candidate_of, read_shards
+from stillhouse.datasets.versions import Contents, Index
+from stillhouse.home.row_index import IndexLine
+from stillhouse.home.stamping import prompt_digest
+from stillhouse.nouns import Decision, FunnelStep, Ground, StampSet, Task, Verdict, VerdictStatus
+from stillhouse.vault.files import storage_errors, write_whole
+from stillhouse.vault.objects import Objects
+
+UNJUDGED = Verdict(VerdictStatus.NOT_JUDGED, "it was imported")
+
+
+class Staged(NamedTuple):
+    """A row that is ready to be stored."""
+
+    read: Read
+    marks: MarkedRow
+    stamps: StampSet
+
+
+class Counts(msgspec.Struct):
+    """What is counted on the way, and kept in the note. Of each stamp set: rows that were read, those that the log had not, their
+    tokens, rows that were kept, and the tokens of their answers.
+    """
+
+    lines: int = 0
+    rows: int = 0
+    candidates: int = 0
+    shapes: dict[str, int] = {}
+    dropped: dict[str, dict[str, int]] = {}
+    read: dict[int, int] = {}
+    new: dict[int, int] = {}
+    tokens: dict[int, int] = {}
+    kept: dict[int, int] = {}
+    kept_tokens: dict[int, int] = {}
+    left_out: dict[str, int] = {}
+    examples: dict[str, list[str]] = {}
+    recognised: dict[str, dict[str, int]] = {}
+    files: dict[str, str] = {}
+    index: list[str] = []
+
+
+class Staging:
+    """Takes rows in order, decides of each, and stores it."""
+
+    def __init__(self, objects: Objects, vault: Objects, note: Path, keep: Sequence[str], *, erasable: bool) -> None:
+        """``objects`` take the words, the ``vault`` the index; ``note`` is where it is said how far this is."""
+        self._objects, self._vault, self._note = objects, vault, note
+        self._keep, self._erasable = keep, erasable
+        self.counts = self._resumed()
+        files = self.counts.files.items()
+        self._rows, self._dropped = (
+            ShardWriter(objects, kind, {name: digest for name, digest in files if name.startswith(kind)})
+            for kind in (ROWS, DROPPED)
+        )
+        self._index = Index(vault, self.counts.index)
+        self._tree, self._distinct = ContentTree(), Distinct()
+        self._seen_again()
+
+    def close(self) -> None:
+        """Let go of what was remembered."""
+        self._distinct.close()
+
+    def key(self, staged: Staged) -> tuple[str, str]:
+        """The prompt of a row, and its key, as the log has them."""
+        said = staged.read.said
+        prompt = prompt_digest(said.messages)
+        reasoning = [said.reasoning] if said.reasoning else []
+        key = digest_plain(["import", prompt, said.text, staged.stamps.digest, *reasoning])
+        return self._objects.alias(prompt), self._objects.alias(key)
+
+    def take(self, staged: Staged, prompt: str, key: str, decision: Decision, *, is_known: bool) -> bool:
+        """Store a row. Returns whether that completed a shard: then all that was taken is safe. Raises StorageError."""
+        said, counts, stamps = staged.read.said, self.counts, staged.stamps.id
+        counts.rows += 1
+        counts.shapes[said.shape] = counts.shapes.get(said.shape, 0) + 1
+        counts.read[stamps] = counts.read.get(stamps, 0) + 1
+        task = Task(id=(not self._erasable and said.id) or prompt.partition(":")[2][:16], messages=said.messages)
+        tokens = said.usage.completion_tokens
+        candidate = Candidate(
+            key, task, 0, said.text, "", said.finish, stamps, UNJUDGED, said.reasoning, tokens
+        )  # fmt: skip
+        step, reason = self._dropped_at(candidate, prompt, decision)
+        if step == _SAME_ROW:
+            return False
+        counts.candidates += 1
+        if not is_known:
+            counts.new[stamps] = counts.new.get(stamps, 0) + 1
+            counts.tokens[stamps] = counts.tokens.get(stamps, 0) + sum(
+                max(0, n) for n in msgspec.structs.astuple(said.usage)
+            )
+        content = content_of(candidate)
+        self._index.add(self._line(candidate, content, staged.marks, step, reason))
+        if step:
+            kinds = counts.dropped.setdefault(step, {})
+            kind = reason.partition(":")[0].partition(" at ")[0]
+            kinds[kind] = kinds.get(kind, 0) + 1
+            return self._dropped.add(candidate, step, reason, staged.read.rest)
+        self._tree.add(raw_digest(content))
+        counts.kept[stamps] = counts.kept.get(stamps, 0) + 1
+        counts.kept_tokens[stamps] = counts.kept_tokens.get(stamps, 0) + max(0, tokens)
+        return self._rows.add(candidate, rest=staged.read.rest)
+
+    def save(self, lines: int, left_out: LeftOutRows, recognised: Mapping[str, dict[str, int]]) -> None:
+        """Complete what is open, and note that so many lines are done. Raises StorageError."""
+        self._rows.end_shard()
+        self._dropped.end_shard()
+        self._index.end_object()
+        counts = self.counts
+        counts.lines, counts.left_out, counts.examples = lines, dict(left_out.rows), left_out.examples
+        counts.recognised, counts.files = dict(recognised), self._rows.stored | self._dropped.stored
+        counts.index = self._index.stored
+        with storage_errors(f"{self._note} could not be written"):
+            self._note.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(self._note, msgspec.json.encode(counts))
+
+    def contents(self) -> Contents:
+        """All of it, stored. Raises StorageError."""
+        counts = self.counts
+        self._index.end_object()
+        files = self._rows.end() | self._dropped.end()
+        funnel, left = [FunnelStep("answers", counts.candidates, {})], counts.candidates
+        for step in (COMPLETE, DISTINCT, ALLOWED):
+            dropped = dict(sorted(counts.dropped.get(step, {}).items()))
+            left -= sum(dropped.values())
+            funnel.append(FunnelStep(step, left, dropped))
+        return Contents(
+            files, tuple(self._index.stored), left, self._tree.root(), tuple(funnel),
+            _by_name(counts.kept), _by_name(counts.kept_tokens), self._digest_before_2026_12,
+        )  # fmt: skip
+
+    def _dropped_at(self, candidate: Candidate, prompt: str, decision: Decision) -> tuple[str, str]:
+        """At which step a row is dropped, and why; empty where it is kept."""
+        if not is_usable(candidate.text, candidate.finish, self._keep):
+            if not self._distinct.is_new(candidate.key):
+                return _SAME_ROW, ""
+            return COMPLETE, f"{incomplete(candidate.text, candidate.finish)}: it ended with {candidate.finish!r}"
+        first = self._distinct.first(prompt, candidate.text, candidate.key, candidate.task.id)
+        if first is not None:
+            if tagged_digest(first.key) == candidate.key or not self._distinct.is_new(candidate.key):
+                return _SAME_ROW, ""
+            return DISTINCT, f"duplicate: the same code as sample 0 of {first.name}"
+        if decision.allowed:
+            return "", ""
+        return ALLOWED, f"{'quarantined' if Ground.REVOCATION in decision.grounds else 'denied'}: {decision.reason}"
+
+    def _line(self, candidate: Candidate, content: str, marks: MarkedRow, step: str, reason: str) -> IndexLine:
+        aliases = [turn_alias(self._objects, mark) for mark in sorted(marks.earlier)]
+        if not self._erasable:
+            return IndexLine(
+                candidate.key, content, candidate.stamps, step, reason, marks.own.question, marks.own.answer, marks.code,
+                tuple(aliases), candidate.tokens,
+            )  # fmt: skip
+        if marks.own.answer:  # how it is known again while its key exists
+            aliases.append(alias_of(self._objects, marks.own))
+        reason = reason.partition(":")[0]  # whose particulars quote the row
+        content = self._objects.alias(content)
+        return IndexLine(
+            candidate.key, content, candidate.stamps, step, reason, aliases=tuple(aliases), tokens=candidate.tokens
+        )  # fmt: skip
+
+    def _resumed(self) -> Counts:
+        """How far an earlier process was; nothing where a part of that is gone."""
+        try:
+            counts = msgspec.json.decode(self._note.read_bytes(), type=Counts)
+        except (OSError, msgspec.MsgspecError):
+            return Counts()
+        there = all(self._objects.exists(digest) for digest in counts.files.values())
+        there = there and all(self._vault.exists(digest) for digest in counts.index)
+        return counts if there else Counts()
+
+    def _seen_again(self) -> None:
+        """Remember the rows of an earlier process."""
+        for name, digest in self.counts.files.items():
+            for row in read_shards(self._objects, [digest]):
+                candidate = candidate_of(row)
+                prompt = self._objects.alias(prompt_digest(candidate.task.messages))
+                if (
+                    row.get("step") == COMPLETE
+                    or row.get("step") == DISTINCT
+                    or self._distinct.first(prompt, candidate.text, candidate.key, candidate.task.id)
+                ):
+                    self._distinct.is_new(candidate.key)
+                if name.startswith(ROWS):
+                    self._tree.add(raw_digest(content_of(candidate)))
+
+    def _digest_before_2026_12(self) -> str:
+        names = [digest for name, digest in self._rows.stored.items() if name.startswith(ROWS)]
+        return content_digest_before_2026_12([candidate_of(row) for row in read_shards(self._objects, names)])
+
+
+_SAME_ROW = "the same row"
+
+
+def _by_name(counts: Mapping[int, int]) -> dict[str, int]:
+    return {str(id): count for id, count in sorted(Counter(counts).items(), key=lambda item: str(item[0]))}
