@@ -80,7 +80,7 @@ def measured(command: list[str], environment: dict[str, str]) -> dict[str, float
     started = time.perf_counter()
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    out, error = process.communicate()
+    _, error = process.communicate()
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if process.returncode:
         raise SystemExit(f"{command} failed: {error.decode()[-2000:]}")

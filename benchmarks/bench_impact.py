@@ -10,10 +10,11 @@ import resource
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import networkx
-from sqlalchemy import text
+from sqlalchemy import Table, text
 
 from stillhouse.access.revocation_impact import impact_of_sets, touched_sets
 from stillhouse.home.ledger import origin_queries
@@ -51,6 +52,10 @@ def _stamp(lab: int, day: int) -> Stamp:
     return Stamp(origin, f"lab{lab}", "m", channel, terms=("licence/mit",), day=when, grade=Grade.OBSERVED)
 
 
+def _in_order(table: Table, rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    return [tuple(row[column.name] for column in table.columns) for row in rows]
+
+
 def build(ledger: Ledger, records: int, edges: int) -> list[tuple[str, str]]:
     draw = random.Random(0)
     sets = [stamp_set([_stamp(lab, day)]) for lab in range(LABS) for day in range(DAYS)]
@@ -59,7 +64,7 @@ def build(ledger: Ledger, records: int, edges: int) -> list[tuple[str, str]]:
             {**_entry("w", n), "id": s.id, "digest": s.digest, "stamps": msgspec.json.encode(s.stamps).decode()}
             for n, s in enumerate(sets)
         ]
-        insert_many(connection, tables.stamp_sets, rows)
+        insert_many(connection, tables.stamp_sets, _in_order(tables.stamp_sets, rows))
     runs = max(LABS, records // 10_000)
     for start in range(0, records, 200_000):
         rows = []
@@ -69,7 +74,7 @@ def build(ledger: Ledger, records: int, edges: int) -> list[tuple[str, str]]:
             answer = {"key": f"blake3:{n:064x}", "run": f"run{run}", "teacher": f"t{run % LABS}", "stamps": known.id}
             rows.append({**_entry("a", n), **ANSWER, **answer})
         with ledger.engine.begin() as connection:
-            insert_many(connection, tables.answers, rows)
+            insert_many(connection, tables.answers, _in_order(tables.answers, rows))
         print(f"\r{min(records, start + 200_000):,} records", end="", flush=True)
     print()
     made = set()
@@ -92,7 +97,7 @@ def build(ledger: Ledger, records: int, edges: int) -> list[tuple[str, str]]:
             {**_entry("e", n), "parent": parent, "child": child, "kind": "made"}
             for n, (parent, child) in enumerate(found)
         ]
-        insert_many(connection, tables.edges, rows)
+        insert_many(connection, tables.edges, _in_order(tables.edges, rows))
         connection.execute(text("ANALYZE"))
     return found
 

@@ -41,10 +41,11 @@ _BARE_CODE = re.compile(
     re.MULTILINE,
 )
 # Comments and docstrings are passed over; strings, words, numbers and signs are read.
-_TOKEN = re.compile(
+_BESIDE = re.compile(
     r"""\#(?!include).*|//.*|/\*(?:.|\n){0,2000}?\*/|\"{3}(?:.|\n){0,2000}?\"{3}|'{3}(?:.|\n){0,2000}?'{3}"""
-    r"""|("(?:[^"\\\n]|\\.){0,200}+"|'(?:[^'\\\n]|\\.){0,200}+'|\w+|\S)"""
+    r"""|("(?:[^"\\\n]|\\.){0,200}+"|'(?:[^'\\\n]|\\.){0,200}+')"""
 )
+_TOKEN = re.compile(r"\w+|\S")
 # Names that stay as they are: written out, since Python's own lists change with its version, and a mark must not.
 _KEPT = frozenset(
     """False None True and as assert async await break class continue def del elif else except finally for from global if
@@ -111,7 +112,12 @@ def code_mark(text: str) -> str:
     code = "\n".join(_FENCED.findall(text)) if "```" in text else text if _BARE_CODE.search(text) else ""
     if not code:
         return ""
-    words = [word for word in _TOKEN.findall(code, 0, _LONGEST) if word]
+    words: list[str] = []
+    for place, part in enumerate(_BESIDE.split(code[:_LONGEST])):
+        if part and place % 2:
+            words.append(part)
+        elif part:
+            words += _TOKEN.findall(part)
     attributes = [(place + 1, words[place + 1]) for place in _places(words, ".") if place + 1 < len(words)]
     for place, _ in attributes:
         words[place] = "."

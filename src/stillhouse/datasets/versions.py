@@ -1,7 +1,6 @@
 """Write a dataset version, read it, export it."""
 
 import contextlib
-import json
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -184,22 +183,21 @@ def export_jsonl(recorder: Recorder, objects: Objects, dataset: DatasetVersion, 
             f"{dataset.label} holds no rows.", next_step="`stillhouse dataset list` shows its other versions: name one."
         )
     count = 0
-    sets = origin_queries.stamp_sets(recorder.ledger)
+    origins = {
+        id: msgspec.to_builtins(known.stamps) for id, known in origin_queries.stamp_sets(recorder.ledger).items()
+    }
     try:
-        with _removed_where_it_fails(target), target.open("x", encoding="utf-8") as file:
+        with _removed_where_it_fails(target), target.open("xb") as file:
             for row in read_rows(objects, dataset):
                 answer = {"role": "assistant", "content": row["response"]}
                 if row.get("reasoning"):
                     answer["reasoning_content"] = row["reasoning"]
                 origin = {"key": row["key"], "task": row["task"], "stamps": row["stamps"], "dataset": dataset.label}
                 # The whole set: another home can resolve it, and check it by its number.
-                origin["origins"] = msgspec.to_builtins(sets[row["stamps"]].stamps)
+                origin["origins"] = origins[row["stamps"]]
                 if dataset.erasable and not count:  # or the file's digest, which stays in the log, would prove a guess
                     origin["nonce"] = secrets.token_hex(16)
-                file.write(
-                    json.dumps({"messages": [*row["messages"], answer], "stillhouse": origin}, ensure_ascii=False)
-                    + "\n"
-                )
+                file.write(msgspec.json.encode({"messages": [*row["messages"], answer], "stillhouse": origin}) + b"\n")
                 count += 1
     except OSError as failure:
         raise StorageError(f"{target} could not be written: {failure.strerror}.") from failure

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Table, select
 
 from stillhouse.errors import CorruptLog
 from stillhouse.home import facts
-from stillhouse.home.ledger.clean import clean
+from stillhouse.home.ledger.clean import clean, fits, may_be_odd
 from stillhouse.home.ledger.databases import insert_new, is_refusal, reason_of
 from stillhouse.home.ledger.projection import rows_of, tables
 from stillhouse.vault.log import Log, LogEntry
@@ -37,9 +37,9 @@ def batches(log: Log, starts: Mapping[str, int]) -> Iterator[Batch]:
             yield batch
 
 
-def rows_by_table(batch: Iterable[LogEntry]) -> dict[Table, list[dict[str, Any]]]:
+def rows_by_table(batch: Iterable[LogEntry]) -> dict[Table, list[tuple[Any, ...]]]:
     """The rows of some entries, as a database can hold them. Raises CorruptLog for one of an unknown kind."""
-    grouped: dict[Table, list[dict[str, Any]]] = {}
+    grouped: dict[Table, list[tuple[Any, ...]]] = {}
     for entry in batch:
         try:
             fact = facts.decode(entry.payload)
@@ -48,9 +48,13 @@ def rows_by_table(batch: Iterable[LogEntry]) -> dict[Table, list[dict[str, Any]]
             raise CorruptLog(
                 f"entry {number} of {writer} is of a kind that this version does not know: {failure}"
             ) from failure
-        where = {"writer": entry.position.writer, "number": entry.position.number, "at": fact.at}
+        (writer, number), at = entry.position, fact.at
+        odd = may_be_odd(entry.payload)
         for place, row in enumerate(rows_of(fact)):
-            grouped.setdefault(row.table, []).append(clean(row.table, {**where, "place": place, **row.values}))
+            values = (writer, number, place, at, *row.values)
+            grouped.setdefault(row.table, []).append(
+                clean(row.table, values) if odd or not fits(row.table, values) else values
+            )
     return grouped
 
 
@@ -73,15 +77,11 @@ def move_cursor(connection: Connection, cursors: Table, batch: Batch) -> None:
     number = last + 1
     at = connection.execute(select(cursors.c.number).where(cursors.c.writer == writer)).scalar_one_or_none()
     if at is None:
-        insert_new(connection, cursors, [{"writer": writer, "number": number, "chain": chain}])
+        insert_new(connection, cursors, [(writer, number, chain)])
     elif at < number:
         connection.execute(cursors.update().where(cursors.c.writer == writer).values(number=number, chain=chain))
 
 
-def _unviewed(entry: LogEntry, failure: Exception) -> dict[str, Any]:
+def _unviewed(entry: LogEntry, failure: Exception) -> tuple[Any, ...]:
     fact = facts.decode(entry.payload)
-    values = {
-        "writer": entry.position.writer, "number": entry.position.number, "place": 0, "at": fact.at,
-        "kind": type(fact).__name__, "reason": reason_of(failure)[:500],
-    }  # fmt: skip
-    return clean(tables.unviewed, values)
+    return clean(tables.unviewed, (*entry.position, 0, fact.at, type(fact).__name__, reason_of(failure)[:500]))

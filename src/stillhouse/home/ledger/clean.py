@@ -7,10 +7,11 @@ a database refuses all the same is kept in ``unviewed``, by ``store``.
 
 import functools
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import Float, Integer, String, Table
+from sqlalchemy import Column, Float, Integer, String, Table
 
 from stillhouse.canon import digest_bytes
 
@@ -25,20 +26,53 @@ _LONGEST_INDEXED = 2560
 Clean = Callable[[Any], Any]
 
 
-def clean(table: Table, values: dict[str, Any]) -> dict[str, Any]:
-    """The values of a row as a database can hold them."""
-    cleaners = _cleaners(table)
-    return {name: cleaners[name](value) for name, value in values.items()}
+def clean(table: Table, values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The values of a row, in the order of its columns, as a database can hold them."""
+    return tuple(cleaner(value) for cleaner, value in zip(_cleaners(table), values, strict=True))
+
+
+def may_be_odd(payload: bytes) -> bool:
+    """May an entry hold a text with NUL, with half a surrogate pair, or one that no column holds? JSON escapes the first two."""
+    return b"\\u" in payload or len(payload) > _LONGEST
+
+
+def fits(table: Table, values: tuple[Any, ...]) -> bool:
+    """Does a row of an entry that is not odd need no cleaning? Looks at numbers and at indexed texts alone, as most rows fit."""
+    texts, numbers = _narrow(table)
+    return all([len(values[place]) <= room for place, room in texts]) and all(
+        [-most <= values[place] <= most for place, most in numbers]
+    )
 
 
 @functools.cache
-def _cleaners(table: Table) -> dict[str, Clean]:
-    return {
-        column.name: _whole_of_64_bits
-        if column.info.get("identity")
-        else _cleaner(column.type, _room(table, column.name))
+def _narrow(table: Table) -> tuple[tuple[tuple[int, int], ...], tuple[tuple[int, float], ...]]:
+    """Which columns hold little: texts with the letters that surely fit, numbers with the largest one."""
+    texts: list[tuple[int, int]] = []
+    numbers: list[tuple[int, float]] = []
+    for place, column in enumerate(table.columns):
+        kind = column.type
+        if isinstance(kind, String):
+            room = kind.length or _room(table, column.name) // 4  # bytes of a letter, at most
+            texts += [(place, room)] if room < _LONGEST // 4 else []
+        elif isinstance(kind, Integer):
+            numbers.append((place, _largest(column)))
+        else:
+            numbers.append((place, sys.float_info.max))  # NaN is in no range
+    return tuple(texts), tuple(numbers)
+
+
+@functools.cache
+def _cleaners(table: Table) -> tuple[Clean, ...]:
+    return tuple(
+        _whole_of_64_bits if column.info.get("identity") else _cleaner(column, _room(table, column.name))
         for column in table.columns
-    }
+    )
+
+
+def _largest(column: Column[Any]) -> int:
+    if column.info.get("identity"):
+        return 2**63 - 1
+    return _LARGEST if column.type.__visit_name__ == "big_integer" else _LARGEST_32
 
 
 def _room(table: Table, column: str) -> int:
@@ -51,13 +85,14 @@ def _room(table: Table, column: str) -> int:
     return min(shares, default=_LONGEST)
 
 
-def _cleaner(kind: Any, room: int) -> Clean:
+def _cleaner(column: Column[Any], room: int) -> Clean:
+    kind = column.type
     if isinstance(kind, String) and kind.length:
         return functools.partial(_cut, most=kind.length)
     if isinstance(kind, String):
         return functools.partial(_text, most=room)
     if isinstance(kind, Integer):  # BigInteger is one, too
-        return functools.partial(_whole, most=_LARGEST if kind.__visit_name__ == "big_integer" else _LARGEST_32)
+        return functools.partial(_whole, most=_largest(column))
     if isinstance(kind, Float):
         return _real
     raise TypeError(f"no cleaning of {kind!r}")

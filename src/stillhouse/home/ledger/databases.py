@@ -132,23 +132,22 @@ def building_alone(engine: Engine, waiting: Callable[[], None] = lambda: None) -
         yield
 
 
-def insert_new(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
-    """Insert rows, and pass over those that are there already. Written out, as every process would compile it for every table."""
+def insert_new(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert rows, each in the order of the table's columns, and pass over those that are there already. Written out, as every process would compile it for every table."""
     mark = "?" if is_sqlite(connection) else "%s"
-    connection.exec_driver_sql(f"{_insertion(connection, table, mark)} ON CONFLICT DO NOTHING", _values(table, rows))
+    connection.exec_driver_sql(f"{_insertion(connection, table, mark)} ON CONFLICT DO NOTHING", list(rows))
 
 
-def insert_many(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+def insert_many(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
     """Insert rows that are surely new, as fast as the database takes them. Raises whatever its driver does."""
-    values = _values(table, rows)
     if is_sqlite(connection):
-        connection.exec_driver_sql(_insertion(connection, table, "?"), values)
+        connection.exec_driver_sql(_insertion(connection, table, "?"), list(rows))
         return
     driver: Any = connection.connection.driver_connection
     statement = f"COPY {table.name} ({_names(connection, table)}) FROM STDIN"
     try:
         with driver.cursor() as cursor, cursor.copy(statement) as copy:
-            for row in values:
+            for row in rows:
                 copy.write_row(row)
     except connection.dialect.dbapi.Error as failure:  # type: ignore[union-attr]
         raise DBAPIError(statement, None, failure) from failure
@@ -161,11 +160,6 @@ def _insertion(connection: Connection, table: Table, mark: str) -> str:
 
 def _names(connection: Connection, table: Table) -> str:
     return ", ".join(connection.dialect.identifier_preparer.quote(column.name) for column in table.columns)
-
-
-def _values(table: Table, rows: Sequence[dict[str, Any]]) -> list[tuple[Any, ...]]:
-    names = [column.name for column in table.columns]
-    return [tuple(row[name] for name in names) for row in rows]
 
 
 def create_table(connection: Connection, table: Table) -> None:

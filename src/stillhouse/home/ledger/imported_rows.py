@@ -132,17 +132,24 @@ def _hex(high: Any, low: Any) -> str:
 
 def _sorted_lines(ledger: Ledger, one: _Import, by: str) -> Iterator["numpy.ndarray[Any, Any]"]:
     """What an index has to be found by, sorted: of the cache, or made now."""
-    import numpy
-
     if ledger.vault is None or ledger.cache is None:
         return
     for start in range(0, len(one.objects), _TOGETHER):
         digests = one.objects[start : start + _TOGETHER]
         path = ledger.cache / f"{digest_value(digests).partition(':')[2][:32]}-{by}.npy"
-        lines = None
-        with contextlib.suppress(OSError, ValueError):
-            lines = numpy.load(path, mmap_mode="r")
+        lines = _cached(path)
         yield _made(ledger, path, digests, by) if lines is None else lines
+
+
+def _cached(path: Path) -> "numpy.ndarray[Any, Any] | None":
+    """The lines that were made before; None where there are none, or something else stands there."""
+    import numpy
+
+    with contextlib.suppress(OSError, ValueError, EOFError):
+        lines: numpy.ndarray[Any, Any] = numpy.load(path, mmap_mode="r")
+        if lines.dtype == numpy.dtype(_LINE) and lines.ndim == 1:
+            return lines
+    return None
 
 
 def _made(ledger: Ledger, path: Path, digests: Sequence[str], by: str) -> "numpy.ndarray[Any, Any]":

@@ -1,6 +1,8 @@
 """The ledger: opens the database, brings the view up to date with the log, rebuilds it, compares it."""
 
-from collections.abc import Callable, Set
+import itertools
+import tempfile
+from collections.abc import Callable, Iterator, Set
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from stillhouse.vault.objects import Objects
 
 # A view without rows is built in bulk, indexes last, where the log is longer than this; below, it makes no difference.
 _LONG = 20_000
+_ROWS_AT_ONCE = 1000
 
 
 class _Swapped(Exception):
@@ -80,23 +83,25 @@ class Ledger:
             return self._build(log, reached)
 
     def differences(self, log: Log) -> list[str]:
-        """Compare with a view built from the log alone, in memory; says which tables differ.
+        """Compare with a view built from the log alone, beside this one; says which tables differ.
 
         An entry that either database refused is compared with nothing.
         """
-        fresh = Ledger("sqlite://")
-        fresh.catch_up(log)
-        with database_errors():
-            refused = {row[:2] for engine in (self.engine, fresh.engine) for row in _rows(engine, tables.unviewed)}
-            found = [
-                f"{name}: {len(here)} rows here, {len(there)} in the log's view"
-                + ("" if len(here) != len(there) else ", but not the same ones")
-                for name, table in tables.by_name.items()
-                if table is not tables.unviewed
-                and (here := _rows(self.engine, table, refused)) != (there := _rows(fresh.engine, table, refused))
-            ]
-        fresh.close()
-        return found
+        with tempfile.TemporaryDirectory(prefix="stillhouse-view-") as folder:
+            fresh = Ledger(f"sqlite:///{folder}/ledger.db")
+            try:
+                fresh.catch_up(log)
+                with database_errors():
+                    engines = (self.engine, fresh.engine)
+                    refused = {row[:2] for engine in engines for row in _rows(engine, tables.unviewed)}
+                    compared = {
+                        name: _compared(*(_rows(engine, table, refused) for engine in engines))
+                        for name, table in tables.by_name.items()
+                        if table is not tables.unviewed
+                    }
+            finally:
+                fresh.close()
+        return [f"{name}: {different}" for name, different in compared.items() if different]
 
     def counts(self) -> dict[str, int]:
         """Rows per table."""
@@ -161,8 +166,22 @@ class Ledger:
             raise _Swapped
 
 
-def _rows(engine: Engine, table: Table, without: Set[tuple[Any, ...]] = frozenset()) -> list[tuple[Any, ...]]:
+def _rows(engine: Engine, table: Table, without: Set[tuple[Any, ...]] = frozenset()) -> Iterator[tuple[Any, ...]]:
     """All rows of a table in order, but for those of some entries."""
     with engine.connect() as connection:
-        found = connection.execute(select(table).order_by(*table.primary_key.columns))
-        return [tuple(row) for row in found if not without or tuple(row)[:2] not in without]
+        streamed = connection.execution_options(yield_per=_ROWS_AT_ONCE)
+        for row in streamed.execute(select(table).order_by(*table.primary_key.columns)):
+            if not without or tuple(row)[:2] not in without:
+                yield tuple(row)
+
+
+def _compared(here: Iterator[tuple[Any, ...]], there: Iterator[tuple[Any, ...]]) -> str:
+    """How the rows of two views differ, in words; empty where they do not."""
+    counts, same = [0, 0], True
+    for pair in itertools.zip_longest(here, there):
+        same = same and pair[0] == pair[1]
+        counts = [count + (row is not None) for count, row in zip(counts, pair, strict=True)]
+    if same:
+        return ""
+    more = "" if counts[0] != counts[1] else ", but not the same ones"
+    return f"{counts[0]} rows here, {counts[1]} in the log's view{more}"

@@ -30,10 +30,10 @@ AFact = TypeVar("AFact", bound=facts.Fact)
 
 
 class ViewRow(NamedTuple):
-    """A row for a table, without the columns that say which entry it is from."""
+    """A row for a table, in the order of its columns, without the first ones, which say which entry it is from."""
 
     table: Table
-    values: dict[str, Any]
+    values: tuple[Any, ...]
 
 
 class _Source(NamedTuple):
@@ -46,11 +46,10 @@ class _Source(NamedTuple):
 
 
 class _Filled(NamedTuple):
-    """How a kind of fact fills a table: what its rows share, and what each of them has (``items`` of the fact)."""
+    """How a kind of fact fills a table: the value of each column, in order, of the fact or of each of its ``items``."""
 
     table: Table
-    shared: tuple[tuple[str, Getter], ...]
-    each: tuple[tuple[str, Getter], ...]
+    columns: tuple[tuple[Getter, bool], ...]
     items: Getter | None
     words: tuple[str, ...]
 
@@ -61,14 +60,9 @@ def rows_of(fact: facts.Fact) -> list[ViewRow]:
         raise TypeError(f"no view of a {type(fact).__name__}")
     found = []
     for filled in _FILLED[type(fact)]:
-        shared = {name: value(fact) for name, value in filled.shared}
-        if filled.items is None:
-            found.append(ViewRow(filled.table, shared))
-        else:
-            found += [
-                ViewRow(filled.table, {**shared, **{name: value(item) for name, value in filled.each}})
-                for item in filled.items(fact)
-            ]
+        for item in filled.items(fact) if filled.items is not None else (None,):
+            values = [value(item if of_item else fact) for value, of_item in filled.columns]
+            found.append(ViewRow(filled.table, tuple(values)))
     return found
 
 
@@ -136,10 +130,10 @@ def _filled(kind: type[facts.Fact], declared: declarations.Table, metadata: Meta
         *((table.c[name].name, str(table.c[name].type)) for name in _BY_THE_ENTRY),
     }:
         raise TypeError(f"{kind.__name__} declares other columns of {declared.name} than another fact")
-    shared = tuple((source.column.name, source.value) for source in sources if not source.item)
-    each = tuple((source.column.name, source.value) for source in sources if source.item)
+    by_name = {source.column.name: (source.value, source.item) for source in sources}
+    filled = tuple(by_name[column.name] for column in table.columns if column.name not in _BY_THE_ENTRY)
     words = tuple(sorted(f"{source.column.name}={source.words}" for source in sources))
-    return _Filled(table, shared, each, attrgetter(declared.each) if declared.each else None, words)
+    return _Filled(table, filled, attrgetter(declared.each) if declared.each else None, words)
 
 
 def _sources(kind: type[facts.Fact], declared: declarations.Table) -> Iterator[_Source]:

@@ -1,0 +1,202 @@
+"""Imports that are stopped, meet each other, or read what is broken: one entry or none, and the same dataset in the end."""
+
+import json
+import random
+import threading
+import time
+
+import numpy
+import pytest
+
+from stillhouse.datasets import import_corpus, shards
+from stillhouse.datasets.corpora.origins import Declared
+from stillhouse.datasets.import_corpus import ImportRequest, execute_import
+from stillhouse.errors import PlanRefused, StorageError
+from stillhouse.home import facts
+from stillhouse.home.ledger import dataset_queries
+from stillhouse.home.open_home import open_home
+from stillhouse.home.progress import Silence
+from stillhouse.home.settings import read_settings
+from stillhouse.nouns import Use
+from stillhouse.vault.objects import Objects
+
+WORDS = (
+    "--lab",
+    "rival",
+    "--model",
+    "rival-1",
+    "--channel",
+    "official",
+    "--terms",
+    "licence/mit",
+    "--day",
+    "2026-01-01",
+)
+
+
+def lines(count, seed=0):
+    """Rows of which some are twice, some end early, some are long, and some are none."""
+    chance = random.Random(seed)
+    found = []
+    for number in range(count):
+        text = " ".join(chance.choices(["alpha", "beta", "gamma", "delta"], k=chance.choice((3, 60, 400))))
+        said = [{"role": "user", "content": f"question {number}"}, {"role": "assistant", "content": text}]
+        row = {"messages": said, "id": f"r{number}", "finish_reason": chance.choice(("stop", "stop", "stop", "length"))}
+        found.append(json.dumps(chance.choice([row, row, row, row, {"text": "a page"}])))
+        if number % 7 == 0:
+            found.append(found[-1])
+    return found
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    """So that a few hundred rows are many shards, and many objects of an index."""
+    monkeypatch.setattr(shards, "_SHARD_TEXT", 20_000)
+    monkeypatch.setattr(shards, "_GROUP_TEXT", 3_000)
+    monkeypatch.setattr(import_corpus, "_ROWS_AT_ONCE", 17)
+
+
+def corpus(home, count=400, name="rows.jsonl"):
+    return home.write(name, "\n".join(lines(count)) + "\n")
+
+
+def imported(home, path, name="a", *words):
+    return home("dataset", "import", path, "--name", name, *WORDS, *words, "--json").json
+
+
+def entries(home, kind):
+    with open_home(read_settings(home.home)) as app:
+        log = app.log
+        every = [facts.decode(entry.payload) for writer in log.writers() for entry in log.read(writer)]
+    return [fact for fact in every if isinstance(fact, kind)]
+
+
+def test_many_shards_are_the_same_dataset_as_one(home, small_shards, monkeypatch):
+    path = corpus(home)
+    many = imported(home, path, "many")
+    with open_home(read_settings(home.home)) as app:
+        version = dataset_queries.dataset(app.ledger, "many")
+        assert len(shards.shards_of(version)) > 5
+        keys = [row["key"] for row in shards.read_rows(app.objects, version)]
+    monkeypatch.undo()
+    one = imported(home, path, "one")
+    assert (many["rows"], many["content_digest"]) == (one["rows"], one["content_digest"])
+    with open_home(read_settings(home.home)) as app:
+        version = dataset_queries.dataset(app.ledger, "one")
+        assert len(shards.shards_of(version)) == 1
+        assert [row["key"] for row in shards.read_rows(app.objects, version)] == keys, "in the order of the file"
+    home("doctor")
+
+
+@pytest.mark.parametrize("stop", range(1, 8))
+def test_a_disk_that_fills_at_any_shard_costs_that_shard(home, small_shards, monkeypatch, stop):
+    path = corpus(home)
+    put, puts = Objects.put, []
+
+    def until_full(self, data):
+        puts.append(len(data))
+        if len(puts) == stop:
+            raise StorageError("The disk is full.")
+        return put(self, data)
+
+    monkeypatch.setattr(Objects, "put", until_full)
+    assert "disk is full" in home("dataset", "import", path, "--name", "a", *WORDS, code=1).err
+    monkeypatch.setattr(Objects, "put", put)
+    assert not entries(home, facts.RowsImported) and home("dataset", "list", "--json").json == []
+    ran = home("dataset", "import", path, "--name", "a", *WORDS, "--json")
+    assert "going on after line" in ran.err if stop > 4 else True
+    assert ran.json["content_digest"] == imported(home, path, "b")["content_digest"]
+    assert ran.json["left_out"] == imported(home, path, "b")["left_out"]
+    home("doctor")
+
+
+def test_kills_at_random_moments(home):
+    path = corpus(home, 3000)
+    chance = random.Random(5)
+    for _ in range(5):
+        process = home.start("dataset", "import", path, "--name", "a", *WORDS)
+        time.sleep(chance.uniform(0.3, 1.2))
+        process.kill()
+        process.communicate()
+    found = imported(home, path)
+    assert found["content_digest"] == imported(home, path, "b")["content_digest"]
+    assert len(home("dataset", "list", "--json").json) == 2
+    assert len(entries(home, facts.RowsImported)) == 2
+    home("doctor")
+
+
+def test_two_at_once_are_one(home):
+    path = corpus(home, 500)
+    processes = [home.spawn("dataset", "import", path, "--name", "a", *WORDS) for _ in range(2)]
+    for process in processes:
+        assert process.communicate() and process.returncode == 0
+    assert {one["content_digest"] for one in home("dataset", "list", "--json").json} == {
+        imported(home, path)["content_digest"]
+    }
+    new = {share.stamps: share.new for share in entries(home, facts.RowsImported)[0].shares}
+    assert home("status", "--json").json["counts"]["answers"] == sum(new.values())
+
+
+def test_a_row_that_is_not_utf_8_costs_itself(home):
+    text = (
+        "\n".join(lines(300)).encode()
+        + b'\n{"messages": [{"role": "user", "content": "\xff"}]}\n'
+        + b'{"prompt": "q", "response": "a"}\n'
+    )
+    path = home.folder / "rows.jsonl"
+    path.write_bytes(text)
+    found = imported(home, path)
+    assert found["skipped"]["not UTF-8"] == 1
+    assert imported(home, corpus(home, 300, "other.jsonl"), "b")["rows"] == found["rows"] - 1
+
+
+def test_a_file_that_grows_while_it_is_read_makes_no_dataset(home, monkeypatch):
+    path = corpus(home)
+    request = ImportRequest(path, "a", Use.STORE, Declared())
+    reading = import_corpus.read_lines
+
+    def growing(*arguments, **named):
+        with path.open("a") as file:
+            file.write('{"prompt": "late", "response": "late"}\n')
+        return reading(*arguments, **named)
+
+    monkeypatch.setattr(import_corpus, "read_lines", growing)
+    with open_home(read_settings(home.home)) as app, pytest.raises(PlanRefused, match="changed while it was read"):
+        execute_import(app, request, Silence())
+    assert home("dataset", "list", "--json").json == []
+
+
+def test_what_is_found_by_is_made_again(home):
+    """The arrays in the cache are of no account: without them, or with others in their place, the same rows are known."""
+    imported(home, corpus(home, 60))
+    own = ("--origin", "human", "--terms", "organisation/own")
+    answers = [json.loads(line) for line in lines(60) if "messages" in line]
+    plain = home.write("own.jsonl", "".join(json.dumps({"messages": row["messages"]}) + "\n" for row in answers))
+    plan = ("dataset", "import", plain, "--name", "own", *own, "--plan", "--json")
+    known = home(*plan).json["does"]["recognised"]
+    assert known["question and answer"] > 10
+    cached = sorted((home.home / "cache" / "rows").glob("*.npy"))
+    assert cached
+    for damage in (b"", b"x" * 500, b"\x93NUMPY" + b"\0" * 90):
+        for path in cached:
+            path.chmod(0o600)
+            path.write_bytes(damage)
+        assert home(*plan).json["does"]["recognised"] == known
+    for path in cached:
+        path.unlink()
+    assert home(*plan).json["does"]["recognised"] == known
+    assert all(len(numpy.load(path)) for path in cached if "answer" in path.name)
+
+
+def test_imports_by_threads_of_one_process(home):
+    paths = [home.write(f"{number}.jsonl", "\n".join(lines(50, number)) + "\n") for number in range(3)]
+
+    def run(path):
+        home.process("dataset", "import", path, "--name", path.stem, *WORDS)
+
+    threads = [threading.Thread(target=run, args=(path,)) for path in paths]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(home("dataset", "list", "--json").json) == 3
