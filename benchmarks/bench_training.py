@@ -47,11 +47,11 @@ def ours(method: str, cache: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         job = Job(
             training="bench", folder=folder, cache=str(cache), weights=str(model), weights_digest=weights_digest(model),
-            teacher_weights="", teacher_digest="", dtype="bfloat16", records=records, method=Method(method), rank=16,
+            teacher_weights="", teacher_digest="", dtype="bfloat16", keeps_tokens=True, method=Method(method), rank=16,
             learning_rate=5e-5, epochs=2, seed=0, signal=Signal.TEXT, layers=0, gradient_checkpointing=False, processes=1,
         )  # fmt: skip
         steps: list[StepDone] = []
-        ready = make_ready(job)
+        ready = make_ready(job, lambda: records)
         ready.steps = ready.steps[:STEPS]
         train(job, ready, lambda event: steps.append(event) if isinstance(event, StepDone) else None)
     tell(sum(step.tokens for step in steps[2:]) / sum(step.seconds for step in steps[2:]))

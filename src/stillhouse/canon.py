@@ -4,6 +4,7 @@ A digest names its algorithm (``blake3:9f86...``), so that it can be checked for
 another algorithm can join without a change of format.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,15 @@ def digest_plain(value: Any) -> str:
     numbers below 2**53, and ASCII names: RFC 8785 writes those as every sorted JSON does.
     """
     return digest_bytes(msgspec.json.encode(value, order="sorted"))
+
+
+def digest_of_list(items: Iterable[Any]) -> str:
+    """The same for a list of such values, one of them in memory at a time."""
+    hasher = blake3(b"[")
+    for place, item in enumerate(items):
+        hasher.update(b"," * bool(place) + msgspec.json.encode(item, order="sorted"))
+    hasher.update(b"]")
+    return f"{ALGORITHM}:{hasher.hexdigest()}"
 
 
 def digest_file(path: Path) -> str:

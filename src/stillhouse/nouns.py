@@ -487,9 +487,8 @@ class FunnelStep(msgspec.Struct, frozen=True):
 
 
 class DatasetVersion(msgspec.Struct, frozen=True, kw_only=True):
-    """An immutable dataset. ``files`` maps names to objects, ``index`` are those that say where each record ended, without its
-    words. ``stamp_sets`` and ``tokens`` count the rows of each stamp set, and the tokens of their answers where somebody did.
-    ``erasable`` is the source with whose key its files are encrypted, if any.
+    """An immutable dataset. ``files`` maps names to objects; ``index`` says where each record ended, without words. ``tokens``
+    of each stamp set are those that were counted. ``erasable``: the source with whose key its files are encrypted, if any.
     """
 
     name: str

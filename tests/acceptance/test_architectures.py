@@ -98,7 +98,7 @@ def learned(folder, home, method):
         teacher_digest="",
         logged=10**9,
         dtype="float32",
-        records=records,
+        keeps_tokens=False,
         method=method,
         rank=4,
         learning_rate=1e-3,
@@ -110,7 +110,7 @@ def learned(folder, home, method):
         processes=1,
     )
     steps = []
-    ready = make_ready(job)
+    ready = make_ready(job, lambda: records)
     try:
         training_loop.train(job, ready, lambda event: steps.append(event) if isinstance(event, StepDone) else None)
     except ModelUnusable:

@@ -3,7 +3,7 @@
 import pytest
 from aiohttp import web
 
-from stillhouse.datasets.versions import DROPPED, ROWS, read_rows
+from stillhouse.datasets.shards import DROPPED, ROWS, read_rows
 from stillhouse.home.ledger import answer_queries, dataset_queries
 from stillhouse.home.open_home import open_home
 from stillhouse.home.settings import read_settings
@@ -34,7 +34,8 @@ def done(home, sandboxed):
 
 
 def test_every_answer_has_a_verdict_and_a_place(done):
-    placed = dataset_queries.placements(done.ledger, "example@1")
+    dataset = dataset_queries.dataset(done.ledger, "example@1")
+    placed = list(dataset_queries.placements(done.ledger, done.objects, dataset))
     answers = answer_queries.answers(done.ledger, [row.key for row in placed])
     verdicts = {
         answers[key].task: verdict for (key, _), verdict in answer_queries.verdicts(done.ledger, answers).items()

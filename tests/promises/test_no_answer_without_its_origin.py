@@ -26,7 +26,12 @@ def test_every_answer_says_where_it_comes_from(home, serve):
     home("run", home.recipe(samples=2), MOCK_KEY="sk-abc")
     with open_home(read_settings(home.home)) as app:
         sets = origin_queries.stamp_sets(app.ledger)
-        keys = [row.key for row in dataset_queries.placements(app.ledger, "example@1")]
+        keys = [
+            row.key
+            for row in dataset_queries.placements(
+                app.ledger, app.objects, dataset_queries.dataset(app.ledger, "example@1")
+            )
+        ]
         answers = answer_queries.answers(app.ledger, keys)
     assert len(answers) == 6
     for answer in answers.values():

@@ -18,7 +18,7 @@ from stillhouse.datasets.corpora.origins import Declared, withheld
 from stillhouse.datasets.corpora.row_files import RowFile, files_of
 from stillhouse.datasets.import_staging import Counts, Staged, Staging
 from stillhouse.datasets.recognition import Recogniser, mark_row
-from stillhouse.datasets.versions import form_version
+from stillhouse.datasets.versions import VersionOf, form_version
 from stillhouse.errors import CorpusUnreadable, PlanRefused, TeacherContradiction
 from stillhouse.home import facts
 from stillhouse.home.erasable_sources import check_source, key_for, objects_of
@@ -301,7 +301,7 @@ def _written(
     home: Home, request: ImportRequest, run: str, objects: Objects, staging: Staging, found: _Pass, corpus: str
 ) -> DatasetVersion:
     """The entry, and the dataset's, in one write; all objects are stored."""
-    contents, counts = staging.contents(), found.counts
+    stored, counts = staging.stored(), found.counts
     at, by = now(), home.recorder.by
     home.recorder.intern(found.sets.values(), {})
     shares = tuple(
@@ -310,15 +310,13 @@ def _written(
     )
     imported = facts.RowsImported(
         at=at, by=by, run=run, source=readable(request.path), digest=corpus, shapes=counts.shapes, rows=counts.rows,
-        skipped=dict(found.left_out.rows), recognised=counts.recognised, shares=shares, index=contents.index_objects,
-        contents=tuple(contents.files.values()), erasable=request.erasable,
+        skipped=dict(found.left_out.rows), recognised=counts.recognised, shares=shares, index=stored.index_objects,
+        contents=tuple(stored.files.values()), erasable=request.erasable,
     )  # fmt: skip
     parent = f"corpus:{readable(request.path.name)}"
     edge = facts.Derived(at=at, by=by, parent=parent, child=f"run:{run}", kind="imported in")
-    return form_version(
-        home.recorder, objects, contents, name=request.name, run=run,
-        recipe=digest_value([run, request.name, request.use]), erasable=request.erasable, before=(imported, edge),
-    )  # fmt: skip
+    of = VersionOf(request.name, run, digest_value([run, request.name, request.use]), erasable=request.erasable)
+    return form_version(home.recorder, objects, of, staging.counted(), stored, (imported, edge))
 
 
 def _known(home: Home, request: ImportRequest, run: str) -> DatasetVersion | None:

@@ -20,7 +20,7 @@ from stillhouse.datasets.distinct import Distinct
 from stillhouse.datasets.filter import ALLOWED, COMPLETE, DISTINCT, Candidate, content_digest_before_2026_12, content_of
 from stillhouse.datasets.recognition import MarkedRow, alias_of, turn_alias
 from stillhouse.datasets.shards import DROPPED, ROWS, ShardWriter, candidate_of, read_shards
-from stillhouse.datasets.versions import Contents, Index
+from stillhouse.datasets.versions import Counted, Index, StoredVersion
 from stillhouse.home.row_index import IndexLine
 from stillhouse.home.stamping import prompt_digest
 from stillhouse.nouns import Decision, FunnelStep, Ground, StampSet, Task, Verdict, VerdictStatus
@@ -134,19 +134,22 @@ class Staging:
             self._note.parent.mkdir(parents=True, exist_ok=True)
         write_whole(self._note, msgspec.json.encode(counts))
 
-    def contents(self) -> Contents:
+    def stored(self) -> StoredVersion:
         """All of it, stored. Raises StorageError."""
-        counts = self.counts
         self._index.end_object()
-        files = self._rows.end() | self._dropped.end()
+        return StoredVersion(self._rows.end() | self._dropped.end(), tuple(self._index.stored))
+
+    def counted(self) -> Counted:
+        """What was counted of it, once all of it was taken."""
+        counts = self.counts
         funnel, left = [FunnelStep("answers", counts.candidates, {})], counts.candidates
         for step in (COMPLETE, DISTINCT, ALLOWED):
             dropped = dict(sorted(counts.dropped.get(step, {}).items()))
             left -= sum(dropped.values())
             funnel.append(FunnelStep(step, left, dropped))
-        return Contents(
-            files, tuple(self._index.stored), left, self._tree.root(), tuple(funnel),
-            _by_name(counts.kept), _by_name(counts.kept_tokens), self._digest_before_2026_12,
+        return Counted(
+            left, self._tree.root(), tuple(funnel), _by_name(counts.kept), _by_name(counts.kept_tokens),
+            self._digest_before_2026_12,
         )  # fmt: skip
 
     def _dropped_at(self, candidate: Candidate, prompt: str, decision: Decision) -> tuple[str, str]:

@@ -11,11 +11,12 @@ import msgspec
 
 from stillhouse.canon import digest_file, digest_value
 from stillhouse.clock import now
-from stillhouse.datasets.filter import FilterResult, content_digest_before_2026_12, content_of
+from stillhouse.datasets.filter import Candidate, FilterResult, content_digest_before_2026_12, content_of
 from stillhouse.datasets.shards import DROPPED, ROWS, ShardWriter, read_rows
 from stillhouse.errors import StorageError, UsageError
 from stillhouse.home import facts
 from stillhouse.home.ledger import answer_queries, dataset_queries, origin_queries
+from stillhouse.home.ledger.ledger import Ledger
 from stillhouse.home.recorder import Recorder
 from stillhouse.home.row_index import IndexLine, encode_index
 from stillhouse.nouns import DatasetVersion, FunnelStep
@@ -46,11 +47,9 @@ class Index:
             self._lines = []
 
 
-class Contents(NamedTuple):
-    """What a version consists of: its objects, and what was counted while they were written."""
+class Counted(NamedTuple):
+    """What a version is known by, and what is counted of it."""
 
-    files: dict[str, str]
-    index_objects: tuple[str, ...]
     rows: int
     content_digest: str
     funnel: tuple[FunnelStep, ...]
@@ -59,93 +58,120 @@ class Contents(NamedTuple):
     digest_before_2026_12: Callable[[], str]
 
 
+class StoredVersion(NamedTuple):
+    """The objects of a version: its files by name, and its index."""
+
+    files: dict[str, str]
+    index_objects: tuple[str, ...]
+
+
+def known_version(ledger: Ledger, objects: Objects, name: str, counted: Counted) -> DatasetVersion | None:
+    """The version of this name with the same content of the same origins: nothing is written twice."""
+    funnel_digest = digest_value(counted.funnel)
+    for known in dataset_queries.datasets(ledger):
+        if (
+            known.name == name
+            and known.stamp_sets == counted.stamp_sets
+            and digest_value(known.funnel) == funnel_digest
+        ):
+            digest = counted.content_digest if known.index else counted.digest_before_2026_12()
+            if known.content_digest == objects.alias(digest):
+                return known
+    return None
+
+
+class VersionOf(NamedTuple):
+    """What a version is of: its name, the run that formed it, its recipe, the versions whose rows were among its candidates, and
+    the source that it can be erased as, if any.
+    """
+
+    name: str
+    run: str
+    recipe: str
+    mixed: tuple[str, ...] = ()
+    erasable: str = ""
+
+
 def form_version(
     recorder: Recorder,
     objects: Objects,
-    contents: Contents,
-    *,
-    name: str,
-    run: str,
-    recipe: str,
-    mixed: Sequence[str] = (),
-    erasable: str = "",
+    of: VersionOf,
+    counted: Counted,
+    stored: StoredVersion,
     before: Sequence[facts.Fact] = (),
 ) -> DatasetVersion:
-    """Write down that a version exists, after ``before`` in the same write; its objects are stored.
-
-    ``mixed`` are versions whose rows were among the candidates; ``erasable`` is the source whose ``objects`` these are. The same
-    content of the same origins under the same name is the same version: nothing is written twice.
-    """
-    earlier = [known for known in dataset_queries.datasets(recorder.ledger) if known.name == name]
-    content_digest = objects.alias(contents.content_digest)
-    funnel_digest = digest_value(contents.funnel)
-    for known in earlier:
-        if known.stamp_sets != contents.stamp_sets or digest_value(known.funnel) != funnel_digest:
-            continue
-        here = content_digest if known.index else objects.alias(contents.digest_before_2026_12())
-        if known.content_digest == here:
-            if before:
-                recorder.record(*before)
-                recorder.refresh()
-            return known
+    """Write down that a version exists, after ``before`` in the same write; its objects are stored already."""
+    known = known_version(recorder.ledger, objects, of.name, counted)
+    if known is not None:
+        if before:
+            recorder.record(*before)
+            recorder.refresh()
+        return known
     made = now()
+    versions = [known.version for known in dataset_queries.datasets(recorder.ledger) if known.name == of.name]
     dataset = DatasetVersion(
-        name=name,
-        version=1 + max((known.version for known in earlier), default=0),
-        rows=contents.rows,
-        content_digest=content_digest,
+        name=of.name,
+        version=1 + max(versions, default=0),
+        rows=counted.rows,
+        content_digest=objects.alias(counted.content_digest),
         manifest_digest="",
-        recipe=recipe,
-        funnel=contents.funnel,
-        files=contents.files,
-        stamp_sets=contents.stamp_sets,
+        recipe=of.recipe,
+        funnel=counted.funnel,
+        files=stored.files,
+        stamp_sets=counted.stamp_sets,
         made=made,
-        tokens=contents.tokens if any(contents.tokens.values()) else {},
-        erasable=erasable,
-        index=contents.index_objects,
+        tokens=counted.tokens if any(counted.tokens.values()) else {},
+        erasable=of.erasable,
+        index=stored.index_objects,
     )
     dataset = msgspec.structs.replace(dataset, manifest_digest=dataset_queries.manifest_digest(dataset))
-    parents = [(f"run:{run}", "formed"), *((f"dataset:{label}", "mixed into") for label in mixed)]
+    parents = [(f"run:{of.run}", "formed"), *((f"dataset:{label}", "mixed into") for label in of.mixed)]
     edges = [
         facts.Derived(at=made, by=recorder.by, parent=parent, child=f"dataset:{dataset.label}", kind=kind)
         for parent, kind in parents
     ]
-    recorder.record(*before, *edges, facts.DatasetFormed(at=made, by=recorder.by, run=run, dataset=dataset))
+    recorder.record(*before, *edges, facts.DatasetFormed(at=made, by=recorder.by, run=of.run, dataset=dataset))
     recorder.refresh()
     return dataset
 
 
 def write_version(
-    recorder: Recorder,
-    objects: Objects,
-    vault: Objects,
-    *,
-    name: str,
-    run: str,
-    recipe: str,
-    formed: FilterResult,
-    mixed: Sequence[str] = (),
-    erasable: str = "",
+    recorder: Recorder, objects: Objects, vault: Objects, of: VersionOf, formed: FilterResult
 ) -> DatasetVersion:
     """Store what a filter left, and form a version of it. The index goes into the ``vault``, the words into ``objects``."""
-    contents = _contents(recorder, objects, vault, formed, erasable)
-    return form_version(
-        recorder, objects, contents, name=name, run=run, recipe=recipe, mixed=mixed, erasable=erasable
+    tokens = _tokens(recorder.ledger, formed.rows)
+    counted = _counted(formed, tokens)
+    known = known_version(recorder.ledger, objects, of.name, counted)
+    if known is not None:
+        return known
+    return form_version(recorder, objects, of, counted, _stored(objects, vault, formed, tokens, of.erasable))
+
+
+def _tokens(ledger: Ledger, rows: Sequence[Candidate]) -> list[int]:
+    """The tokens of each row's answer; files of before do not say it, the answers do."""
+    counted = answer_queries.answer_tokens(ledger, (row.key for row in rows if row.tokens < 0))
+    return [row.tokens if row.tokens >= 0 else counted.get(row.key, -1) for row in rows]
+
+
+def _counted(formed: FilterResult, tokens: Sequence[int]) -> Counted:
+    stamp_sets: Counter[str] = Counter()
+    spoken: Counter[str] = Counter()
+    for row, count in zip(formed.rows, tokens, strict=True):
+        stamp_sets[str(row.stamps)] += 1
+        spoken[str(row.stamps)] += max(0, count)
+    return Counted(
+        len(formed.rows), formed.content_digest, formed.funnel, dict(sorted(stamp_sets.items())),
+        dict(sorted(spoken.items())), lambda: content_digest_before_2026_12(formed.rows),
     )  # fmt: skip
 
 
-def _contents(recorder: Recorder, objects: Objects, vault: Objects, formed: FilterResult, erasable: str) -> Contents:
+def _stored(
+    objects: Objects, vault: Objects, formed: FilterResult, tokens: Sequence[int], erasable: str
+) -> StoredVersion:
     rows, dropped, index = ShardWriter(objects, ROWS), ShardWriter(objects, DROPPED), Index(vault)
-    not_counted = (row.key for row in formed.rows if row.tokens < 0)  # files of before do not say it
-    counted = answer_queries.answer_tokens(recorder.ledger, not_counted)
-    stamp_sets: Counter[str] = Counter()
-    tokens: Counter[str] = Counter()
-    for row, content in zip(formed.rows, formed.contents, strict=True):
+    for row, content, count in zip(formed.rows, formed.contents, tokens, strict=True):
         rows.add(row)
-        stamp_sets[str(row.stamps)] += 1
-        spoken = row.tokens if row.tokens >= 0 else counted.get(row.key, -1)
-        tokens[str(row.stamps)] += max(0, spoken)
-        index.add(IndexLine(row.key, objects.alias(content), row.stamps, tokens=spoken))
+        index.add(IndexLine(row.key, objects.alias(content), row.stamps, tokens=count))
     for drop in formed.drops:
         dropped.add(drop.candidate, drop.step, drop.reason)
         content = objects.alias(content_of(drop.candidate))
@@ -153,11 +179,7 @@ def _contents(recorder: Recorder, objects: Objects, vault: Objects, formed: Filt
         reason = drop.reason.partition(":")[0] if erasable else drop.reason
         index.add(IndexLine(drop.candidate.key, content, drop.candidate.stamps, drop.step, reason))
     index.end_object()
-    return Contents(
-        rows.end() | dropped.end(), tuple(index.stored), len(formed.rows), formed.content_digest, formed.funnel,
-        dict(sorted(stamp_sets.items())), dict(sorted(tokens.items())),
-        lambda: content_digest_before_2026_12(formed.rows),
-    )  # fmt: skip
+    return StoredVersion(rows.end() | dropped.end(), tuple(index.stored))
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from stillhouse.runs.train_recipe import (
     Trained,
     check_models,
     check_processes,
-    prepare_training_of,
+    plan_training,
     train_on,
 )
 from stillhouse.students.scores import affordable
@@ -91,7 +91,7 @@ def plan_distil(home: Home, recipe: Recipe) -> Plan:
     found = dataset_queries.datasets_of_run(home.ledger, recipe.run, recipe.dataset.name)
     if prepared.collection.missing or not found or recipe.train is None:
         return prepared.collection.plan
-    return prepare_training_of(home, recipe, found[-1]).plan
+    return plan_training(home, recipe, found[-1])
 
 
 def _control(

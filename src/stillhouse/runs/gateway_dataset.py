@@ -10,7 +10,7 @@ from stillhouse.conversations.finishes import FinishKind, incomplete, is_usable
 from stillhouse.datasets.corpora.row_shapes import Skipped, read_request
 from stillhouse.datasets.filter import ALLOWED, COMPLETE, DISTINCT, NOT_HELD_OUT, Candidate, filter_rows, protect
 from stillhouse.datasets.tasks.suites import BUILT_IN, load_suite
-from stillhouse.datasets.versions import write_version
+from stillhouse.datasets.versions import VersionOf, write_version
 from stillhouse.errors import UnknownName
 from stillhouse.home import facts
 from stillhouse.home.ledger import answer_queries, origin_queries
@@ -81,8 +81,8 @@ def execute_gather(
     with executing(home.recorder, plan, plan.facts) as result:
         recipe = digest_value([plan.subject, name, use])
         dataset = write_version(
-            home.recorder, home.objects, home.objects, name=name, run=plan.subject, recipe=recipe, formed=formed
-        )
+            home.recorder, home.objects, home.objects, VersionOf(name, plan.subject, recipe), formed
+        )  # fmt: skip
         result.update({"dataset": dataset.label, "rows": dataset.rows, "content_digest": dataset.content_digest})
     return dataset
 

@@ -17,7 +17,7 @@ from stillhouse.datasets.tasks.extract import code_of
 from stillhouse.datasets.tasks.judge import Conditions
 from stillhouse.datasets.tasks.suites import BUILT_IN, load_suite
 from stillhouse.datasets.verify import Judge, verify
-from stillhouse.datasets.versions import write_version
+from stillhouse.datasets.versions import VersionOf, write_version
 from stillhouse.errors import BudgetReached, RecipeError, TeacherError, TeacherRejected, UsageError
 from stillhouse.home.erasable_sources import objects_of
 from stillhouse.home.ledger import answer_queries, dataset_queries, money_queries, origin_queries
@@ -411,17 +411,11 @@ def form_dataset(
     does = {"dataset": name, "from_answers": len(got.answers), "rows": len(formed.rows)}
     plan = make_plan("form-dataset", name, does, decisions, Decimal(0), facts_digest)
     with executing(home.recorder, plan, facts_digest) as result:
-        dataset = write_version(
-            home.recorder,
-            objects,
-            home.objects,
-            name=name,
-            run=prepared.options.run,
-            recipe=recipe_digest(recipe),
-            formed=formed,
-            mixed=[label for label, rows in mixed.items() if any(row.key in kept for row in rows)],
-            erasable=erasable,
-        )
+        of = VersionOf(
+            name, prepared.options.run, recipe_digest(recipe),
+            tuple(label for label, rows in mixed.items() if any(row.key in kept for row in rows)), erasable,
+        )  # fmt: skip
+        dataset = write_version(home.recorder, objects, home.objects, of, formed)
         result.update({"dataset": dataset.label, "rows": dataset.rows, "content_digest": dataset.content_digest})
     return formed, dataset
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from stillhouse.canon import digest_value
+from stillhouse.canon import digest_of_list
 from stillhouse.datasets.shards import read_rows
 from stillhouse.errors import MissingExtra, ModelUnusable, PolicyRefusal, UnknownName, UsageError
 from stillhouse.generation.weights import weights_digest
@@ -15,7 +15,7 @@ from stillhouse.home.ledger import origin_queries, training_queries
 from stillhouse.home.open_home import Home
 from stillhouse.home.progress import Progress
 from stillhouse.home.recognised_weights import sketch_model
-from stillhouse.nouns import DatasetVersion, Message, Model, Signal, Teacher, TeacherKind
+from stillhouse.nouns import DatasetVersion, Message, Model, Plan, Signal, Teacher, TeacherKind
 from stillhouse.runs.recipe import Recipe, Target, TrainSection
 from stillhouse.vault.objects import Objects
 
@@ -99,9 +99,21 @@ def prepare_training_of(
         chat_template=section.chat_template,
     )
     objects = objects_of(home, dataset.erasable)
-    records = tuple(_records(objects, dataset, section.target))
-    contents = objects.alias(digest_value([[record.key, record.response] for record in records]))
+
+    def records() -> "Iterator[Record]":
+        return _records(objects, dataset, section.target)
+
+    contents = objects.alias(digest_of_list([record.key, record.response] for record in records()))
     return prepare_training(home.doors, home.places, student, teacher, dataset, records, contents, options)
+
+
+def plan_training(home: Home, recipe: Recipe, dataset: DatasetVersion) -> Plan:
+    """What a training would do; nothing is left of having looked."""
+    from stillhouse.students.token_file import discard_tokens
+
+    prepared = prepare_training_of(home, recipe, dataset)
+    discard_tokens(Path(prepared.job.folder))
+    return prepared.plan
 
 
 def check_processes(erasable: str, processes: int) -> None:

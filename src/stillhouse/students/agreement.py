@@ -35,7 +35,7 @@ def nearness(
         if not readable:
             continue
         if together is None:
-            probe = (readable[0].tokens * 2)[:64]
+            probe = (list(readable[0].tokens) * 2)[:64]
             together = not (why_not_apart(student.model, probe) or why_not_apart(teacher.model, probe))
         packs = [DocumentPack(tuple(readable))] if together else [DocumentPack((document,)) for document in readable]
         found[task] = _of_packs(teacher.model, student.model, packs, together=together)

@@ -5,7 +5,8 @@ A step is a list of packs, a pack a list of documents that go through the model 
 """
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from stillhouse.errors import TemplateRefused
@@ -27,11 +28,12 @@ class Record(NamedTuple):
 
 
 class Document(NamedTuple):
-    """Token ids of a prompt and its answer; the answer, which the loss looks at, begins at ``answer``."""
+    """Token ids of a prompt and its answer, four bytes each; the answer, which the loss looks at, begins at ``answer``."""
 
     key: str
-    tokens: tuple[int, ...]
+    tokens: Sequence[int]
     answer: int
+    stamps: int = 0
 
     @property
     def answer_tokens(self) -> int:
@@ -89,31 +91,37 @@ class Language(NamedTuple):
     vocabulary: int
 
 
-def documents(records: Sequence[Record], language: Language) -> tuple[list[Document], list[LeftOutRecords]]:
-    """Records as the model reads them: the prompt by its template, the answer, the end of the turn.
+def documents(records: Iterable[Record], language: Language) -> tuple[list[Document], list[LeftOutRecords]]:
+    """Records as the model reads them, and those that no step can learn from."""
+    found: list[Document] = []
+    left_out: list[LeftOutRecords] = []
+    for record in records:
+        made = tokenise(record, language)
+        if isinstance(made, Document):
+            found.append(made)
+        else:
+            left_out.append(made)
+    return found, left_out
+
+
+def tokenise(record: Record, language: Language) -> Document | LeftOutRecords:
+    """A record as the model reads it: the prompt by its template, the answer, the end of the turn.
 
     Prompt and answer are encoded apart, as they are when the model answers. A record that does not fit into the context
     is left out whole: a cut answer would teach to stop in the middle.
     """
-    found, left_out = [], []
-    for record in records:
-        try:
-            prompt = list(language.encode(language.render(record.messages)))
-        except TemplateRefused as failure:
-            left_out.append(LeftOutRecords(record.key, f"the chat template refuses it {failure.detail}"))
-            continue
-        answer = [*language.encode(record.response), language.end]
-        tokens = (*prompt, *answer)
-        # Left out whole and named, never cut.
-        if len(tokens) > language.context:
-            left_out.append(LeftOutRecords(record.key, f"longer than the context of {language.context} tokens"))
-        elif not prompt:
-            left_out.append(LeftOutRecords(record.key, "an empty prompt"))
-        elif max(tokens) >= language.vocabulary:
-            left_out.append(LeftOutRecords(record.key, f"a token beyond the vocabulary of {language.vocabulary}"))
-        else:
-            found.append(Document(record.key, tokens, len(prompt)))
-    return found, left_out
+    try:
+        prompt = language.encode(language.render(record.messages))
+    except TemplateRefused as failure:
+        return LeftOutRecords(record.key, f"the chat template refuses it {failure.detail}")
+    tokens = array("I", [*prompt, *language.encode(record.response), language.end])
+    if len(tokens) > language.context:
+        return LeftOutRecords(record.key, f"longer than the context of {language.context} tokens")
+    if not prompt:
+        return LeftOutRecords(record.key, "an empty prompt")
+    if max(tokens) >= language.vocabulary:
+        return LeftOutRecords(record.key, f"a token beyond the vocabulary of {language.vocabulary}")
+    return Document(record.key, tokens, len(prompt), record.stamps)
 
 
 def take_answer_tokens(
@@ -154,10 +162,12 @@ def plan_steps(documents: Sequence[Document], *, epochs: int, seed: int, togethe
 def _cut(documents: Sequence[Document], most: int) -> Iterator[list[Document]]:
     """Runs of at most ``most`` tokens; a longer document is a run of its own."""
     run: list[Document] = []
+    length = 0
     for document in documents:
-        if run and sum(len(member.tokens) for member in run) + len(document.tokens) > most:
+        if run and length + len(document.tokens) > most:
             yield run
-            run = []
+            run, length = [], 0
         run.append(document)
+        length += len(document.tokens)
     if run:
         yield run

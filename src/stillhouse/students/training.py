@@ -8,7 +8,7 @@ model. A training that is in the log is not done again.
 import gc
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
@@ -84,29 +84,29 @@ def prepare_training(
     student: Teacher,
     teacher: Teacher | None,
     dataset: DatasetVersion,
-    records: Sequence[Record],
+    records: Callable[[], Iterable[Record]],
     contents: str,
     options: TrainingOptions,
 ) -> PreparedTraining:
     """Ask policy, read the student, and decide every step. ``teacher`` is the one whose distribution is to be learned;
-    ``contents`` stands for all that the records say.
+    ``records`` reads the rows, and ``contents`` stands for all that they say.
 
     Raises PolicyRefusal, NothingToLearn, ModelUnusable, TrainingError.
     """
-    if not records:
+    if not dataset.rows:
         raise NothingToLearn(f"{dataset.label} has no row.")
     recorder = doors.recorder
     decisions, stamps = _at_the_door(doors, student, teacher, dataset)
-    job = make_job(places, student, teacher, dataset, records, contents, options)
+    job = make_job(places, student, teacher, dataset, contents, options)
     job = msgspec.structs.replace(job, logged=_contiguous(training_queries.steps(recorder.ledger, job.training)))
     known = training_queries.model_of_training(recorder.ledger, job.training)
-    ready = None if known is not None and (places.home / known.folder).exists() else make_ready(job)
+    ready = None if known is not None and (places.home / known.folder).exists() else make_ready(job, records)
     does = {
         "student": student.name,
         "dataset": dataset.label,
         "method": str(options.method) + (f" of rank {options.rank}" if options.method is Method.LORA else ""),
         "learns": str(options.signal) + (f" of {teacher.name}" if teacher else ""),
-        "records": len(records),
+        "records": dataset.rows,
         "epochs": options.epochs,
     }
     if ready is not None:
@@ -123,7 +123,6 @@ def make_job(
     student: Teacher,
     teacher: Teacher | None,
     dataset: DatasetVersion,
-    records: Sequence[Record],
     contents: str,
     options: TrainingOptions,
 ) -> Job:
@@ -151,7 +150,7 @@ def make_job(
         teacher_weights=teacher.weights if teacher else "",
         teacher_digest=teacher.weights_digest if teacher else "",
         dtype=measured.training_dtype(),
-        records=tuple(records),
+        keeps_tokens=not dataset.erasable,  # they are text that a key could not erase
         method=options.method,
         rank=options.rank,
         learning_rate=rate,
@@ -181,11 +180,10 @@ def carry_out(recorder: Recorder, places: Places, prepared: PreparedTraining, em
     job, ready = prepared.job, prepared.ready
     assert ready is not None
     losses = {step.step: step.loss for step in training_queries.steps(recorder.ledger, job.training)}
-    stamps = {record.key: record.stamps for record in job.records}
 
     def listen(event: Event) -> None:
         if isinstance(event, StepDone):
-            shares = _shares(ready.steps[event.step - 1], stamps)
+            shares = _shares(ready.steps[event.step - 1])
             _record_step(recorder, job.training, event, shares, losses.get(event.step), emit)
         emit(event)
 
@@ -226,12 +224,12 @@ def _at_the_door(
     return decisions, stamp_set(members)
 
 
-def _shares(step: Step, stamps: Mapping[str, int]) -> dict[str, int]:
+def _shares(step: Step) -> dict[str, int]:
     """A step's answer tokens by stamp set."""
     counted: Counter[str] = Counter()
     for pack in step.packs:
         for document in pack.documents:
-            counted[str(stamps[document.key])] += document.answer_tokens
+            counted[str(document.stamps)] += document.answer_tokens
     return dict(sorted(counted.items()))
 
 

@@ -8,7 +8,7 @@ Several processes (``worker``) share out the packs of a step and shard weights, 
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +18,15 @@ from accelerate import Accelerator, FullyShardedDataParallelPlugin
 from accelerate.utils import broadcast_object_list
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 
-from stillhouse.canon import digest_value, short_integer
-from stillhouse.errors import CheckpointForeign, LossNotFinite, ModelUnusable, NothingToLearn, TrainingError
+from stillhouse.canon import digest_plain, digest_value, short_integer
+from stillhouse.errors import (
+    CheckpointForeign,
+    LossNotFinite,
+    ModelUnusable,
+    NothingToLearn,
+    StorageError,
+    TrainingError,
+)
 from stillhouse.generation.load_model import LoadedModel
 from stillhouse.nouns import Method, Signal
 from stillhouse.students import training_checkpoints
@@ -27,6 +34,7 @@ from stillhouse.students.attention import layout, why_not_apart
 from stillhouse.students.documents import (
     Document,
     DocumentPack,
+    Language,
     LeftOutRecords,
     Record,
     Step,
@@ -43,6 +51,7 @@ from stillhouse.students.student import (
     load_student,
     make_trainable,
 )
+from stillhouse.students.token_file import read_tokens, write_tokens
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,7 +67,8 @@ _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that a training depends on. ``training`` is its identity, ``folder`` where its checkpoints are.
+    """Everything that a training depends on. ``training`` is its identity, which stands for the rows, too; ``folder`` is where
+    its checkpoints are, and its tokens, where they may be written (``keeps_tokens``).
 
     ``logged`` is the last step up to which the log has every one: a checkpoint beyond it would leave a gap in the log.
     """
@@ -71,7 +81,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     teacher_weights: str
     teacher_digest: str
     dtype: str
-    records: tuple[Record, ...]
+    keeps_tokens: bool
     method: Method
     rank: int
     learning_rate: float
@@ -138,24 +148,47 @@ class Ready:
     def plan(self) -> str:
         """Identifies what the steps are made of: a checkpoint counts only for the same."""
         packs = [[[[d.key, len(d.tokens)] for d in pack.documents] for pack in step.packs] for step in self.steps]
-        return digest_value(packs)
+        return digest_plain(packs)
 
 
-def make_ready(job: Job) -> Ready:
-    """Load the student and decide its steps. Raises ModelUnusable, NothingToLearn."""
+def make_ready(job: Job, records: Callable[[], Iterable[Record]]) -> Ready:
+    """Load the student and decide its steps; the ``records`` are read where their tokens are not there yet.
+
+    Raises ModelUnusable, NothingToLearn, StorageError.
+    """
     loaded = load_student(
         Path(job.weights), job.weights_digest, Path(job.cache), job.dtype, job.layers, chat_template=job.chat_template
     )
-    found, left_out = documents(job.records, language_of(loaded))
+    found, left_out = _documents(job, records, language_of(loaded))
     if not found:
         why = f": {left_out[0].reason}" if left_out else ""
-        raise NothingToLearn(f"None of the {len(job.records)} records can be learned from{why}.")
+        raise NothingToLearn(f"None of the {len(left_out)} records can be learned from{why}.")
     if job.answer_tokens:
         found, beyond = take_answer_tokens(found, job.answer_tokens, job.seed)
         left_out += beyond
-    alone = why_not_apart(loaded.model, (found[0].tokens * 2)[:64])
+    alone = why_not_apart(loaded.model, probe_of(found[0]))
     steps = plan_steps(found, epochs=job.epochs, seed=job.seed, together=not alone)
     return Ready(loaded, found, left_out, steps, alone)
+
+
+def _documents(
+    job: Job, records: Callable[[], Iterable[Record]], language: Language
+) -> tuple[list[Document], list[LeftOutRecords]]:
+    if not job.keeps_tokens:
+        return documents(records(), language)
+    folder = Path(job.folder)
+    known = read_tokens(folder, job.training)
+    if known is None:
+        write_tokens(folder, job.training, records(), language)
+        known = read_tokens(folder, job.training)
+    if known is None:
+        raise StorageError(f"The tokens in {folder} are not what was just written.", next_step="Look at the disk.")
+    return known
+
+
+def probe_of(document: Document) -> list[int]:
+    """A few tokens to try a model with."""
+    return (list(document.tokens) * 2)[:64]
 
 
 def train(job: Job, ready: Ready, emit: EventSink) -> None:
@@ -290,7 +323,7 @@ def _load_teacher(job: Job, ready: Ready, device: torch.device) -> Any:
         return None
     teacher = load_as_registered(Path(job.teacher_weights), job.teacher_digest, Path(job.cache), job.dtype)
     check_same_tokenizer(teacher, ready.loaded)
-    alone = why_not_apart(teacher.model, (ready.documents[0].tokens * 2)[:64]) if ready.together else ""
+    alone = why_not_apart(teacher.model, probe_of(ready.documents[0])) if ready.together else ""
     if alone:
         raise TrainingError(f"The teacher's distribution cannot be had beside this student's: {alone}.")
     return teacher.model.to(device).eval().requires_grad_(False)

@@ -112,7 +112,7 @@ def main(folder: Path) -> int:
             pipe.flush()
 
     try:
-        train(job, make_ready(job), tell)
+        train(job, make_ready(job, tuple), tell)
     except StillhouseError as failure:
         tell(Failed(type(failure).__name__, failure.detail, failure.next_step))
         print(f"{type(failure).__name__}: {failure}", file=sys.stderr)  # noqa: T201 - for the launcher's log

@@ -6,10 +6,13 @@ by exactly one other, and nothing is bought that could turn out to be superfluou
 after the other; what counts is its last answer. What the log has is taken first, whatever the order: it costs nothing.
 """
 
+import functools
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from stillhouse.canon import digest_value
+import msgspec
+
+from stillhouse.canon import canonical, digest_bytes, digest_value
 from stillhouse.home.stamping import prompt_digest
 from stillhouse.nouns import Ask, Message, Parameters, Task, Teacher
 
@@ -33,9 +36,18 @@ def teacher_identity(teacher: Teacher) -> str:
 
 def key_of_ask(identity: str, prompt: str, parameters: Parameters, sample: int) -> str:
     """The key of an answer: everything that changes it, and nothing else."""
+    # The canonical form of a list is that of its parts, and these parameters are those of every ask.
+    parts = [msgspec.json.encode(identity), msgspec.json.encode(prompt), _given(msgspec.json.encode(parameters))]
+    return digest_bytes(b"[%b,%d]" % (b",".join(parts), sample))
+
+
+@functools.lru_cache(maxsize=64)
+def _given(encoded: bytes) -> bytes:
+    """The canonical form of what is said of an ask."""
+    parameters = msgspec.json.decode(encoded, type=Parameters)
     values = [parameters.max_tokens, parameters.temperature, parameters.seed, parameters.stop_at_code]
     given = dict(zip(("max_tokens", "temperature", "seed", "stop_at_code"), values, strict=True))
-    return digest_value([identity, prompt, {**given, **({"more": parameters.more} if parameters.more else {})}, sample])
+    return canonical({**given, **({"more": parameters.more} if parameters.more else {})})
 
 
 class Questions:

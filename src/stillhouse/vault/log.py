@@ -135,10 +135,31 @@ class Log:
         if number == 0:
             return True
         mark = self._marks.get(writer)
-        if mark is not None and mark.number == number:
+        if mark is None or mark.number != number:
+            mark = self._marked(writer, number)
+        if mark is not None:
             return mark.chain.hex() == chain
         last = next(self.read(writer, number - 1), None)
         return last is not None and last.chain.hex() == chain
+
+    def _marked(self, writer: str, number: int) -> _Mark | None:
+        """Mark where the entry ``number`` begins, or will; None where that is not in the active segment, or just at its start.
+
+        All of it is checked, up to its end: what comes after the mark is read again by ``follow``, and that is all.
+        """
+        names = segments(self.root / writer)
+        active = self._active(writer)
+        if active is None or number <= active[0].first:
+            return None
+        header, first, data = active
+        count, end, found = header.first, first.end, None
+        for one in read_frames(data[first.end :], bytes.fromhex(header.previous_chain), str(self.root / writer)):
+            count, end = count + 1, first.end + one.end
+            if count == number:
+                found = _Mark(names[-1], end, count, one.chain)
+        if found is not None and segments(self.root / writer)[-1:] == [found.segment]:
+            self._marks[writer] = found
+        return found
 
     def continues(self, head: Head, segment: bytes) -> bool:
         """Does the chain that this segment ends go through a head? Its earlier packs must be among the objects already."""

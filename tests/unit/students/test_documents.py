@@ -1,5 +1,6 @@
 """What a student reads, and in which order: an algebra, so mostly by property."""
 
+from array import array
 from collections import Counter
 
 from hypothesis import given
@@ -37,7 +38,7 @@ def made(sizes):
 
 def test_a_record_becomes_its_prompt_its_answer_and_the_end_of_the_turn():
     found, left_out = documents([record("a", "hi", "yes")], BYTES)
-    assert found == [Document("a", (*b"hi", *b"yes", 0), 2)]
+    assert found == [Document("a", array("I", [*b"hi", *b"yes", 0]), 2, 1)]
     assert (found[0].answer_tokens, left_out) == (4, [])
 
 

@@ -1,6 +1,7 @@
 """The training loop: it learns, it resumes exactly, alone or in company."""
 
 import contextlib
+import functools
 import shutil
 from pathlib import Path
 
@@ -26,20 +27,26 @@ from stillhouse.students.training_loop import Job, Resumed, Saved, StepDone, mak
 
 
 @pytest.fixture
-def job(tiny_model, tmp_path):
+def job(tiny_model, tmp_path, monkeypatch):
     records = tuple(
         Record(f"r{n}", (Message("user", f"say {n} " + "again " * (n % 3)),), f"{n} and " + "more " * (n % 7), 1)
         for n in range(40)
     )
-    return Job(
+    made = Job(
         training="t", folder=str(tmp_path / "t"), cache=str(tmp_path / "cache"), weights=str(tiny_model),
         weights_digest=weights_digest(tiny_model), teacher_weights="", teacher_digest="", logged=10**9,
-        dtype="float32", records=records, method=Method.LORA, rank=4, learning_rate=5e-3, epochs=3, seed=0,
+        dtype="float32", keeps_tokens=False, method=Method.LORA, rank=4, learning_rate=5e-3, epochs=3, seed=0,
         signal=Signal.TEXT, layers=0, gradient_checkpointing=False, processes=1,
     )  # fmt: skip
+    monkeypatch.setattr(training_loop, "make_ready", functools.partial(_ready, records))
+    return made
 
 
-def run(job, *, stop_after=0):
+def _ready(records, job, those=None):
+    return make_ready(job, lambda: records if those is None else those(records))
+
+
+def run(job, *, stop_after=0, those=None):
     """The losses by step, and the events; ``stop_after`` ends it as a kill between two steps would."""
     events = []
 
@@ -52,7 +59,7 @@ def run(job, *, stop_after=0):
             raise Killed
 
     with contextlib.suppress(Killed):
-        training_loop.train(job, make_ready(job), hear)
+        training_loop.train(job, training_loop.make_ready(job, those), hear)
     return {event.step: event.loss for event in events if isinstance(event, StepDone)}, events
 
 
@@ -99,7 +106,8 @@ def test_one_document_at_a_time_learns_the_same_first_step(job, tmp_path, monkey
 def test_a_prompt_is_not_learned(job, tiny_model, tmp_path):
     """Only answers count: changing what a prompt says but not its tokens' number leaves the number of learned tokens."""
     _, events = run(job)
-    answers = sum(len(record.response) + 1 for record in job.records)
+    answers = sum(document.answer_tokens for document in training_loop.make_ready(job).documents)
+    assert answers == sum(len(f"{n} and " + "more " * (n % 7)) + 1 for n in range(40))
     assert sum(event.answer_tokens for event in events if isinstance(event, StepDone)) == 3 * answers
 
 
@@ -153,24 +161,24 @@ def test_a_rate_that_breaks_it_is_named_and_the_checkpoint_before_stays(job, mon
 
     monkeypatch.setattr(training_loop, "make_signal", broken)
     with pytest.raises(LossNotFinite, match="step 3 of"):
-        training_loop.train(job, make_ready(job), lambda event: None)
+        training_loop.train(job, training_loop.make_ready(job), lambda event: None)
     assert training_checkpoints.newest(Path(job.folder), 999).state.step == 2
 
 
 def test_nothing_to_learn_from_is_said(job, tmp_path):
     with pytest.raises(NothingToLearn, match="None of the 1 records"):
-        make_ready(msgspec.structs.replace(job, records=(Record("a", (Message("user", "x" * 600),), "y", 1),)))
+        make_ready(job, lambda: (Record("a", (Message("user", "x" * 600),), "y", 1),))
 
 
 def test_one_record_is_enough(job):
-    losses, _ = run(msgspec.structs.replace(job, records=job.records[:1]))
+    losses, _ = run(job, those=lambda records: records[:1])
     assert len(losses) == 3
 
 
 def test_a_checkpoint_of_other_steps_is_not_taken_up(job):
     run(job)
     with pytest.raises(CheckpointForeign):
-        run(msgspec.structs.replace(job, records=job.records[:-1]))
+        run(job, those=lambda records: records[:-1])
 
 
 def test_adapters_are_merged_into_a_plain_model_that_says_the_same(job, tmp_path):
@@ -199,7 +207,7 @@ def test_weights_that_changed_since_policy_looked_are_refused(job, tmp_path, tin
     with (other / "config.json").open("a") as file:
         file.write(" ")
     with pytest.raises(TeacherContradiction, match="have changed since they were registered"):
-        make_ready(msgspec.structs.replace(job, weights=str(other)))
+        training_loop.make_ready(msgspec.structs.replace(job, weights=str(other)))
     taught = msgspec.structs.replace(
         job, signal=Signal.FORWARD_KL, teacher_weights=str(other), teacher_digest=job.weights_digest
     )

@@ -153,7 +153,10 @@ def _held_with(home: Home, nodes: tuple[str, ...]) -> set[str]:
 
 def _of_node(home: Home, node: str) -> Replaceability:
     if node.startswith(DATASET):
-        dataset = dataset_queries.dataset(home.ledger, node.removeprefix(DATASET))
+        label = node.removeprefix(DATASET)
+        dataset = next((one for one in dataset_queries.datasets(home.ledger) if one.label == label), None)
+        if dataset is None:  # a snapshot of something that is called so, and is in no log
+            return replaceability.of_records([])
         kept = (
             record.key for record in dataset_queries.placements(home.ledger, home.objects, dataset) if not record.step
         )

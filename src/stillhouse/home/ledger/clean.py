@@ -39,8 +39,8 @@ def may_be_odd(payload: bytes) -> bool:
 def fits(table: Table, values: tuple[Any, ...]) -> bool:
     """Does a row of an entry that is not odd need no cleaning? Looks at numbers and at indexed texts alone, as most rows fit."""
     texts, numbers = _narrow(table)
-    return all([len(values[place]) <= room for place, room in texts]) and all(
-        [-most <= values[place] <= most for place, most in numbers]
+    return all(len(values[place]) <= room for place, room in texts) and all(
+        -most <= values[place] <= most for place, most in numbers
     )
 
 

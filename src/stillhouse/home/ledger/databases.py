@@ -133,7 +133,9 @@ def building_alone(engine: Engine, waiting: Callable[[], None] = lambda: None) -
 
 
 def insert_new(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
-    """Insert rows, each in the order of the table's columns, and pass over those that are there already. Written out, as every process would compile it for every table."""
+    """Insert rows, each in the order of the table's columns, and pass over those that are there already. Written out, as every
+    process would compile it for every table.
+    """
     mark = "?" if is_sqlite(connection) else "%s"
     connection.exec_driver_sql(f"{_insertion(connection, table, mark)} ON CONFLICT DO NOTHING", list(rows))
 

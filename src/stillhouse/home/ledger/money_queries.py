@@ -4,11 +4,11 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Table, and_, select
+from sqlalchemy import ColumnElement, Subquery, Table, and_, func, select
 
 from stillhouse.home.ledger.ledger import Ledger
 from stillhouse.home.ledger.projection import tables
-from stillhouse.home.ledger.selecting import all_rows, by_keys, count_by_key
+from stillhouse.home.ledger.selecting import all_rows, by_keys
 
 
 class Spending(NamedTuple):
@@ -39,23 +39,35 @@ def _spending(ledger: Ledger, column: str, value: str, *, leased: bool = True) -
         match = table.c[column] == value
         return match if leased else and_(match, table.c.lease == "")
 
-    asked = count_by_key(ledger, tables.asked, of(tables.asked))
-    settled = count_by_key(ledger, tables.answers, of(tables.answers))
-    free = count_by_key(ledger, tables.failures, and_(of(tables.failures), tables.failures.c.charged == 0))
-    worst = {
-        row.key: Decimal(row.worst_case_usd) for row in all_rows(ledger, select(tables.asked).where(of(tables.asked)))
-    }
-    open_calls = {key: count - settled.get(key, 0) - free.get(key, 0) for key, count in asked.items()}
-    open_calls = {key: count for key, count in open_calls.items() if count > 0}
-    paid = sum(
-        (
-            Decimal(row.cost_usd)
-            for row in all_rows(ledger, select(tables.answers.c.cost_usd).where(of(tables.answers)))
-        ),
-        Decimal(0),
+    open_calls = _open_calls(
+        ledger,
+        _times(tables.asked, of(tables.asked)),
+        _times(tables.answers, of(tables.answers)),
+        _times(tables.failures, and_(of(tables.failures), tables.failures.c.charged == 0)),
     )
+    worst: dict[str, Decimal] = {}
+    for row in by_keys(ledger, tables.asked, tables.asked.c.key, open_calls):
+        worst[row.key] = max(worst.get(row.key, Decimal(0)), Decimal(row.worst_case_usd))
+    # Added up as they are written: a database would add them as fractions of two.
+    cost = tables.answers.c.cost_usd
+    costs = select(cost, func.count().label("times")).where(of(tables.answers)).group_by(cost)
+    paid = sum((Decimal(row.cost_usd) * int(row.times) for row in all_rows(ledger, costs)), Decimal(0))
     held = sum((worst[key] * count for key, count in open_calls.items()), Decimal(0))
     return Spending(paid, held, sum(open_calls.values()))
+
+
+def _times(table: Table, condition: ColumnElement[bool]) -> Subquery:
+    """How often each key stands in a table."""
+    return select(table.c.key, func.count().label("times")).where(condition).group_by(table.c.key).subquery()
+
+
+def _open_calls(ledger: Ledger, asked: Subquery, settled: Subquery, free: Subquery) -> dict[str, int]:
+    """The keys that were asked more often than their calls ended, and how much more often."""
+    left = asked.c.times - func.coalesce(settled.c.times, 0) - func.coalesce(free.c.times, 0)
+    joined = asked.join(settled, settled.c.key == asked.c.key, isouter=True)
+    joined = joined.join(free, free.c.key == asked.c.key, isouter=True)
+    query = select(asked.c.key, left.label("left")).select_from(joined).where(left > 0)
+    return {str(row.key): int(row.left) for row in all_rows(ledger, query)}
 
 
 class OpenLease(NamedTuple):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, Select, Table, func, select
+from sqlalchemy import ColumnElement, Row, Select, Table, select
 
 from stillhouse.home.ledger.databases import database_errors
 from stillhouse.home.ledger.ledger import Ledger
@@ -61,12 +61,6 @@ def by_keys(ledger: Ledger, table: Table, column: ColumnElement[str], keys: Iter
     """The rows whose column is one of these keys; in order within each group."""
     for chunk in in_groups(keys):
         yield from all_rows(ledger, ordered(table).where(column.in_(chunk)))
-
-
-def count_by_key(ledger: Ledger, table: Table, condition: ColumnElement[bool]) -> dict[str, int]:
-    """How many rows there are, by their column ``key``."""
-    query = select(table.c.key, func.count().label("times")).where(condition).group_by(table.c.key)
-    return {str(row.key): int(row.times) for row in all_rows(ledger, query)}
 
 
 def decode(data: str, kind: Any) -> Any:
