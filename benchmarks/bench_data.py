@@ -124,7 +124,7 @@ def run(count: int, size: int, tree: Path, only: list[str], folder: Path) -> Non
     steps = {
         "import": ("dataset", "import", str(source), "--name", "a", "--json"),
         "again": ("dataset", "import", str(source), "--name", "a", "--json"),
-        "export": ("dataset", "export", "a", str(folder / "out.jsonl")),
+        "export": ("dataset", "export", "a", str(folder / "out.jsonl"), "--use", "store"),
         "doctor": ("doctor",),
         "status": ("status",),
         "list": ("dataset", "list"),

@@ -4,6 +4,7 @@ Searches are plain or linear, so that an answer of 10 MB takes no longer than se
 """
 
 import ast
+import functools
 import itertools
 import re
 import textwrap
@@ -54,6 +55,7 @@ def is_python(language: str) -> bool:
     return _PYTHON.fullmatch(language) is not None
 
 
+@functools.lru_cache(maxsize=8)  # whoever marks, reads and judges an answer asks for it, one after the other
 def without_reasoning(text: str) -> str:
     """An answer without what its author thought aloud. Of reasoning that never ends nothing is the answer."""
     if not _may_have_tags(text):

@@ -40,6 +40,8 @@ _BARE_CODE = re.compile(
     r"^(?:def |class |import |from \w+ import |async def |@\w|#include|package |func |fn |function |public )",
     re.MULTILINE,
 )
+_BEGINS_CODE = ("def ", "class ", "import ", "from ", "async def ", "@", "#include", "package ", "func ", "fn ", "function ",
+                "public ")  # fmt: skip
 # Comments and docstrings are passed over; strings, words, numbers and signs are read.
 _BESIDE = re.compile(
     r"""\#(?!include).*|//.*|/\*(?:.|\n){0,2000}?\*/|\"{3}(?:.|\n){0,2000}?\"{3}|'{3}(?:.|\n){0,2000}?'{3}"""
@@ -109,7 +111,11 @@ def code_mark(text: str) -> str:
     one and nothing is parsed, as every answer that a home holds is marked when its view is built.
     """
     text = without_reasoning(text)
-    code = "\n".join(_FENCED.findall(text)) if "```" in text else text if _BARE_CODE.search(text) else ""
+    if "```" in text:
+        code = "\n".join(_FENCED.findall(text))
+    else:  # looking for the words first is faster than looking for lines that begin with them
+        may_be = text.startswith(_BEGINS_CODE) or ("\n" in text and any(f"\n{word}" in text for word in _BEGINS_CODE))
+        code = text if may_be and _BARE_CODE.search(text) else ""
     if not code:
         return ""
     words: list[str] = []

@@ -10,6 +10,7 @@ functions are written by several people, each on their own). An earlier declarat
 unless there is a roster: then a signed finding (``policy not-a-copy``) lifts it, as it lifts every other match.
 """
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
-from stillhouse.canon import digest_value
+from stillhouse.canon import digest_plain
 from stillhouse.conversations.content import decoded
 from stillhouse.conversations.text_marks import code_mark, marks_before_2026_12, text_mark, turns_mark
 from stillhouse.errors import KeyMissing, SourceErased
@@ -124,12 +125,12 @@ def answers_in(row: Row) -> dict[Marks, tuple[Sequence[Message], str]]:
 
 def alias_of(objects: Objects, marks: Marks) -> str:
     """By what the log knows these marks where its words are to be erasable."""
-    return objects.alias(digest_value(["mark", *marks]))
+    return objects.alias(digest_plain(["mark", *marks]))
 
 
 def turn_alias(objects: Objects, mark: str) -> str:
     """By what the log knows an earlier answer of an imported conversation, of which it has no answer of its own."""
-    return objects.alias(digest_value(["turn", mark]))
+    return objects.alias(digest_plain(["turn", mark]))
 
 
 class Recogniser:
@@ -262,6 +263,8 @@ def own_stamps(row: Mapping[str, Any]) -> Any:
     """What a row carries of an export's own column, in the forms that tables give it: an object, its JSON as text, a list with
     it, its fields as columns, or below the row's metadata. None where there is none of it.
     """
+    if _carry_no_stamps(tuple(row)):
+        return None
     flat: dict[str, Any] = {}
     for name, value in row.items():
         *above, last = re.split(r"__|[._/]", str(name).casefold())
@@ -278,6 +281,13 @@ def own_stamps(row: Mapping[str, Any]) -> Any:
             if read is not None:
                 return read
     return flat or None
+
+
+@functools.lru_cache(maxsize=4096)
+def _carry_no_stamps(names: tuple[Any, ...]) -> bool:
+    """Can none of these columns be an export's own, or hold it? Told once for all rows with these columns."""
+    plain = [str(name).casefold() for name in names]
+    return not any("stillhouse" in name or name in _ABOVE for name in plain)
 
 
 def _read_own(value: Any) -> Any:

@@ -45,7 +45,7 @@ class ShardWriter:
             candidate.key, task.id, task.family, candidate.text, candidate.reasoning, candidate.code, candidate.finish,
             str(verdict.status), verdict.reason, verdict.trust,
         )  # fmt: skip
-        for name, value in zip(_TEXTS, row, strict=True):
+        for name, value in zip(_TEXTS, row, strict=False):  # as many, by the line above
             group[name].append(value)
         group["sample"].append(candidate.sample)
         group["stamps"].append(candidate.stamps)

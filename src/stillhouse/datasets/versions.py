@@ -22,8 +22,8 @@ from stillhouse.home.row_index import IndexLine, encode_index
 from stillhouse.nouns import DatasetVersion, FunnelStep
 from stillhouse.vault.objects import Objects
 
-# Some 13 MB.
-_LINES_PER_OBJECT = 100_000
+# Some 3 MB, and 30 MB in memory until they are stored.
+_LINES_PER_OBJECT = 25_000
 
 
 class Index:

@@ -33,7 +33,9 @@ def test_those_of_another_training_do_not_count(written):
 
 
 @pytest.mark.parametrize("name", ["tokens.bin", "tokens.json"])
-@pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: data[:7] + b"\1" + data[8:], lambda data: b"", None])
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-1], lambda data: data[:7] + b"\1" + data[8:], lambda data: b"", None]
+)
 def test_what_is_torn_gone_or_changed_does_not_count(written, name, damage):
     path = written / name
     path.chmod(0o600)

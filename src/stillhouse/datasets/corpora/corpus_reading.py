@@ -135,13 +135,15 @@ def _is_said(value: Any, texts: Set[str]) -> bool:
     """Is it a text of the conversation, or its turns, each a name and such a text?"""
     if isinstance(value, str):
         return value in texts
-    return isinstance(value, list) and all(
-        isinstance(turn, dict)
-        and len(turn) == _NAME_AND_TEXT
-        and all(isinstance(part, str) for part in turn.values())
-        and any(part in texts for part in turn.values())
-        for turn in value
-    ) and bool(value)  # fmt: skip
+    if not isinstance(value, list) or not value:
+        return False
+    for turn in value:
+        if not isinstance(turn, dict) or len(turn) != _NAME_AND_TEXT:
+            return False
+        name, text = turn.values()
+        if not (isinstance(name, str) and isinstance(text, str) and (text in texts or name in texts)):
+            return False
+    return True
 
 
 def corpus_digest(files: Sequence[RowFile], root: Path) -> str:

@@ -6,7 +6,7 @@ of a lab that is known; what stands there else may be anything.
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from stillhouse.conversations.content import decoded
 from stillhouse.permission.known_names import closed_labs, is_known_model
@@ -16,7 +16,6 @@ _UNUSUAL = (
     "modelname", "model_id", "modelid", "model_slug", "modelversion", "model_version", "generation_model", "response_model",
     "teacher_model", "engine", "llm", "generated_by", "completion_model", "deployment",
 )  # fmt: skip
-_NAMED = frozenset((*_USUAL, *_UNUSUAL))
 # Below these a row keeps what it says of itself: as an object, or as its JSON in a table's cell.
 _ABOUT = ("metadata", "meta", "extra", "info")
 # Below these as an object alone: as text it may be an answer that is JSON, and speaks of models.
@@ -30,24 +29,38 @@ def named_model(said: str, row: Mapping[str, Any]) -> str:
     return next((name for name in names if closed_labs(name)), names[0] if names else "")
 
 
+class _Columns(NamedTuple):
+    """Of the columns of a row: those that can name a model, and those below which one can be named, as they are written."""
+
+    named: tuple[str, ...]
+    about: tuple[str, ...]
+    calls: tuple[str, ...]
+    turns: tuple[str, ...]
+
+
+@functools.lru_cache(maxsize=4096)
+def _columns(names: tuple[Any, ...]) -> _Columns:
+    """Told once for all rows with these columns; of two that differ in case alone, the last counts."""
+    plain = {str(name).casefold(): name for name in names}
+    wanted = ((*_USUAL, *_UNUSUAL), _ABOUT, _CALLS, ("messages", "conversations", "conversation"))
+    return _Columns(*(tuple(plain[name] for name in group if name in plain) for group in wanted))
+
+
 def _names(row: Mapping[str, Any]) -> Iterator[str]:
     yield from _of(row)
-    plain = {str(name).casefold(): value for name, value in row.items()}
-    for below in (*(_object(plain.get(name)) for name in _ABOUT), *(plain.get(name) for name in _CALLS)):
+    columns = _columns(tuple(row))
+    for below in (*(_object(row[name]) for name in columns.about), *(row[name] for name in columns.calls)):
         if isinstance(below, Mapping):
             yield from _of(below)
-    turns = plain.get("messages") or plain.get("conversations") or plain.get("conversation")
+    turns = next((row[name] for name in columns.turns if row[name]), None)
     last = turns[-1] if isinstance(turns, Sequence) and not isinstance(turns, str | bytes) and turns else None
     if isinstance(last, Mapping):
         yield from _of(last)
 
 
 def _of(row: Mapping[str, Any]) -> Iterator[str]:
-    plain = {str(name).casefold(): value for name, value in row.items()}
-    if not _NAMED.isdisjoint(plain):
-        for name in (*_USUAL, *_UNUSUAL):
-            if name in plain:
-                yield from filter(_is_known, _text(plain[name]))
+    for name in _columns(tuple(row)).named:
+        yield from filter(_is_known, _text(row[name]))
 
 
 @functools.lru_cache(maxsize=65_536)

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+import msgspec
 import zstandard
 
 from stillhouse.errors import CorpusUnreadable
@@ -200,6 +201,12 @@ def _numbered(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
 
 def _parsed(text: bytes) -> tuple[Row | None, str]:
     """A row, or why it is none."""
+    try:
+        value = msgspec.json.decode(text)
+        if type(value) is dict:
+            return value, ""
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass  # it is stricter: what the standard library reads is read
     try:
         value = json.loads(text.decode("utf-8"))
     except UnicodeDecodeError:

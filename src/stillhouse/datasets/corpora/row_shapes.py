@@ -7,6 +7,7 @@ none of these is left out, with the reason; so is one that says what a row here 
 them, reasoning before the last turn, pictures, parts of unknown kinds.
 """
 
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -37,6 +38,11 @@ _PAIRS = (
 )  # fmt: skip
 _ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant", "chatgpt": "assistant"}
 _SPEAKERS = ("system", "developer", "user", "assistant")
+_ROLE_AND_CONTENT = _QUESTION_AND_ANSWER = 2
+# Columns by which a row is none of a plain chat.
+_OTHER_READERS = frozenset(
+    {"generic_request", "raw_response", "response", "answer", "completion", "output", "generation", "metadata"}
+)
 _TOOL_ROLES = frozenset({"tool", "function", "function_call", "tool_call", "observation", "ipython", "tool_response"})
 # By which turns name what is said in them.
 _SAYINGS = ("value", "content", "text", "val", "message", "utterance", "parts")
@@ -68,8 +74,38 @@ class Skipped(NamedTuple):
     reason: str
 
 
+def _plain_chat(row: Mapping[str, Any]) -> ParsedRow | None:
+    """A chat of plain turns beside columns that say nothing else, as most rows of most files are; the readers below would say
+    the same of it. None for any other row.
+    """
+    turns = row.get("messages")
+    if type(turns) is not list or len(turns) < _QUESTION_AND_ANSWER or not _is_plain(tuple(row)):
+        return None
+    said = []
+    for turn in turns:
+        if type(turn) is not dict or len(turn) != _ROLE_AND_CONTENT:
+            return None
+        role, text = turn.get("role"), turn.get("content")
+        if type(text) is not str or not text or role not in _SPEAKERS:
+            return None
+        said.append(Message(role, text))
+    last = said.pop()
+    if last.role != "assistant":
+        return None
+    return ParsedRow(tuple(said), last.content, "chat", **_told(row))
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_plain(names: tuple[Any, ...]) -> bool:
+    """Is a row with these columns read by the reader of chats, and by nothing else?"""
+    return _OTHER_READERS.isdisjoint(names) and say_nothing_beside(names)
+
+
 def read_row(row: Mapping[str, Any]) -> ParsedRow | Skipped:
     """What a row says."""
+    plain = _plain_chat(row)
+    if plain is not None:
+        return _checked(plain._replace(model=named_model(plain.model, row)))
     for reader in _READERS:
         try:
             said = reader(row)
@@ -344,6 +380,8 @@ def _messages(given: list[Any]) -> tuple[Message, ...]:
 
 def _read_turn(turn: Mapping[str, Any]) -> tuple[str, Content]:
     """A turn by OpenAI's names, or by ShareGPT's: who speaks, and what is said."""
+    if len(turn) == _ROLE_AND_CONTENT and turn.get("role") in _SPEAKERS and isinstance(turn.get("content"), str):
+        return turn["role"], Content(turn["content"])  # as most turns are
     named = str(turn.get("from") or turn.get("role") or turn.get("type") or "")
     role = _ROLES.get(named, named)
     if role in _TOOL_ROLES or turn.get("tool_call_id"):

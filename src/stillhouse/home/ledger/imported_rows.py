@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # What rows are found by.
 ANSWER, CODE, ALIAS, KEY = "answer", "code", "aliases", "key"
 # Objects of an index that are sorted as one: more of them are fewer arrays to look into, and more memory while they are sorted.
-_TOGETHER = 10
+_TOGETHER = 40
 _HALF = 8
 _LINE = [("high", ">u8"), ("low", ">u8"), ("question_high", ">u8"), ("question_low", ">u8"), ("stamps", "<i8")]
 

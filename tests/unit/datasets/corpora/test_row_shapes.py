@@ -11,7 +11,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillhouse.datasets.corpora import row_files
+from stillhouse.datasets.corpora import row_files, row_shapes
 from stillhouse.datasets.corpora.inventory import take_inventory, what_is_missing
 from stillhouse.datasets.corpora.origins import Declared, stamp_of, stamps_of
 from stillhouse.datasets.corpora.row_files import files_of, lines_of
@@ -433,3 +433,35 @@ def test_every_name_of_a_folder_is_read_or_named(tmp_path):
         "dangling.jsonl": "a link that leads to no file", "loop.jsonl": "a link that leads to no file",
     }  # fmt: skip
     assert len(list(lines_of(tmp_path / "blank.jsonl"))) == 1
+
+
+WORDS = st.sampled_from(["", "a", "hello there", "<think>x</think> y", "\ud800", "é"])
+TURNS = st.fixed_dictionaries(
+    {"role": st.sampled_from(["user", "assistant", "system", "developer", "human", "tool", "", None]),
+     "content": WORDS | st.none() | st.just([{"type": "text", "text": "part"}])},
+    optional={"name": WORDS, "reasoning_content": WORDS},
+)  # fmt: skip
+ROWS = st.fixed_dictionaries(
+    {"messages": st.lists(TURNS, max_size=4)},
+    optional={
+        "model": st.sampled_from(["gpt-4o", "", None, 3, "x"]),
+        "id": st.integers(),
+        "finish_reason": st.sampled_from(["stop", "length"]),
+        "tools": st.just([{"a": 1}]),
+        "metadata": st.just({"model": "claude-3"}),
+        "timestamp": st.just(1_750_000_000),
+        "image": st.just("x.png"),
+        **dict.fromkeys(("system", "answer", "thinking", "provider", "context"), WORDS),
+    },
+)
+
+
+@given(ROWS)
+def test_plain_chats_are_read_as_all_others_are(row):
+    """What most rows take as a short cut leads to the same."""
+    fast = read_row(row)
+    try:
+        row_shapes._plain_chat, kept = lambda row: None, row_shapes._plain_chat
+        assert read_row(row) == fast
+    finally:
+        row_shapes._plain_chat = kept
