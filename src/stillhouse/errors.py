@@ -35,6 +35,7 @@
     |   |-- HomeBusy                      another run holds it
     |   |-- KeyMissing                    the key of a source that can be erased is in no key store
     |   `-- KeyUnusable                   its signing key cannot be used
+    |-- OutOfMemory                    1  this process was given no more memory
     |-- StorageError                   1  a file could not be read or written
     |   |-- CustodianAway                 who alone may write the vault does not answer
     |   |-- SourceChanging                a file that does not hold still while it is read
@@ -276,6 +277,12 @@ class StorageError(StillhouseError):
     """A file could not be read or written."""
 
     next_step = "Free space or correct permissions, then run the command again: it resumes where it stopped."
+
+
+class OutOfMemory(StillhouseError):
+    """This process was given no more memory."""
+
+    next_step = "Free some, or raise its limit (`ulimit -v`, the container's), then run the command again: it resumes where it stopped."
 
 
 class CustodianAway(StorageError):

@@ -2,6 +2,7 @@
 
 import json
 import random
+import subprocess
 import threading
 import time
 
@@ -200,3 +201,27 @@ def test_imports_by_threads_of_one_process(home):
     for thread in threads:
         thread.join()
     assert len(home("dataset", "list", "--json").json) == 3
+
+
+def test_what_cannot_fit_is_refused_before_it_begins(home, monkeypatch):
+    path = corpus(home)
+    plan = home("dataset", "import", path, "--name", "a", "--plan", "--json").json["does"]["needs about"]
+    assert plan["disk_bytes"] > path.stat().st_size and plan["memory_bytes"] and plan["seconds"] >= 0
+    usage = import_corpus.shutil.disk_usage
+    monkeypatch.setattr(import_corpus.shutil, "disk_usage", lambda place: usage(place)._replace(free=1000))
+    for more in ((), ("--plan",)):
+        said = home("dataset", "import", path, "--name", "a", *more, code=1).err
+        assert f"takes up to {plan['disk_bytes']:,} bytes" in said and "has 1,000 left" in said
+    assert home("dataset", "list", "--json").json == []
+
+
+@pytest.mark.parametrize("mebibytes", [200, 300, 450, 700])
+def test_with_little_memory_it_works_or_says_what_it_had(home, mebibytes):
+    """Address space is far more than what is used: interpreters and libraries alone map hundreds of MiB."""
+    path = corpus(home, 200)
+    words = [*home.command("dataset", "import", str(path), "--name", "a", *WORDS)]
+    limited = ["prlimit", f"--as={mebibytes << 20}", *words]
+    done = subprocess.run(limited, capture_output=True, text=True, cwd=home.folder, env=home.environment)
+    assert "Traceback" not in done.stderr or done.returncode == 0, done.stderr
+    if done.returncode:
+        assert f"a limit of {mebibytes} MiB" in done.stderr or "cannot allocate" in done.stderr.lower(), done.stderr

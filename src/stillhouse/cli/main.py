@@ -3,6 +3,7 @@
 import functools
 import importlib
 import json
+import resource
 import signal
 import sys
 import traceback
@@ -12,9 +13,12 @@ from typing import Any
 import typer
 
 from stillhouse import __version__, interrupts
-from stillhouse.errors import Interrupted, StillhouseError, StorageError, UsageError
+from stillhouse.errors import Interrupted, OutOfMemory, StillhouseError, StorageError, UsageError
 
 EPILOG = "Any command also takes --debug, which shows a traceback where something fails."
+
+# What libraries say where the system gives them no more memory, for threads and for themselves too.
+_NO_MEMORY = ("Cannot allocate memory", "failed to map segment", "can't start new thread", "cannot create std::")
 
 # Each is a module of this package.
 _NOUNS = (
@@ -93,13 +97,29 @@ def main(arguments: list[str] | None = None) -> int:
         error = cause = failure
     except BrokenPipeError:
         return 1
-    except OSError as failure:
-        error, cause = StorageError(f"{failure.filename or ''} {failure.strerror or failure}.".strip()), failure
     except Exception as failure:
-        error, cause = StillhouseError(f"({type(failure).__name__}: {failure})"), failure
+        error, cause = _unforeseen(failure), failure
     if debug and cause is not None:
         traceback.print_exception(cause)
     return _explain(error, as_json="--json" in words)
+
+
+def _unforeseen(failure: Exception) -> StillhouseError:
+    """What is to be said of an error that is none of ours."""
+    said = str(failure)
+    if isinstance(failure, MemoryError) or any(sign in said for sign in _NO_MEMORY):
+        return OutOfMemory(_memory())
+    if isinstance(failure, OSError):
+        return StorageError(f"{failure.filename or ''} {failure.strerror or failure}.".strip())
+    return StillhouseError(f"({type(failure).__name__}: {failure})")
+
+
+def _memory() -> str:
+    """What this process had, and what it is allowed, in words."""
+    had = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    allowed = "no limit of its own" if limit == resource.RLIM_INFINITY else f"a limit of {limit >> 20:,} MiB"
+    return f"It had {had:,} MiB of memory, has {allowed}, and was given no more."
 
 
 def _explain(error: StillhouseError, *, as_json: bool) -> int:

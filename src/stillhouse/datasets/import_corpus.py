@@ -5,10 +5,14 @@ the rows in the files of a dataset. Files are read once, in bounded memory; the 
 comes last. Rows that policy does not let be stored stop it before they are.
 """
 
+import shutil
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import msgspec
 
 from stillhouse.canon import digest_plain, digest_value
 from stillhouse.clock import now
@@ -19,7 +23,7 @@ from stillhouse.datasets.corpora.row_files import RowFile, files_of
 from stillhouse.datasets.import_staging import Counts, Staged, Staging
 from stillhouse.datasets.recognition import Recogniser, mark_row
 from stillhouse.datasets.versions import VersionOf, form_version
-from stillhouse.errors import CorpusUnreadable, PlanRefused, TeacherContradiction
+from stillhouse.errors import CorpusUnreadable, PlanRefused, StorageError, TeacherContradiction
 from stillhouse.home import facts
 from stillhouse.home.erasable_sources import check_source, key_for, objects_of
 from stillhouse.home.ledger import answer_queries, dataset_queries, imported_rows, origin_queries
@@ -33,6 +37,10 @@ from stillhouse.vault.files import readable, storage_errors
 from stillhouse.vault.objects import Objects
 
 _ROWS_AT_ONCE, _TEXT_AT_ONCE = 2000, 8 << 20
+# What stays of an import is 0.5 of JSON lines of English, and somewhat more than packed files (`benchmarks/bench_data.py`).
+_STAYS = 1.2
+# Measured there, at any number of rows: what a process takes; and how much longer it takes to store rows than to look at them.
+_MEMORY, _TIMES_A_LOOK = 500_000_000, 1.7
 
 
 class ImportRequest(NamedTuple):
@@ -92,13 +100,18 @@ def plan_import(home: Home, request: ImportRequest, progress: Progress) -> Impor
     """What an import would bring; nothing is written. Raises CorpusUnreadable, TeacherContradiction, PolicyRefusal."""
     _check_request(home, request)
     files = files_of(request.path)
+    needed = _check_room(home, request, files)
     corpus = _corpus(request, files)
+    started = time.perf_counter()
     found = _looked_at(
         home, files, request.declared, progress, LeftOutRows(), Recogniser(home), is_withheld=bool(request.erasable)
     )
+    seconds = round(_TIMES_A_LOOK * (time.perf_counter() - started), 1)
     for stamps in found.sets.values():
         home.doors.check(Door.USE, f"import {request.name}", stamps.stamps, Use.STORE)
-    return _planned(home, request, corpus, found)
+    seen = _planned(home, request, corpus, found)
+    needs = {"disk_bytes": needed, "memory_bytes": _MEMORY, "seconds": seconds}
+    return seen._replace(plan=msgspec.structs.replace(seen.plan, does={**seen.plan.does, "needs about": needs}))
 
 
 def execute_import(home: Home, request: ImportRequest, progress: Progress, planned: Import | None = None) -> Imported:
@@ -112,6 +125,7 @@ def execute_import(home: Home, request: ImportRequest, progress: Progress, plann
         key_for(home, request.erasable)
     objects = objects_of(home, request.erasable)
     files = files_of(request.path)
+    _check_room(home, request, files)
     corpus = _corpus(request, files)
     if planned is not None and planned.corpus != corpus:
         raise PlanRefused(f"{request.path} has changed since it was looked at.")
@@ -146,6 +160,20 @@ def _check_request(home: Home, request: ImportRequest) -> None:
         )
     if request.erasable:
         check_source(home, request.erasable)
+
+
+def _check_room(home: Home, request: ImportRequest, files: Sequence[RowFile]) -> int:
+    """How many bytes an import will take, at most, in the home. Raises StorageError where its disk has not as much left."""
+    with storage_errors(f"{request.path} could not be read"):
+        given = sum(file.stat().st_size for file, why in files if not why)
+        free = shutil.disk_usage(home.folder).free
+    needed = int(given * _STAYS) + (1 << 20)
+    if needed > free:
+        raise StorageError(
+            f"This import takes up to {needed:,} bytes, and the disk of {home.folder} has {free:,} left.",
+            next_step="Free some space, or import the files one after the other.",
+        )
+    return needed
 
 
 def _corpus(request: ImportRequest, files: Sequence[RowFile]) -> str:
