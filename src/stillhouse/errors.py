@@ -282,7 +282,7 @@ class StorageError(StillhouseError):
 class OutOfMemory(StillhouseError):
     """This process was given no more memory."""
 
-    next_step = "Free some, or raise its limit (`ulimit -v`, the container's), then run the command again: it resumes where it stopped."
+    next_step = "Free some, or raise its limit (`ulimit -v`), then run the command again: it resumes where it stopped."
 
 
 class CustodianAway(StorageError):

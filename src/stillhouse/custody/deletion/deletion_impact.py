@@ -1,17 +1,13 @@
 """What a deletion would reach: objects that nothing else names, what was made from it, holds, what it costs to get back."""
 
-from collections.abc import Iterable
 from decimal import Decimal
-from itertools import chain
-from typing import Any, NamedTuple
-
-import msgspec
-from sqlalchemy import Float, cast, func, select
+from typing import NamedTuple
 
 from stillhouse.canon import digest_value
 from stillhouse.clock import utc_now
 from stillhouse.custody import replaceability
 from stillhouse.custody.copies.home_snapshots import DATASET, MODEL, SNAPSHOT, find
+from stillhouse.custody.deletion.record_sources import sources_of_dataset, sources_of_run
 from stillhouse.custody.named_objects import (
     INDEX,
     Naming,
@@ -20,7 +16,7 @@ from stillhouse.custody.named_objects import (
     nodes_of_keys,
     surely_named_objects,
 )
-from stillhouse.custody.replaceability import RecoverySource, Replaceability, worst_first
+from stillhouse.custody.replaceability import Replaceability, worst_first
 from stillhouse.errors import PlanRefused, UnknownName
 from stillhouse.home import facts
 from stillhouse.home.current_permission import load
@@ -29,17 +25,12 @@ from stillhouse.home.ledger import (
     custody_queries,
     dataset_queries,
     lineage_graph,
-    origin_queries,
-    selecting,
     training_queries,
 )
-from stillhouse.home.ledger.projection import tables
 from stillhouse.home.open_home import Home
-from stillhouse.nouns import Erasure, Use
-from stillhouse.permission.decide import Door
+from stillhouse.nouns import Erasure
 
 RUN, REGISTERED = "run:", "registered:"
-_IMPORTED = "it was imported, and is no teacher here"
 
 
 class Reach(NamedTuple):
@@ -157,13 +148,9 @@ def _of_node(home: Home, node: str) -> Replaceability:
         dataset = next((one for one in dataset_queries.datasets(home.ledger) if one.label == label), None)
         if dataset is None:  # a snapshot of something that is called so, and is in no log
             return replaceability.of_records([])
-        kept = (
-            record.key for record in dataset_queries.placements(home.ledger, home.objects, dataset) if not record.step
-        )
-        found = [_sources(home, tables.answers.c.key.in_(keys)) for keys in selecting.in_groups(kept)]
-        return replaceability.of_records(_joined(chain.from_iterable(found), dataset.rows))
+        return replaceability.of_records(sources_of_dataset(home, dataset))
     if node.startswith(RUN):
-        return replaceability.of_records(_sources(home, tables.answers.c.run == node.removeprefix(RUN)))
+        return replaceability.of_records(sources_of_run(home, node.removeprefix(RUN)))
     if node.startswith(MODEL):
         model = training_queries.model(home.ledger, node.removeprefix(MODEL))
         hours = sum(step.seconds for step in training_queries.steps(home.ledger, model.training)) / 3600
@@ -174,51 +161,3 @@ def _of_node(home: Home, node: str) -> Replaceability:
     subjects = {one.subject for one in custody_queries.snapshots(home.ledger) if f"{SNAPSHOT}{one.snapshot}" == node}
     subject = next(iter(subjects - {""}), "")
     return _of_node(home, subject) if subject else replaceability.unknown("it")
-
-
-def _sources(home: Home, which: Any) -> list[RecoverySource]:
-    """The sources of some answers, by teacher and stamps: may they be asked again today?"""
-    answers = tables.answers.c
-    query = (
-        select(
-            answers.teacher,
-            answers.stamps,
-            func.count(func.distinct(answers.key)).label("records"),
-            func.sum(cast(answers.cost_usd, Float)).label("usd"),
-            func.sum(answers.seconds).label("seconds"),
-        )
-        .where(which)
-        .group_by(answers.teacher, answers.stamps)
-    )
-    sets = origin_queries.stamp_sets(home.ledger)
-    registered = {teacher.name: teacher for teacher in origin_queries.teachers(home.ledger)}
-    found = []
-    reasons: dict[int, tuple[bool, str]] = {}
-    for row in selecting.all_rows(home.ledger, query):
-        if row.stamps not in reasons:
-            decision = home.policy.check(Door.CONTINUE, sets[row.stamps].stamps, Use.TRAIN)
-            reasons[row.stamps] = (decision.allowed, decision.reason)
-        teacher = registered.get(row.teacher)
-        allowed, reason = reasons[row.stamps]
-        if teacher is None:
-            allowed, reason = False, _IMPORTED
-        usd = Decimal(str(round(float(row.usd or 0), 6)))
-        local = teacher is not None and not teacher.base_url and bool(teacher.weights)
-        found.append(
-            RecoverySource(row.teacher, int(row.records), usd, float(row.seconds or 0), local, allowed, reason)
-        )
-    return found
-
-
-def _joined(sources: Iterable[RecoverySource], records: int) -> list[RecoverySource]:
-    """Sources that are equal but for what is counted, as one; records that are of none of them were imported."""
-    found: dict[tuple[object, ...], RecoverySource] = {}
-    for one in sources:
-        known = found.get(key := (one.name, one.is_local, one.may_be_asked, one.reason))
-        found[key] = one if known is None else msgspec.structs.replace(
-            one, records=known.records + one.records, usd=known.usd + one.usd, seconds=known.seconds + one.seconds
-        )  # fmt: skip
-    rest = records - sum(one.records for one in found.values())
-    if rest > 0:
-        found[()] = RecoverySource("", rest, Decimal(0), 0.0, is_local=False, may_be_asked=False, reason=_IMPORTED)
-    return list(found.values())
