@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import subprocess
 import threading
 import time
@@ -9,7 +10,7 @@ import time
 import numpy
 import pytest
 
-from stillhouse.datasets import import_corpus, shards
+from stillhouse.datasets import import_corpus, import_staging, shards
 from stillhouse.datasets.corpora.origins import Declared
 from stillhouse.datasets.import_corpus import ImportRequest, execute_import
 from stillhouse.errors import PlanRefused, StorageError
@@ -17,6 +18,7 @@ from stillhouse.home import facts
 from stillhouse.home.ledger import dataset_queries
 from stillhouse.home.open_home import open_home
 from stillhouse.home.progress import Silence
+from stillhouse.home.row_index import read_index
 from stillhouse.home.settings import read_settings
 from stillhouse.nouns import Use
 from stillhouse.vault.objects import Objects
@@ -225,3 +227,182 @@ def test_with_little_memory_it_works_or_says_what_it_had(home, mebibytes):
     assert "Traceback" not in done.stderr or done.returncode == 0, done.stderr
     if done.returncode:
         assert f"a limit of {mebibytes} MiB" in done.stderr or "cannot allocate" in done.stderr.lower(), done.stderr
+
+
+def chats(count, start=0, **more):
+    said = "words that stand in an answer of some length " * 6
+    rows = [
+        {"messages": [{"role": "user", "content": f"Q{n}?"}, {"role": "assistant", "content": f"{said} {n}"}], **more}
+        for n in range(start, start + count)
+    ]
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+@pytest.fixture
+def stopped(home, small_shards, monkeypatch):
+    """An import that is stopped after its first complete shard."""
+
+    def stop(*words):
+        save = import_staging.Staging.save
+
+        def saved(self, *arguments):
+            save(self, *arguments)
+            raise StorageError("stopped")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(import_staging.Staging, "save", saved)
+            home("dataset", "import", *words, code=1)
+
+    return stop
+
+
+def test_what_stood_before_a_stop_needs_not_stand_behind_it(home, stopped):
+    """The rest of the file has other origins than its beginning."""
+    path = home.write("two.jsonl", chats(120, model="gpt-4o") + chats(60, 120, model="qwen2.5"))
+    stopped(path, "--name", "a")
+    ran = home("dataset", "import", path, "--name", "a", "--json")
+    assert "going on after line" in ran.err and ran.json["rows"] == 180
+
+
+@pytest.mark.parametrize("since", ["import", "revoke", "revoke-store"])
+def test_a_resumed_import_is_decided_as_of_today(home, stopped, since):
+    """What is revoked, or becomes known, while an import is stopped counts for the rows before the stop, too."""
+    path = home.write("wash.jsonl", chats(180))
+    own = (
+        "--lab",
+        "own-lab",
+        "--channel",
+        "official",
+        "--terms",
+        "licence/mit",
+        "--day",
+        "2026-01-01",
+        "--use",
+        "train",
+    )
+    stopped(path, "--name", "w", *own)
+    if since == "import":
+        home("dataset", "import", home.write("gpt.jsonl", chats(180, model="gpt-4o")), "--name", "gpt")
+    else:
+        use = ("--use", "store") if since == "revoke-store" else ()
+        home("access", "revoke", "own-lab", "--even-if-nothing", *use)
+    ran = home("dataset", "import", path, "--name", "w", *own, "--json")
+    assert "going on after line" not in ran.err and ran.json["rows"] == 0
+
+
+def test_what_is_imported_again_is_recognised_again(home):
+    path = home.write("wash.jsonl", chats(12))
+    own = (
+        "--lab",
+        "own-lab",
+        "--channel",
+        "official",
+        "--terms",
+        "licence/mit",
+        "--day",
+        "2026-01-01",
+        "--use",
+        "train",
+    )
+    assert home("dataset", "import", path, "--name", "w", *own, "--json").json["rows"] == 12
+    home("dataset", "import", home.write("gpt.jsonl", chats(12, model="gpt-4o")), "--name", "gpt")
+    assert home("dataset", "import", path, "--name", "w", *own, "--json").json["rows"] == 0
+    before = len(entries(home, facts.RowsImported))
+    home("dataset", "import", path, "--name", "w", *own)
+    assert len(entries(home, facts.RowsImported)) == before, "nothing new: nothing is written"
+
+
+def test_what_was_deleted_and_is_imported_again_is_kept(home):
+    path = corpus(home)
+    imported(home, path)
+    asked = home("delete", "plan", "dataset:a@1", "--reason", "a test", "--json").json
+    home("plan", "execute", asked["plan"])
+    assert imported(home, path)["dataset"] == "a@1"
+    home("vault", "gc")
+    home("dataset", "export", "a", "out.jsonl", "--use", "store")
+
+
+def test_imports_that_overlap_count_each_record_once(home, monkeypatch):
+    """Another import of the same rows comes in while this one is at work."""
+    path, other = corpus(home), home.write("other.jsonl", "\n".join(lines(400)[:150]) + "\n")
+    stored, done = import_corpus._stored, []
+
+    def beside(*arguments):
+        found = stored(*arguments)
+        if not done:
+            done.append(home.process("dataset", "import", other, "--name", "b", *WORDS, "--json").json)
+        return found
+
+    monkeypatch.setattr(import_corpus, "_stored", beside)
+    rows = imported(home, path)["rows"]
+    monkeypatch.undo()
+    assert done[0]["rows"] > 50
+    counted = home("status", "--json").json["counts"]["answers"]
+    distinct = {record.key for fact in entries(home, facts.RowsImported) for record in placed(home, fact)}
+    assert counted == len(distinct) >= rows
+
+
+def placed(home, fact):
+    with open_home(read_settings(home.home)) as app:
+        for table in read_index(app.objects, fact.index, ("key", "stamps")):
+            for key, stamps in zip(table["key"].to_pylist(), table["stamps"].to_pylist(), strict=True):
+                yield facts.Placed(key.hex(), stamps)
+
+
+def test_a_record_that_comes_whole_and_cut_counts_once(home):
+    rows = [json.loads(line) for line in chats(1).splitlines()] * 2
+    for number, order in enumerate((("stop", "length"), ("length", "stop"))):
+        text = "".join(json.dumps({**row, "finish_reason": end}) + "\n" for row, end in zip(rows, order, strict=True))
+        assert imported(home, home.write(f"{number}.jsonl", text), f"d{number}")["rows"] == 1
+    assert home("dataset", "inventory", "--json").json["rows"] == 1
+
+
+@pytest.mark.parametrize("tokens", [2**35, 2**39, 2**70, -5, "many"])
+def test_odd_counts_of_tokens_cost_nothing(home, tokens):
+    response = {
+        "choices": [{"message": {"content": "A"}, "finish_reason": "stop"}],
+        "usage": {"completion_tokens": tokens},
+    }
+    text = json.dumps({"question": "Q?", "response": response}) + "\n" + chats(2)
+    assert imported(home, home.write("odd.jsonl", text))["rows"] == 3
+
+
+def test_what_a_row_says_besides_is_kept(home):
+    row = {"question": "Which?", "answer": "A", "correct_choice": "A", "label": "B", "score": 1}
+    row["options"] = [{"k": "A", "text": "cat"}]
+    imported(home, home.write("rest.jsonl", json.dumps(row) + "\n"))
+    with open_home(read_settings(home.home)) as app:
+        rows = list(shards.read_rows(app.objects, dataset_queries.dataset(app.ledger, "a")))
+    assert json.loads(rows[0]["rest"]) == {name: row[name] for name in ("correct_choice", "label", "score", "options")}
+
+
+def test_reasons_quote_no_words_of_what_can_be_erased(home):
+    config = home.home / "config.toml"
+    config.write_text(config.read_text() + f'\n[custody]\nkey_stores = ["keys/erasure", "{home.folder / "stick"}"]\n')
+    secret = [{"role": "SECRETROLE alice", "content": "x"}, {"role": "assistant", "content": "y"}]
+    parts = [{"role": "user", "content": [{"type": "SECRETTYPE bob"}]}, {"role": "assistant", "content": "y"}]
+    text = "".join(json.dumps({"messages": turns}) + "\n" for turns in (secret, parts)) + chats(3)
+    imported(home, home.write("s.jsonl", text), "e", "--erasable", "src1")
+    for path in home.home.rglob("*"):
+        assert not path.is_file() or b"SECRET" not in path.read_bytes(), path
+
+
+def test_a_note_that_names_other_objects_is_of_no_account(home, stopped):
+    path = home.write("a.jsonl", chats(180))
+    stopped(path, "--name", "a")
+    note = next((home.home / "cache" / "imports").iterdir())
+    value = json.loads(note.read_bytes())
+    note.chmod(0o600)
+    value["files"] = dict.fromkeys(value["files"], value["index"][0])
+    note.write_text(json.dumps(value))
+    assert home("dataset", "import", path, "--name", "a", "--json").json["rows"] == 180
+
+
+def test_a_missing_index_is_named_and_leaves_the_status(home):
+    imported(home, corpus(home))
+    with open_home(read_settings(home.home)) as app:
+        digest = dataset_queries.dataset(app.ledger, "a").index[0]
+    next((home.home / "objects").rglob(digest.replace(":", "-"))).unlink()
+    shutil.rmtree(home.home / "cache", ignore_errors=True)
+    assert home("status", "--json").json["datasets"] == ["a@1"]
+    assert digest in home("doctor", code=4).out

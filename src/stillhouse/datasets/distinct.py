@@ -4,7 +4,6 @@ It has no name, holds digests and row names, and is gone with the process.
 """
 
 import sqlite3
-from typing import NamedTuple
 
 from blake3 import blake3
 
@@ -15,13 +14,6 @@ _CACHE_KIB = 65_536
 _BYTES = 16
 
 
-class First(NamedTuple):
-    """The first row with some content: its key and what it is called."""
-
-    key: bytes
-    name: str
-
-
 class Distinct:
     """Remembers rows by what they ask and answer, and by their keys."""
 
@@ -30,26 +22,24 @@ class Distinct:
         self._database.execute("PRAGMA journal_mode = OFF")
         self._database.execute("PRAGMA synchronous = OFF")
         self._database.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-        self._database.execute("CREATE TABLE first (content BLOB PRIMARY KEY, key BLOB, name TEXT) WITHOUT ROWID")
+        self._database.execute("CREATE TABLE first (content BLOB PRIMARY KEY, name TEXT) WITHOUT ROWID")
         self._database.execute("CREATE TABLE seen (key BLOB PRIMARY KEY) WITHOUT ROWID")
         self._database.execute("BEGIN")
 
-    def first(self, prompt: str, text: str, key: str, name: str) -> First | None:
-        """The earlier row that asks and answers the same; None where there was none, and this one is now the first."""
+    def is_new(self, key: str) -> bool:
+        """Is a key seen for the first time?"""
+        return bool(
+            self._database.execute("INSERT OR IGNORE INTO seen VALUES (?)", (raw_digest(key)[:_BYTES],)).rowcount
+        )
+
+    def first(self, prompt: str, text: str, name: str) -> str | None:
+        """What the earlier row is called that asks and answers the same; None where this is now the first."""
         hasher = blake3(raw_digest(prompt))
         hasher.update(text.encode("utf-8", "surrogatepass"))
         content = hasher.digest(_BYTES)
-        inserted = self._database.execute(
-            "INSERT OR IGNORE INTO first VALUES (?, ?, ?)", (content, raw_digest(key), name)
-        )
-        if inserted.rowcount:
+        if self._database.execute("INSERT OR IGNORE INTO first VALUES (?, ?)", (content, name)).rowcount:
             return None
-        found = self._database.execute("SELECT key, name FROM first WHERE content = ?", (content,)).fetchone()
-        return First(*found)
-
-    def is_new(self, key: str) -> bool:
-        """Is a key seen for the first time, but for those of first rows?"""
-        return bool(self._database.execute("INSERT OR IGNORE INTO seen VALUES (?)", (raw_digest(key),)).rowcount)
+        return str(self._database.execute("SELECT name FROM first WHERE content = ?", (content,)).fetchone()[0])
 
     def close(self) -> None:
         """Forget all of it."""

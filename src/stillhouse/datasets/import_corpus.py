@@ -7,14 +7,14 @@ comes last. Rows that policy does not let be stored stop it before they are.
 
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
-from stillhouse.canon import digest_plain, digest_value
+from stillhouse.canon import digest_plain, digest_value, tagged_digest
 from stillhouse.clock import now
 from stillhouse.datasets.corpora.corpus_reading import LeftOutRows, Read, as_said, corpus_digest, read_lines
 from stillhouse.datasets.corpora.inventory import Inventory, take_inventory
@@ -30,10 +30,12 @@ from stillhouse.home.ledger import answer_queries, dataset_queries, imported_row
 from stillhouse.home.open_home import Home
 from stillhouse.home.plans.planning import executing, make_plan
 from stillhouse.home.progress import Progress
+from stillhouse.home.row_index import read_index
 from stillhouse.nouns import DatasetVersion, Decision, Plan, StampSet, Use
 from stillhouse.permission.decide import Door
 from stillhouse.permission.known_origins import closed_as_open
 from stillhouse.vault.files import readable, storage_errors
+from stillhouse.vault.locks import wait_for
 from stillhouse.vault.objects import Objects
 
 _ROWS_AT_ONCE, _TEXT_AT_ONCE = 2000, 8 << 20
@@ -130,20 +132,32 @@ def execute_import(home: Home, request: ImportRequest, progress: Progress, plann
     if planned is not None and planned.corpus != corpus:
         raise PlanRefused(f"{request.path} has changed since it was looked at.")
     run = _run_of(request, objects.alias(corpus))
-    known = _known(home, request, run)
+    know, before = imported_rows.knows(home.ledger, run), imported_rows.runs(home.ledger)
+    known = _known(home, request, run, know)
     if known is not None:
         return Imported(known, _planned(home, request, corpus, _as_written(home, run, files)))
+    decisions = _Decisions(home, request)
+
+    def still_holds(counts: Counts) -> bool:
+        """Nothing is taken from an earlier process that would come out otherwise today."""
+        decisions.check(counts.sets)
+        return counts.know == know and counts.decided == decisions.told()
+
     note = home.cache / "imports" / run.partition(":")[2]
-    staging = Staging(objects, home.objects, note, request.keep, erasable=bool(request.erasable))
+    staging = Staging(objects, home.objects, note, request.keep, still_holds, erasable=bool(request.erasable))
+    staging.counts.know = know
     try:
-        found = _stored(home, request, run, files, staging, progress)
+        found = _stored(home, request, run, files, staging, decisions, progress)
         if _corpus(request, files) != corpus:
             raise PlanRefused(
                 f"{request.path} has changed while it was read.", next_step="Import it again when nobody writes to it."
             )
         seen = _planned(home, request, corpus, found)
         with executing(home.recorder, seen.plan, seen.plan.facts) as result:
-            dataset = _written(home, request, run, objects, staging, found, objects.alias(corpus))
+            with wait_for(home.locks / "imports"):  # what is new in the log, one import after the other says
+                home.recorder.refresh()
+                _count_again(home, run, staging, before)
+                dataset = _written(home, request, run, objects, staging, found, decisions, objects.alias(corpus))
             result.update({"dataset": dataset.label, "rows": dataset.rows, "content_digest": dataset.content_digest})
     finally:
         staging.close()
@@ -216,7 +230,13 @@ def _looked_at(
 
 
 def _stored(
-    home: Home, request: ImportRequest, run: str, files: Sequence[RowFile], staging: Staging, progress: Progress
+    home: Home,
+    request: ImportRequest,
+    run: str,
+    files: Sequence[RowFile],
+    staging: Staging,
+    decisions: "_Decisions",
+    progress: Progress,
 ) -> _Pass:
     """One pass over the rows, which stores them as they come."""
     counts = staging.counts
@@ -224,8 +244,7 @@ def _stored(
     left_out.rows.update(counts.left_out)
     left_out.examples.update(counts.examples)
     recogniser.resume(counts.recognised)
-    sets = {id: found for id, found in origin_queries.stamp_sets(home.ledger).items() if id in counts.read}
-    decisions = _Decisions(home, request)
+    sets = {stamps.id: stamps for stamps in counts.sets}
     progress.start(f"import {request.path}", 0)
     if counts.lines:
         progress.say(f"going on after line {counts.lines:,}")
@@ -246,6 +265,7 @@ def _stored(
         done += len(group)
         progress.update(counts.rows)
         if full:
+            counts.sets, counts.decided = list(sets.values()), decisions.told()
             staging.save(done, left_out, recogniser.told())
     progress.finish(f"{sum(counts.kept.values()):,} rows kept of {counts.rows:,}")
     counts.recognised = recogniser.told()
@@ -259,12 +279,16 @@ class _Decisions:
         self._home, self._request = home, request
         self._found: dict[int, Decision] = {}
 
-    def check(self, sets: Iterator[StampSet]) -> None:
+    def check(self, sets: Iterable[StampSet]) -> None:
         """Decide. Raises PolicyRefusal for one that may not be stored."""
         for stamps in sets:
             if stamps.id not in self._found:
                 self._home.doors.check(Door.USE, f"import {self._request.name}", stamps.stamps, Use.STORE)
                 self._found[stamps.id] = self._home.policy.check(Door.KEEP, stamps.stamps, self._request.use)
+
+    def told(self) -> dict[int, str]:
+        """Why each set that was checked is denied; "" for those that are allowed."""
+        return {id: "" if one.allowed else one.reason for id, one in self._found.items()}
 
     def of(self, stamps: StampSet) -> Decision:
         """The decision about a set that was checked."""
@@ -326,40 +350,70 @@ def _planned(home: Home, request: ImportRequest, corpus: str, found: _Pass) -> I
 
 
 def _written(
-    home: Home, request: ImportRequest, run: str, objects: Objects, staging: Staging, found: _Pass, corpus: str
+    home: Home,
+    request: ImportRequest,
+    run: str,
+    objects: Objects,
+    staging: Staging,
+    found: _Pass,
+    decisions: _Decisions,
+    corpus: str,
 ) -> DatasetVersion:
     """The entry, and the dataset's, in one write; all objects are stored."""
     stored, counts = staging.stored(), found.counts
     at, by = now(), home.recorder.by
     home.recorder.intern(found.sets.values(), {})
     shares = tuple(
-        facts.ImportedShare(id, rows, counts.new.get(id, 0), counts.tokens.get(id, 0))
+        facts.ImportedShare(id, rows, counts.new.get(id, 0), counts.tokens.get(id, 0), not decisions.told()[id])
         for id, rows in sorted(counts.read.items())
     )
     imported = facts.RowsImported(
         at=at, by=by, run=run, source=readable(request.path), digest=corpus, shapes=counts.shapes, rows=counts.rows,
-        skipped=dict(found.left_out.rows), recognised=counts.recognised, shares=shares, index=stored.index_objects,
-        contents=tuple(stored.files.values()), erasable=request.erasable,
+        skipped=dict(found.left_out.rows), recognised=counts.recognised, know=counts.know, shares=shares,
+        index=stored.index_objects, contents=tuple(stored.files.values()), erasable=request.erasable,
     )  # fmt: skip
     parent = f"corpus:{readable(request.path.name)}"
     edge = facts.Derived(at=at, by=by, parent=parent, child=f"run:{run}", kind="imported in")
     of = VersionOf(request.name, run, digest_value([run, request.name, request.use]), erasable=request.erasable)
-    return form_version(home.recorder, objects, of, staging.counted(), stored, (imported, edge))
+    dataset = form_version(home.recorder, objects, of, staging.counted(), stored, (imported, edge))
+    for digest in (*stored.files.values(), *stored.index_objects):
+        if not home.objects.exists(digest):  # somebody collected garbage before these were named
+            home.objects.recover(digest)
+    return dataset
 
 
-def _known(home: Home, request: ImportRequest, run: str) -> DatasetVersion | None:
-    """The version that this very import made, if what policy keeps of it is still the same."""
+def _count_again(home: Home, run: str, staging: Staging, before: Collection[str]) -> None:
+    """Take out of what is new in the log what other imports have brought since this one began."""
+    counts, since = staging.counts, imported_rows.runs(home.ledger) - set(before) - {run}
+    if not since:
+        return
+    seen: set[str] = set()
+    for table in read_index(home.objects, staging.stored().index_objects, ("key", "stamps", "tokens")):
+        columns = [table[name].to_pylist() for name in ("key", "stamps", "tokens")]
+        lines = {tagged_digest(key): (stamps, tokens) for key, stamps, tokens in zip(*columns, strict=True)}
+        theirs = imported_rows.keys_brought_by(home.ledger, lines, since) - seen
+        earlier = answer_queries.answered(home.ledger, theirs) | imported_rows.keys_brought_by(
+            home.ledger, theirs, before
+        )
+        for key in theirs - earlier:
+            stamps, tokens = lines[key]
+            counts.new[stamps] -= 1
+            counts.tokens[stamps] -= max(0, tokens)
+        seen |= theirs
+
+
+def _known(home: Home, request: ImportRequest, run: str, know: str) -> DatasetVersion | None:
+    """The version that this very import made, if today it would make the same."""
     written = imported_rows.import_of(home.ledger, run)
     versions = dataset_queries.datasets_of_run(home.ledger, run, request.name) if written else []
     if written is None or not versions or not all(map(home.objects.exists, versions[-1].files.values())):
         return None
     sets = origin_queries.stamp_sets(home.ledger)
-    allowed = {
-        str(share.stamps)
+    same = all(
+        share.allowed == home.policy.check(Door.KEEP, sets[share.stamps].stamps, request.use).allowed
         for share in written.shares
-        if home.policy.check(Door.KEEP, sets[share.stamps].stamps, request.use).allowed
-    }
-    return versions[-1] if allowed == set(versions[-1].stamp_sets) else None
+    )
+    return versions[-1] if same and written.know == know else None
 
 
 def _as_written(home: Home, run: str, files: Sequence[RowFile]) -> _Pass:

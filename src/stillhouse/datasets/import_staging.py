@@ -6,13 +6,13 @@ whose disk was full, goes on there. The note holds counts and digests, and no wo
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from stillhouse.canon import digest_plain, raw_digest, tagged_digest
+from stillhouse.canon import digest_plain, raw_digest
 from stillhouse.conversations.finishes import incomplete, is_usable
 from stillhouse.datasets.content_tree import ContentTree
 from stillhouse.datasets.corpora.corpus_reading import LeftOutRows, Read
@@ -21,6 +21,7 @@ from stillhouse.datasets.filter import ALLOWED, COMPLETE, DISTINCT, Candidate, c
 from stillhouse.datasets.recognition import MarkedRow, alias_of, turn_alias
 from stillhouse.datasets.shards import DROPPED, ROWS, ShardWriter, candidate_of, read_shards
 from stillhouse.datasets.versions import Counted, Index, StoredVersion
+from stillhouse.errors import StillhouseError
 from stillhouse.home.row_index import IndexLine
 from stillhouse.home.stamping import prompt_digest
 from stillhouse.nouns import Decision, FunnelStep, Ground, StampSet, Task, Verdict, VerdictStatus
@@ -41,6 +42,7 @@ class Staged(NamedTuple):
 class Counts(msgspec.Struct):
     """What is counted on the way, and kept in the note. Of each stamp set: rows that were read, those that the log had not, their
     tokens, rows that were kept, and the tokens of their answers.
+    It counts only while the home knows rows by the same (``know``), and decides of the ``sets`` as it did.
     """
 
     lines: int = 0
@@ -58,24 +60,45 @@ class Counts(msgspec.Struct):
     recognised: dict[str, dict[str, int]] = {}
     files: dict[str, str] = {}
     index: list[str] = []
+    know: str = ""
+    sets: list[StampSet] = []
+    decided: dict[int, str] = {}
 
 
 class Staging:
     """Takes rows in order, decides of each, and stores it."""
 
-    def __init__(self, objects: Objects, vault: Objects, note: Path, keep: Sequence[str], *, erasable: bool) -> None:
-        """``objects`` take the words, the ``vault`` the index; ``note`` is where it is said how far this is."""
+    def __init__(
+        self,
+        objects: Objects,
+        vault: Objects,
+        note: Path,
+        keep: Sequence[str],
+        still_holds: Callable[[Counts], bool],
+        *,
+        erasable: bool,
+    ) -> None:
+        """``objects`` take the words, the ``vault`` the index; ``note`` is where it is said how far this is, as long as that
+        ``still_holds``.
+        """
         self._objects, self._vault, self._note = objects, vault, note
         self._keep, self._erasable = keep, erasable
-        self.counts = self._resumed()
-        files = self.counts.files.items()
+        self._begin(self._resumed(still_holds))
+        try:
+            self._seen_again()
+        except (StillhouseError, KeyError, TypeError, ValueError):  # the note names what is none of its shards
+            self._distinct.close()
+            self._begin(Counts())
+
+    def _begin(self, counts: Counts) -> None:
+        self.counts = counts
+        files = counts.files.items()
         self._rows, self._dropped = (
-            ShardWriter(objects, kind, {name: digest for name, digest in files if name.startswith(kind)})
+            ShardWriter(self._objects, kind, {name: digest for name, digest in files if name.startswith(kind)})
             for kind in (ROWS, DROPPED)
         )
-        self._index = Index(vault, self.counts.index)
+        self._index = Index(self._vault, counts.index)
         self._tree, self._distinct = ContentTree(), Distinct()
-        self._seen_again()
 
     def close(self) -> None:
         """Let go of what was remembered."""
@@ -100,17 +123,17 @@ class Staging:
         candidate = Candidate(
             key, task, 0, said.text, "", said.finish, stamps, UNJUDGED, said.reasoning, tokens
         )  # fmt: skip
-        step, reason = self._dropped_at(candidate, prompt, decision)
+        is_new = self._distinct.is_new(key)
+        step, reason = self._dropped_at(candidate, prompt, decision, is_new=is_new)
         if step == _SAME_ROW:
             return False
         counts.candidates += 1
-        if not is_known:
+        counted = max(0, said.usage.prompt_tokens) + max(0, tokens)
+        if is_new and not is_known:
             counts.new[stamps] = counts.new.get(stamps, 0) + 1
-            counts.tokens[stamps] = counts.tokens.get(stamps, 0) + sum(
-                max(0, n) for n in msgspec.structs.astuple(said.usage)
-            )
+            counts.tokens[stamps] = counts.tokens.get(stamps, 0) + counted
         content = content_of(candidate)
-        self._index.add(self._line(candidate, content, staged.marks, step, reason))
+        self._index.add(self._line(candidate, content, staged.marks, step, reason, counted))
         if step:
             kinds = counts.dropped.setdefault(step, {})
             kind = reason.partition(":")[0].partition(" at ")[0]
@@ -152,37 +175,36 @@ class Staging:
             self._digest_before_2026_12,
         )  # fmt: skip
 
-    def _dropped_at(self, candidate: Candidate, prompt: str, decision: Decision) -> tuple[str, str]:
-        """At which step a row is dropped, and why; empty where it is kept."""
+    def _dropped_at(self, candidate: Candidate, prompt: str, decision: Decision, *, is_new: bool) -> tuple[str, str]:
+        """At which step a row is dropped, and why; empty where it is kept. One that is there already is none of either."""
         if not is_usable(candidate.text, candidate.finish, self._keep):
-            if not self._distinct.is_new(candidate.key):
-                return _SAME_ROW, ""
-            return COMPLETE, f"{incomplete(candidate.text, candidate.finish)}: it ended with {candidate.finish!r}"
-        first = self._distinct.first(prompt, candidate.text, candidate.key, candidate.task.id)
+            ended = f"{incomplete(candidate.text, candidate.finish)}: it ended with {candidate.finish!r}"
+            return (COMPLETE, ended) if is_new else (_SAME_ROW, "")
+        first = self._distinct.first(prompt, candidate.text, candidate.task.id)
         if first is not None:
-            if tagged_digest(first.key) == candidate.key or not self._distinct.is_new(candidate.key):
-                return _SAME_ROW, ""
-            return DISTINCT, f"duplicate: the same code as sample 0 of {first.name}"
+            return (DISTINCT, f"duplicate: the same code as sample 0 of {first}") if is_new else (_SAME_ROW, "")
         if decision.allowed:
             return "", ""
         return ALLOWED, f"{'quarantined' if Ground.REVOCATION in decision.grounds else 'denied'}: {decision.reason}"
 
-    def _line(self, candidate: Candidate, content: str, marks: MarkedRow, step: str, reason: str) -> IndexLine:
+    def _line(
+        self, candidate: Candidate, content: str, marks: MarkedRow, step: str, reason: str, tokens: int
+    ) -> IndexLine:
         aliases = [turn_alias(self._objects, mark) for mark in sorted(marks.earlier)]
         if not self._erasable:
             return IndexLine(
                 candidate.key, content, candidate.stamps, step, reason, marks.own.question, marks.own.answer, marks.code,
-                tuple(aliases), candidate.tokens,
+                tuple(aliases), tokens,
             )  # fmt: skip
         if marks.own.answer:  # how it is known again while its key exists
             aliases.append(alias_of(self._objects, marks.own))
         reason = reason.partition(":")[0]  # whose particulars quote the row
         content = self._objects.alias(content)
         return IndexLine(
-            candidate.key, content, candidate.stamps, step, reason, aliases=tuple(aliases), tokens=candidate.tokens
+            candidate.key, content, candidate.stamps, step, reason, aliases=tuple(aliases), tokens=tokens
         )  # fmt: skip
 
-    def _resumed(self) -> Counts:
+    def _resumed(self, still_holds: Callable[[Counts], bool]) -> Counts:
         """How far an earlier process was; nothing where a part of that is gone."""
         try:
             counts = msgspec.json.decode(self._note.read_bytes(), type=Counts)
@@ -190,7 +212,7 @@ class Staging:
             return Counts()
         there = all(self._objects.exists(digest) for digest in counts.files.values())
         there = there and all(self._vault.exists(digest) for digest in counts.index)
-        return counts if there else Counts()
+        return counts if there and still_holds(counts) else Counts()
 
     def _seen_again(self) -> None:
         """Remember the rows of an earlier process."""
@@ -198,12 +220,9 @@ class Staging:
             for row in read_shards(self._objects, [digest]):
                 candidate = candidate_of(row)
                 prompt = self._objects.alias(prompt_digest(candidate.task.messages))
-                if (
-                    row.get("step") == COMPLETE
-                    or row.get("step") == DISTINCT
-                    or self._distinct.first(prompt, candidate.text, candidate.key, candidate.task.id)
-                ):
-                    self._distinct.is_new(candidate.key)
+                self._distinct.is_new(candidate.key)
+                if row.get("step") not in (COMPLETE, DISTINCT):
+                    self._distinct.first(prompt, candidate.text, candidate.task.id)
                 if name.startswith(ROWS):
                     self._tree.add(raw_digest(content_of(candidate)))
 

@@ -184,15 +184,19 @@ class Recogniser:
             self.inferred[ANSWER_ALONE] += sum(not known.isdisjoint(row.texts) for row in rows)
 
     def _is_by_model(self, stamps: int) -> bool:
-        return any(stamp.origin in _BY_MODEL for stamp in self._sets[stamps].stamps)
+        return any(stamp.origin in _BY_MODEL for stamp in self._stamps(stamps))
+
+    def _stamps(self, id: int) -> tuple[Stamp, ...]:
+        """The stamps of a set that the ledger knows; another process may have written it down since this one began."""
+        if id not in self._sets:
+            self._sets = origin_queries.stamp_sets(self._home.ledger)
+        return self._sets[id].stamps
 
     def _find_code(self, marks: Sequence[str]) -> None:
         """Count the rows whose code, not their text, is that of a model's answer, and whose it is."""
         known = answer_queries.stamps_by_code(self._home.ledger, set(marks), self._but_run)
         for mark in marks:
-            stamps = [
-                stamp for id in known.get(mark, ()) for stamp in self._sets[id].stamps if stamp.origin in _BY_MODEL
-            ]
+            stamps = [stamp for id in known.get(mark, ()) for stamp in self._stamps(id) if stamp.origin in _BY_MODEL]
             self.inferred[CODE_ALONE] += bool(stamps)
             self.labs_of_code.update({stamp.lab or "unknown" for stamp in stamps})
 
@@ -238,7 +242,7 @@ class Recogniser:
 
     def _of_models(self, answers: Sequence[tuple[str, int]]) -> list[Stamp]:
         """What models gave, of answers in the order in which they came; what nobody said anything of protects nothing."""
-        sets = [self._sets[id].stamps for id in dict.fromkeys(id for _, id in answers)]
+        sets = [self._stamps(id) for id in dict.fromkeys(id for _, id in answers)]
         told = [stamps for stamps in sets if any(stamp.origin in (*_BY_MODEL, Origin.HUMAN) for stamp in stamps)]
         by_model = [any(stamp.origin in _BY_MODEL for stamp in stamps) for stamps in told]
         if not told or not by_model[0]:

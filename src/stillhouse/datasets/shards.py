@@ -143,7 +143,7 @@ def _schema(kind: str) -> "pyarrow.Schema":
     fields = [(name, text) for name in ("key", "task", "family")]
     fields += [("sample", pyarrow.int32()), ("messages", pyarrow.list_(message))]
     fields += [(name, text) for name in _TEXTS[3:]]
-    fields += [("stamps", pyarrow.int64()), ("tokens", pyarrow.int32()), ("rest", text)]
+    fields += [("stamps", pyarrow.int64()), ("tokens", pyarrow.int64()), ("rest", text)]
     fields += [("step", text), ("reason", text)] if kind == DROPPED else []
     return pyarrow.schema(fields)
 

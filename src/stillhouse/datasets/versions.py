@@ -102,12 +102,12 @@ def form_version(
 ) -> DatasetVersion:
     """Write down that a version exists, after ``before`` in the same write; its objects are stored already."""
     known = known_version(recorder.ledger, objects, of.name, counted)
-    if known is not None:
-        if before:
-            recorder.record(*before)
-            recorder.refresh()
-        return known
     made = now()
+    if known is not None and (known.files == stored.files or _is_there(objects, known)):
+        # Said once more: one that was deleted is there again, and who formed it now is told, too.
+        recorder.record(*before, *_edges(recorder, of, known, made), _formed(recorder, of, known, made))
+        recorder.refresh()
+        return known
     versions = [known.version for known in dataset_queries.datasets(recorder.ledger) if known.name == of.name]
     dataset = DatasetVersion(
         name=of.name,
@@ -125,14 +125,25 @@ def form_version(
         index=stored.index_objects,
     )
     dataset = msgspec.structs.replace(dataset, manifest_digest=dataset_queries.manifest_digest(dataset))
+    recorder.record(*before, *_edges(recorder, of, dataset, made), _formed(recorder, of, dataset, made))
+    recorder.refresh()
+    return dataset
+
+
+def _formed(recorder: Recorder, of: VersionOf, dataset: DatasetVersion, made: str) -> facts.DatasetFormed:
+    return facts.DatasetFormed(at=made, by=recorder.by, run=of.run, dataset=dataset)
+
+
+def _edges(recorder: Recorder, of: VersionOf, dataset: DatasetVersion, made: str) -> list[facts.Derived]:
     parents = [(f"run:{of.run}", "formed"), *((f"dataset:{label}", "mixed into") for label in of.mixed)]
-    edges = [
+    return [
         facts.Derived(at=made, by=recorder.by, parent=parent, child=f"dataset:{dataset.label}", kind=kind)
         for parent, kind in parents
     ]
-    recorder.record(*before, *edges, facts.DatasetFormed(at=made, by=recorder.by, run=of.run, dataset=dataset))
-    recorder.refresh()
-    return dataset
+
+
+def _is_there(objects: Objects, dataset: DatasetVersion) -> bool:
+    return all(map(objects.exists, dataset.files.values()))
 
 
 def write_version(
@@ -142,7 +153,7 @@ def write_version(
     tokens = _tokens(recorder.ledger, formed.rows)
     counted = _counted(formed, tokens)
     known = known_version(recorder.ledger, objects, of.name, counted)
-    if known is not None:
+    if known is not None and _is_there(objects, known):
         return known
     return form_version(recorder, objects, of, counted, _stored(objects, vault, formed, tokens, of.erasable))
 

@@ -111,6 +111,7 @@ def finish(home: Home) -> tuple[str, ...]:
                 sync_folder(store)
             places.append(str(store))
         shutil.rmtree(cache_of(home, one.key), ignore_errors=True)
+        shutil.rmtree(home.cache / "imports", ignore_errors=True)  # how far imports are that were stopped
         home.recorder.record(
             facts.ErasureKeyDestroyed(
                 at=now(), by=home.recorder.by, source=one.source, key=one.key, places=tuple(places)

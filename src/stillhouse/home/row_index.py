@@ -59,7 +59,7 @@ def _columns(lines: Sequence[IndexLine]) -> Iterator["pyarrow.Array"]:
     for marks in ("question", "answer", "code"):
         yield pyarrow.array([bytes.fromhex(found) if (found := getattr(line, marks)) else None for line in lines], mark)
     yield pyarrow.array([[raw_digest(alias) for alias in line.aliases] for line in lines], pyarrow.list_(digest))
-    yield pyarrow.array([line.tokens for line in lines], pyarrow.int32())
+    yield pyarrow.array([line.tokens for line in lines], pyarrow.int64())
     yield pyarrow.array([line.step for line in lines], pyarrow.string())
     yield pyarrow.array([line.reason for line in lines], pyarrow.string())
 
@@ -70,7 +70,7 @@ def _schema() -> "pyarrow.Schema":
     digest, mark = pyarrow.binary(DIGEST_BYTES), pyarrow.binary(MARK_BYTES)
     fields = [("key", digest), ("content", digest), ("stamps", pyarrow.int64())]
     fields += [("question", mark), ("answer", mark), ("code", mark), ("aliases", pyarrow.list_(digest))]
-    fields += [("tokens", pyarrow.int32()), ("step", pyarrow.string()), ("reason", pyarrow.string())]
+    fields += [("tokens", pyarrow.int64()), ("step", pyarrow.string()), ("reason", pyarrow.string())]
     return pyarrow.schema(fields)
 
 

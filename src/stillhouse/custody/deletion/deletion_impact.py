@@ -17,7 +17,7 @@ from stillhouse.custody.named_objects import (
     surely_named_objects,
 )
 from stillhouse.custody.replaceability import Replaceability, worst_first
-from stillhouse.errors import PlanRefused, UnknownName
+from stillhouse.errors import CorruptObject, PlanRefused, UnknownName
 from stillhouse.home import facts
 from stillhouse.home.current_permission import load
 from stillhouse.home.erasable_sources import check_claim
@@ -148,7 +148,10 @@ def _of_node(home: Home, node: str) -> Replaceability:
         dataset = next((one for one in dataset_queries.datasets(home.ledger) if one.label == label), None)
         if dataset is None:  # a snapshot of something that is called so, and is in no log
             return replaceability.of_records([])
-        return replaceability.of_records(sources_of_dataset(home, dataset))
+        try:
+            return replaceability.of_records(sources_of_dataset(home, dataset))
+        except CorruptObject:  # of its index: doctor names it
+            return replaceability.unknown("it")
     if node.startswith(RUN):
         return replaceability.of_records(sources_of_run(home, node.removeprefix(RUN)))
     if node.startswith(MODEL):

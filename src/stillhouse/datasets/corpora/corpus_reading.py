@@ -1,5 +1,6 @@
 """The rows of a corpus as they are understood, one after the other; what is not is counted by reason, and named."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
@@ -18,6 +19,28 @@ from stillhouse.nouns import Channel, Origin, StampSet
 from stillhouse.vault.files import readable
 
 _NAME_AND_TEXT = 2
+_TURN_COLUMNS = frozenset({"messages", "conversations", "conversation"})
+# What these hold stands in the conversation, if it is equal to one of its texts.
+TEXT_COLUMNS = frozenset(
+    {
+        "prompt",
+        "response",
+        "completion",
+        "instruction",
+        "output",
+        "question",
+        "answer",
+        "input",
+        "generation",
+        "system",
+        "reasoning",
+        "reasoning_content",
+    }
+)
+# So many different reasons are counted apart; what stands in them may be of the rows' own making.
+_MOST_REASONS = 100
+_OTHER_REASONS = "for other reasons"
+_WORDS = re.compile(r"(the role|content of type|it stands under) .*")
 
 
 class Read(NamedTuple):
@@ -44,6 +67,8 @@ class LeftOutRows:
     def row(self, path: Path, number: int, reason: str) -> None:
         """A row is left out."""
         kind = reason.partition(" (")[0]
+        if kind not in self.rows and len(self.rows) >= _MOST_REASONS:
+            kind = _OTHER_REASONS
         self.rows[kind] += 1
         named = self.examples.setdefault(kind, [])
         if len(named) < self._EXAMPLES:
@@ -99,7 +124,8 @@ def read_lines(
                 continue
             read = _read(line.row, declared, heard) if line.row is not None else line.problem
             if isinstance(read, str):
-                left_out.row(file, line.number, read)
+                # A role or a type that nobody knows may be anything: of rows that can be erased it is not written down.
+                left_out.row(file, line.number, read if heard is as_said else _WORDS.sub(r"\1", read))
                 yield None
             else:
                 yield read
@@ -122,7 +148,7 @@ def _read(row: dict[str, Any], declared: Declared, heard: Callable[[ParsedRow], 
 def _rest_of(row: Mapping[str, Any], said: ParsedRow) -> str | None:
     """What a row says besides its conversation, as JSON; "" for nothing, None where it cannot be written down."""
     texts = {said.text, said.reasoning, *(message.content for message in said.messages)} - {""}
-    rest = {name: value for name, value in row.items() if not _is_said(value, texts)}
+    rest = {name: value for name, value in row.items() if not _is_said(name, value, texts)}
     if not rest:
         return ""
     try:
@@ -131,17 +157,17 @@ def _rest_of(row: Mapping[str, Any], said: ParsedRow) -> str | None:
         return None
 
 
-def _is_said(value: Any, texts: Set[str]) -> bool:
-    """Is it a text of the conversation, or its turns, each a name and such a text?"""
+def _is_said(column: str, value: Any, texts: Set[str]) -> bool:
+    """Is it a text of the conversation in a column that holds one, or its turns, each of them no more than who says what?"""
     if isinstance(value, str):
-        return value in texts
-    if not isinstance(value, list) or not value:
+        return column in TEXT_COLUMNS and value in texts
+    if column not in _TURN_COLUMNS or not isinstance(value, list) or not value:
         return False
     for turn in value:
         if not isinstance(turn, dict) or len(turn) != _NAME_AND_TEXT:
             return False
-        name, text = turn.values()
-        if not (isinstance(name, str) and isinstance(text, str) and (text in texts or name in texts)):
+        text = turn.get("content", turn.get("value"))
+        if not (isinstance(turn.get("role", turn.get("from")), str) and isinstance(text, str) and text in texts):
             return False
     return True
 

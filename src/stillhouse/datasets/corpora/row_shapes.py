@@ -7,6 +7,7 @@ none of these is left out, with the reason; so is one that says what a row here 
 them, reasoning before the last turn, pictures, parts of unknown kinds.
 """
 
+import contextlib
 import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -103,9 +104,12 @@ def _is_plain(names: tuple[Any, ...]) -> bool:
 
 def read_row(row: Mapping[str, Any]) -> ParsedRow | Skipped:
     """What a row says."""
-    plain = _plain_chat(row)
-    if plain is not None:
-        return _checked(plain._replace(model=named_model(plain.model, row)))
+    with contextlib.suppress(
+        KeyError, TypeError, IndexError, AttributeError, ValueError, OverflowError, RecursionError
+    ):
+        plain = _plain_chat(row)
+        if plain is not None:
+            return _checked(plain._replace(model=named_model(plain.model, row)))
     for reader in _READERS:
         try:
             said = reader(row)

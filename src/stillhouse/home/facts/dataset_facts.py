@@ -25,21 +25,22 @@ class CorpusImported(Fact, frozen=True, tag="corpus-imported"):
 
 class ImportedShare(msgspec.Struct, frozen=True):
     """How many rows of an import have a stamp set; how many of them the log had not before, and their tokens where somebody
-    counted.
+    counted; and whether they were allowed for the dataset's use.
     """
 
     stamps: StampSetId
     rows: int
     new: int
     tokens: int
+    allowed: bool
 
 
 class RowsImported(Fact, frozen=True, tag="rows-imported"):
     """What somebody else collected was read in. The ``index`` has a line for each row: its key, its stamps, by what it is known
     again, and no words; it is kept for ever. The words are in ``contents``, which a dataset keeps as its files.
 
-    ``rows`` were read, ``skipped`` were not, by reason; ``recognised`` is what the log knew of them. Where it is ``erasable`` as
-    a source, the index has aliases alone.
+    ``rows`` were read, ``skipped`` were not, by reason; ``recognised`` is what the log knew of them, which then had so much to
+    ``know`` rows by. Where it is ``erasable`` as a source, the index has aliases alone.
     """
 
     run: str
@@ -49,6 +50,7 @@ class RowsImported(Fact, frozen=True, tag="rows-imported"):
     rows: int
     skipped: dict[str, int]
     recognised: dict[str, dict[str, int]]
+    know: str
     shares: tuple[ImportedShare, ...]
     index: tuple[str, ...]
     contents: tuple[str, ...]
@@ -57,7 +59,7 @@ class RowsImported(Fact, frozen=True, tag="rows-imported"):
     tables = (
         Table("row_imports", indexes=("run",)),
         Table("imported_rows", indexes=("stamps", "run"), each="shares", without=(
-            "source", "digest", "shapes", "rows", "skipped", "recognised", "index", "contents", "erasable")),
+            "source", "digest", "shapes", "rows", "skipped", "recognised", "know", "index", "contents", "erasable")),
     )  # fmt: skip
     keeps = (Kept("index:{0.run}", "index"),)
 

@@ -44,6 +44,7 @@ class ImportedRow(NamedTuple):
 class WrittenImport(NamedTuple):
     """What the log says of an import, as ``facts.RowsImported`` has it."""
 
+    know: str
     rows: int
     shapes: dict[str, int]
     skipped: dict[str, int]
@@ -57,8 +58,9 @@ class _Import(NamedTuple):
     objects: tuple[str, ...]
 
 
-def found(ledger: Ledger, by: str, marks: Iterable[str], but_run: str = "") -> Iterator[ImportedRow]:
-    """The rows with one of these marks (hex, or digests), but for those of a run. Raises CorruptObject."""
+def found(ledger: Ledger, by: str, marks: Iterable[str], but_runs: str | frozenset[str] = "") -> Iterator[ImportedRow]:
+    """The rows with one of these marks (hex, or digests), but for those of a run, or of several. Raises CorruptObject."""
+    left_out = {but_runs} if isinstance(but_runs, str) else but_runs
     named = {_bytes(mark): mark for mark in marks}
     if not named:
         return
@@ -66,7 +68,7 @@ def found(ledger: Ledger, by: str, marks: Iterable[str], but_run: str = "") -> I
 
     wanted = numpy.frombuffer(b"".join(sorted(named)), dtype=_LINE[:2])
     for one in _imports(ledger):
-        if one.run == but_run:
+        if one.run in left_out:
             continue
         for lines in _sorted_lines(ledger, one, by):
             start = numpy.searchsorted(lines["high"], wanted["high"], "left")
@@ -77,6 +79,25 @@ def found(ledger: Ledger, by: str, marks: Iterable[str], but_run: str = "") -> I
                         question = _hex(line["question_high"], line["question_low"])
                         mark = named[wanted[place].tobytes()]
                         yield ImportedRow(mark, one.at, question, int(line["stamps"]))
+
+
+def knows(ledger: Ledger, but_run: str) -> str:
+    """So much a home has to know rows by, but for an import: where that is the same, rows are recognised as they were."""
+    counted = [select(func.count()).select_from(table) for table in (tables.answers, tables.acts)]
+    counted.append(
+        select(func.count(func.distinct(tables.row_imports.c.run))).where(tables.row_imports.c.run != but_run)
+    )  # fmt: skip
+    return "/".join(str(row[0]) for query in counted for row in all_rows(ledger, query))
+
+
+def runs(ledger: Ledger) -> frozenset[str]:
+    """The runs of all imports."""
+    return frozenset(one.run for one in _imports(ledger))
+
+
+def keys_brought_by(ledger: Ledger, keys: Collection[str], those: Collection[str]) -> set[str]:
+    """Those of some keys that some imports brought."""
+    return {row.mark for row in found(ledger, KEY, keys, runs(ledger) - set(those))}
 
 
 def keys_known(ledger: Ledger, keys: Collection[str], but_run: str = "") -> set[str]:
@@ -107,9 +128,10 @@ def rows_by_stamps(ledger: Ledger) -> dict[tuple[int, str], tuple[int, int]]:
 
 def import_of(ledger: Ledger, run: str) -> WrittenImport | None:
     """What was written down of an import, first where it was more than once."""
-    row = next(as_written(all_rows(ledger, ordered(tables.row_imports).where(tables.row_imports.c.run == run))), None)
+    rows = list(as_written(all_rows(ledger, ordered(tables.row_imports).where(tables.row_imports.c.run == run))))
+    row = rows[-1] if rows else None
     return row and WrittenImport(
-        row.rows, decode(row.shapes, dict[str, int]), decode(row.skipped, dict[str, int]),
+        row.know, row.rows, decode(row.shapes, dict[str, int]), decode(row.skipped, dict[str, int]),
         decode(row.recognised, dict[str, dict[str, int]]), decode(row.shares, tuple[facts.ImportedShare, ...]),
     )  # fmt: skip
 
@@ -117,7 +139,10 @@ def import_of(ledger: Ledger, run: str) -> WrittenImport | None:
 def _imports(ledger: Ledger) -> list[_Import]:
     by_run: dict[str, _Import] = {}
     for row in as_written(all_rows(ledger, ordered(tables.row_imports))):
-        by_run.setdefault(row.run, _Import(row.run, row.at, decode(row._mapping["index"], tuple[str, ...])))
+        objects = decode(row._mapping["index"], tuple[str, ...])
+        first = by_run.setdefault(row.run, _Import(row.run, row.at, objects))
+        more = tuple(digest for digest in objects if digest not in first.objects)
+        by_run[row.run] = first._replace(objects=first.objects + more)
     return list(by_run.values())
 
 

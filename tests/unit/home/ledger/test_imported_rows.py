@@ -49,10 +49,10 @@ def world(tmp_path_factory):
             counts = {line.stamps: 0 for line in lines}
             for line in lines:
                 counts[line.stamps] += 1
-            shares = tuple(ImportedShare(stamps, rows, rows, 2 * rows) for stamps, rows in counts.items())
+            shares = tuple(ImportedShare(stamps, rows, rows, 2 * rows, True) for stamps, rows in counts.items())
             fact = facts.RowsImported(
                 at=f"2026-01-0{number + 1}", by="me", run=f"r{number}", source="", digest="", shapes={},
-                rows=len(lines), skipped={}, recognised={}, shares=shares, index=index, contents=(),
+                rows=len(lines), skipped={}, recognised={}, know="", shares=shares, index=index, contents=(),
             )  # fmt: skip
             writer.append_many([facts.encode(fact)] * (1 + number % 2))  # one of two processes that did the same
         writer.close()
