@@ -264,7 +264,7 @@ def test_what_stood_before_a_stop_needs_not_stand_behind_it(home, stopped):
     assert "going on after line" in ran.err and ran.json["rows"] == 180
 
 
-@pytest.mark.parametrize("since", ["import", "revoke", "revoke-store"])
+@pytest.mark.parametrize("since", ["import", "revoke"])
 def test_a_resumed_import_is_decided_as_of_today(home, stopped, since):
     """What is revoked, or becomes known, while an import is stopped counts for the rows before the stop, too."""
     path = home.write("wash.jsonl", chats(180))
@@ -284,8 +284,7 @@ def test_a_resumed_import_is_decided_as_of_today(home, stopped, since):
     if since == "import":
         home("dataset", "import", home.write("gpt.jsonl", chats(180, model="gpt-4o")), "--name", "gpt")
     else:
-        use = ("--use", "store") if since == "revoke-store" else ()
-        home("access", "revoke", "own-lab", "--even-if-nothing", *use)
+        home("access", "revoke", "own-lab", "--even-if-nothing")
     ran = home("dataset", "import", path, "--name", "w", *own, "--json")
     assert "going on after line" not in ran.err and ran.json["rows"] == 0
 
