@@ -16,7 +16,8 @@ from tests.unit.students.test_training_loop import changed, job, run  # noqa: E4
 
 def test_two_processes_learn_as_one_does_and_one_goes_on_where_they_stopped(job, tmp_path):  # noqa: F811
     alone, _ = run(job)
-    several = changed(job, tmp_path, processes=2)
+    several = changed(job, tmp_path, processes=2, keeps_tokens=True)
+    training_loop.make_ready(several)  # who starts them has made the tokens
     events = []
     train_in_processes(several, events.append)
     losses = {event.step: event.loss for event in events if isinstance(event, StepDone)}
