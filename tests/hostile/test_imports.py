@@ -10,7 +10,7 @@ import time
 import numpy
 import pytest
 
-from stillhouse.datasets import import_corpus, import_staging, shards
+from stillhouse.datasets import import_corpus, import_pass, import_staging, shards
 from stillhouse.datasets.corpora.origins import Declared
 from stillhouse.datasets.import_corpus import ImportRequest, execute_import
 from stillhouse.errors import PlanRefused, StorageError
@@ -56,7 +56,7 @@ def small_shards(monkeypatch):
     """So that a few hundred rows are many shards, and many objects of an index."""
     monkeypatch.setattr(shards, "_SHARD_TEXT", 20_000)
     monkeypatch.setattr(shards, "_GROUP_TEXT", 3_000)
-    monkeypatch.setattr(import_corpus, "_ROWS_AT_ONCE", 17)
+    monkeypatch.setattr(import_pass, "_ROWS_AT_ONCE", 17)
 
 
 def corpus(home, count=400, name="rows.jsonl"):
@@ -156,14 +156,14 @@ def test_a_row_that_is_not_utf_8_costs_itself(home):
 def test_a_file_that_grows_while_it_is_read_makes_no_dataset(home, monkeypatch):
     path = corpus(home)
     request = ImportRequest(path, "a", Use.STORE, Declared())
-    reading = import_corpus.read_lines
+    reading = import_pass.read_lines
 
     def growing(*arguments, **named):
         with path.open("a") as file:
             file.write('{"prompt": "late", "response": "late"}\n')
         return reading(*arguments, **named)
 
-    monkeypatch.setattr(import_corpus, "read_lines", growing)
+    monkeypatch.setattr(import_pass, "read_lines", growing)
     with open_home(read_settings(home.home)) as app, pytest.raises(PlanRefused, match="changed while it was read"):
         execute_import(app, request, Silence())
     assert home("dataset", "list", "--json").json == []
@@ -324,7 +324,7 @@ def test_what_was_deleted_and_is_imported_again_is_kept(home):
 def test_imports_that_overlap_count_each_record_once(home, monkeypatch):
     """Another import of the same rows comes in while this one is at work."""
     path, other = corpus(home), home.write("other.jsonl", "\n".join(lines(400)[:150]) + "\n")
-    stored, done = import_corpus._stored, []
+    stored, done = import_corpus.store, []
 
     def beside(*arguments):
         found = stored(*arguments)
@@ -332,7 +332,7 @@ def test_imports_that_overlap_count_each_record_once(home, monkeypatch):
             done.append(home.process("dataset", "import", other, "--name", "b", *WORDS, "--json").json)
         return found
 
-    monkeypatch.setattr(import_corpus, "_stored", beside)
+    monkeypatch.setattr(import_corpus, "store", beside)
     rows = imported(home, path)["rows"]
     monkeypatch.undo()
     assert done[0]["rows"] > 50

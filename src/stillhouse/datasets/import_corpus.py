@@ -7,21 +7,22 @@ comes last. Rows that policy does not let be stored stop it before they are.
 
 import shutil
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from decimal import Decimal
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
 from stillhouse.canon import digest_plain, digest_value, tagged_digest
 from stillhouse.clock import now
-from stillhouse.datasets.corpora.corpus_reading import LeftOutRows, Read, as_said, corpus_digest, read_lines
+from stillhouse.datasets.corpora.corpus_reading import LeftOutRows, corpus_digest
 from stillhouse.datasets.corpora.inventory import Inventory, take_inventory
-from stillhouse.datasets.corpora.origins import Declared, withheld
+from stillhouse.datasets.corpora.origins import Declared
 from stillhouse.datasets.corpora.row_files import RowFile, files_of
-from stillhouse.datasets.import_staging import Counts, Staged, Staging
-from stillhouse.datasets.recognition import Recogniser, mark_row
+from stillhouse.datasets.import_pass import ImportRequest as ImportRequest
+from stillhouse.datasets.import_pass import KeepDecisions, Pass, look_through, store
+from stillhouse.datasets.import_staging import Counts, Staging
+from stillhouse.datasets.recognition import Recogniser
 from stillhouse.datasets.versions import VersionOf, form_version
 from stillhouse.errors import CorpusUnreadable, PlanRefused, StorageError, TeacherContradiction
 from stillhouse.home import facts
@@ -31,29 +32,17 @@ from stillhouse.home.open_home import Home
 from stillhouse.home.plans.planning import executing, make_plan
 from stillhouse.home.progress import Progress
 from stillhouse.home.row_index import read_index
-from stillhouse.nouns import DatasetVersion, Decision, Plan, StampSet, Use
+from stillhouse.nouns import DatasetVersion, Plan, Use
 from stillhouse.permission.decide import Door
 from stillhouse.permission.known_origins import closed_as_open
 from stillhouse.vault.files import readable, storage_errors
 from stillhouse.vault.locks import wait_for
 from stillhouse.vault.objects import Objects
 
-_ROWS_AT_ONCE, _TEXT_AT_ONCE = 2000, 8 << 20
 # What stays of an import is 0.5 of JSON lines of English, and somewhat more than packed files (`benchmarks/bench_data.py`).
 _STAYS = 1.2
 # Measured there, at any number of rows: what a process takes; and how much longer it takes to store rows than to look at them.
 _MEMORY, _TIMES_A_LOOK = 500_000_000, 1.7
-
-
-class ImportRequest(NamedTuple):
-    """What is to be imported, under which name, for which use, and as what."""
-
-    path: Path
-    name: str
-    use: Use
-    declared: Declared
-    erasable: str = ""
-    keep: tuple[str, ...] = ()
 
 
 class Import(NamedTuple):
@@ -72,19 +61,11 @@ class Imported(NamedTuple):
     seen: Import
 
 
-class _Pass(NamedTuple):
-    """What one pass over a corpus found."""
-
-    counts: Counts
-    sets: dict[int, StampSet]
-    left_out: LeftOutRows
-
-
 def inventory_of_files(
     home: Home, files: Sequence[RowFile], declared: Declared, progress: Progress, left_out: LeftOutRows
 ) -> Inventory:
     """Take stock of a corpus that is not in the home; nothing is written. ``left_out`` gets what is not read."""
-    found = _looked_at(home, files, declared, progress, left_out, Recogniser(home), is_withheld=False)
+    found = look_through(home, files, declared, progress, left_out, Recogniser(home), is_withheld=False)
     return take_inventory(found.counts.read, found.sets, home.policy, left_out.rows)
 
 
@@ -105,7 +86,7 @@ def plan_import(home: Home, request: ImportRequest, progress: Progress) -> Impor
     needed = _check_room(home, request, files)
     corpus = _corpus(request, files)
     started = time.perf_counter()
-    found = _looked_at(
+    found = look_through(
         home, files, request.declared, progress, LeftOutRows(), Recogniser(home), is_withheld=bool(request.erasable)
     )
     seconds = round(_TIMES_A_LOOK * (time.perf_counter() - started), 1)
@@ -136,7 +117,7 @@ def execute_import(home: Home, request: ImportRequest, progress: Progress, plann
     known = _known(home, request, run, know)
     if known is not None:
         return Imported(known, _planned(home, request, corpus, _as_written(home, run, files)))
-    decisions = _Decisions(home, request)
+    decisions = KeepDecisions(home, request)
 
     def still_holds(counts: Counts) -> bool:
         """Nothing is taken from an earlier process that would come out otherwise today."""
@@ -147,7 +128,7 @@ def execute_import(home: Home, request: ImportRequest, progress: Progress, plann
     staging = Staging(objects, home.objects, note, request.keep, still_holds, erasable=bool(request.erasable))
     staging.counts.know = know
     try:
-        found = _stored(home, request, run, files, staging, decisions, progress)
+        found = store(home, request, run, files, staging, decisions, progress)
         if _corpus(request, files) != corpus:
             raise PlanRefused(
                 f"{request.path} has changed while it was read.", next_step="Import it again when nobody writes to it."
@@ -203,122 +184,7 @@ def _run_of(request: ImportRequest, corpus: str) -> str:
     return f"import:{digest_plain(name).partition(':')[2][:12]}"
 
 
-def _looked_at(
-    home: Home,
-    files: Sequence[RowFile],
-    declared: Declared,
-    progress: Progress,
-    left_out: LeftOutRows,
-    recogniser: Recogniser,
-    *,
-    is_withheld: bool,
-) -> _Pass:
-    """One pass over the rows, which keeps counts alone."""
-    progress.start("scan rows", 0)
-    counts, sets = Counts(), dict[int, StampSet]()
-    reads = read_lines(files, declared, left_out, withheld if is_withheld else as_said)
-    for group in _groups(reads):
-        for one in _recognised(recogniser, group):
-            counts.rows += 1
-            counts.read[one.stamps.id] = counts.read.get(one.stamps.id, 0) + 1
-            counts.shapes[one.read.said.shape] = counts.shapes.get(one.read.said.shape, 0) + 1
-            sets.setdefault(one.stamps.id, one.stamps)
-        progress.update(counts.rows)
-    progress.finish(f"{counts.rows} rows")
-    counts.recognised = recogniser.told()
-    return _Pass(counts, sets, left_out)
-
-
-def _stored(
-    home: Home,
-    request: ImportRequest,
-    run: str,
-    files: Sequence[RowFile],
-    staging: Staging,
-    decisions: "_Decisions",
-    progress: Progress,
-) -> _Pass:
-    """One pass over the rows, which stores them as they come."""
-    counts = staging.counts
-    left_out, recogniser = LeftOutRows(), Recogniser(home, run)
-    left_out.rows.update(counts.left_out)
-    left_out.examples.update(counts.examples)
-    recogniser.resume(counts.recognised)
-    sets = {stamps.id: stamps for stamps in counts.sets}
-    progress.start(f"import {request.path}", 0)
-    if counts.lines:
-        progress.say(f"going on after line {counts.lines:,}")
-    done = counts.lines
-    reads = read_lines(
-        files, request.declared, left_out, withheld if request.erasable else as_said, skip=counts.lines
-    )  # fmt: skip
-    for group in _groups(reads):
-        ready = list(_recognised(recogniser, group))
-        for one in ready:
-            sets.setdefault(one.stamps.id, one.stamps)
-        decisions.check(one.stamps for one in ready)
-        named = [staging.key(one) for one in ready]
-        known = answer_queries.known(home.ledger, [key for _, key in named], run)
-        full = False
-        for one, (prompt, key) in zip(ready, named, strict=True):
-            full |= staging.take(one, prompt, key, decisions.of(one.stamps), is_known=key in known)
-        done += len(group)
-        progress.update(counts.rows)
-        if full:
-            counts.sets, counts.decided = list(sets.values()), decisions.told()
-            staging.save(done, left_out, recogniser.told())
-    progress.finish(f"{sum(counts.kept.values()):,} rows kept of {counts.rows:,}")
-    counts.recognised = recogniser.told()
-    return _Pass(counts, sets, left_out)
-
-
-class _Decisions:
-    """What may be kept of an import, by stamp set; each is decided once, and what may not be stored at all ends it."""
-
-    def __init__(self, home: Home, request: ImportRequest) -> None:
-        self._home, self._request = home, request
-        self._found: dict[int, Decision] = {}
-
-    def check(self, sets: Iterable[StampSet]) -> None:
-        """Decide. Raises PolicyRefusal for one that may not be stored."""
-        for stamps in sets:
-            if stamps.id not in self._found:
-                self._home.doors.check(Door.USE, f"import {self._request.name}", stamps.stamps, Use.STORE)
-                self._found[stamps.id] = self._home.policy.check(Door.KEEP, stamps.stamps, self._request.use)
-
-    def told(self) -> dict[int, str]:
-        """Why each set that was checked is denied; "" for those that are allowed."""
-        return {id: "" if one.allowed else one.reason for id, one in self._found.items()}
-
-    def of(self, stamps: StampSet) -> Decision:
-        """The decision about a set that was checked."""
-        return self._found[stamps.id]
-
-
-def _groups(reads: Iterable[Read | None]) -> Iterator[list[Read | None]]:
-    """Rows in groups that are looked up together, and are in memory together."""
-    group: list[Read | None] = []
-    size = 0
-    for read in reads:
-        group.append(read)
-        if read is not None:
-            size += len(read.said.text) + len(read.rest) + sum(len(turn.content) for turn in read.said.messages)
-        if len(group) >= _ROWS_AT_ONCE or size >= _TEXT_AT_ONCE:
-            yield group
-            group, size = [], 0
-    if group:
-        yield group
-
-
-def _recognised(recogniser: Recogniser, group: Sequence[Read | None]) -> Iterator[Staged]:
-    """Rows with the stamps that the home knows of them."""
-    reads = [read for read in group if read is not None]
-    marked = [mark_row(read.said) for read in reads]
-    sets = recogniser.recognise([(row, read.stamps, read.own) for row, read in zip(marked, reads, strict=True)])
-    yield from map(Staged, reads, marked, sets)
-
-
-def _planned(home: Home, request: ImportRequest, corpus: str, found: _Pass) -> Import:
+def _planned(home: Home, request: ImportRequest, corpus: str, found: Pass) -> Import:
     """The plan of an import whose rows were seen. Raises CorpusUnreadable where there is none."""
     counts = found.counts
     inventory = take_inventory(counts.read, found.sets, home.policy, found.left_out.rows)
@@ -355,8 +221,8 @@ def _written(
     run: str,
     objects: Objects,
     staging: Staging,
-    found: _Pass,
-    decisions: _Decisions,
+    found: Pass,
+    decisions: KeepDecisions,
     corpus: str,
 ) -> DatasetVersion:
     """The entry, and the dataset's, in one write; all objects are stored."""
@@ -416,7 +282,7 @@ def _known(home: Home, request: ImportRequest, run: str, know: str) -> DatasetVe
     return versions[-1] if same and written.know == know else None
 
 
-def _as_written(home: Home, run: str, files: Sequence[RowFile]) -> _Pass:
+def _as_written(home: Home, run: str, files: Sequence[RowFile]) -> Pass:
     """What an import found that is in the log already."""
     written = imported_rows.import_of(home.ledger, run)
     assert written is not None
@@ -430,4 +296,4 @@ def _as_written(home: Home, run: str, files: Sequence[RowFile]) -> _Pass:
         rows=written.rows, shapes=written.shapes, recognised=written.recognised,
         read={share.stamps: share.rows for share in written.shares},
     )  # fmt: skip
-    return _Pass(counts, {id: sets[id] for id in counts.read}, left_out)
+    return Pass(counts, {id: sets[id] for id in counts.read}, left_out)
