@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     import pyarrow.parquet
 
 ROWS, DROPPED = "rows", "dropped"
-_SHARD_TEXT, _SHARD_STORED = 256 << 20, 64 << 20
+# While a shard is stored its bytes are in memory three times.
+_SHARD_TEXT, _SHARD_STORED = 256 << 20, 40 << 20
 # Large enough to compress well, small enough that a reader holds little.
 _GROUP_TEXT, _GROUP_ROWS = 8 << 20, 20_000
 _READ_ROWS = 1024
