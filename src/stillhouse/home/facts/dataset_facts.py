@@ -7,7 +7,8 @@ from stillhouse.nouns import DatasetVersion, Verdict
 
 
 class CorpusImported(Fact, frozen=True, tag="corpus-imported"):
-    """What somebody else collected was read in: as which dataset's run, from which file, and of which shape.
+    """What somebody else collected was read in, until December 2026: as which dataset's run, from which file, and of which shape.
+    Its rows are entries of their own.
 
     Where it is ``erasable`` as a source, its answers are in the log without their words, and known by aliases.
     """
@@ -99,7 +100,7 @@ class Placed(msgspec.Struct, frozen=True):
 
 
 class RecordsPlaced(Fact, frozen=True, tag="records-placed"):
-    """Which records a dataset version kept and which it dropped, and why. Written before its DatasetFormed."""
+    """Which records a dataset version kept and which it dropped, and why. Until December 2026: later versions have an index."""
 
     dataset: str
     records: tuple[Placed, ...]
