@@ -24,7 +24,7 @@ from stillhouse.datasets.import_pass import KeepDecisions, Pass, look_through, s
 from stillhouse.datasets.import_staging import Counts, Staging
 from stillhouse.datasets.recognition import Recogniser
 from stillhouse.datasets.versions import VersionOf, form_version
-from stillhouse.errors import CorpusUnreadable, PlanRefused, StorageError, TeacherContradiction
+from stillhouse.errors import CorpusUnreadable, CorruptObject, PlanRefused, StorageError, TeacherContradiction
 from stillhouse.home import facts
 from stillhouse.home.erasable_sources import check_source, key_for, objects_of
 from stillhouse.home.ledger import answer_queries, dataset_queries, imported_rows, origin_queries
@@ -41,7 +41,7 @@ from stillhouse.vault.objects import Objects
 
 # What stays of an import is 0.5 of JSON lines of English, and somewhat more than packed files (`benchmarks/bench_data.py`).
 _STAYS = 1.2
-# Measured there, at any number of rows: what a process takes; and how much longer it takes to store rows than to look at them.
+# A process takes less at any number of rows (measured there). Storing rows takes longer than looking at them: an estimate.
 _MEMORY, _TIMES_A_LOOK = 500_000_000, 1.7
 
 
@@ -243,8 +243,9 @@ def _written(
     of = VersionOf(request.name, run, digest_value([run, request.name, request.use]), erasable=request.erasable)
     dataset = form_version(home.recorder, objects, of, staging.counted(), stored, (imported, edge))
     for digest in (*stored.files.values(), *stored.index_objects):
-        if not home.objects.exists(digest):  # somebody collected garbage before these were named
-            home.objects.recover(digest)
+        # Somebody may have collected garbage before these were named.
+        if not (home.objects.exists(digest) or home.objects.recover(digest)):
+            raise CorruptObject(f"{digest} was stored, and is missing.", next_step="Run the same import again.")
     return dataset
 
 

@@ -1,7 +1,7 @@
 """What an import stores before it is written down: shards and indexes, and how far it is.
 
-Objects of the vault that nothing names yet do no harm: the entry that names them comes last, and garbage collection takes what no
-entry ever named. After each complete shard a note in the home's cache says how far that was, so an import that was killed, or
+Objects of the vault that nothing names yet do no harm: the entry that names them comes last. Those of an import that is given up
+stay where they are. After each complete shard a note in the home's cache says how far that was, so an import that was killed, or
 whose disk was full, goes on there. The note holds counts and digests, and no words.
 """
 
@@ -42,6 +42,7 @@ class Staged(NamedTuple):
 class Counts(msgspec.Struct):
     """What is counted on the way, and kept in the note. Of each stamp set: rows that were read, those that the log had not, their
     tokens, rows that were kept, and the tokens of their answers.
+
     It counts only while the home knows rows by the same (``know``), and decides of the ``sets`` as it did.
     """
 

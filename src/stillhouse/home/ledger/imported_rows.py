@@ -127,7 +127,7 @@ def rows_by_stamps(ledger: Ledger) -> dict[tuple[int, str], tuple[int, int]]:
 
 
 def import_of(ledger: Ledger, run: str) -> WrittenImport | None:
-    """What was written down of an import, first where it was more than once."""
+    """What was written down of an import, last where it was more than once."""
     rows = list(as_written(all_rows(ledger, ordered(tables.row_imports).where(tables.row_imports.c.run == run))))
     row = rows[-1] if rows else None
     return row and WrittenImport(
@@ -182,7 +182,7 @@ def _made(ledger: Ledger, path: Path, digests: Sequence[str], by: str) -> "numpy
 
     assert ledger.vault is not None
     parts = []
-    for table in read_index(ledger.vault, digests, (by, "question", "stamps") if by != "question" else (by, "stamps")):
+    for table in read_index(ledger.vault, digests, (by, "question", "stamps")):
         parts += [_lines(batch, by) for batch in table.to_batches()]
     lines = numpy.concatenate(parts) if parts else numpy.empty(0, dtype=_LINE)
     lines = lines[numpy.lexsort((lines["low"], lines["high"]))]
@@ -221,18 +221,9 @@ def _halves(marks: Any) -> tuple["numpy.ndarray[Any, Any]", "numpy.ndarray[Any, 
     """The first sixteen bytes of each value of fixed width, as two numbers."""
     import numpy
 
-    width = marks.type.byte_width
-    offset = marks.offset * width
-    data = marks.buffers()[1]
-    values = (
-        numpy.frombuffer(data, dtype=f"S{width}", count=len(marks), offset=offset)
-        if len(marks)
-        else numpy.empty(0, "S1")
-    )
-    raw = (
-        numpy.frombuffer(values.tobytes(), dtype="u1").reshape(len(marks), width)
-        if len(marks)
-        else numpy.empty((0, 16), "u1")
-    )
-    halves = numpy.ascontiguousarray(raw[:, :MARK_BYTES]).view(">u8").reshape(len(marks), 2)
+    count, width = len(marks), marks.type.byte_width
+    if not count:
+        return numpy.empty(0, ">u8"), numpy.empty(0, ">u8")
+    raw = numpy.frombuffer(marks.buffers()[1], "u1", count=count * width, offset=marks.offset * width)
+    halves = numpy.ascontiguousarray(raw.reshape(count, width)[:, :MARK_BYTES]).view(">u8")
     return halves[:, 0], halves[:, 1]
