@@ -285,6 +285,12 @@ class OutOfMemory(StillhouseError):
     next_step = "Free some, or raise its limit (`ulimit -v`), then run the command again: it resumes where it stopped."
 
 
+class EngineError(StillhouseError):
+    """The workers that rows are handed to do not do it."""
+
+    next_step = 'Run the command again, or set kind = "local" in [engine] of config.toml.'
+
+
 class CustodianAway(StorageError):
     """The custodian of this vault does not answer."""
 

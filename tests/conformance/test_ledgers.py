@@ -154,7 +154,9 @@ def test_answers_and_verdicts(recorder, ledger):
     recorder.refresh()
     found = answer_queries.answers(ledger, ["a", "b"])
     assert found.keys() == {"a"}
-    assert found["a"].text == "text of a\ufffd", "PostgreSQL stores no NUL; the log has it"
+    assert answer_queries.texts(ledger, ["a", "b"]) == {"a": "text of a\ufffd"}, (
+        "PostgreSQL stores no NUL; the log has it"
+    )
     assert (found["a"].usage, found["a"].stamps) == (Usage(3, 4), 5)
     assert answer_queries.verdicts(ledger, ["a"]) == {("a", "j"): verdict}
     recorder.record(*(answered(f"n{number}") for number in range(2500)))

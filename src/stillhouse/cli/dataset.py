@@ -158,21 +158,21 @@ def gather(
 ) -> None:
     """Make a dataset of what tools asked through the gateway: distinct, not held out, allowed."""
     from stillhouse.cli.run import describe_plan
+    from stillhouse.runs.form_dataset import held_out_tasks
     from stillhouse.runs.gateway_dataset import execute_gather, gather_project
-    from stillhouse.runs.run_recipe import held_out_tasks
 
     _check_name(name)
     with opened(home_folder) as home:
-        made, candidates, skipped = gather_project(home, project, name, use, kept(keep))
+        made, calls = gather_project(home, project, name, use, kept(keep))
         if plan:
             emit(made, as_json, describe_plan(made))
             return
-        dataset = execute_gather(home, name, use, made, candidates, held_out_tasks(), kept(keep))
+        dataset = execute_gather(home, name, use, made, calls, held_out_tasks(), kept(keep))
     value = {
         "dataset": dataset.label,
         "rows": dataset.rows,
-        "answers": len(candidates) + skipped.total(),
-        "skipped": dict(skipped) | {why: rows for step in dataset.funnel for why, rows in step.dropped.items()},
+        "answers": len(calls.answers) + calls.skipped.total(),
+        "skipped": dict(calls.skipped) | {why: rows for step in dataset.funnel for why, rows in step.dropped.items()},
         "content_digest": dataset.content_digest,
     }
     emit(value, as_json, "\n".join(f"{key:15} {content}" for key, content in value.items()))

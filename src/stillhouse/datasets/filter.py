@@ -1,13 +1,17 @@
-"""Which records make the dataset, and why the others do not. Pure: candidates in, a funnel and placements out."""
+"""Which records make the dataset, and why the others do not.
+
+What a candidate is by itself is found once (``Examiner``); what becomes of it beside others is decided from that alone, without
+its text (``Filter``).
+"""
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from stillhouse.canon import digest_plain, digest_value, raw_digest
 from stillhouse.conversations.finishes import incomplete, is_usable
-from stillhouse.datasets.content_tree import ContentTree
+from stillhouse.datasets.distinct import SAME_AS_BYTES, Distinct
 from stillhouse.datasets.fingerprint import code_digest, common_ngrams, ngrams, shared_ngram
 from stillhouse.nouns import Decision, FunnelStep, Ground, Task, Verdict, VerdictStatus
 
@@ -43,29 +47,16 @@ class Protected(NamedTuple):
     starts: frozenset[str] = frozenset()
 
 
-class Drop(NamedTuple):
-    """A candidate that did not become a row: at which step, and why."""
+class Finding(NamedTuple):
+    """What a candidate is by itself, whatever else is there: why three of the steps drop it ("" where they do not); 16 bytes that
+    are equal for the same question with the same code, but for names and layout; and the digest of its content.
+    """
 
-    candidate: Candidate
-    step: str
-    reason: str
-
-
-class FilterResult(NamedTuple):
-    """The outcome: rows in a fixed order, the funnel, what was dropped, and the digest of each row's content."""
-
-    rows: tuple[Candidate, ...]
-    funnel: tuple[FunnelStep, ...]
-    drops: tuple[Drop, ...]
-    contents: tuple[str, ...]
-
-    @property
-    def content_digest(self) -> str:
-        """What stands for all rows."""
-        tree = ContentTree()
-        for content in self.contents:
-            tree.add(raw_digest(content))
-        return tree.root()
+    incomplete: str
+    unverified: str
+    held_out: str
+    same_as: bytes
+    content: bytes
 
 
 def protect(tasks: Sequence[Task], own_prompts: Sequence[str]) -> Protected:
@@ -95,46 +86,81 @@ WANTED = "wanted"
 STEPS = (COMPLETE, VERIFIED, DISTINCT, NOT_HELD_OUT, ALLOWED)
 
 
-def filter_rows(
-    candidates: Sequence[Candidate],
-    protected: Protected,
-    decisions: Mapping[int, Decision],
-    wanted: Collection[str] = STEPS,
-    most: int = 0,
-    keep: Collection[str] = (),
-) -> FilterResult:
-    """Whole, passed, distinct, not held out, allowed: in that order, each drop with its reason; only the ``wanted`` steps.
+class Examiner(NamedTuple):
+    """Finds what candidates are by themselves. A pure function over batches, for any engine."""
 
-    ``decisions`` are those of the stamp sets for the dataset's use; a set without one is denied. ``most`` above 0 keeps no
-    more rows than that, the first in order.
-    """
-    steps: tuple[tuple[str, Callable[[Candidate], str]], ...] = (
-        (COMPLETE, lambda candidate: _incomplete(candidate, keep)),
-        (VERIFIED, _verified),
-        (DISTINCT, _Distinct()),
-        (NOT_HELD_OUT, lambda candidate: _held_out(candidate, protected)),
-        (ALLOWED, lambda candidate: _denied(candidate, decisions)),
-    )
-    left = sorted(candidates, key=lambda candidate: (candidate.task.id, candidate.sample, candidate.key))
-    drops: list[Drop] = []
-    funnel = [FunnelStep("answers", len(left), {})]
-    for name, reason_of in (step for step in steps if step[0] in wanted):
-        kept: list[Candidate] = []
-        dropped: Counter[str] = Counter()
-        for candidate in left:
-            reason = reason_of(candidate)
+    protected: Protected
+    keep: tuple[str, ...] = ()
+
+    def examine(self, candidates: Sequence[Candidate]) -> list[Finding]:
+        """What each of them is."""
+        return [self._finding(candidate) for candidate in candidates]
+
+    def _finding(self, candidate: Candidate) -> Finding:
+        incomplete = _incomplete(candidate, self.keep)
+        return Finding(
+            incomplete,
+            _unverified(candidate),
+            "" if incomplete else _held_out(candidate, self.protected),
+            _same_as(candidate),
+            raw_digest(content_of(candidate)),
+        )
+
+
+class Filter:
+    """Decides of candidates, which come in order: whole, passed, distinct, not held out, allowed. Each drop has its reason."""
+
+    def __init__(self, decisions: Mapping[int, Decision], wanted: Collection[str] = STEPS, most: int = 0) -> None:
+        """Only the ``wanted`` steps. ``decisions`` are those of the stamp sets for the dataset's use; a set without one is
+        denied. ``most`` above 0 keeps no more rows than that, the first in order.
+        """
+        self._denied = {id: _denied(decision) for id, decision in decisions.items()}
+        self._steps, self._most = tuple(step for step in STEPS if step in wanted), most
+        self._dropped = {step: Counter[str]() for step in (*self._steps, WANTED)}
+        self._seen = Distinct()
+        self._candidates = self.kept = 0
+
+    def drops_at(self, finding: Finding, stamps: int, name: str) -> tuple[str, str]:
+        """At which step the next candidate is dropped, and why; empty where it is kept. Of later ones that are the same it is
+        said that they are the same as ``name``.
+        """
+        self._candidates += 1
+        for step in self._steps:
+            reason = self._reason(step, finding, stamps, name)
             if reason:
-                dropped[_kind(reason)] += 1
-                drops.append(Drop(candidate, name, reason))
-            else:
-                kept.append(candidate)
-        funnel.append(FunnelStep(name, len(kept), dict(sorted(dropped.items()))))
-        left = kept
-    if most and len(left) > most:
-        drops += [Drop(candidate, WANTED, "surplus: more rows than were wanted") for candidate in left[most:]]
-        funnel.append(FunnelStep(WANTED, most, {"surplus": len(left) - most}))
-        left = left[:most]
-    return FilterResult(tuple(left), tuple(funnel), tuple(drops), tuple(map(content_of, left)))
+                self._dropped[step][kind_of(reason)] += 1
+                return step, reason
+        if self._most and self.kept >= self._most:
+            self._dropped[WANTED]["surplus"] += 1
+            return WANTED, "surplus: more rows than were wanted"
+        self.kept += 1
+        return "", ""
+
+    def funnel(self) -> tuple[FunnelStep, ...]:
+        """How many were left after each step, and why the others were not."""
+        left = self._candidates
+        steps = [FunnelStep("answers", left, {})]
+        for step, dropped in self._dropped.items():
+            left -= dropped.total()
+            if step != WANTED or dropped:
+                steps.append(FunnelStep(step, left, dict(sorted(dropped.items()))))
+        return tuple(steps)
+
+    def close(self) -> None:
+        """Forget what was seen."""
+        self._seen.close()
+
+    def _reason(self, step: str, finding: Finding, stamps: int, name: str) -> str:
+        if step == COMPLETE:
+            return finding.incomplete
+        if step == VERIFIED:
+            return finding.unverified
+        if step == DISTINCT:
+            first = self._seen.first(finding.same_as, name)
+            return f"duplicate: the same code as {first}" if first is not None else ""
+        if step == NOT_HELD_OUT:
+            return finding.held_out
+        return self._denied.get(stamps, "denied: nothing is known of its origin")
 
 
 def content_of(row: Candidate) -> str:
@@ -161,7 +187,7 @@ def _incomplete(candidate: Candidate, keep: Collection[str]) -> str:
     return f"{incomplete(candidate.text, candidate.finish)}: it ended with {candidate.finish!r}"
 
 
-def _verified(candidate: Candidate) -> str:
+def _unverified(candidate: Candidate) -> str:
     if candidate.verdict.status is VerdictStatus.PASSED:
         return ""
     if candidate.verdict.status is VerdictStatus.NOT_JUDGED:
@@ -170,16 +196,10 @@ def _verified(candidate: Candidate) -> str:
     return f"{candidate.verdict.status}{where}: {candidate.verdict.reason}"
 
 
-class _Distinct:
-    """Drops an answer whose code, but for names and layout, was seen for the same prompt."""
-
-    def __init__(self) -> None:
-        self._seen: dict[tuple[object, str], Candidate] = {}
-
-    def __call__(self, candidate: Candidate) -> str:
-        normal_form = code_digest(candidate.code) if candidate.code else digest_value(candidate.text)
-        first = self._seen.setdefault((candidate.task.messages, normal_form), candidate)
-        return "" if first is candidate else f"duplicate: the same code as sample {first.sample} of {first.task.id}"
+def _same_as(candidate: Candidate) -> bytes:
+    normal_form = code_digest(candidate.code) if candidate.code else digest_value(candidate.text)
+    question = [[message.role, message.content] for message in candidate.task.messages]
+    return raw_digest(digest_plain([question, normal_form]))[:SAME_AS_BYTES]
 
 
 def _held_out(candidate: Candidate, protected: Protected) -> str:
@@ -200,15 +220,12 @@ def _held_out(candidate: Candidate, protected: Protected) -> str:
     return ""
 
 
-def _denied(candidate: Candidate, decisions: Mapping[int, Decision]) -> str:
-    decision = decisions.get(candidate.stamps)
-    if decision is None:
-        return "denied: nothing is known of its origin"
+def _denied(decision: Decision) -> str:
     if decision.allowed:
         return ""
     return f"{'quarantined' if Ground.REVOCATION in decision.grounds else 'denied'}: {decision.reason}"
 
 
-def _kind(reason: str) -> str:
+def kind_of(reason: str) -> str:
     """The part of a reason that is counted: what stands before the particulars."""
     return reason.partition(":")[0].partition(" at ")[0]

@@ -16,11 +16,20 @@ from stillhouse.canon import digest_plain, raw_digest
 from stillhouse.conversations.finishes import incomplete, is_usable
 from stillhouse.datasets.content_tree import ContentTree
 from stillhouse.datasets.corpora.corpus_reading import LeftOutRows, Read
-from stillhouse.datasets.distinct import Distinct
-from stillhouse.datasets.filter import ALLOWED, COMPLETE, DISTINCT, Candidate, content_digest_before_2026_12, content_of
+from stillhouse.datasets.distinct import Distinct, same_text
+from stillhouse.datasets.filter import (
+    ALLOWED,
+    COMPLETE,
+    DISTINCT,
+    Candidate,
+    content_digest_before_2026_12,
+    content_of,
+    kind_of,
+)
 from stillhouse.datasets.recognition import MarkedRow, alias_of, turn_alias
 from stillhouse.datasets.shards import DROPPED, ROWS, ShardWriter, candidate_of, read_shards
-from stillhouse.datasets.versions import Counted, Index, StoredVersion
+from stillhouse.datasets.version_files import StoredVersion
+from stillhouse.datasets.versions import Counted, Index
 from stillhouse.errors import StillhouseError
 from stillhouse.home.row_index import IndexLine
 from stillhouse.home.stamping import prompt_digest
@@ -137,7 +146,7 @@ class Staging:
         self._index.add(self._line(candidate, content, staged.marks, step, reason, counted))
         if step:
             kinds = counts.dropped.setdefault(step, {})
-            kind = reason.partition(":")[0].partition(" at ")[0]
+            kind = kind_of(reason)
             kinds[kind] = kinds.get(kind, 0) + 1
             return self._dropped.add(candidate, step, reason, staged.read.rest)
         self._tree.add(raw_digest(content))
@@ -181,7 +190,7 @@ class Staging:
         if not is_usable(candidate.text, candidate.finish, self._keep):
             ended = f"{incomplete(candidate.text, candidate.finish)}: it ended with {candidate.finish!r}"
             return (COMPLETE, ended) if is_new else (_SAME_ROW, "")
-        first = self._distinct.first(prompt, candidate.text, candidate.task.id)
+        first = self._distinct.first(same_text(prompt, candidate.text), candidate.task.id)
         if first is not None:
             return (DISTINCT, f"duplicate: the same code as sample 0 of {first}") if is_new else (_SAME_ROW, "")
         if decision.allowed:
@@ -223,7 +232,7 @@ class Staging:
                 prompt = self._objects.alias(prompt_digest(candidate.task.messages))
                 self._distinct.is_new(candidate.key)
                 if row.get("step") not in (COMPLETE, DISTINCT):
-                    self._distinct.first(prompt, candidate.text, candidate.task.id)
+                    self._distinct.first(same_text(prompt, candidate.text), candidate.task.id)
                 if name.startswith(ROWS):
                     self._tree.add(raw_digest(content_of(candidate)))
 

@@ -4,7 +4,7 @@ A shard holds some 256 MB of text, fewer where that does not compress; whoever w
 and one group of rows in memory. Shards are complete in themselves: what was stored when a process is killed is not made again.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 ROWS, DROPPED = "rows", "dropped"
 # While a shard is stored its bytes are in memory three times.
 _SHARD_TEXT, _SHARD_STORED = 256 << 20, 40 << 20
+# Its lines of the index are in memory together.
+_SHARD_ROWS = 200_000
 # Large enough to compress well, small enough that a reader holds little.
 _GROUP_TEXT, _GROUP_ROWS = 8 << 20, 20_000
 _READ_ROWS = 1024
@@ -36,7 +38,7 @@ class ShardWriter:
         self._group: dict[str, list[Any]] = {}
         self._writer: pyarrow.parquet.ParquetWriter | None = None
         self._sink: pyarrow.BufferOutputStream | None = None
-        self._group_text = self._shard_text = 0
+        self._group_text = self._shard_text = self._shard_rows = 0
         self._new_group()
 
     def add(self, candidate: Candidate, step: str = "", reason: str = "", rest: str = "") -> bool:
@@ -64,7 +66,8 @@ class ShardWriter:
         self._group_text += size
         if self._group_text >= _GROUP_TEXT or len(group["key"]) >= _GROUP_ROWS:
             self._write_group()
-            if self._shard_text >= _SHARD_TEXT or (self._sink is not None and self._sink.tell() >= _SHARD_STORED):
+            stored = self._sink.tell() if self._sink is not None else 0
+            if self._shard_text >= _SHARD_TEXT or stored >= _SHARD_STORED or self._shard_rows >= _SHARD_ROWS:
                 self.end_shard()
                 return True
         return False
@@ -78,8 +81,8 @@ class ShardWriter:
         self._writer.close()
         data = self._sink.getvalue().to_pybytes()
         self._writer = self._sink = None
-        self._shard_text = 0
-        self.stored[_name(self._kind, self._number)] = self._objects.put(data)
+        self._shard_text = self._shard_rows = 0
+        self.stored[shard_name(self._kind, self._number)] = self._objects.put(data)
         self._number += 1
 
     def end(self) -> dict[str, str]:
@@ -116,6 +119,7 @@ class ShardWriter:
                 write_statistics=False,
             )  # fmt: skip
         self._shard_text += self._group_text
+        self._shard_rows += len(self._group["key"])
         self._writer.write_table(pyarrow.Table.from_arrays(list(_columns(self._group, schema)), schema=schema))
         self._new_group()
 
@@ -157,7 +161,8 @@ def shards_of(dataset: DatasetVersion, kind: str = ROWS) -> list[str]:
     return [numbered[number] for number in sorted(numbered)]
 
 
-def _name(kind: str, number: int) -> str:
+def shard_name(kind: str, number: int) -> str:
+    """What a version calls one of its shards."""
     return f"{kind}-{number:05}.parquet" if number else f"{kind}.parquet"
 
 
@@ -172,14 +177,20 @@ def read_rows(objects: Objects, dataset: DatasetVersion, kind: str = ROWS) -> It
 
 def read_shards(objects: Objects, digests: Iterable[str]) -> Iterator[dict[str, Any]]:
     """The rows of some shards. Raises CorruptObject."""
+    for digest in digests:
+        for batch in read_shard(objects, digest):
+            yield from batch.to_pylist()
+
+
+def read_shard(objects: Objects, digest: str, columns: Sequence[str] = ()) -> "Iterator[pyarrow.RecordBatch]":
+    """A shard in batches, all columns or those of some names that it has. Raises CorruptObject."""
     import pyarrow
     import pyarrow.parquet
 
-    for digest in digests:
-        # In memory already: threads would have nothing to wait for, and could outlive a short command.
-        shard = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(objects.get(digest)), pre_buffer=False)
-        for batch in shard.iter_batches(_READ_ROWS, use_threads=False):
-            yield from batch.to_pylist()
+    # In memory already: threads would have nothing to wait for, and could outlive a short command.
+    shard = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(objects.get(digest)), pre_buffer=False)
+    some = [name for name in columns if name in shard.schema_arrow.names] or None
+    yield from shard.iter_batches(_READ_ROWS, columns=some, use_threads=False)
 
 
 def candidate_of(row: Mapping[str, Any]) -> Candidate:

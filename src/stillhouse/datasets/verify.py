@@ -40,7 +40,8 @@ def verify(
         return found
     pending: list[facts.Fact] = []
     with conditions.sandbox() as sandbox:
-        verdicts = judge(sandbox, ((tasks[answer.task], answer.text) for answer in todo))
+        said = answer_queries.with_texts(recorder.ledger, todo)
+        verdicts = judge(sandbox, ((tasks[answer.task], text) for answer, text in said))
         for number, (answer, verdict) in enumerate(zip(todo, verdicts, strict=True), start=1):
             found[answer.task, answer.key] = verdict
             pending.append(

@@ -2,8 +2,7 @@
 
 import contextlib
 import secrets
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,11 +10,12 @@ import msgspec
 
 from stillhouse.canon import digest_file, digest_value
 from stillhouse.clock import now
-from stillhouse.datasets.filter import Candidate, FilterResult, content_digest_before_2026_12, content_of
-from stillhouse.datasets.shards import DROPPED, ROWS, ShardWriter, read_rows
+from stillhouse.datasets.forming import Formed
+from stillhouse.datasets.shards import read_rows
+from stillhouse.datasets.version_files import StoredVersion, store_version
 from stillhouse.errors import StorageError, UsageError
 from stillhouse.home import facts
-from stillhouse.home.ledger import answer_queries, dataset_queries, origin_queries
+from stillhouse.home.ledger import dataset_queries, origin_queries
 from stillhouse.home.ledger.ledger import Ledger
 from stillhouse.home.recorder import Recorder
 from stillhouse.home.row_index import IndexLine, encode_index
@@ -56,13 +56,6 @@ class Counted(NamedTuple):
     stamp_sets: dict[str, int]
     tokens: dict[str, int]
     digest_before_2026_12: Callable[[], str]
-
-
-class StoredVersion(NamedTuple):
-    """The objects of a version: its files by name, and its index."""
-
-    files: dict[str, str]
-    index_objects: tuple[str, ...]
 
 
 def known_version(ledger: Ledger, objects: Objects, name: str, counted: Counted) -> DatasetVersion | None:
@@ -147,50 +140,26 @@ def _is_there(objects: Objects, dataset: DatasetVersion) -> bool:
 
 
 def write_version(
-    recorder: Recorder, objects: Objects, vault: Objects, of: VersionOf, formed: FilterResult
+    recorder: Recorder, objects: Objects, vault: Objects, of: VersionOf, formed: Formed
 ) -> DatasetVersion:
-    """Store what a filter left, and form a version of it. The index goes into the ``vault``, the words into ``objects``."""
-    tokens = _tokens(recorder.ledger, formed.rows)
-    counted = _counted(formed, tokens)
+    """Store what was formed, and form a version of it. The index goes into the ``vault``, the words into ``objects``.
+
+    Of the newest version of that name the shards that hold the same are used again.
+    """
+    counted = Counted(
+        formed.rows, formed.content_digest, formed.funnel, _by_id(formed.stamp_sets), _by_id(formed.tokens),
+        formed.digest_before_2026_12,
+    )  # fmt: skip
     known = known_version(recorder.ledger, objects, of.name, counted)
     if known is not None and _is_there(objects, known):
         return known
-    return form_version(recorder, objects, of, counted, _stored(objects, vault, formed, tokens, of.erasable))
+    versions = [version for version in dataset_queries.datasets(recorder.ledger) if version.name == of.name]
+    parent = versions[-1] if versions and _is_there(objects, versions[-1]) else None
+    return form_version(recorder, objects, of, counted, store_version(formed, objects, vault, parent, of.erasable))
 
 
-def _tokens(ledger: Ledger, rows: Sequence[Candidate]) -> list[int]:
-    """The tokens of each row's answer; files of before do not say it, the answers do."""
-    counted = answer_queries.answer_tokens(ledger, (row.key for row in rows if row.tokens < 0))
-    return [row.tokens if row.tokens >= 0 else counted.get(row.key, -1) for row in rows]
-
-
-def _counted(formed: FilterResult, tokens: Sequence[int]) -> Counted:
-    stamp_sets: Counter[str] = Counter()
-    spoken: Counter[str] = Counter()
-    for row, count in zip(formed.rows, tokens, strict=True):
-        stamp_sets[str(row.stamps)] += 1
-        spoken[str(row.stamps)] += max(0, count)
-    return Counted(
-        len(formed.rows), formed.content_digest, formed.funnel, dict(sorted(stamp_sets.items())),
-        dict(sorted(spoken.items())), lambda: content_digest_before_2026_12(formed.rows),
-    )  # fmt: skip
-
-
-def _stored(
-    objects: Objects, vault: Objects, formed: FilterResult, tokens: Sequence[int], erasable: str
-) -> StoredVersion:
-    rows, dropped, index = ShardWriter(objects, ROWS), ShardWriter(objects, DROPPED), Index(vault)
-    for row, content, count in zip(formed.rows, formed.contents, tokens, strict=True):
-        rows.add(row)
-        index.add(IndexLine(row.key, objects.alias(content), row.stamps, tokens=count))
-    for drop in formed.drops:
-        dropped.add(drop.candidate, drop.step, drop.reason)
-        content = objects.alias(content_of(drop.candidate))
-        # The particulars of a reason may quote the row, and the index is for ever; the file has them.
-        reason = drop.reason.partition(":")[0] if erasable else drop.reason
-        index.add(IndexLine(drop.candidate.key, content, drop.candidate.stamps, drop.step, reason))
-    index.end_object()
-    return StoredVersion(rows.end() | dropped.end(), tuple(index.stored))
+def _by_id(counts: Mapping[int, int]) -> dict[str, int]:
+    return dict(sorted((str(id), count) for id, count in counts.items()))
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """Open a home: put the parts together, and check that this version may use it."""
 
 import contextlib
+import functools
 import getpass
 import os
 import socket
@@ -10,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 
 from stillhouse.clock import now
+from stillhouse.engine.choice import open_engine
+from stillhouse.engine.engine import Engine
 from stillhouse.errors import CustodianAway, HomeMissing, HomeNewer, StorageError
 from stillhouse.home.change_marker import ChangeMarker
 from stillhouse.home.current_permission import load_policy, own_signatory
@@ -69,6 +72,11 @@ class Home:
     def cache(self) -> Path:
         """What can be made again: unpacked weights, probes."""
         return self.settings.home / "cache"
+
+    @functools.cached_property
+    def engine(self) -> Engine:
+        """Where work on rows is done. Raises MissingExtra."""
+        return open_engine(self.settings.engine)
 
     @property
     def places(self) -> Places:
@@ -137,6 +145,8 @@ class Home:
 
     def close(self) -> None:
         """Make everything durable, and release it."""
+        if "engine" in self.__dict__:  # where anything asked for it
+            self.engine.close()
         try:
             wrote = self.recorder.wrote
             self.recorder.close()

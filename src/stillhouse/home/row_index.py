@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 DIGEST_BYTES, MARK_BYTES = 32, 16
+_SHARD = b"shard"
 
 
 class IndexLine(NamedTuple):
@@ -38,14 +39,26 @@ class IndexLine(NamedTuple):
 
 def encode_index(lines: Sequence[IndexLine]) -> bytes:
     """Lines as an object."""
+    return encode_table(index_table(lines))
+
+
+def index_table(lines: Sequence[IndexLine], rows: Sequence[bytes] = ()) -> "pyarrow.Table":
+    """Lines as a table; ``rows`` are 16 bytes each that stand for what their rows are made of, where somebody says that."""
     import pyarrow
+
+    table = pyarrow.Table.from_arrays(list(_columns(lines)), schema=_schema())
+    return table.append_column("row", pyarrow.array(rows, pyarrow.binary(MARK_BYTES))) if rows else table
+
+
+def encode_table(table: "pyarrow.Table", shard: str = "") -> bytes:
+    """A table as an object; ``shard`` is the digest of the one file that its lines are of, where they are of one."""
     import pyarrow.parquet
 
     buffer = io.BytesIO()
+    described = table.replace_schema_metadata({_SHARD: shard.encode()}) if shard else table
     pyarrow.parquet.write_table(
-        pyarrow.Table.from_arrays(list(_columns(lines)), schema=_schema()), buffer, compression="zstd",
-        use_dictionary=["step", "reason", "stamps"], write_statistics=False,
-    )  # fmt: skip
+        described, buffer, compression="zstd", use_dictionary=["step", "reason", "stamps"], write_statistics=False
+    )
     return buffer.getvalue()
 
 
@@ -82,3 +95,12 @@ def read_index(objects: Objects, digests: Iterable[str], columns: Sequence[str])
         yield pyarrow.parquet.read_table(
             io.BytesIO(objects.get(digest)), columns=list(columns), use_threads=False, pre_buffer=False
         )
+
+
+def read_shard_index(objects: Objects, digest: str) -> "tuple[str, pyarrow.Table] | None":
+    """The file that an object of an index is of, and its lines; None where it is not of one file. Raises CorruptObject."""
+    import pyarrow.parquet
+
+    found = pyarrow.parquet.ParquetFile(io.BytesIO(objects.get(digest)), pre_buffer=False)
+    shard = (found.schema_arrow.metadata or {}).get(_SHARD, b"").decode()
+    return (shard, found.read(use_threads=False)) if shard else None

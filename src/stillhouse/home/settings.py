@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from stillhouse.engine.choice import EngineSettings
 from stillhouse.errors import HomeError, UsageError
 from stillhouse.nouns import Durability
 from stillhouse.permission.decide import Organisation
@@ -23,6 +24,8 @@ ENVIRONMENT = {
     "STILLHOUSE_DURABILITY": "kill (default: safe against a process kill, at most 50 ms lost on power loss) or power",
 }
 CONFIG = "config.toml"
+# More processes than this on one machine is a slip of the hand.
+_MOST_WORKERS = 1024
 DEFAULT_CONFIG = """\
 # Facts about the organisation that runs this home; docs/settings.md explains them.
 [organisation]
@@ -45,6 +48,11 @@ commercial = true
 # delete_usd_per_day = "1000.00"
 # key_stores = ["keys/erasure", "/mnt/vault-keys"]   # where the keys of sources lie that can be erased: two places at least
 # custodian = "/srv/custody/team"              # set by `vault protect custodian`: who alone may write the vault
+
+# [engine]              # where work on rows is done
+# kind = "local"        # processes of this machine; "ray": a cluster, with the extra `ray`
+# workers = 0           # processes; 0: as many as processors, 1: none but the command's own
+# address = ""          # of the Ray cluster; "": what RAY_ADDRESS names, or one that Ray starts here
 
 [log]
 # checkpoints = "/mnt/elsewhere/checkpoints"   # a second place: what `doctor` can prove reaches to its newest file
@@ -89,6 +97,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     custodian: Path | None = None
     key_stores: tuple[Path, ...] = ()
     copies: tuple[Copy, ...] = ()
+    engine: EngineSettings = EngineSettings()
 
     @property
     def objects(self) -> Path:
@@ -156,6 +165,7 @@ class _Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     budgets: _Budgets = _Budgets()
     custody: _Custody = _Custody()
     copies: dict[str, _Copy] = {}
+    engine: EngineSettings = EngineSettings()
 
 
 def read_settings(home: Path | None, environment: dict[str, str] | None = None) -> Settings:
@@ -187,6 +197,7 @@ def read_settings(home: Path | None, environment: dict[str, str] | None = None) 
             Copy(name, _absolute(copy.place, place), copy.domain, copy.endpoint, copy.lock_days)
             for name, copy in config.copies.items()
         ),
+        engine=_engine(config.engine, place / CONFIG),
     )
 
 
@@ -213,6 +224,14 @@ def _caps(config: _Custody, path: Path) -> Caps:
     if not usd.is_finite() or usd < 0 or config.delete_bytes_per_day < 0:
         raise HomeError(f"{path}: a cap below zero or without end is none.", next_step=f"Correct {path}.")
     return Caps(config.delete_bytes_per_day, usd)
+
+
+def _engine(config: EngineSettings, path: Path) -> EngineSettings:
+    if not 0 <= config.workers <= _MOST_WORKERS:
+        raise HomeError(
+            f"{path}: [engine] workers is a number from 0 to {_MOST_WORKERS}.", next_step=f"Correct {path}."
+        )
+    return config
 
 
 def _keys_folder(variables: Mapping[str, str]) -> Path:

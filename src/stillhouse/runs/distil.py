@@ -13,8 +13,9 @@ from stillhouse.home.open_home import Home
 from stillhouse.home.progress import Progress
 from stillhouse.nouns import Evaluation, Plan, Signal
 from stillhouse.runs.evaluate import EvaluationOptions, evaluate, evaluate_nearness
+from stillhouse.runs.form_dataset import erasable_as, form_dataset
 from stillhouse.runs.recipe import Recipe
-from stillhouse.runs.run_recipe import RunOutcome, erasable_as, form_dataset, prepare, run
+from stillhouse.runs.run_recipe import RunOutcome, prepare, run
 from stillhouse.runs.train_recipe import (
     UNVERIFIED,
     Trained,
@@ -101,7 +102,7 @@ def _control(
     dropped = sum(sum(step.dropped.values()) for step in outcome.dataset.funnel if step.step == VERIFIED)
     if not dropped:
         return None
-    _, dataset = form_dataset(home, outcome.prepared, outcome.got, UNVERIFIED)
+    dataset = form_dataset(home, outcome.prepared, outcome.got, UNVERIFIED).dataset
     return train_on(home, recipe, dataset, progress, processes=processes, like=trained)
 
 

@@ -12,8 +12,9 @@ from stillhouse.home.ledger.answer_queries import StoredAnswer
 from stillhouse.home.open_home import Home
 from stillhouse.home.progress import Progress
 from stillhouse.nouns import Estimate, Evaluation, Message, Teacher, Use, VerdictStatus
+from stillhouse.runs.prepared_run import PreparedRun
 from stillhouse.runs.recipe import CollectSection, DatasetSection, PromptsSection, Recipe, TeacherSection
-from stillhouse.runs.run_recipe import PreparedRun, gather, prepare
+from stillhouse.runs.run_recipe import gather, prepare
 from stillhouse.students.scores import DIFFERENCE, SHARE, UNBOUNDED, Counted, mean, paired_difference, score
 from stillhouse.teachers.local_teacher import NO_ROOM
 
@@ -163,9 +164,10 @@ def evaluate_nearness(
     messages = {task.id: task.messages for task in asked.prepared.tasks}
     families = {task.id: task.family for task in asked.prepared.tasks}
     answers: dict[str, list[Record]] = {}
+    texts = answer_queries.texts(home.ledger, [answer.key for answer in asked.answers])
     for answer in asked.answers:
         prompt: tuple[Message, ...] = messages[answer.task]
-        answers.setdefault(answer.task, []).append(Record(answer.key, prompt, answer.text, answer.stamps))
+        answers.setdefault(answer.task, []).append(Record(answer.key, prompt, texts[answer.key], answer.stamps))
     progress.start("compare with the teacher", len(models))
     dtype = training_dtype()
     whole = load_whole(Path(teacher.weights), teacher.weights_digest, home.cache, dtype)

@@ -8,8 +8,9 @@ from stillhouse.errors import FieldRejected, TeacherError, TeacherRejected
 from stillhouse.home.open_home import Home
 from stillhouse.nouns import Teacher
 from stillhouse.runs.clients import make_client
+from stillhouse.runs.prepared_run import PreparedRun
 from stillhouse.runs.recipe import CollectSection, DatasetSection, PromptsSection, Recipe, TeacherSection
-from stillhouse.runs.run_recipe import PreparedRun, prepare
+from stillhouse.runs.run_recipe import prepare
 from stillhouse.teachers.client import Failure, Reply
 from stillhouse.teachers.dialect import LIMITS, OPTIONAL
 from stillhouse.teachers.register import register

@@ -11,7 +11,6 @@ from typing import Any
 
 import msgspec
 
-from stillhouse.datasets.filter import content_digest_before_2026_12
 from stillhouse.errors import UnknownName
 from stillhouse.home import facts
 from stillhouse.home.current_permission import Permission, home_key, load, policy_of
@@ -27,9 +26,11 @@ from stillhouse.permission.acts.act import ChainState
 from stillhouse.permission.chain import replay as replay_chain
 from stillhouse.permission.decide import Door, Policy
 from stillhouse.runs.distil import distil
+from stillhouse.runs.form_dataset import form_recipe
 from stillhouse.runs.recipe import Recipe
-from stillhouse.runs.run_manifest import PROMPTS, recipe_of, same_environment, stored_run
+from stillhouse.runs.run_manifest import recipe_of, same_environment, stored_run
 from stillhouse.runs.run_recipe import prepare
+from stillhouse.runs.stored_prompts import is_prompts
 from stillhouse.teachers.collect import AnswerSource
 
 # Of the largest weight, and of a step's loss: bf16 keeps eight bits, and errors of one step feed the next. On one machine with
@@ -69,6 +70,10 @@ def _replay(home: Home, name: str, stored: facts.RunOpened, scratch: Path, progr
     with again:
         done = distil(again, shown, progress, evaluated=False, source=AnswerSource.LOG)
         made, trained = done.outcome.dataset, done.trained
+        content = made.content_digest
+        if not dataset.index:  # the same rows, by what stood for rows then
+            with form_recipe(again, done.outcome.prepared, done.outcome.got) as formed:
+                content = objects_of(home, dataset.erasable).alias(formed.digest_before_2026_12())
         losses = (
             {step.step: step.loss for step in training_queries.steps(again.ledger, trained.model.training)}
             if trained
@@ -78,11 +83,6 @@ def _replay(home: Home, name: str, stored: facts.RunOpened, scratch: Path, progr
             {name: again.settings.home / trained.model.folder / name for name in trained.model.files} if trained else {}
         )
         weights = _compare_weights(home, model, files) if model is not None and trained is not None else None
-    content = (
-        made.content_digest
-        if dataset.index
-        else objects_of(home, dataset.erasable).alias(content_digest_before_2026_12(done.outcome.formed.rows))
-    )
     value: dict[str, Any] = {
         "run": stored.run,
         "dataset": {"was": dataset.label, "rows": dataset.rows, "content_digest": dataset.content_digest},
@@ -135,7 +135,7 @@ def _scratch_home(home: Home, stored: facts.RunOpened, scratch: Path, recipe: Re
     """A home that knows what was known when the run came to its end, and nothing that came of it."""
     root = scratch / "home"
     for name, digest in stored.inputs.items():
-        if name != PROMPTS:
+        if not is_prompts(name):
             place = root / name
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(home.objects.get(digest))

@@ -23,9 +23,8 @@ from stillhouse.home.open_home import Home
 from stillhouse.home.policy_documents import ORGANISATION, PRICES, read_drafts
 from stillhouse.home.settings import CONFIG
 from stillhouse.runs.recipe import Recipe
+from stillhouse.runs.stored_prompts import store_prompts, stored_prompts
 from stillhouse.vault.files import storage_errors, write_whole
-
-PROMPTS = "prompts"
 
 
 def open_run(home: Home, recipe: Recipe) -> None:
@@ -33,7 +32,7 @@ def open_run(home: Home, recipe: Recipe) -> None:
     inputs = {}
     if recipe.prompts.file:
         path = Path(recipe.folder) / recipe.prompts.file
-        inputs = {PROMPTS: home.objects.put(path.read_bytes())} if path.is_file() else {}
+        inputs = store_prompts(home.objects, path.read_bytes()) if path.is_file() else {}
     documents = read_drafts(home.settings).documents.bytes  # what cannot be read decides nothing, either
     inputs |= {name: home.objects.put(data) for name, data in documents.items() if name not in (ORGANISATION, PRICES)}
     if (home.folder / CONFIG).is_file():
@@ -71,9 +70,8 @@ def recipe_of(home: Home, stored: facts.RunOpened, folder: Path) -> Recipe:
         recipe = msgspec.json.decode(home.objects.get(stored.recipe), type=Recipe)
     except msgspec.MsgspecError as failure:
         raise CorruptObject(f"{stored.recipe} is no recipe that this version can read: {failure}.") from failure
-    prompts = stored.inputs.get(PROMPTS)
-    if prompts:
-        data = home.objects.get(prompts)
+    data = stored_prompts(home.objects, stored.inputs)
+    if data is not None:
         original = Path(recipe.folder) / recipe.prompts.file
         if original.is_file() and original.read_bytes() == data:
             return recipe

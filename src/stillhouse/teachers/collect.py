@@ -16,6 +16,7 @@ from stillhouse.errors import RecipeError
 from stillhouse.home import facts
 from stillhouse.home.doors import Doors
 from stillhouse.home.ledger import answer_queries, money_queries
+from stillhouse.home.ledger.ledger import Ledger
 from stillhouse.home.ledger.lineage_graph import parents_of
 from stillhouse.home.plans.bounds import unpriced_parameters
 from stillhouse.home.plans.budgets import BudgetLease
@@ -438,6 +439,7 @@ def _open_asks(recorder: Recorder, questions: Questions, accept: Accept = accept
     waiting: list[Ask] = []
     firsts = unique(questions.all_first_turns())
     known = answer_queries.answers(recorder.ledger, [ask.key for ask in firsts])
+    texts = _Texts(recorder.ledger, [ask.key for ask in firsts if ask.key in known])
     questions.pause()
     for first in firsts:
         if first.key not in known:
@@ -451,10 +453,29 @@ def _open_asks(recorder: Recorder, questions: Questions, accept: Accept = accept
                 waiting.append(ask)
             else:
                 task = questions.task_of(ask)
-                accepted = task is not None and accept(task, ask.key, found.text, found.finish)
-                chain += questions.after(ask, found.text, accepted=accepted)
+                text = texts.of(found.key)
+                accepted = task is not None and accept(task, ask.key, text, found.finish)
+                chain += questions.after(ask, text, accepted=accepted)
     questions.resume()
     return [*waiting, *questions.more()]
+
+
+class _Texts:
+    """The texts of answers that are looked at in about the order of some keys, some at a time; others are looked up."""
+
+    def __init__(self, ledger: Ledger, keys: Sequence[str]) -> None:
+        self._ledger, self._keys = ledger, keys
+        self._places = {key: place for place, key in enumerate(keys)}
+        self._held: dict[str, str] = {}
+
+    def of(self, key: str) -> str:
+        """The text of an answer."""
+        if key not in self._places:
+            return answer_queries.texts(self._ledger, [key])[key]
+        if key not in self._held:
+            place = self._places[key]
+            self._held = answer_queries.texts(self._ledger, self._keys[place : place + answer_queries.TEXTS_AT_ONCE])
+        return self._held[key]
 
 
 def _check_money(teacher: Teacher, options: CollectOptions) -> None:

@@ -19,7 +19,7 @@ from stillhouse.vault.entries import Frame, SegmentHeader, count_frames, read_fr
 from stillhouse.vault.files import make_folder, read_regular, storage_errors
 from stillhouse.vault.locks import try_for
 from stillhouse.vault.objects import Objects
-from stillhouse.vault.writer import SEGMENT_BYTES, Position, Writer, segments
+from stillhouse.vault.writer import SEGMENT_BYTES, Checked, Position, Writer, segments
 
 
 class LogEntry(NamedTuple):
@@ -38,15 +38,6 @@ class Head(msgspec.Struct, frozen=True):
     chain: str
 
 
-class _Mark(NamedTuple):
-    """Where a reader stopped: it resumes there without reading the segment from its start again."""
-
-    segment: str
-    offset: int
-    number: int
-    chain: bytes
-
-
 class Log:
     """A log folder; open one writer per process with ``writer()``."""
 
@@ -56,7 +47,8 @@ class Log:
         """
         self.root = root
         self.first_writer = first_writer
-        self._marks: dict[str, _Mark] = {}
+        # Where this reader stopped: it resumes there without reading the segment from its start again.
+        self._marks: dict[str, Checked] = {}
         self._objects = objects
         self._segment_bytes = segment_bytes
 
@@ -70,7 +62,8 @@ class Log:
             if lock is None:
                 continue
             try:
-                return Writer(folder, self._objects, durability, lock, self._segment_bytes)
+                checked = self._marks.get(folder.name)
+                return Writer(folder, self._objects, durability, lock, self._segment_bytes, checked)
             except BaseException:
                 lock.release()
                 raise
@@ -120,7 +113,7 @@ class Log:
         for found in read_frames(data, mark.chain, str(self.root / writer / mark.segment)):
             yield LogEntry(Position(writer, start), found.payload, found.chain)
             start += 1
-            self._marks[writer] = _Mark(mark.segment, mark.offset + found.end, start, found.chain)
+            self._marks[writer] = Checked(mark.segment, mark.offset + found.end, start, found.chain)
 
     def active(self, writer: str) -> tuple[str, bytes] | None:
         """The name and the bytes of the segment that a writer appends to; None where it has written nothing yet."""
@@ -142,7 +135,7 @@ class Log:
         last = next(self.read(writer, number - 1), None)
         return last is not None and last.chain.hex() == chain
 
-    def _marked(self, writer: str, number: int) -> _Mark | None:
+    def _marked(self, writer: str, number: int) -> Checked | None:
         """Mark where the entry ``number`` begins, or will; None where that is not in the active segment, or just at its start.
 
         All of it is checked, up to its end: what comes after the mark is read again by ``follow``, and that is all.
@@ -156,7 +149,7 @@ class Log:
         for one in read_frames(data[first.end :], bytes.fromhex(header.previous_chain), str(self.root / writer)):
             count, end = count + 1, first.end + one.end
             if count == number:
-                found = _Mark(names[-1], end, count, one.chain)
+                found = Checked(names[-1], end, count, one.chain)
         if found is not None and segments(self.root / writer)[-1:] == [found.segment]:
             self._marks[writer] = found
         return found
@@ -191,7 +184,7 @@ class Log:
                 break
             end, number, chain = first.end + found.end, number + 1, found.chain
         if number == last.position.number + 1:
-            self._marks[writer] = _Mark(name, end, number, chain)
+            self._marks[writer] = Checked(name, end, number, chain)
 
     def count(self) -> int:
         """How many entries there are in all, by the lengths of the active segments: for progress, nothing is checked."""

@@ -20,6 +20,8 @@ from stillhouse.vault.objects import Objects
 COMMIT_SECONDS = 0.05
 # Small enough to recover and to seal in about a second, large enough to compress well.
 SEGMENT_BYTES = 64 << 20
+# Whoever opens the log checks the open segments, entry by entry: a tenth of a second for so many.
+SEGMENT_ENTRIES = 16_384
 
 
 class Position(NamedTuple):
@@ -38,6 +40,15 @@ class Torn(msgspec.Struct, frozen=True):
     kept_in: str
 
 
+class Checked(NamedTuple):
+    """Up to where a segment was read and checked: which one, so many bytes, so many entries of the chain, and its value there."""
+
+    segment: str
+    offset: int
+    number: int
+    chain: bytes
+
+
 class _End(NamedTuple):
     """Where a chain ends: bytes in the segment, entries, chain value. Replaced in one step, so never half true."""
 
@@ -54,7 +65,16 @@ class Writer:
     signal reaches.
     """
 
-    def __init__(self, folder: Path, objects: Objects, durability: Durability, lock: Lock, segment_bytes: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        objects: Objects,
+        durability: Durability,
+        lock: Lock,
+        segment_bytes: int,
+        checked: Checked | None = None,
+    ) -> None:
+        """``checked`` says up to where this process has read and checked the segment already."""
         self.name = folder.name
         self.durability = durability
         self.torn: Torn | None = None
@@ -65,7 +85,8 @@ class Writer:
         self._written = self._synced = 0
         self._failure: Exception | None = None
         self._seal_failed = self._closing = False
-        self._path, self._file, self._end = self._open()
+        self._first = 0
+        self._path, self._file, self._end = self._open(checked)
         self._committer = threading.Thread(target=self._commit_loop, name=f"commit-{self.name}", daemon=True)
         self._committer.start()
 
@@ -179,7 +200,8 @@ class Writer:
                     self._commit.wait_for(lambda: self._closing or self._due_to_seal(), timeout=COMMIT_SECONDS)
 
     def _due_to_seal(self) -> bool:
-        return self._end.size >= self._segment_bytes and not self._seal_failed
+        is_full = self._end.size >= self._segment_bytes or self._end.entries - self._first >= SEGMENT_ENTRIES
+        return is_full and not self._seal_failed
 
     def _try_to_seal(self) -> None:
         """A seal that fails costs nothing but room: the segment grows on, and the next process seals it."""
@@ -212,20 +234,31 @@ class Writer:
 
     # Opening.
 
-    def _open(self) -> tuple[Path, int, _End]:
+    def _open(self, checked: Checked | None) -> tuple[Path, int, _End]:
         names = segments(self._folder)
         if not names:
             return self._start_segment(SegmentHeader(self.name, 0, GENESIS.hex(), ""))
         path = self._folder / names[-1]
-        with storage_errors(f"{path} could not be opened"):
-            data = path.read_bytes()
-        header, end = _read_segment(data, path)
-        for name in names[:-1]:
-            self._remove_sealed(self._folder / name, header)
+        if checked is not None and names == [checked.segment] and path.stat().st_size >= checked.offset:
+            begin, self._first = checked, int(path.stem)
+            with storage_errors(f"{path} could not be opened"), path.open("rb") as opened:
+                opened.seek(begin.offset)
+                data = opened.read()
+        else:
+            with storage_errors(f"{path} could not be opened"):
+                data = path.read_bytes()
+            header, first = read_header(data, str(path))
+            begin = Checked(names[-1], first.end, header.first, bytes.fromhex(header.previous_chain))
+            self._first, data = header.first, data[first.end :]
+            for name in names[:-1]:
+                self._remove_sealed(self._folder / name, header)
+        end = _End(begin.offset, begin.number, begin.chain)
+        for found in read_frames(data, begin.chain, str(path)):
+            end = _End(begin.offset + found.end, end.entries + 1, found.chain)
         with storage_errors(f"{path} could not be opened"):
             file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
-        if end.size < len(data):
-            self._cut(file, data[end.size :], end)
+        if end.size < begin.offset + len(data):
+            self._cut(file, data[end.size - begin.offset :], end)
         return path, file, end
 
     def _remove_sealed(self, path: Path, header: SegmentHeader) -> None:
@@ -247,6 +280,7 @@ class Writer:
     def _start_segment(self, header: SegmentHeader) -> tuple[Path, int, _End]:
         """A new segment, durable and open; where that fails, there is none."""
         data, _ = frame(msgspec.json.encode(header), GENESIS)
+        self._first = header.first
         path = self._folder / f"{header.first:012d}.segment"
         try:
             write_whole(path, data)

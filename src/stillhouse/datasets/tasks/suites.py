@@ -8,7 +8,9 @@ import json
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+import msgspec
 
 from stillhouse.errors import MissingExtra, PromptsError
 from stillhouse.nouns import Example, Message, Task
@@ -52,8 +54,7 @@ def parse_tasks(data: bytes, where: str) -> tuple[Task, ...]:
     """Tasks from JSONL bytes. Raises PromptsError for the first line that does not say what it should."""
     tasks: list[Task] = []
     seen: dict[str, int] = {}
-    for number, row in _rows(data, where):
-        task = _task(row, f"{where}, line {number}")
+    for number, task in _tasks(data, where):
         if task.id in seen:
             raise PromptsError(f"{where}, line {number}: the id {task.id!r} was used on line {seen[task.id]} already.")
         seen[task.id] = number
@@ -63,7 +64,35 @@ def parse_tasks(data: bytes, where: str) -> tuple[Task, ...]:
     return tuple(tasks)
 
 
-def _rows(data: bytes, where: str) -> Iterator[tuple[int, dict[str, Any]]]:
+class _Turn(msgspec.Struct, forbid_unknown_fields=True):
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class _Plain(msgspec.Struct, forbid_unknown_fields=True):
+    """A prompt as almost all are: nothing by which its answers could be judged."""
+
+    id: Annotated[str, msgspec.Meta(min_length=1)]
+    messages: Annotated[tuple[_Turn, ...], msgspec.Meta(min_length=1)]
+    family: str = ""
+    split: str = ""
+
+
+_plain = msgspec.json.Decoder(_Plain)
+
+
+def _tasks(data: bytes, where: str) -> Iterator[tuple[int, Task]]:
+    for number, line in _lines(data, where):
+        try:
+            row = _plain.decode(line)
+        except msgspec.MsgspecError:  # another shape, or something that is wrong with it: looked at field by field
+            yield number, _task(_row(line, number, where), f"{where}, line {number}")
+        else:
+            messages = tuple(Message(turn.role, turn.content) for turn in row.messages)
+            yield number, Task(id=row.id, messages=messages, family=row.family, split=row.split)
+
+
+def _lines(data: bytes, where: str) -> Iterator[tuple[int, str]]:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as failure:
@@ -71,13 +100,21 @@ def _rows(data: bytes, where: str) -> Iterator[tuple[int, dict[str, Any]]]:
         raise PromptsError(f"{where}, line {broken}: the text is not UTF-8.") from failure
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
-            try:
-                row = json.loads(line)
-            except ValueError as failure:
-                raise PromptsError(f"{where}, line {number}: this is not JSON ({failure}).") from failure
-            if not isinstance(row, dict):
-                raise PromptsError(f"{where}, line {number}: a prompt is a JSON object.")
-            yield number, row
+            yield number, line
+
+
+def _row(line: str, number: int, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError as failure:
+        raise PromptsError(f"{where}, line {number}: this is not JSON ({failure}).") from failure
+    if not isinstance(row, dict):
+        raise PromptsError(f"{where}, line {number}: a prompt is a JSON object.")
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError as failure:  # \ud800, which stands for no character
+        raise PromptsError(f"{where}, line {number}: half a surrogate pair is no text.") from failure
+    return row
 
 
 def _task(row: dict[str, Any], where: str) -> Task:

@@ -1,7 +1,7 @@
 """Answers, their verdicts, and what failed."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Row, Select, and_, func, select
@@ -18,9 +18,12 @@ from stillhouse.nouns import (
     VerdictStatus,
 )
 
+# An answer may have 100 kB.
+TEXTS_AT_ONCE = 256
+
 
 class StoredAnswer(NamedTuple):
-    """An answer as the view has it."""
+    """An answer as the view has it, but for its text; ``entry`` says where in the log it is: no two answers have the same."""
 
     key: str
     run: str
@@ -29,35 +32,64 @@ class StoredAnswer(NamedTuple):
     prompt: str
     sample: int
     stamps: int
-    text: str
     finish: str
     usage: Usage
     cost_usd: str
     seconds: float
+    entry: str
 
 
 def answers(ledger: Ledger, keys: Iterable[str]) -> dict[str, StoredAnswer]:
     """The answers to these keys, where there are any."""
     found: dict[str, StoredAnswer] = {}
-    for row in by_keys(ledger, tables.answers, tables.answers.c.key, keys):
-        if row.key not in found:
-            found[row.key] = _stored(row)
+    for chunk in in_groups(keys):
+        for row in all_rows(ledger, _heads().where(tables.answers.c.key.in_(chunk))):
+            if row.key not in found:
+                found[row.key] = _stored(row)
     return found
 
 
 def answers_of_run(ledger: Ledger, run: str) -> dict[str, StoredAnswer]:
     """The answers of a run, by key."""
     found: dict[str, StoredAnswer] = {}
-    for row in all_rows(ledger, ordered(tables.answers).where(tables.answers.c.run == run)):
+    for row in all_rows(ledger, _heads().where(tables.answers.c.run == run)):
         if row.key not in found:
             found[row.key] = _stored(row)
     return found
 
 
+def texts(ledger: Ledger, keys: Iterable[str]) -> dict[str, str]:
+    """What some answers say, by key; all of it is in memory then."""
+    found: dict[str, str] = {}
+    column = tables.answers.c
+    for chunk in in_groups(keys):
+        for row in all_rows(ledger, ordered(tables.answers, column.key, column.text).where(column.key.in_(chunk))):
+            found.setdefault(row.key, row.text)
+    return found
+
+
+def with_texts(ledger: Ledger, answers: Sequence[StoredAnswer]) -> Iterator[tuple[StoredAnswer, str]]:
+    """Answers with what they say, of which few are in memory at once."""
+    for start in range(0, len(answers), TEXTS_AT_ONCE):
+        some = answers[start : start + TEXTS_AT_ONCE]
+        said = texts(ledger, [answer.key for answer in some])
+        yield from ((answer, said[answer.key]) for answer in some)
+
+
+def _heads() -> Select[Any]:
+    column = tables.answers.c
+    return ordered(
+        tables.answers, column.key, column.run, column.teacher, column.task, column.prompt, column.sample, column.stamps,
+        column.finish, column.prompt_tokens, column.completion_tokens, column.cost_usd, column.seconds, column.writer,
+        column.number, column.place,
+    )  # fmt: skip
+
+
 def _stored(row: Row[Any]) -> StoredAnswer:
+    key, run, teacher, task, prompt, sample, stamps, finish, asked, answered, cost_usd, seconds, *entry = tuple(row)
     return StoredAnswer(
-        row.key, row.run, row.teacher, row.task, row.prompt, row.sample, row.stamps, row.text, row.finish,
-        Usage(row.prompt_tokens, row.completion_tokens), row.cost_usd, row.seconds,
+        key, run, teacher, task, prompt, sample, stamps, finish, Usage(asked, answered), cost_usd, seconds,
+        "/".join(map(str, entry)),
     )  # fmt: skip
 
 

@@ -22,9 +22,9 @@ def recorded(ledger: Ledger, kind: type[AFact], *conditions: ColumnElement[bool]
     return [fact_of(kind, row) for row in as_written(all_rows(ledger, query))]
 
 
-def ordered(table: Table) -> Select[Any]:
-    """A table's rows in the order in which they were written down."""
-    return select(table).order_by(table.c.at, table.c.writer, table.c.number, table.c.place)
+def ordered(table: Table, *columns: ColumnElement[Any]) -> Select[Any]:
+    """A table's rows, or some columns of them, in the order in which they were written down."""
+    return select(*columns or (table,)).order_by(table.c.at, table.c.writer, table.c.number, table.c.place)
 
 
 def as_written(rows: Iterable[Row[Any]]) -> Iterator[Row[Any]]:

@@ -356,6 +356,8 @@ GOOD = {"id": "a", "messages": [{"role": "user", "content": "q"}], "entry_point"
         ({**GOOD, "tests": 3}, "list of examples"),
         ({**GOOD, "tests": [{"arguments": 1, "returns": 1}]}, "an example is"),
         ({**GOOD, "entry_point": ""}, 'needs "entry_point"'),
+        *(({**GOOD, field: "a\ud800"}, "half a surrogate") for field in ("id", "family", "solution", "prefix", "else")),
+        ({**GOOD, "messages": [{"role": "user", "content": "\udfff"}]}, "half a surrogate"),
     ],
 )
 def test_bad_rows_are_named(row, message):
@@ -364,6 +366,21 @@ def test_bad_rows_are_named(row, message):
         parse_tasks(data, "prompts.jsonl")
     if message != "no prompts":
         assert "prompts.jsonl, line 2" in str(caught.value)
+
+
+TURNS = st.fixed_dictionaries({"role": st.sampled_from(["user", "system"]), "content": st.text()})
+
+
+@given(
+    st.fixed_dictionaries(
+        {"id": st.text(min_size=1), "messages": st.lists(TURNS, min_size=1)},
+        optional={"family": st.text(), "split": st.sampled_from(["", "train"])},
+    )
+)
+def test_a_plain_prompt_is_read_as_any_other(row):
+    """Most prompts are read on a shorter way; a field that it does not know takes the longer one."""
+    (short,), (long,) = (parse_tasks(json.dumps(one).encode(), "p") for one in (row, {**row, "note": 1}))
+    assert short == long
 
 
 def test_an_id_used_twice_is_named(tmp_path):

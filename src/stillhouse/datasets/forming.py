@@ -1,0 +1,228 @@
+"""Form a dataset: examine what is new, decide of everything, and say where each candidate ended. In bounded memory.
+
+Heads of all candidates go into a database of their own on disk, without a name, which is gone with the process. Candidates whose
+findings are not known are read and examined, in batches, by whatever engine there is. Decisions then come from heads and findings
+alone, in the order of task, sample and key. Texts are read again only to be written.
+"""
+
+import itertools
+import sqlite3
+from collections import Counter, deque
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+from stillhouse.canon import tagged_digest
+from stillhouse.datasets.candidates import CandidateSource, Head
+from stillhouse.datasets.content_tree import ContentTree
+from stillhouse.datasets.filter import STEPS, Candidate, Examiner, Filter, Finding, content_digest_before_2026_12
+from stillhouse.datasets.findings import KnownFindings
+from stillhouse.engine.engine import Engine
+from stillhouse.nouns import Decision, FunnelStep
+
+# Small enough that a few batches of long texts are little, large enough that handing one over costs nothing beside the work.
+_AT_ONCE = 256
+_CACHE_KIB = 65_536
+_SCHEMA = """
+PRAGMA journal_mode = OFF;
+PRAGMA synchronous = OFF;
+CREATE TABLE found (
+    id INTEGER PRIMARY KEY, source INTEGER, place INTEGER, row BLOB, task BLOB, sample INTEGER, key TEXT, stamps INTEGER,
+    tokens INTEGER, incomplete BLOB, unverified BLOB, held_out BLOB, same_as BLOB, content BLOB
+);
+CREATE TABLE drops (id INTEGER PRIMARY KEY, step TEXT, reason BLOB);
+BEGIN;
+"""
+
+
+class FormingRules(NamedTuple):
+    """What decides which candidates become rows: as ``Examiner`` and ``Filter`` have it."""
+
+    examiner: Examiner
+    decisions: Mapping[int, Decision]
+    wanted: Collection[str] = STEPS
+    most: int = 0
+
+
+class Placed(NamedTuple):
+    """Where a candidate ended: at which step it was dropped and why, both empty where it is a row. ``content`` is a digest."""
+
+    id: int
+    source: int
+    place: int
+    row: bytes
+    key: str
+    stamps: int
+    tokens: int
+    content: str
+    step: str
+    reason: str
+
+
+class Formed:
+    """What came of forming. Use it as a context manager: it holds a database."""
+
+    def __init__(self, sources: Sequence[CandidateSource], most_in_memory_kib: int = _CACHE_KIB) -> None:
+        """Nothing is placed yet: ``form`` does that."""
+        self.sources = sources
+        self.rows, self.content_digest = 0, ""
+        self.funnel: tuple[FunnelStep, ...] = ()
+        self.stamp_sets, self.tokens = Counter[int](), Counter[int]()
+        self.rows_of_source = Counter[int]()
+        self.database = sqlite3.connect("", isolation_level=None)
+        self.database.execute(f"PRAGMA cache_size = -{most_in_memory_kib}")
+        self.database.executescript(_SCHEMA)
+
+    def __enter__(self) -> "Formed":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.database.close()
+
+    def placed(self, where: str = "TRUE") -> Iterator[Placed]:
+        """Where each candidate ended, in the order of the sources; ``where`` is a condition on ``found`` and ``drops``."""
+        query = f"""
+            SELECT id, source, place, row, key, stamps, tokens, content, coalesce(step, ''), coalesce(reason, x'')
+            FROM found LEFT JOIN drops USING (id) WHERE {where} ORDER BY id
+        """  # noqa: S608 - our own conditions
+        for id, source, place, row, key, stamps, tokens, content, step, reason in self.database.execute(query):
+            yield Placed(id, source, place, row, key, stamps, tokens, tagged_digest(content), step, _text(reason))
+
+    def with_texts(self, where: str = "TRUE") -> Iterator[tuple[Placed, Candidate]]:
+        """The same with the candidates themselves, of which few are in memory at once."""
+        for number, of_source in itertools.groupby(self.placed(where), key=lambda one: one.source):
+            while some := list(itertools.islice(of_source, _AT_ONCE)):
+                yield from zip(some, self.sources[number].read([one.place for one in some]), strict=True)
+
+    def spread(self, condition: str, most: int) -> list[tuple[Placed, Candidate]]:
+        """At most so many candidates, evenly from all that a condition holds for, in the order in which they were decided."""
+        query = f"SELECT id FROM found LEFT JOIN drops USING (id) WHERE {condition} ORDER BY task, sample, key, id"  # noqa: S608
+        (count,) = self.database.execute(f"SELECT count(*) FROM ({query})").fetchone()  # noqa: S608
+        places = sorted({place * count // most for place in range(most)}) if count > most else range(count)
+        ids = []
+        for place in places:
+            ids += [id for (id,) in self.database.execute(f"{query} LIMIT 1 OFFSET {place}")]
+        order = {id: number for number, id in enumerate(ids)}
+        found = self.with_texts(f"id IN ({','.join(map(str, ids))})") if ids else iter(())
+        return sorted(found, key=lambda one: order[one[0].id])
+
+    def digest_before_2026_12(self) -> str:
+        """What stood for these rows until November 2026; they are all in memory for that, as they were then."""
+        return content_digest_before_2026_12([candidate for _, candidate in self.with_texts("step IS NULL")])
+
+
+def form(sources: Sequence[CandidateSource], rules: FormingRules, engine: Engine, cache: Path) -> Formed:
+    """Decide which candidates become rows. ``cache`` is the folder in which findings are kept.
+
+    Raises what reading the sources raises.
+    """
+    formed = Formed(sources)
+    known = KnownFindings(cache, rules.examiner)
+    try:
+        _look(formed, rules.examiner, engine, known)
+        _decide(formed, rules)
+    except BaseException:
+        formed.database.close()
+        raise
+    finally:
+        known.close()
+    return formed
+
+
+class _Group(NamedTuple):
+    """Candidates that are looked up together; those at ``unknown`` are to be examined."""
+
+    source: int
+    heads: list[Head]
+    known: dict[bytes, Finding]
+    unknown: list[int]
+
+
+def _look(formed: Formed, examiner: Examiner, engine: Engine, known: KnownFindings) -> None:
+    """Heads and findings of all candidates, into the database."""
+    waiting: deque[_Group] = deque()
+    done = itertools.count()
+
+    def to_examine() -> Iterator[Sequence[Candidate]]:
+        for number, source in enumerate(formed.sources):
+            for heads in _in_groups(source.heads()):
+                found = {} if source.is_erasable else known.known([head.row for head in heads])
+                unknown = [place for place, head in enumerate(heads) if head.row not in found]
+                group = _Group(number, heads, found, unknown)
+                if unknown or waiting:  # in order: what is known waits for what came before it
+                    waiting.append(group)
+                else:
+                    _write(formed, group, (), done)
+                if unknown:
+                    yield list(source.read([heads[place].place for place in unknown]))
+
+    examined: Iterator[list[Finding]] = engine.map(examiner.examine, to_examine())
+    for found in examined:
+        _finish_known(formed, waiting, done)
+        group = waiting.popleft()
+        if not formed.sources[group.source].is_erasable:
+            known.add([group.heads[place].row for place in group.unknown], found)
+        _write(formed, group, found, done)
+    _finish_known(formed, waiting, done)
+
+
+def _finish_known(formed: Formed, waiting: deque[_Group], done: "itertools.count[int]") -> None:
+    while waiting and not waiting[0].unknown:
+        _write(formed, waiting.popleft(), (), done)
+
+
+def _write(formed: Formed, group: _Group, examined: Sequence[Finding], done: "itertools.count[int]") -> None:
+    fresh = dict(zip(group.unknown, examined, strict=True))
+    values = []
+    for place, head in enumerate(group.heads):
+        found = fresh[place] if place in fresh else group.known[head.row]
+        values.append(
+            (
+                next(done), group.source, head.place, head.row, _blob(head.task), head.sample, head.key, head.stamps,
+                head.tokens, _blob(found.incomplete), _blob(found.unverified), _blob(found.held_out), found.same_as,
+                found.content,
+            )
+        )  # fmt: skip
+    formed.database.executemany("INSERT INTO found VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+
+
+def _decide(formed: Formed, rules: FormingRules) -> None:
+    """Go through all candidates in order: which are dropped, and what stands for the others."""
+    filtering, tree = Filter(rules.decisions, rules.wanted, rules.most), ContentTree()
+    query = """
+        SELECT id, source, task, sample, stamps, tokens, incomplete, unverified, held_out, same_as, content
+        FROM found ORDER BY task, sample, key, id
+    """
+    try:
+        for id, source, task, sample, stamps, tokens, *reasons, same_as, content in formed.database.execute(query):
+            incomplete, unverified, held_out = map(_text, reasons)
+            finding = Finding(incomplete, unverified, held_out, same_as, content)
+            step, reason = filtering.drops_at(finding, stamps, f"sample {sample} of {_text(task)}")
+            if step:
+                formed.database.execute("INSERT INTO drops VALUES (?, ?, ?)", (id, step, _blob(reason)))
+            else:
+                tree.add(content)
+                formed.stamp_sets[stamps] += 1
+                formed.tokens[stamps] += max(0, tokens)
+                formed.rows_of_source[source] += 1
+    finally:
+        filtering.close()
+    formed.rows, formed.funnel, formed.content_digest = filtering.kept, filtering.funnel(), tree.root()
+
+
+def _in_groups(heads: Iterable[Head]) -> Iterator[list[Head]]:
+    waiting = iter(heads)
+    while group := list(itertools.islice(waiting, _AT_ONCE)):
+        yield group
+
+
+def _blob(text: str) -> bytes:
+    """As SQLite takes and sorts any text: half a surrogate pair, too."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _text(blob: bytes) -> str:
+    return blob.decode("utf-8", "surrogatepass")
