@@ -86,7 +86,7 @@ def test_a_difference_is_found(recorder, ledger, log):
     recorder.record(answered("a"), answered("b"))
     recorder.refresh()
     with ledger.engine.begin() as connection:
-        connection.execute(tables.answers.update().where(tables.answers.c.key == "a").values(text="forged"))
+        connection.execute(tables.answers.update().where(tables.answers.c.key == "a").values(finish="forged"))
     assert ledger.differences(log) == ["answers: 2 rows here, 2 in the log's view, but not the same ones"]
     with ledger.engine.begin() as connection:
         connection.execute(tables.answers.delete())

@@ -197,7 +197,8 @@ def _records(objects: Objects, dataset: DatasetVersion, target: Target) -> "Iter
     for row in read_rows(objects, dataset):
         code = target is Target.CODE and row["code"]
         response = f"```python\n{row['code'].rstrip()}\n```" if code else row["response"]
-        yield Record(row["key"], tuple(Message(**message) for message in row["messages"]), response, row["stamps"])
+        messages = tuple(Message(**message) for message in row["messages"])
+        yield Record(row["key"], messages, response, row["stamps"], (row["task"], row["sample"]))
 
 
 def _name(recipe: Recipe, like: Trained | None) -> str:

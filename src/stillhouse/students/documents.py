@@ -19,12 +19,13 @@ STEPS_PER_EPOCH, BATCH_TOKENS = 16, (1024, 131_072)
 
 
 class Record(NamedTuple):
-    """A row of a dataset, as a student needs it."""
+    """A row of a dataset, as a student needs it; ``place`` is its task and sample."""
 
     key: str
     messages: tuple[Message, ...]
     response: str
     stamps: int
+    place: tuple[str, int] = ("", 0)
 
 
 class Document(NamedTuple):
@@ -34,6 +35,7 @@ class Document(NamedTuple):
     tokens: Sequence[int]
     answer: int
     stamps: int = 0
+    place: tuple[str, int] = ("", 0)
 
     @property
     def answer_tokens(self) -> int:
@@ -121,7 +123,12 @@ def tokenise(record: Record, language: Language) -> Document | LeftOutRecords:
         return LeftOutRecords(record.key, "an empty prompt")
     if max(tokens) >= language.vocabulary:
         return LeftOutRecords(record.key, f"a token beyond the vocabulary of {language.vocabulary}")
-    return Document(record.key, tokens, len(prompt), record.stamps)
+    return Document(record.key, tokens, len(prompt), record.stamps, record.place)
+
+
+def in_order(documents: Iterable[Document]) -> list[Document]:
+    """Documents as a training takes them: by task, sample and key, in whatever files and order a dataset has its rows."""
+    return sorted(documents, key=lambda document: (document.place, document.key))
 
 
 def take_answer_tokens(

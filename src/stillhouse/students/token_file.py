@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 from blake3 import blake3
 
-from stillhouse.students.documents import Document, Language, LeftOutRecords, Record, tokenise
+from stillhouse.students.documents import Document, Language, LeftOutRecords, Record, in_order, tokenise
 from stillhouse.vault.files import make_folder, storage_errors, write_whole
 
 _TOKENS, _INDEX = "tokens.bin", "tokens.json"
@@ -21,10 +21,11 @@ _ITEM = 4
 
 
 class TokenIndex(msgspec.Struct, frozen=True):
-    """What the file holds, record after record: key, stamp set, how many tokens, and where the answer begins."""
+    """What the file holds, record after record: task and sample, key, stamp set, how many tokens, and where the answer begins."""
 
     training: str
     digest: str
+    places: list[tuple[str, int]]
     keys: list[str]
     stamps: list[int]
     lengths: list[int]
@@ -34,7 +35,7 @@ class TokenIndex(msgspec.Struct, frozen=True):
 
 def write_tokens(folder: Path, training: str, records: Iterable[Record], language: Language) -> None:
     """Make the tokens of some records, one record in memory at a time. Raises StorageError."""
-    index = TokenIndex(training, "", [], [], [], [], [])
+    index = TokenIndex(training, "", [], [], [], [], [], [])
     hasher = blake3()
     path, new = folder / _TOKENS, folder / f".{_TOKENS}"
     with storage_errors(f"{path} could not be written"):
@@ -48,6 +49,7 @@ def write_tokens(folder: Path, training: str, records: Iterable[Record], languag
                 data = array("I", made.tokens).tobytes()
                 hasher.update(data)
                 file.write(data)
+                index.places.append(made.place)
                 index.keys.append(made.key)
                 index.stamps.append(made.stamps)
                 index.lengths.append(len(made.tokens))
@@ -57,7 +59,7 @@ def write_tokens(folder: Path, training: str, records: Iterable[Record], languag
 
 
 def read_tokens(folder: Path, training: str) -> tuple[list[Document], list[LeftOutRecords]] | None:
-    """The documents of a training, their tokens mapped into memory; None where they are not there whole."""
+    """The documents of a training in order, their tokens mapped into memory; None where they are not there whole."""
     try:
         index = msgspec.json.decode((folder / _INDEX).read_bytes(), type=TokenIndex)
         tokens = _mapped(folder / _TOKENS)
@@ -67,10 +69,11 @@ def read_tokens(folder: Path, training: str) -> tuple[list[Document], list[LeftO
     if not whole or blake3(tokens.cast("B")).hexdigest() != index.digest:
         return None
     found, start = [], 0
-    for key, stamps, length, answer in zip(index.keys, index.stamps, index.lengths, index.answers, strict=True):
-        found.append(Document(key, tokens[start : start + length], answer, stamps))
+    columns = (index.places, index.keys, index.stamps, index.lengths, index.answers)
+    for place, key, stamps, length, answer in zip(*columns, strict=True):
+        found.append(Document(key, tokens[start : start + length], answer, stamps, place))
         start += length
-    return found, index.left_out
+    return in_order(found), index.left_out
 
 
 def discard_tokens(folder: Path) -> None:

@@ -39,6 +39,7 @@ from stillhouse.students.documents import (
     Record,
     Step,
     documents,
+    in_order,
     plan_steps,
     take_answer_tokens,
 )
@@ -175,7 +176,8 @@ def _documents(
     job: Job, records: Callable[[], Iterable[Record]], language: Language
 ) -> tuple[list[Document], list[LeftOutRecords]]:
     if not job.keeps_tokens:
-        return documents(records(), language)
+        found, left_out = documents(records(), language)
+        return in_order(found), left_out
     folder = Path(job.folder)
     known = read_tokens(folder, job.training)
     if known is None:

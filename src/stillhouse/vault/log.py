@@ -49,7 +49,7 @@ class Log:
         self.first_writer = first_writer
         # Where this reader stopped: it resumes there without reading the segment from its start again.
         self._marks: dict[str, Checked] = {}
-        self._objects = objects
+        self.objects = objects
         self._segment_bytes = segment_bytes
 
     def writer(self, durability: Durability = Durability.KILL) -> "Writer":
@@ -63,7 +63,7 @@ class Log:
                 continue
             try:
                 checked = self._marks.get(folder.name)
-                return Writer(folder, self._objects, durability, lock, self._segment_bytes, checked)
+                return Writer(folder, self.objects, durability, lock, self._segment_bytes, checked)
             except BaseException:
                 lock.release()
                 raise
@@ -228,7 +228,7 @@ class Log:
 
     def _unpacked(self, pack: str) -> bytes:
         try:
-            return zstandard.ZstdDecompressor().decompress(self._objects.get(pack), max_output_size=1 << 31)
+            return zstandard.ZstdDecompressor().decompress(self.objects.get(pack), max_output_size=1 << 31)
         except zstandard.ZstdError as failure:
             raise CorruptLog(f"pack {pack} cannot be read: {failure}.") from failure
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stillhouse.students.documents import documents
+from stillhouse.students.documents import documents, in_order
 from stillhouse.students.token_file import discard_tokens, read_tokens, write_tokens
 from tests.unit.students.test_documents import BYTES, record
 
@@ -19,7 +19,18 @@ def test_they_are_those_of_the_records(tmp_path_factory, texts):
     folder = tmp_path_factory.mktemp("t")
     records = [record(str(number), prompt, answer) for number, (prompt, answer) in enumerate(texts)]
     write_tokens(folder, "t", iter(records), BYTES)
-    assert as_lists(read_tokens(folder, "t")) == as_lists(documents(records, BYTES))
+    expected, left_out = documents(records, BYTES)
+    assert as_lists(read_tokens(folder, "t")) == as_lists((in_order(expected), left_out))
+
+
+@given(st.permutations(range(12)))
+def test_the_order_of_the_files_does_not_count(tmp_path_factory, order):
+    """A version whose rows were added one after the other teaches what one that was formed at once does."""
+    folder = tmp_path_factory.mktemp("t")
+    records = [record(str(n), f"prompt {n}", "answer")._replace(place=(f"task {n % 4}", n % 3)) for n in range(12)]
+    write_tokens(folder, "t", (records[n] for n in order), BYTES)
+    found, _ = read_tokens(folder, "t")
+    assert [one.key for one in found] == [one.key for one in sorted(records, key=lambda one: (one.place, one.key))]
 
 
 @pytest.fixture

@@ -99,7 +99,8 @@ class Answered(Fact, frozen=True, tag="answered"):
             ),
             flat=("usage",),
             columns={"mark": _mark_of_answer, "code_mark": _mark_of_code},
-            without=("raw",),
+            # The log has the text; who wants it reads it there (``answer_queries.texts``).
+            without=("raw", "text"),
         ),
     )
 

@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Row, Select, and_, func, select
 
 from stillhouse.canon import raw_digest
+from stillhouse.errors import CorruptLog
 from stillhouse.home import facts
 from stillhouse.home.ledger import imported_rows
+from stillhouse.home.ledger.clean import clean_text, clean_value
 from stillhouse.home.ledger.ledger import Ledger
 from stillhouse.home.ledger.projection import tables
 from stillhouse.home.ledger.selecting import all_rows, by_keys, decode, in_groups, ordered
@@ -17,6 +19,7 @@ from stillhouse.nouns import (
     Verdict,
     VerdictStatus,
 )
+from stillhouse.vault.writer import Position
 
 # An answer may have 100 kB.
 TEXTS_AT_ONCE = 256
@@ -59,12 +62,25 @@ def answers_of_run(ledger: Ledger, run: str) -> dict[str, StoredAnswer]:
 
 
 def texts(ledger: Ledger, keys: Iterable[str]) -> dict[str, str]:
-    """What some answers say, by key; all of it is in memory then."""
-    found: dict[str, str] = {}
+    """What some answers say, by key, as the log has it; all of it is in memory then.
+
+    NUL and half surrogate pairs are replaced, as in all that is stored elsewhere. Raises CorruptLog, CorruptObject, StorageError.
+    """
     column = tables.answers.c
+    places: dict[str, Position] = {}
     for chunk in in_groups(keys):
-        for row in all_rows(ledger, ordered(tables.answers, column.key, column.text).where(column.key.in_(chunk))):
-            found.setdefault(row.key, row.text)
+        query = ordered(tables.answers, column.key, column.writer, column.number).where(column.key.in_(chunk))
+        for key, writer, number in map(tuple, all_rows(ledger, query)):
+            places.setdefault(key, Position(writer, number))
+    assert ledger.entries is not None  # whoever has rows has followed a log
+    found: dict[str, str] = {}
+    in_order = sorted(places.items(), key=lambda item: item[1])
+    for (key, _), payload in zip(in_order, ledger.entries.payloads(place for _, place in in_order), strict=True):
+        fact = facts.decode(payload)
+        is_it = isinstance(fact, facts.Answered) and key in (fact.key, clean_value(tables.answers, "key", fact.key))
+        if not isinstance(fact, facts.Answered) or not is_it:
+            raise CorruptLog(f"the view and the log differ about the answer {key}.")
+        found[key] = clean_text(fact.text)
     return found
 
 

@@ -31,6 +31,17 @@ def clean(table: Table, values: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(cleaner(value) for cleaner, value in zip(_cleaners(table), values, strict=True))
 
 
+def clean_text(text: str) -> str:
+    """A text as a database, a file of Parquet and a canonical form can hold it."""
+    return str(_text(text, _LONGEST))
+
+
+def clean_value(table: Table, column: str, value: Any) -> Any:
+    """One value as that column of a table holds it."""
+    place = list(table.columns.keys()).index(column)
+    return _cleaners(table)[place](value)
+
+
 def may_be_odd(payload: bytes) -> bool:
     """May an entry hold a text with NUL, with half a surrogate pair, or one that no column holds? JSON escapes the first two."""
     return b"\\u" in payload or len(payload) > _LONGEST

@@ -14,6 +14,7 @@ from stillhouse.home.ledger.applying import Batch, apply_one_by_one, batches, mo
 from stillhouse.home.ledger.building import Reached, build, make_empty, nobody
 from stillhouse.home.ledger.databases import database_errors, insert_new, is_refusal, open_database, writing
 from stillhouse.home.ledger.projection import tables
+from stillhouse.vault.entry_reader import EntryReader
 from stillhouse.vault.log import Log
 from stillhouse.vault.objects import Objects
 
@@ -43,6 +44,7 @@ class Ledger:
         """
         self.url = url
         self.vault, self.cache = vault, cache
+        self.entries: EntryReader | None = None
         self._swapped = swapped
         self._token = ""
         with database_errors():
@@ -55,6 +57,8 @@ class Ledger:
 
     def close(self) -> None:
         """Close all connections."""
+        if self.entries is not None:
+            self.entries.close()
         self.engine.dispose()
 
     def catch_up(self, log: Log, reached: Reached = nobody) -> int:
@@ -63,6 +67,8 @@ class Ledger:
         A view of an older version, and one that knows entries which the log does not have (after power loss, or another log), is
         rebuilt. Raises HomeNewer where a newer version has swapped the view since it was opened, CorruptLog.
         """
+        if self.entries is None or self.entries.log is not log:
+            self.entries = EntryReader(log)
         with database_errors():
             while True:
                 if not self._look():
