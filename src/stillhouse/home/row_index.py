@@ -17,6 +17,7 @@ from stillhouse.vault.objects import Objects
 
 if TYPE_CHECKING:
     import pyarrow
+    import pyarrow.parquet
 
 DIGEST_BYTES, MARK_BYTES = 32, 16
 _SHARD = b"shard"
@@ -89,18 +90,19 @@ def _schema() -> "pyarrow.Schema":
 
 def read_index(objects: Objects, digests: Iterable[str], columns: Sequence[str]) -> Iterator["pyarrow.Table"]:
     """Some columns of the objects of an index, one after the other. Raises CorruptObject."""
-    import pyarrow.parquet
-
     for digest in digests:
-        yield pyarrow.parquet.read_table(
-            io.BytesIO(objects.get(digest)), columns=list(columns), use_threads=False, pre_buffer=False
-        )
+        yield _opened(objects, digest).read(columns=list(columns), use_threads=False)
 
 
 def read_shard_index(objects: Objects, digest: str) -> "tuple[str, pyarrow.Table] | None":
     """The file that an object of an index is of, and its lines; None where it is not of one file. Raises CorruptObject."""
-    import pyarrow.parquet
-
-    found = pyarrow.parquet.ParquetFile(io.BytesIO(objects.get(digest)), pre_buffer=False)
+    found = _opened(objects, digest)
     shard = (found.schema_arrow.metadata or {}).get(_SHARD, b"").decode()
     return (shard, found.read(use_threads=False)) if shard else None
+
+
+def _opened(objects: Objects, digest: str) -> "pyarrow.parquet.ParquetFile":
+    """An object of an index. Not by ``read_table``, which loads pandas: a second, for nothing."""
+    import pyarrow.parquet
+
+    return pyarrow.parquet.ParquetFile(io.BytesIO(objects.get(digest)), pre_buffer=False)

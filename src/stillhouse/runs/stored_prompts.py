@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping
 import zstandard
 
 from stillhouse.errors import CorruptObject
-from stillhouse.vault.chunks import cut_lines
 from stillhouse.vault.objects import Objects
 
 _WHOLE, _PIECE = "prompts", "prompts/"
-# Some hundred lines' ends are looked at for one that is taken, so a piece has half a megabyte, and never more than this.
-_ONE_IN, _LARGEST = 256, 4 << 20
+# Bytes of a piece, about; and of the largest one.
+_USUAL, _LARGEST = 512 << 10, 4 << 20
+# By so many of a line's last bytes it is decided whether a piece ends there.
 _ENDING = 64
 
 
@@ -47,14 +47,16 @@ def _piece(objects: Objects, digest: str) -> bytes:
 
 
 def _pieces(data: bytes) -> Iterator[bytes]:
-    start = last = 0
-    for end in cut_lines(memoryview(data), True):
-        if end - start > _LARGEST:  # the chunk before it ends a piece; no chunk is larger than this
-            yield data[start:last]
-            start = last
-        last = end
-        if zlib.crc32(data[max(start, end - _ENDING) : end]) % _ONE_IN == 0:
+    start = line = 0
+    while line < len(data):
+        end = data.find(b"\n", line) + 1 or len(data)
+        while end - start > _LARGEST:
+            yield data[start : start + _LARGEST]
+            start += _LARGEST
+        # As likely as a line is long, so that a piece has the same size whatever its lines have.
+        if zlib.crc32(data[max(line, end - _ENDING) : end]) % _USUAL < end - line and end > start:
             yield data[start:end]
             start = end
+        line = end
     if start < len(data) or not data:
         yield data[start:]

@@ -24,8 +24,8 @@ from stillhouse.vault.writer import Position, segments
 # Packs that are kept decompressed, in bytes: those of several processes that wrote at once.
 _KEPT_BYTES = 128 << 20
 _HEAD, _CHAIN = 12, 32
-# A header is some 200 bytes; compressed, with the frames behind it, no more than this is needed to see it.
-_BEGINNING = 4096
+# A header is some 200 bytes; but a pack is compressed in blocks of 128 KiB, and its first one must be there whole.
+_HEADER_BYTES, _BLOCK_BYTES = 4096, 132 << 10
 
 
 class _Part(Protocol):
@@ -109,9 +109,9 @@ class EntryReader:
             known.open.close()
 
     def _beginning(self, pack: str) -> bytes:
-        data = self._objects.head(pack, _BEGINNING)
+        data = self._objects.head(pack, _BLOCK_BYTES)
         try:
-            return zstandard.ZstdDecompressor().stream_reader(io.BytesIO(data)).read(_BEGINNING)
+            return zstandard.ZstdDecompressor().stream_reader(io.BytesIO(data)).read(_HEADER_BYTES)
         except zstandard.ZstdError as failure:
             raise CorruptLog(f"pack {pack} cannot be read: {failure}.") from failure
 
@@ -150,7 +150,7 @@ class _OpenSegment:
         self._path = path
         self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            self.header, first = read_header(os.pread(self._file, _BEGINNING, 0), path)
+            self.header, first = read_header(os.pread(self._file, _HEADER_BYTES, 0), path)
         except BaseException:
             os.close(self._file)
             raise

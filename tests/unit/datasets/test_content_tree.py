@@ -22,16 +22,17 @@ def root(rows):
     return tree.root()
 
 
-@given(st.lists(st.integers(0, 10_000), max_size=300), st.integers(1, 50), st.randoms())
-def test_it_is_the_same_in_any_order_and_any_memory(numbers, held, chance):
+@given(st.lists(st.integers(0, 10_000), max_size=300), st.integers(1, 50), st.sampled_from([0, 5, 1000]), st.randoms())
+def test_it_is_the_same_in_any_order_and_any_memory(numbers, held, few, chance):
     rows = digests(numbers)
     whole = root(rows)
     chance.shuffle(rows)
-    before, content_tree._AT_ONCE = content_tree._AT_ONCE, held
+    before = content_tree._AT_ONCE, content_tree._FEW
+    content_tree._AT_ONCE, content_tree._FEW = held, few
     try:
         assert root(rows) == whole
     finally:
-        content_tree._AT_ONCE = before
+        content_tree._AT_ONCE, content_tree._FEW = before
 
 
 @given(st.lists(st.integers(0, 10_000), min_size=1, max_size=60), st.data())

@@ -59,6 +59,18 @@ def test_a_segment_that_was_sealed_meanwhile_stays_readable(tmp_path):
         assert list(reader.payloads(expected)) == list(expected.values())
 
 
+@pytest.mark.parametrize("alike", [True, False])
+def test_large_packs(tmp_path, alike):
+    """Packs are compressed in blocks: the first one is larger than the header that is looked for in it."""
+    log = Log(tmp_path / "log", Objects(LocalBackend(tmp_path / "objects")), 1 << 20)
+    with log.writer() as own:
+        for number in range(100):
+            own.append(b"%d" % number + (b"x" * 50_000 if alike else random.randbytes(50_000)))
+    assert len(log.packs("w0000")) > 2
+    expected = written(log)
+    assert list(EntryReader(log).payloads(expected)) == list(expected.values())
+
+
 def test_an_entry_that_is_longer_than_what_is_read_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr(entry_reader, "_SCANNED", 256)
     log = Log(tmp_path / "log", Objects(MemoryBackend()))
