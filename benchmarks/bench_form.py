@@ -2,9 +2,9 @@
 
     python benchmarks/bench_form.py [--answers 10000 100000] [--bytes 60 30000] [--tree SRC]
 
-Of each command: CPU seconds (its children's too), peak memory of the largest process, bytes written, and what the objects of the vault
-grew by. Answers differ from each other and come over loopback. The peer asks with aiohttp, 256 in flight, writes a compressed log with
-a hash chain that is made durable every 50 ms, and goes through that once: our own held-out search, distinct, Parquet.
+Of each command: CPU seconds (its children's too), peak memory of the largest process, bytes written, and what the objects of the
+vault grew by. Answers differ from each other and come over loopback. The peer asks with aiohttp, 256 in flight, writes a compressed
+log with a hash chain that is made durable every 50 ms, and goes through that once: our own held-out search, distinct, Parquet.
 """
 
 import argparse
@@ -30,6 +30,7 @@ from stillhouse.datasets.tasks.suites import load_suite
 url, prompts, target = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
 tasks = [json.loads(line) for line in prompts.open()]
 
+kind = {"Content-Type": "application/json"}
 async def collect():
     todo, chain, synced = iter(tasks), bytes(32), time.monotonic()
     with (target / "log").open("wb") as log:
@@ -48,9 +49,9 @@ async def collect():
             async def work():
                 for task in todo:
                     body = json.dumps({"model": "m", "messages": task["messages"]})
-                    async with session.post(url + "/chat/completions", data=body, headers={"Content-Type": "application/json"}) as got:
-                        answer = json.loads(await got.read())
-                    held.append(json.dumps([task["id"], task["messages"], answer["choices"][0]["message"]["content"]]).encode())
+                    async with session.post(url + "/chat/completions", data=body, headers=kind) as got:
+                        text = json.loads(await got.read())["choices"][0]["message"]["content"]
+                    held.append(json.dumps([task["id"], task["messages"], text]).encode())
                     if len(held) >= 200:
                         flush()
             await asyncio.gather(*(work() for _ in range(256)))
@@ -60,13 +61,15 @@ def form():
     held_out = protect(load_suite("stillhouse", "held-out"), [])
     fields = pyarrow.schema([("id", pyarrow.string()), ("question", pyarrow.string()), ("answer", pyarrow.string())])
     seen, unpack = set(), zstandard.ZstdDecompressor()
-    with (target / "log").open("rb") as log, pyarrow.parquet.ParquetWriter(target / "rows.parquet", fields, compression="zstd") as rows:
+    path = target / "rows.parquet"
+    with (target / "log").open("rb") as log, pyarrow.parquet.ParquetWriter(path, fields, compression="zstd") as rows:
         while head := log.read(4):
             batch = []
             for line in unpack.decompress(log.read(int.from_bytes(head, "little"))).split(b"\\n"):
                 id, messages, text = json.loads(line)
                 key = blake3(line).digest()
-                if key in seen or any(shared_ngram(one, held_out.ngrams, held_out.starts, NGRAM) for one in (messages[0]["content"], text)):
+                said = (messages[0]["content"], text)
+                if key in seen or any(shared_ngram(one, held_out.ngrams, held_out.starts, NGRAM) for one in said):
                     continue
                 seen.add(key)
                 batch.append((id, messages[0]["content"], text))
@@ -94,15 +97,16 @@ class Server:
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
-                length = next(int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length"))
-                await reader.readexactly(length)
+                lines = dict(line.split(b":", 1) for line in head.lower().split(b"\r\n") if b":" in line)
+                await reader.readexactly(int(lines[b"content-length"]))
                 self.given += 1
                 text = f"{self.given} {self.texts[self.given % len(self.texts)]}"
                 choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
                 usage = {"prompt_tokens": 10, "completion_tokens": 10, "total_tokens": 20}
-                body = json.dumps({"id": "c", "object": "chat.completion", "model": "m", "choices": [choice], "usage": usage}).encode()
-                head_back = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
-                writer.write(head_back + body)
+                answer = {"id": "c", "object": "chat.completion", "model": "m", "choices": [choice], "usage": usage}
+                body = json.dumps(answer).encode()
+                said = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+                writer.write(said + body)
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
 
@@ -128,12 +132,13 @@ def run(count: int, size: int, tree: Path, folder: Path) -> None:
 
 def _measure(count: int, size: int, tree: Path, folder: Path, url: str) -> None:
     home, prompts, objects = folder / "home", folder / "prompts.jsonl", folder / "home" / "objects"
-    lines = [{"id": f"t{n}", "messages": [{"role": "user", "content": f"Say something about {n}"}]} for n in range(count + 1)]
-    rows = [json.dumps(line) + "\n" for line in lines]
+    asked = ([{"role": "user", "content": f"Say something about {n}"}] for n in range(count + 1))
+    rows = [json.dumps({"id": f"t{n}", "messages": messages}) + "\n" for n, messages in enumerate(asked)]
     prompts.write_text("".join(rows[:count]))
     recipe = folder / "recipe.toml"
     recipe.write_text(
-        '[teacher]\nuse = "mock"\n[prompts]\nfile = "prompts.jsonl"\n[collect]\nin_flight = 256\n[dataset]\nname = "x"\nverified = false\n'
+        '[teacher]\nuse = "mock"\n[prompts]\nfile = "prompts.jsonl"\n[collect]\nin_flight = 256\n'
+        '[dataset]\nname = "x"\nverified = false\n'
     )
     environment = {**os.environ, "PYTHONPATH": str(tree), "STILLHOUSE_HOME": str(home)}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -146,7 +151,8 @@ def _measure(count: int, size: int, tree: Path, folder: Path, url: str) -> None:
         return found
 
     ours("init", "init")
-    register = ["--kind", "openai", "--model", "m", "--lab", "l", "--channel", "open-weights", "--terms", "licence/mit", "--unmetered"]
+    register = ["--kind", "openai", "--model", "m", "--lab", "l", "--channel", "open-weights"]
+    register += ["--terms", "licence/mit", "--unmetered"]
     ours("teacher", "teacher", "add", "mock", *register, "--base-url", url)
     first = ours("collect", "collect", str(recipe))
     ours("nothing to do", "collect", str(recipe))
@@ -158,7 +164,10 @@ def _measure(count: int, size: int, tree: Path, folder: Path, url: str) -> None:
     peer = folder / "peer"
     peer.mkdir()
     cost = measured([sys.executable, "-c", _RUN + PEER, url, str(prompts), str(peer)], environment)
-    print(f"{count:>9,} x {size:>6,}  {'peer':14} {cost}   ours is {first['cpu_s'] / cost['cpu_s']:.2f} x its CPU", flush=True)
+    print(
+        f"{count:>9,} x {size:>6,}  {'peer':14} {cost}   ours is {first['cpu_s'] / cost['cpu_s']:.2f} x its CPU",
+        flush=True,
+    )
 
 
 def main() -> None:
