@@ -2,8 +2,8 @@
 
     python benchmarks/bench_form.py [--answers 10000 100000] [--bytes 60 30000] [--tree SRC]
 
-Of each command: CPU seconds (its children's too), peak memory of the largest process, bytes written, and what the objects of the
-vault grew by. Answers differ from each other and come over loopback. The peer asks with aiohttp, 256 in flight, writes a compressed
+Of each command: CPU seconds (its children's too), peak memory of the largest process, bytes written, and what the vault grew by.
+Answers differ from each other and come over loopback. The peer asks with aiohttp, 256 in flight, writes a compressed
 log with a hash chain that is made durable every 50 ms, and goes through that once: our own held-out search, distinct, Parquet.
 """
 
