@@ -255,6 +255,24 @@ def test_croissant_is_valid(model_home):
         mlcroissant.Dataset(jsonld=broken)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:rdflib.*")
+@pytest.mark.parametrize("erasable", [False, True])
+def test_croissant_names_every_shard(model_home, erasable):
+    mlcroissant = pytest.importorskip("mlcroissant")
+    envelope = json.loads((model_home.home / "models" / "mixed-1" / "passport.json").read_text())
+    statement = json.loads(base64.b64decode(envelope["payload"]))
+    statement["subject"].append({"name": "dataset/rows-00001.parquet", "digest": {"blake3": "0", "sha256": "1" * 64}})
+    if erasable:
+        statement["predicate"]["dataset"]["erasable"] = "survey-17"
+    document = json.loads(to_croissant(statement))
+    dataset = mlcroissant.Dataset(jsonld=document)
+    assert not dataset.metadata.ctx.issues.errors
+    files = [one["@id"] for one in document["distribution"] if one["@type"] == "cr:FileObject"]
+    assert files == ["rows.parquet", "rows-00001.parquet"]
+    if not erasable:
+        assert document["recordSet"][0]["field"][0]["source"]["fileSet"] == {"@id": "shards"}
+
+
 def test_the_weights_are_signed_as_others_verify_them(model_home):
     pytest.importorskip("model_signing")
     model = model_home("model", "show", "mixed", "--json").json

@@ -45,13 +45,18 @@ _CONTEXT = {
 _FIELDS = {"key": "sc:Text", "task": "sc:Text", "response": "sc:Text", "code": "sc:Text", "stamps": "sc:Integer"}
 
 
+_PARQUET, _SHARDS = "application/x-parquet", "shards"
+
+
 def to_croissant(statement: Mapping[str, Any]) -> str:
     """A statement as JSON-LD about its dataset."""
     predicate = statement["predicate"]
     dataset = predicate["dataset"]
     name, _, version = dataset["label"].partition("@")
     encrypted = "erasable" in dataset  # then the file is no table to whoever has not its source's key
-    rows = next(subject for subject in statement["subject"] if subject["name"] == "dataset/rows.parquet")
+    shards = [subject for subject in statement["subject"] if subject["name"].startswith("dataset/rows")]
+    several = len(shards) > 1
+    source = {"fileSet": {"@id": _SHARDS}} if several else {"fileObject": {"@id": "rows.parquet"}}
     labs = ", ".join(f"{share['lab']} ({share['rows']} rows)" for share in predicate["shares"])
     terms = [entry["id"] for entry in predicate["terms_versions"]]
     document = {
@@ -68,14 +73,8 @@ def to_croissant(statement: Mapping[str, Any]) -> str:
         "rai:dataCollection": "Asked of the teachers that the passport names, through the channels that it names.",
         "rai:machineAnnotationTools": predicate["teachers"],
         "distribution": [
-            {
-                "@type": "cr:FileObject",
-                "@id": "rows.parquet",
-                "name": "rows.parquet",
-                "contentUrl": "rows.parquet",
-                "encodingFormat": "application/octet-stream" if encrypted else "application/x-parquet",
-                "sha256": rows["digest"]["sha256"],
-            }
+            *(_file(shard, "application/octet-stream" if encrypted else _PARQUET) for shard in shards),
+            *([_file_set()] if several and not encrypted else []),
         ],
         "recordSet": []
         if encrypted
@@ -90,7 +89,7 @@ def to_croissant(statement: Mapping[str, Any]) -> str:
                         "@id": f"rows/{field}",
                         "name": f"rows/{field}",
                         "dataType": kind,
-                        "source": {"fileObject": {"@id": "rows.parquet"}, "extract": {"column": field}},
+                        "source": {**source, "extract": {"column": field}},
                     }
                     for field, kind in _FIELDS.items()
                 ],
@@ -98,3 +97,26 @@ def to_croissant(statement: Mapping[str, Any]) -> str:
         ],
     }
     return json.dumps(document, indent=2, ensure_ascii=False)
+
+
+def _file(shard: Mapping[str, Any], encoding: str) -> dict[str, str]:
+    name = shard["name"].removeprefix("dataset/")
+    return {
+        "@type": "cr:FileObject",
+        "@id": name,
+        "name": name,
+        "contentUrl": name,
+        "encodingFormat": encoding,
+        "sha256": shard["digest"]["sha256"],
+    }
+
+
+def _file_set() -> dict[str, str]:
+    """The shards of a large dataset, which are one table."""
+    return {
+        "@type": "cr:FileSet",
+        "@id": _SHARDS,
+        "name": _SHARDS,
+        "encodingFormat": _PARQUET,
+        "includes": "rows*.parquet",
+    }
