@@ -27,8 +27,10 @@ import zstandard
 from stillhouse.errors import CorpusUnreadable
 
 Row = dict[str, Any]
-# A line that is longer is no row of a conversation.
-_LONGEST_LINE = 256 << 20
+# A line that is longer is no row of a conversation; reading one takes four times its length.
+_LONGEST_LINE = 64 << 20
+# A file's first line may be all of its rows.
+_LARGEST_OBJECT = 256 << 20
 _ROWS_AT_ONCE = 256
 # So much of a file says what it is.
 _LOOKED_AT = 8192
@@ -153,12 +155,15 @@ def _json_lines(file: IO[bytes], *, single: bool) -> Iterator[RowLine]:
     """JSON objects, one a line; or one object over several lines, or (``single``) one that holds the rows in a list."""
     number, first = 0, b""
     for number, line in _numbered(file):
+        if line is None:
+            yield RowLine(number, None, f"longer than {_LONGEST_LINE >> 20} MB")
+            continue
         text = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
         if not text.strip():
             continue
         row, problem = _parsed(text)
         if not first and _starts_with(text) == b"{" and row is None:
-            rest = file.read(_LONGEST_LINE)  # an object that does not end with its line?
+            rest = file.read(_LARGEST_OBJECT)  # an object that does not end with its line?
             whole, _ = _parsed(text + rest)
             if whole is not None:
                 yield from _rows_in(whole)
@@ -189,14 +194,19 @@ class _Joined(io.RawIOBase):
         return len(data)
 
 
-def _numbered(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
-    """Lines with their numbers; what is longer than any line of a row is cut, and the rest of it passed over."""
-    number = 0
-    while line := file.readline(_LONGEST_LINE):
+def _numbered(file: IO[bytes]) -> Iterator[tuple[int, bytes | None]]:
+    """Lines with their numbers; None for one that is longer than any line of a row, which is passed over."""
+    number, most = 0, _LARGEST_OBJECT
+    while line := file.readline(most):
         number += 1
-        yield number, line
-        while line and not line.endswith(b"\n") and len(line) >= _LONGEST_LINE:
-            line = file.readline(_LONGEST_LINE)
+        if line.endswith(b"\n") or len(line) < most:
+            yield number, line
+        else:
+            del line
+            while (part := file.readline(_LOOKED_AT << 7)) and not part.endswith(b"\n"):
+                pass
+            yield number, None
+        most = _LONGEST_LINE
 
 
 def _parsed(text: bytes) -> tuple[Row | None, str]:

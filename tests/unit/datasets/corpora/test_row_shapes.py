@@ -139,9 +139,27 @@ def test_a_row_that_is_nested_too_deeply_costs_itself():
 
 
 def test_a_long_first_line_that_is_broken_costs_that_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(row_files, "_LONGEST_LINE", 2000)
+    monkeypatch.setattr(row_files, "_LARGEST_OBJECT", 2000)
     (tmp_path / "a.jsonl").write_text('{"broken\n' + "".join(f'{{"a": {n}}}\n' for n in range(1000)))
     assert sum(line.row is not None for line in lines_of(tmp_path / "a.jsonl")) == 1000
+
+
+@pytest.mark.parametrize("length", [900, 1999, 2001, 3_000_000])
+@pytest.mark.parametrize("end", ["\n", ""])
+def test_a_line_that_is_too_long_costs_itself(tmp_path, monkeypatch, length, end):
+    """A file may be one line, so its first may be longer; no other is held in memory to be found too long."""
+    monkeypatch.setattr(row_files, "_LARGEST_OBJECT", 4000)
+    monkeypatch.setattr(row_files, "_LONGEST_LINE", 1000)
+    long = '{"a": "' + "x" * length + '"}'
+    (tmp_path / "a.jsonl").write_text(f'{{"a": 1}}\n{long}\n{{"a": 3}}\n{long}{end}')
+    found = [
+        (line.number, line.problem.partition(" ")[0], line.row is not None) for line in lines_of(tmp_path / "a.jsonl")
+    ]
+    fits = length < 990
+    wrong = "" if fits else "longer"
+    assert found == [(1, "", True), (2, wrong, fits), (3, "", True), (4, wrong, fits)]
+    (tmp_path / "b.jsonl").write_text(f'{long}\n{{"a": 3}}\n')
+    assert [line.row is not None for line in lines_of(tmp_path / "b.jsonl")] == [length < 3990, True]
 
 
 def test_links_of_a_folder_are_named(tmp_path):
