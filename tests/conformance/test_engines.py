@@ -3,6 +3,8 @@
 import itertools
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -101,6 +103,52 @@ def test_a_batch_that_kills_every_worker_is_told():
     with pytest.raises(EngineError, match="died 3 times"):
         done.extend(LocalEngine(2).map(always_killed, range(40)))
     assert done == list(range(12)), "what came before it is there"
+
+
+def test_workers_end_with_a_parent_that_was_killed(tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import time\nfrom stillhouse.engine.local_engine import LocalEngine\n"
+        "for pid in LocalEngine(2).map(__import__('tests.conformance.test_engines', fromlist=['x']).own_pid, range(10**9)):\n"
+        "    print(pid, flush=True)\n    time.sleep(0.02)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    ) as parent:
+        workers = {int(parent.stdout.readline()) for _ in range(40)} - {parent.pid}
+        assert workers, "or nobody was started"
+        parent.kill()
+    until = time.monotonic() + 60
+    while any(
+        Path(f"/proc/{pid}/stat").exists() and " Z " not in Path(f"/proc/{pid}/stat").read_text() for pid in workers
+    ):
+        assert time.monotonic() < until, workers
+        time.sleep(0.1)
+
+
+def own_pid(number):
+    return os.getpid()
+
+
+def test_a_script_is_not_run_again(tmp_path):
+    """Python's own start of a process runs a script once more that does not ask for its ``__name__``; examples in docs do not."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "print('begun', flush=True)\nfrom stillhouse.engine.local_engine import LocalEngine\n"
+        "import tests.conformance.test_engines as work\n"
+        "print(sum(1 for _ in LocalEngine(2).map(work.own_pid, range(100))))\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert ran.stdout == "begun\n100\n"
 
 
 def test_the_settings_choose():

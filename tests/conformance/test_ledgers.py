@@ -95,6 +95,20 @@ def test_a_difference_is_found(recorder, ledger, log):
     assert ledger.differences(log) == []
 
 
+def test_an_answer_keeps_its_text(recorder, ledger, log, tmp_path):
+    """An earlier answer of the same key arrives, from another home: who looked before reads what he looked at."""
+    recorder.record(answered("a"))
+    recorder.refresh()
+    before = answer_queries.answers(ledger, ["a"])["a"]
+    with log.writer() as other:
+        other.append(
+            facts.encode(msgspec.structs.replace(answered("a"), at="2025-01-01T00:00:00.000Z", text="earlier"))
+        )
+    recorder.refresh()
+    assert answer_queries.texts(ledger, ["a"]) == {"a": "earlier"}, "the first of that key counts"
+    assert [text for _, text in answer_queries.with_texts(ledger, [before])] == ["text of a\ufffd"]
+
+
 def test_applying_twice_changes_nothing(recorder, ledger, log):
     recorder.record(answered("a"), asked("b"))
     recorder.refresh()

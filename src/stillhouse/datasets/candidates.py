@@ -1,10 +1,13 @@
 """Where candidates for a dataset come from: their heads first, which are small, and their texts where those are needed."""
 
+import functools
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from blake3 import blake3
 
+import stillhouse
 from stillhouse.datasets.filter import Candidate
 from stillhouse.datasets.shards import candidate_of, read_shard, shards_of
 from stillhouse.home.ledger import answer_queries
@@ -16,6 +19,16 @@ if TYPE_CHECKING:
     import pyarrow
 
 ROW_BYTES = 16
+
+
+@functools.cache
+def examining_code() -> bytes:
+    """What stands for the code that reads, extracts and examines: with another one, rows and findings can be others."""
+    hasher, root = blake3(), Path(stillhouse.__file__).parent
+    files = [path for folder in ("conversations", "datasets") for path in (root / folder).rglob("*.py")]
+    for path in sorted([*files, root / "canon.py", root / "home" / "ledger" / "clean.py"]):
+        hasher.update(path.read_bytes())
+    return hasher.digest(ROW_BYTES)
 
 
 class Head(NamedTuple):

@@ -3,41 +3,37 @@
 It has no name, holds digests and row names, and is gone with the process.
 """
 
-import sqlite3
-
 from blake3 import blake3
 
 from stillhouse.canon import raw_digest
+from stillhouse.datasets.temporary_database import temporary_database, temporary_errors
 
-# Pages that are kept in memory; the rest is read from disk.
-_CACHE_KIB = 65_536
 SAME_AS_BYTES = 16
+_SCHEMA = """
+CREATE TABLE first (content BLOB PRIMARY KEY, name BLOB) WITHOUT ROWID;
+CREATE TABLE seen (key BLOB PRIMARY KEY) WITHOUT ROWID;
+"""
 
 
 class Distinct:
     """Remembers rows by what makes them the same as others, and by their keys."""
 
     def __init__(self) -> None:
-        self._database = sqlite3.connect("", isolation_level=None)
-        self._database.execute("PRAGMA journal_mode = OFF")
-        self._database.execute("PRAGMA synchronous = OFF")
-        self._database.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-        self._database.execute("CREATE TABLE first (content BLOB PRIMARY KEY, name BLOB) WITHOUT ROWID")
-        self._database.execute("CREATE TABLE seen (key BLOB PRIMARY KEY) WITHOUT ROWID")
-        self._database.execute("BEGIN")
+        self._database = temporary_database(_SCHEMA)
 
     def is_new(self, key: str) -> bool:
         """Is a key seen for the first time?"""
-        return bool(
-            self._database.execute("INSERT OR IGNORE INTO seen VALUES (?)", (raw_digest(key)[:SAME_AS_BYTES],)).rowcount
-        )
+        mark = (raw_digest(key)[:SAME_AS_BYTES],)
+        with temporary_errors():
+            return bool(self._database.execute("INSERT OR IGNORE INTO seen VALUES (?)", mark).rowcount)
 
     def first(self, content: bytes, name: str) -> str | None:
         """What the earlier row is called that has the same ``content``; None where this is now the first."""
         called = name.encode("utf-8", "surrogatepass")
-        if self._database.execute("INSERT OR IGNORE INTO first VALUES (?, ?)", (content, called)).rowcount:
-            return None
-        (first,) = self._database.execute("SELECT name FROM first WHERE content = ?", (content,)).fetchone()
+        with temporary_errors():
+            if self._database.execute("INSERT OR IGNORE INTO first VALUES (?, ?)", (content, called)).rowcount:
+                return None
+            (first,) = self._database.execute("SELECT name FROM first WHERE content = ?", (content,)).fetchone()
         return bytes(first).decode("utf-8", "surrogatepass")
 
     def close(self) -> None:

@@ -97,11 +97,10 @@ class Examiner(NamedTuple):
         return [self._finding(candidate) for candidate in candidates]
 
     def _finding(self, candidate: Candidate) -> Finding:
-        incomplete = _incomplete(candidate, self.keep)
         return Finding(
-            incomplete,
+            _incomplete(candidate, self.keep),
             _unverified(candidate),
-            "" if incomplete else _held_out(candidate, self.protected),
+            _held_out(candidate, self.protected),
             _same_as(candidate),
             raw_digest(content_of(candidate)),
         )

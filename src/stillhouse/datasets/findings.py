@@ -12,11 +12,10 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from stillhouse.conversations import code_blocks, finishes
-from stillhouse.datasets import filter as filtering
-from stillhouse.datasets import fingerprint
+from stillhouse.datasets.candidates import examining_code
+from stillhouse.datasets.distinct import SAME_AS_BYTES
 from stillhouse.datasets.filter import Examiner, Finding
-from stillhouse.datasets.tasks import code_presentation, extract
+from stillhouse.home.row_index import DIGEST_BYTES
 
 # Other things that are held out, or another version of this software, make other files; the oldest go.
 _MOST_FILES = 8
@@ -25,7 +24,6 @@ _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS findings (row BLOB PRIMARY KEY, found TEXT, same_as BLOB, content BLOB) WITHOUT ROWID"
 )
 _NAME_BYTES = 16
-_EXAMINING = (filtering, fingerprint, extract, code_presentation, code_blocks, finishes)
 
 
 class KnownFindings:
@@ -46,7 +44,11 @@ class KnownFindings:
         except sqlite3.Error as failure:
             self._give_up(failure)
             return {}
-        return {row: _finding(said, same_as, content) for row, said, same_as, content in found}
+        try:
+            return {row: _finding(said, same_as, content) for row, said, same_as, content in found}
+        except (ValueError, TypeError) as failure:
+            self._give_up(sqlite3.DatabaseError(str(failure)))
+            return {}
 
     def add(self, rows: Sequence[bytes], found: Sequence[Finding]) -> None:
         """Keep what was found."""
@@ -104,8 +106,7 @@ class KnownFindings:
 def _scope(examiner: Examiner) -> str:
     """What findings depend on besides their rows."""
     protected, hasher = examiner.protected, blake3()
-    for module in _EXAMINING:
-        hasher.update(Path(str(module.__file__)).read_bytes())
+    hasher.update(examining_code())
     said = [sorted(protected.ngrams.items()), sorted(protected.codes.items()), sorted(examiner.keep)]
     hasher.update(repr(said).encode("utf-8", "surrogatepass"))
     return hasher.hexdigest(_NAME_BYTES)
@@ -118,4 +119,6 @@ def _said(found: Finding) -> str:
 
 def _finding(said: str, same_as: bytes, content: bytes) -> Finding:
     incomplete, unverified, held_out = json.loads(said) if said else ("", "", "")
+    if len(same_as) != SAME_AS_BYTES or len(content) != DIGEST_BYTES:
+        raise ValueError("these are no digests")
     return Finding(incomplete, unverified, held_out, same_as, content)

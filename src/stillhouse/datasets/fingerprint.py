@@ -8,6 +8,8 @@ from stillhouse.canon import digest_bytes
 
 # Marks are left out: ten tokens of brackets, commas and small numbers are in every second example of a list.
 _WORD = re.compile(r"[A-Za-z_]+|\d+")
+# Python goes 1,000 calls deep, and three for each level of a program; the callers have the rest.
+_DEEPEST = 200
 
 
 def words(text: str) -> list[str]:
@@ -55,14 +57,26 @@ def common_ngrams(texts: Iterable[str], size: int, share: float) -> frozenset[tu
 def code_digest(code: str) -> str:
     """The digest of a program's normal form: equal for programs that differ in names, comments, docstrings and layout.
 
-    Code that does not parse is taken as it stands, but for white space.
+    Code that does not parse, or is nested very deeply, is taken as it stands, but for white space.
     """
     try:
-        tree = _Normal().visit(ast.parse(code))
-        form = ast.dump(tree, annotate_fields=False)
+        tree = ast.parse(code)
+        if _is_deep(tree):
+            raise RecursionError
+        form = ast.dump(_Normal().visit(tree), annotate_fields=False)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         form = " ".join(code.split())
     return digest_bytes(form.encode("utf-8", "surrogatepass"))
+
+
+def _is_deep(tree: ast.AST) -> bool:
+    """Is a program nested so deeply that it would depend on the caller's own depth whether Python can go through it?"""
+    level: list[ast.AST] = [tree]
+    for _ in range(_DEEPEST):
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
+        if not level:
+            return False
+    return True
 
 
 class _Normal(ast.NodeTransformer):

@@ -6,7 +6,6 @@ alone, in the order of task, sample and key. Texts are read again only to be wri
 """
 
 import itertools
-import sqlite3
 from collections import Counter, deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,21 +17,18 @@ from stillhouse.datasets.candidates import CandidateSource, Head
 from stillhouse.datasets.content_tree import ContentTree
 from stillhouse.datasets.filter import STEPS, Candidate, Examiner, Filter, Finding, content_digest_before_2026_12
 from stillhouse.datasets.findings import KnownFindings
+from stillhouse.datasets.temporary_database import temporary_database, temporary_errors
 from stillhouse.engine.engine import Engine
 from stillhouse.nouns import Decision, FunnelStep
 
 # Small enough that a few batches of long texts are little, large enough that handing one over costs nothing beside the work.
 _AT_ONCE = 256
-_CACHE_KIB = 65_536
 _SCHEMA = """
-PRAGMA journal_mode = OFF;
-PRAGMA synchronous = OFF;
 CREATE TABLE found (
     id INTEGER PRIMARY KEY, source INTEGER, place INTEGER, row BLOB, task BLOB, sample INTEGER, key TEXT, stamps INTEGER,
     tokens INTEGER, incomplete BLOB, unverified BLOB, held_out BLOB, same_as BLOB, content BLOB
 );
 CREATE TABLE drops (id INTEGER PRIMARY KEY, step TEXT, reason BLOB);
-BEGIN;
 """
 
 
@@ -63,16 +59,14 @@ class Placed(NamedTuple):
 class Formed:
     """What came of forming. Use it as a context manager: it holds a database."""
 
-    def __init__(self, sources: Sequence[CandidateSource], most_in_memory_kib: int = _CACHE_KIB) -> None:
+    def __init__(self, sources: Sequence[CandidateSource]) -> None:
         """Nothing is placed yet: ``form`` does that."""
         self.sources = sources
         self.rows, self.content_digest = 0, ""
         self.funnel: tuple[FunnelStep, ...] = ()
         self.stamp_sets, self.tokens = Counter[int](), Counter[int]()
         self.rows_of_source = Counter[int]()
-        self.database = sqlite3.connect("", isolation_level=None)
-        self.database.execute(f"PRAGMA cache_size = -{most_in_memory_kib}")
-        self.database.executescript(_SCHEMA)
+        self.database = temporary_database(_SCHEMA)
 
     def __enter__(self) -> "Formed":
         return self
@@ -88,8 +82,9 @@ class Formed:
             SELECT id, source, place, row, key, stamps, tokens, content, coalesce(step, ''), coalesce(reason, x'')
             FROM found LEFT JOIN drops USING (id) WHERE {where} ORDER BY id
         """  # noqa: S608 - our own conditions
-        for id, source, place, row, key, stamps, tokens, content, step, reason in self.database.execute(query):
-            yield Placed(id, source, place, row, key, stamps, tokens, tagged_digest(content), step, _text(reason))
+        with temporary_errors():
+            for id, source, place, row, key, stamps, tokens, content, step, reason in self.database.execute(query):
+                yield Placed(id, source, place, row, key, stamps, tokens, tagged_digest(content), step, _text(reason))
 
     def with_texts(self, where: str = "TRUE") -> Iterator[tuple[Placed, Candidate]]:
         """The same with the candidates themselves, of which few are in memory at once."""
@@ -97,6 +92,7 @@ class Formed:
             while some := list(itertools.islice(of_source, _AT_ONCE)):
                 yield from zip(some, self.sources[number].read([one.place for one in some]), strict=True)
 
+    @temporary_errors()
     def spread(self, condition: str, most: int) -> list[tuple[Placed, Candidate]]:
         """At most so many candidates, evenly from all that a condition holds for, in the order in which they were decided."""
         query = f"SELECT id FROM found LEFT JOIN drops USING (id) WHERE {condition} ORDER BY task, sample, key, id"  # noqa: S608
@@ -122,8 +118,9 @@ def form(sources: Sequence[CandidateSource], rules: FormingRules, engine: Engine
     formed = Formed(sources)
     known = KnownFindings(cache, rules.examiner)
     try:
-        _look(formed, rules.examiner, engine, known)
-        _decide(formed, rules)
+        with temporary_errors():
+            _look(formed, rules.examiner, engine, known)
+            _decide(formed, rules)
     except BaseException:
         formed.database.close()
         raise
@@ -133,59 +130,45 @@ def form(sources: Sequence[CandidateSource], rules: FormingRules, engine: Engine
 
 
 class _Group(NamedTuple):
-    """Candidates that are looked up together; those at ``unknown`` are to be examined."""
+    """Candidates of a source that are examined together, with their ids."""
 
     source: int
-    heads: list[Head]
-    known: dict[bytes, Finding]
-    unknown: list[int]
+    heads: list[tuple[int, Head]]
 
 
 def _look(formed: Formed, examiner: Examiner, engine: Engine, known: KnownFindings) -> None:
-    """Heads and findings of all candidates, into the database."""
+    """Heads and findings of all candidates, into the database. What an engine works on is in memory, and nothing else."""
     waiting: deque[_Group] = deque()
-    done = itertools.count()
+    ids = itertools.count()
 
     def to_examine() -> Iterator[Sequence[Candidate]]:
         for number, source in enumerate(formed.sources):
-            for heads in _in_groups(source.heads()):
-                found = {} if source.is_erasable else known.known([head.row for head in heads])
-                unknown = [place for place, head in enumerate(heads) if head.row not in found]
-                group = _Group(number, heads, found, unknown)
-                if unknown or waiting:  # in order: what is known waits for what came before it
-                    waiting.append(group)
-                else:
-                    _write(formed, group, (), done)
+            for some in _in_groups(source.heads()):
+                heads = [(next(ids), head) for head in some]
+                found = {} if source.is_erasable else known.known([head.row for _, head in heads])
+                _write(formed, number, [(id, head, found[head.row]) for id, head in heads if head.row in found])
+                unknown = [(id, head) for id, head in heads if head.row not in found]
                 if unknown:
-                    yield list(source.read([heads[place].place for place in unknown]))
+                    waiting.append(_Group(number, unknown))
+                    yield list(source.read([head.place for _, head in unknown]))
 
     examined: Iterator[list[Finding]] = engine.map(examiner.examine, to_examine())
-    for found in examined:
-        _finish_known(formed, waiting, done)
+    for findings in examined:
         group = waiting.popleft()
         if not formed.sources[group.source].is_erasable:
-            known.add([group.heads[place].row for place in group.unknown], found)
-        _write(formed, group, found, done)
-    _finish_known(formed, waiting, done)
+            known.add([head.row for _, head in group.heads], findings)
+        values = [(id, head, one) for (id, head), one in zip(group.heads, findings, strict=True)]
+        _write(formed, group.source, values)
 
 
-def _finish_known(formed: Formed, waiting: deque[_Group], done: "itertools.count[int]") -> None:
-    while waiting and not waiting[0].unknown:
-        _write(formed, waiting.popleft(), (), done)
-
-
-def _write(formed: Formed, group: _Group, examined: Sequence[Finding], done: "itertools.count[int]") -> None:
-    fresh = dict(zip(group.unknown, examined, strict=True))
-    values = []
-    for place, head in enumerate(group.heads):
-        found = fresh[place] if place in fresh else group.known[head.row]
-        values.append(
-            (
-                next(done), group.source, head.place, head.row, _blob(head.task), head.sample, head.key, head.stamps,
-                head.tokens, _blob(found.incomplete), _blob(found.unverified), _blob(found.held_out), found.same_as,
-                found.content,
-            )
-        )  # fmt: skip
+def _write(formed: Formed, source: int, found: Iterable[tuple[int, Head, Finding]]) -> None:
+    values = [
+        (
+            id, source, head.place, head.row, _blob(head.task), head.sample, head.key, head.stamps, head.tokens,
+            _blob(one.incomplete), _blob(one.unverified), _blob(one.held_out), one.same_as, one.content,
+        )
+        for id, head, one in found
+    ]  # fmt: skip
     formed.database.executemany("INSERT INTO found VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
 
 

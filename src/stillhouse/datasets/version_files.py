@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from stillhouse.datasets.forming import Formed
 from stillhouse.datasets.shards import DROPPED, ROWS, ShardWriter, shard_name, shards_of
+from stillhouse.datasets.temporary_database import temporary_errors
 from stillhouse.home.row_index import IndexLine, encode_table, index_table, read_shard_index
 from stillhouse.nouns import DatasetVersion
 from stillhouse.vault.objects import Objects
@@ -37,10 +38,11 @@ class _Part(NamedTuple):
     lines: str
 
 
+@temporary_errors()
 def store_version(
     formed: Formed, objects: Objects, vault: Objects, parent: DatasetVersion | None, erasable: str
 ) -> StoredVersion:
-    """Store what the parent does not have. The index goes into the ``vault``, the words into ``objects``. Raises StorageError."""
+    """Store what the parent does not have. Raises StorageError. The index goes into the ``vault``, the words into ``objects``."""
     formed.database.execute("CREATE TEMP TABLE IF NOT EXISTS stays (id INTEGER PRIMARY KEY)")
     formed.database.execute("DELETE FROM stays")
     parts = list(_that_stay(formed, objects, vault, parent)) if parent is not None and not erasable else []
@@ -147,11 +149,14 @@ def _same_lines(formed: Formed, table: "pyarrow.Table") -> list[int] | None:
     lines = [(*first, reason.encode("utf-8", "surrogatepass")) for *first, reason in zip(*columns, strict=True)]
     database.execute("DELETE FROM lines")
     database.executemany("INSERT INTO lines VALUES (?, ?, ?, ?, ?)", lines)
-    ids = database.execute(
+    found = database.execute(
         """
-        SELECT id FROM lines JOIN found USING (row) LEFT JOIN drops USING (id)
+        SELECT id, lines.rowid FROM lines JOIN found USING (row) LEFT JOIN drops USING (id)
         WHERE found.stamps = lines.stamps AND found.tokens = lines.tokens
             AND coalesce(drops.step, '') = lines.step AND coalesce(drops.reason, x'') = lines.reason
         """
     ).fetchall()
-    return [id for (id,) in ids] if len(ids) == len(lines) == len(set(ids)) else None
+    ids = {id for id, _ in found}
+    # One for each line: a row that is a candidate twice would make up for a line that is of none.
+    is_each = len(found) == len(ids) == len({line for _, line in found}) == len(lines)
+    return sorted(ids) if is_each else None

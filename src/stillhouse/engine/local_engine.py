@@ -5,13 +5,18 @@ inherit. A little work is done here: starting processes costs about a second. A 
 the batches that are under way a second try, in new processes.
 """
 
+import contextlib
 import itertools
 import multiprocessing
 import os
+import sys
+import threading
+import types
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait
 from typing import Any, Generic, NamedTuple
 
 from stillhouse.engine.engine import AHEAD, Batch, Result
@@ -79,7 +84,8 @@ class _Handing(Generic[Batch, Result]):
 
     def _submit(self, batch: Batch) -> "Future[Any]":
         try:
-            return self._pool.submit(_done, batch)
+            with _no_main():
+                return self._pool.submit(_done, batch)
         except BrokenProcessPool as failure:  # found out when its turn comes
             broken: Future[Any] = Future()
             broken.set_exception(failure)
@@ -104,6 +110,26 @@ _work: list[Callable[[Any], Any]] = []
 
 def _take_up(work: Callable[[Any], Any]) -> None:
     _work[:] = [work]
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+
+
+def _end_with_the_parent() -> None:
+    """A process that was killed cannot end its workers, and they would wait for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+@contextlib.contextmanager
+def _no_main() -> Iterator[None]:
+    """Start processes that do not run the user's script again, as Python's do, where it has no ``if __name__ == "__main__"``."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _done(batch: Any) -> Any:

@@ -9,7 +9,7 @@ import msgspec
 from blake3 import blake3
 
 from stillhouse.canon import digest_value
-from stillhouse.datasets.candidates import ROW_BYTES, CandidateSource, Head, VersionSource
+from stillhouse.datasets.candidates import ROW_BYTES, CandidateSource, Head, VersionSource, examining_code
 from stillhouse.datasets.filter import DISTINCT, STEPS, VERIFIED, Candidate, Examiner, protect
 from stillhouse.datasets.forming import Formed, FormingRules, form
 from stillhouse.datasets.tasks.extract import code_of
@@ -57,13 +57,14 @@ class AnswerCandidates:
 
     def heads(self) -> Iterator[Head]:
         """Every answer's head."""
+        code = examining_code()
         of_task = {
             id: msgspec.json.encode([task.family, task.split, task.entry_point]) for id, task in self._tasks.items()
         }
         for place, answer in enumerate(self._got.answers):
             verdict = self._got.verdicts.get((answer.task, answer.key), _UNJUDGED)
             said = (answer.entry, answer.key, answer.task, answer.sample, answer.finish, of_task[answer.task], verdict)
-            row = blake3(repr(said).encode("utf-8", "surrogatepass")).digest(ROW_BYTES)
+            row = blake3(code + repr(said).encode("utf-8", "surrogatepass")).digest(ROW_BYTES)
             yield Head(
                 place, row, answer.task, answer.sample, answer.key, answer.stamps, answer.usage.completion_tokens
             )  # fmt: skip

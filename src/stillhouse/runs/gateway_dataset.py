@@ -9,7 +9,7 @@ from blake3 import blake3
 
 from stillhouse.canon import digest_value
 from stillhouse.conversations.finishes import FinishKind, incomplete, is_usable
-from stillhouse.datasets.candidates import ROW_BYTES, Head
+from stillhouse.datasets.candidates import ROW_BYTES, Head, examining_code
 from stillhouse.datasets.corpora.row_shapes import Skipped, read_request
 from stillhouse.datasets.filter import ALLOWED, COMPLETE, DISTINCT, NOT_HELD_OUT, Candidate, Examiner, protect
 from stillhouse.datasets.forming import FormingRules, form
@@ -55,7 +55,7 @@ class CallCandidates:
     def heads(self) -> Iterator[Head]:
         """Every call's head."""
         for place, answer in enumerate(self.answers):
-            row = blake3(f"{answer.entry} {answer.finish}".encode()).digest(ROW_BYTES)
+            row = blake3(examining_code() + f"{answer.entry} {answer.finish}".encode()).digest(ROW_BYTES)
             yield Head(place, row, answer.task, 0, answer.key, answer.stamps, answer.usage.completion_tokens)
 
     def read(self, places: Sequence[int]) -> Iterator[Candidate]:

@@ -58,13 +58,14 @@ class EntryReader:
         """
         for writer, number in positions:
             try:
-                yield self._payload(writer, number)
-            except IndexError:  # written, or sealed, since this chain was looked at
+                payload = self._payload(writer, number)
+            except (IndexError, CorruptLog):  # written, sealed, or an append taken back, since this chain was looked at
                 self._forget(writer)
                 try:
-                    yield self._payload(writer, number)
+                    payload = self._payload(writer, number)
                 except IndexError:
                     raise CorruptLog(f"the log has no entry {number} of {writer}.") from None
+            yield payload
 
     def close(self) -> None:
         """Let go of files and memory."""
@@ -186,10 +187,13 @@ _SCANNED = 4 << 20
 
 
 def _frame_ends(data: bytes, offset: int) -> Iterator[int]:
-    """Where each whole frame ends, by the lengths alone."""
+    """Where each whole frame ends, by the lengths alone; up to one that is none."""
     size = len(data)
     while size - offset >= _HEAD:
-        offset += _HEAD + int.from_bytes(data[offset : offset + 4], "little") + _CHAIN
+        length = int.from_bytes(data[offset : offset + 4], "little")
+        if length ^ int.from_bytes(data[offset + 4 : offset + 8], "little") != 0xFFFFFFFF:
+            return  # zeros that a power cut left, or damage
+        offset += _HEAD + length + _CHAIN
         if offset > size:
             return
         yield offset

@@ -239,11 +239,9 @@ class Writer:
         if not names:
             return self._start_segment(SegmentHeader(self.name, 0, GENESIS.hex(), ""))
         path = self._folder / names[-1]
-        if checked is not None and names == [checked.segment] and path.stat().st_size >= checked.offset:
-            begin, self._first = checked, int(path.stem)
-            with storage_errors(f"{path} could not be opened"), path.open("rb") as opened:
-                opened.seek(begin.offset)
-                data = opened.read()
+        rest = _rest(path, checked) if checked is not None and names == [checked.segment] else None
+        if checked is not None and rest is not None:
+            begin, data, self._first = checked, rest, int(path.stem)
         else:
             with storage_errors(f"{path} could not be opened"):
                 data = path.read_bytes()
@@ -292,6 +290,13 @@ class Writer:
                 path.unlink()
             raise
         return path, file, _End(len(data), header.first, bytes.fromhex(header.previous_chain))
+
+
+def _rest(path: Path, checked: Checked) -> bytes | None:
+    """What comes after what was checked; None where something else stands there by now: an append that failed is taken back."""
+    with storage_errors(f"{path} could not be opened"), path.open("rb") as opened:
+        opened.seek(checked.offset - len(checked.chain))
+        return opened.read() if opened.read(len(checked.chain)) == checked.chain else None
 
 
 def _read_segment(data: bytes, path: Path) -> tuple[SegmentHeader, _End]:

@@ -1,6 +1,7 @@
 """Forming: what it decides, that it is the same however often and by whatever it is done, and what a change costs."""
 
 import itertools
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,13 @@ from stillhouse.datasets import findings, forming, version_files
 from stillhouse.datasets.candidates import ListSource
 from stillhouse.datasets.content_tree import ContentTree
 from stillhouse.datasets.filter import Candidate, Examiner, Protected, protect
+from stillhouse.datasets.fingerprint import code_digest
 from stillhouse.datasets.forming import FormingRules, form
 from stillhouse.datasets.shards import DROPPED, ROWS, read_rows
 from stillhouse.datasets.version_files import store_version
 from stillhouse.engine.inline_engine import InlineEngine
 from stillhouse.engine.local_engine import LocalEngine
+from stillhouse.errors import StorageError
 from stillhouse.nouns import DatasetVersion, Decision, Ground, Message, Task, Use, Verdict, VerdictStatus
 from stillhouse.vault.memory import MemoryBackend
 from stillhouse.vault.objects import Objects
@@ -245,6 +248,80 @@ def test_whatever_came_before_a_version_holds_what_it_should(tmp_path_factory, v
             assert store.keys(kind) == alone.keys(kind)
         assert store.indexed() == alone.indexed()
         assert store.newest.content_digest == alone.newest.content_digest
+
+
+def test_a_candidate_that_comes_twice_makes_up_for_no_other(store):
+    """Two versions that share a file are mixed: every line of the parent's index is a line of the new one, or its file goes."""
+    cut, denied = candidate(1, finish="length"), candidate(2, "two", stamps=2)
+    store.form([cut, denied])
+    allowed = dict.fromkeys(DECISIONS, DECISIONS[1])
+    store.form([cut, denied, cut], allowed)
+    assert store.keys() == [denied.key]
+    assert store.keys(DROPPED) == [cut.key, cut.key]
+    assert len(store.indexed()) == 3
+
+
+def test_what_is_known_is_not_held(tmp_path, monkeypatch):
+    """A few new candidates before many known ones: what an engine works on is in memory, and nothing else."""
+    monkeypatch.setattr(forming, "_AT_ONCE", 10)
+    known = [candidate(number, f"answer {number}") for number in range(2000)]
+    rules = FormingRules(Examiner(NOTHING), DECISIONS)
+    form([Keyed(known)], rules, InlineEngine(), tmp_path).database.close()
+    written, most = [], []
+    write = forming._write
+    monkeypatch.setattr(
+        forming,
+        "_write",
+        lambda formed, source, found: (written.append(len(list(found))), write(formed, source, found)),
+    )
+
+    class Patient:
+        """Takes all batches before it gives a result."""
+
+        def map(self, work, batches):
+            taken = list(batches)
+            most.append(sum(written))
+            return map(work, taken)
+
+    fresh = [candidate(5000 + number, f"new {number}") for number in range(50)]
+    with form([Keyed(fresh), Keyed(known)], rules, Patient(), tmp_path) as formed:
+        assert formed.rows == 2050
+    assert most == [2000], "what is known was written before anything was examined"
+
+
+def test_a_row_that_is_garbled_is_found_anew(tmp_path):
+    rules = FormingRules(Examiner(NOTHING), DECISIONS)
+    found = [candidate(1), candidate(2, "two", finish="length")]
+    for change in ("found = '['", "found = '[1]'", "content = x'00'", "same_as = 'text'", "content = NULL"):
+        form([ListSource(found)], rules, InlineEngine(), tmp_path).database.close()
+        (file,) = tmp_path.glob("*.db")
+        with sqlite3.connect(file) as database:
+            database.execute(f"UPDATE findings SET {change}")
+        database.close()
+        with form([ListSource(found)], rules, InlineEngine(), tmp_path) as formed:
+            assert (formed.rows, len(list(formed.placed()))) == (1, 2)
+
+
+def test_how_deep_the_caller_is_decides_nothing():
+    """Python gives up on deep programs, sooner where it is deep already; the normal form must not hang on that."""
+
+    def deeper(levels, code):
+        return deeper(levels - 1, code) if levels else code_digest(code)
+
+    for terms in (10, 150, 250, 400, 476, 800, 3000):
+        code = "def f(x):\n    return " + " + ".join(["x"] * terms)
+        assert len({deeper(levels, code) for levels in (0, 40, 120)}) == 1
+
+
+def test_a_full_temporary_folder_is_told(monkeypatch, tmp_path):
+    rules = FormingRules(Examiner(NOTHING), DECISIONS)
+
+    def full(formed, *_):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(forming, "_write", full)
+    with pytest.raises(StorageError, match="temporary file"):
+        form([ListSource([candidate(1)])], rules, InlineEngine(), tmp_path)
 
 
 def test_text_that_is_in_two_versions_is_stored_once(store):

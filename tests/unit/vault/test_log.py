@@ -17,6 +17,7 @@ from stillhouse.vault import writer as writer_module
 from stillhouse.vault.checkpoints import audit, load_checkpoints, save_checkpoint
 from stillhouse.vault.local import LocalBackend
 from stillhouse.vault.log import Log
+from stillhouse.vault.memory import MemoryBackend
 from stillhouse.vault.objects import Objects
 from stillhouse.vault.writer import Position
 
@@ -330,3 +331,37 @@ class TestCheckpoints:
         file.write_bytes(b"{")
         with pytest.raises(CorruptLog, match="cannot be read"):
             load_checkpoints(tmp_path / "elsewhere")
+
+
+def test_an_append_that_was_taken_back_after_it_was_read(tmp_path):
+    """Another process read a whole frame of an append that then failed: it may not go on from there."""
+    objects = Objects(MemoryBackend())
+    one, other = (Log(tmp_path / "log", objects) for _ in range(2))
+    with one.writer() as own:
+        own.append(b"first")
+        (segment,) = (tmp_path / "log" / "w0000").glob("*.segment")
+        size = segment.stat().st_size
+        own.append(b"taken back")
+    assert [entry.payload for entry in other.follow("w0000", 0)] == [b"first", b"taken back"]
+    with segment.open("r+b") as file:
+        file.truncate(size)
+    with one.writer() as own:
+        own.append(b"other text")
+    with other.writer() as own:
+        own.append(b"last")
+    assert [entry.payload for entry in Log(tmp_path / "log", objects).read("w0000")] == [
+        b"first",
+        b"other text",
+        b"last",
+    ]
+
+
+def test_a_segment_is_sealed_at_so_many_entries(tmp_path, monkeypatch):
+    monkeypatch.setattr(writer_module, "SEGMENT_ENTRIES", 10)
+    log = Log(tmp_path / "log", Objects(MemoryBackend()))
+    for start in range(0, 100, 25):  # by several processes, each of which begins where the one before ended
+        with log.writer() as own:
+            for number in range(start, start + 25):
+                own.append(b"%d" % number)
+    assert len(log.packs("w0000")) >= 9
+    assert [entry.payload for entry in log.read("w0000")] == [b"%d" % number for number in range(100)]

@@ -1,7 +1,7 @@
 """Answers, their verdicts, and what failed."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Row, Select, and_, func, select
@@ -41,6 +41,12 @@ class StoredAnswer(NamedTuple):
     seconds: float
     entry: str
 
+    @property
+    def position(self) -> Position:
+        """The entry of the log."""
+        writer, number, _ = self.entry.split("/")
+        return Position(writer, int(number))
+
 
 def answers(ledger: Ledger, keys: Iterable[str]) -> dict[str, StoredAnswer]:
     """The answers to these keys, where there are any."""
@@ -72,6 +78,10 @@ def texts(ledger: Ledger, keys: Iterable[str]) -> dict[str, str]:
         query = ordered(tables.answers, column.key, column.writer, column.number).where(column.key.in_(chunk))
         for key, writer, number in map(tuple, all_rows(ledger, query)):
             places.setdefault(key, Position(writer, number))
+    return _texts_at(ledger, places)
+
+
+def _texts_at(ledger: Ledger, places: Mapping[str, Position]) -> dict[str, str]:
     assert ledger.entries is not None  # whoever has rows has followed a log
     found: dict[str, str] = {}
     in_order = sorted(places.items(), key=lambda item: item[1])
@@ -88,7 +98,7 @@ def with_texts(ledger: Ledger, answers: Sequence[StoredAnswer]) -> Iterator[tupl
     """Answers with what they say, of which few are in memory at once."""
     for start in range(0, len(answers), TEXTS_AT_ONCE):
         some = answers[start : start + TEXTS_AT_ONCE]
-        said = texts(ledger, [answer.key for answer in some])
+        said = _texts_at(ledger, {answer.key: answer.position for answer in some})
         yield from ((answer, said[answer.key]) for answer in some)
 
 
