@@ -21,8 +21,8 @@ from stillhouse.vault.files import storage_errors
 from stillhouse.vault.log import Log
 from stillhouse.vault.writer import Position, segments
 
-# Packs that are kept decompressed, in bytes: those of several processes that wrote at once.
-_KEPT_BYTES = 128 << 20
+# Packs that are kept decompressed beside the one that is read, in bytes: those that several processes wrote at once.
+_KEPT_BYTES = 32 << 20
 _HEAD, _CHAIN = 12, 32
 # A header is some 200 bytes; but a pack is compressed in blocks of 128 KiB, and its first one must be there whole.
 _HEADER_BYTES, _BLOCK_BYTES = 4096, 132 << 10
@@ -119,14 +119,14 @@ class EntryReader:
     def _pack(self, digest: str) -> "_Pack":
         found = self._packs.pop(digest, None)
         if found is None:
+            while self._packs and sum(len(pack.data) for pack in self._packs.values()) > _KEPT_BYTES:
+                self._packs.popitem(last=False)
             try:
                 data = zstandard.ZstdDecompressor().decompress(self._objects.get(digest), max_output_size=1 << 31)
             except zstandard.ZstdError as failure:
                 raise CorruptLog(f"pack {digest} cannot be read: {failure}.") from failure
             found = _Pack(data, digest)
         self._packs[digest] = found
-        while len(self._packs) > 1 and sum(len(pack.data) for pack in self._packs.values()) > _KEPT_BYTES:
-            self._packs.popitem(last=False)
         return found
 
 

@@ -18,9 +18,10 @@ from stillhouse.vault.objects import Objects
 
 # What a power cut may cost at most; a disk's flush takes 1 to 10 ms, so this keeps it mostly idle.
 COMMIT_SECONDS = 0.05
-# Small enough to recover and to seal in about a second, large enough to compress well.
-SEGMENT_BYTES = 64 << 20
-# Whoever opens the log checks the open segments, entry by entry: a tenth of a second for so many.
+# Whoever opens the log reads its open segments, and whoever wants one answer unpacks the segment that has it: some hundredths of
+# a second, and little memory. Larger ones compress hardly better.
+SEGMENT_BYTES = 16 << 20
+# Opening checks them entry by entry: a tenth of a second for so many.
 SEGMENT_ENTRIES = 16_384
 
 
