@@ -112,13 +112,22 @@ def test_what_was_revoked_is_in_no_file(collected):
     assert not of_rows[0] & of_rows[1]
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-def test_workers_change_nothing(collected, workers):
+@pytest.mark.parametrize(
+    "engine",
+    [
+        "workers = 1",
+        "workers = 3",
+        # Starting Ray takes half a minute here.
+        pytest.param('kind = "ray"', marks=pytest.mark.slow),
+    ],
+)
+def test_engines_change_nothing(collected, engine, monkeypatch):
+    monkeypatch.setenv("RAY_raylet_start_wait_time_s", "240")
     home, recipe = collected
     first = home("dataset", "show", "example@1", "--json").json["content_digest"]
     config = home.home / "config.toml"
     config.chmod(0o644)
-    config.write_text(config.read_text() + f"\n[engine]\nworkers = {workers}\n")
+    config.write_text(config.read_text() + f"\n[engine]\n{engine}\n")
     for path in (home.home / "cache" / "findings").glob("*"):
         path.unlink()
     assert home("collect", recipe, "--json").json["content_digest"] == first

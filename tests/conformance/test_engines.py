@@ -24,12 +24,13 @@ ENGINES = {
 LOCAL = [name for name in ENGINES if name != "ray"]
 
 
-@pytest.fixture(params=[*LOCAL, pytest.param("ray", marks=pytest.mark.slow)])
-def engine(request, monkeypatch):
-    monkeypatch.setenv("RAY_raylet_start_wait_time_s", "240")  # beside other tests it takes long to start
-    engine = open_engine(ENGINES[request.param])
-    yield engine
-    engine.close()
+@pytest.fixture(scope="module", params=[*LOCAL, pytest.param("ray", marks=pytest.mark.slow)])
+def engine(request):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_raylet_start_wait_time_s", "240")  # beside other tests it takes long to start
+        engine = open_engine(ENGINES[request.param])
+        yield engine
+        engine.close()
 
 
 def squares(numbers):

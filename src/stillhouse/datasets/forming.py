@@ -95,15 +95,15 @@ class Formed:
     @temporary_errors()
     def spread(self, condition: str, most: int) -> list[tuple[Placed, Candidate]]:
         """At most so many candidates, evenly from all that a condition holds for, in the order in which they were decided."""
-        query = f"SELECT id FROM found LEFT JOIN drops USING (id) WHERE {condition} ORDER BY task, sample, key, id"  # noqa: S608
-        (count,) = self.database.execute(f"SELECT count(*) FROM ({query})").fetchone()  # noqa: S608
-        places = sorted({place * count // most for place in range(most)}) if count > most else range(count)
-        ids = []
-        for place in places:
-            ids += [id for (id,) in self.database.execute(f"{query} LIMIT 1 OFFSET {place}")]
+        found = f"FROM found LEFT JOIN drops USING (id) WHERE {condition}"
+        (count,) = self.database.execute(f"SELECT count(*) {found}").fetchone()
+        places = {place * count // most for place in range(most)} if count > most else set(range(count))
+        numbered = f"SELECT id, row_number() OVER (ORDER BY task, sample, key, id) - 1 AS place {found}"
+        chosen = f"SELECT id FROM ({numbered}) WHERE place IN ({','.join(map(str, places))}) ORDER BY place"  # noqa: S608
+        ids = [id for (id,) in self.database.execute(chosen)] if places else []
         order = {id: number for number, id in enumerate(ids)}
-        found = self.with_texts(f"id IN ({','.join(map(str, ids))})") if ids else iter(())
-        return sorted(found, key=lambda one: order[one[0].id])
+        candidates = self.with_texts(f"id IN ({','.join(map(str, ids))})") if ids else iter(())
+        return sorted(candidates, key=lambda one: order[one[0].id])
 
     def digest_before_2026_12(self) -> str:
         """What stood for these rows until November 2026; they are all in memory for that, as they were then."""

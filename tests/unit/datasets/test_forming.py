@@ -109,6 +109,22 @@ def test_forming_is_its_definition(tmp_path_factory, found, most, cut, verified)
                 assert [one for _, one in formed.with_texts()] == found, "in the order of the sources"
 
 
+@given(st.integers(0, 30), st.integers(1, 6), st.randoms())
+def test_examples_are_from_everywhere(tmp_path_factory, count, most, order):
+    found = [candidate(number, f"answer {number}", stamps=1 + number % 2) for number in range(count)]
+    order.shuffle(found)
+    with form(
+        [ListSource(found)], FormingRules(Examiner(NOTHING), DECISIONS), InlineEngine(), tmp_path_factory.mktemp("c")
+    ) as formed:
+        for condition, dropped in (("step IS NULL", False), ("step IS NOT NULL", True)):
+            all_of_it = sorted((one for one in found if (one.stamps == 2) is dropped), key=lambda one: one.task.id)
+            taken = [one for _, one in formed.spread(condition, most)]
+            assert taken == sorted(taken, key=lambda one: one.task.id)
+            assert len(taken) == min(most, len(all_of_it))
+            assert {one.key for one in taken} <= {one.key for one in all_of_it}
+            assert taken[:1] == all_of_it[:1]
+
+
 def test_what_was_found_is_not_looked_for_again(tmp_path, monkeypatch):
     found = [candidate(number, f"answer {number}") for number in range(600)]
     rules = FormingRules(Examiner(NOTHING), DECISIONS)
