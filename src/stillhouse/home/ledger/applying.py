@@ -1,7 +1,7 @@
 """Entries of the log into the rows of a view: in batches, each in one transaction together with how far that brings it."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import Connection, Table, select
@@ -13,16 +13,25 @@ from stillhouse.home.ledger.databases import insert_new, is_refusal, reason_of
 from stillhouse.home.ledger.projection import rows_of, tables
 from stillhouse.vault.log import Log, LogEntry
 
-# Enough rows to make a transaction worth its commit, few enough to keep progress visible.
-_ENTRIES_PER_TRANSACTION = 2000
-# And not much in memory at once, where entries are long.
-_BYTES_PER_TRANSACTION = 8 << 20
+
+class BatchSize(NamedTuple):
+    """How many entries are applied at once, and bytes of them: not much in memory, where entries are long."""
+
+    entries: int
+    bytes: int
+
+
+# Of a view without indexes: enough rows to make a transaction worth its commit, few enough to keep progress visible.
+BUILDING = BatchSize(2000, 8 << 20)
+# With its indexes a transaction writes every page that it touches, and keys fall everywhere: 100,000 answers wrote 4 GB with
+# 2,000 entries at once. Few enough that others wait no longer than a second or two.
+FOLLOWING = BatchSize(20_000, 32 << 20)
 
 # Entries of one writer, at least one.
 Batch = list[LogEntry]
 
 
-def batches(log: Log, starts: Mapping[str, int]) -> Iterator[Batch]:
+def batches(log: Log, starts: Mapping[str, int], most: BatchSize = BUILDING) -> Iterator[Batch]:
     """What the log has after so many entries of each writer. Raises CorruptLog, CorruptObject."""
     for writer in log.writers():
         batch: Batch = []
@@ -30,7 +39,7 @@ def batches(log: Log, starts: Mapping[str, int]) -> Iterator[Batch]:
         for entry in log.follow(writer, starts.get(writer, 0)):
             batch.append(entry)
             size += len(entry.payload)
-            if len(batch) >= _ENTRIES_PER_TRANSACTION or size >= _BYTES_PER_TRANSACTION:
+            if len(batch) >= most.entries or size >= most.bytes:
                 yield batch
                 batch, size = [], 0
         if batch:

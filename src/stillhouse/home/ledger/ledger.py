@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, Table, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from stillhouse.home.ledger import in_use
-from stillhouse.home.ledger.applying import Batch, apply_one_by_one, batches, move_cursor, rows_by_table
+from stillhouse.home.ledger.applying import FOLLOWING, Batch, apply_one_by_one, batches, move_cursor, rows_by_table
 from stillhouse.home.ledger.building import Reached, build, make_empty, nobody
 from stillhouse.home.ledger.databases import database_errors, insert_new, is_refusal, open_database, writing
 from stillhouse.home.ledger.projection import tables
@@ -146,7 +146,8 @@ class Ledger:
             return self._build(log, reached)
         if not cursors and log.count() > _LONG:
             return self._build(log, reached)
-        return sum(self._apply(batch) for batch in batches(log, {row.writer: row.number for row in cursors.values()}))
+        starts = {row.writer: row.number for row in cursors.values()}
+        return sum(self._apply(batch) for batch in batches(log, starts, FOLLOWING))
 
     def _apply(self, batch: Batch) -> int:
         """Apply entries of one writer in one transaction, together with how far that brings us."""
