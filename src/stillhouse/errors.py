@@ -36,6 +36,7 @@
     |   |-- KeyMissing                    the key of a source that can be erased is in no key store
     |   `-- KeyUnusable                   its signing key cannot be used
     |-- OutOfMemory                    1  this process was given no more memory
+    |-- EngineError                    1  the workers that rows are handed to do not do it
     |-- StorageError                   1  a file could not be read or written
     |   |-- CustodianAway                 who alone may write the vault does not answer
     |   |-- SourceChanging                a file that does not hold still while it is read

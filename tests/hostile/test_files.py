@@ -196,7 +196,7 @@ class TestDamage:
         assert done("dataset", "export", "example", "x.jsonl", "--json", code=4).json["error"] == "CorruptObject"
 
     def test_in_the_ledger(self, done):
-        edit(done.home, "UPDATE answers SET text = 'forged'")
+        edit(done.home, "UPDATE answers SET finish = 'forged'")
         ran = done("doctor", "--json", code=4)
         assert [check["name"] for check in ran.json["checks"] if check["state"] == "bad"] == ["ledger"]
         rebuilt = done("doctor", "--rebuild", "--json").json
