@@ -7,7 +7,7 @@ alone, in the order of task, sample and key. Texts are read again only to be wri
 
 import itertools
 from collections import Counter, deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
@@ -110,8 +110,15 @@ class Formed:
         return content_digest_before_2026_12([candidate for _, candidate in self.with_texts("step IS NULL")])
 
 
-def form(sources: Sequence[CandidateSource], rules: FormingRules, engine: Engine, cache: Path) -> Formed:
-    """Decide which candidates become rows. ``cache`` is the folder in which findings are kept.
+def form(
+    sources: Sequence[CandidateSource],
+    rules: FormingRules,
+    engine: Engine,
+    cache: Path,
+    reached: Callable[[int], None] = lambda looked_at: None,
+) -> Formed:
+    """Decide which candidates become rows. ``cache`` is the folder in which findings are kept; ``reached`` is told how many were
+    looked at.
 
     Raises what reading the sources raises.
     """
@@ -119,7 +126,7 @@ def form(sources: Sequence[CandidateSource], rules: FormingRules, engine: Engine
     known = KnownFindings(cache, rules.examiner)
     try:
         with temporary_errors():
-            _look(formed, rules.examiner, engine, known)
+            _look(formed, rules.examiner, engine, known, reached)
             _decide(formed, rules)
     except BaseException:
         formed.database.close()
@@ -136,17 +143,25 @@ class _Group(NamedTuple):
     heads: list[tuple[int, Head]]
 
 
-def _look(formed: Formed, examiner: Examiner, engine: Engine, known: KnownFindings) -> None:
+def _look(
+    formed: Formed, examiner: Examiner, engine: Engine, known: KnownFindings, reached: Callable[[int], None]
+) -> None:
     """Heads and findings of all candidates, into the database. What an engine works on is in memory, and nothing else."""
     waiting: deque[_Group] = deque()
-    ids = itertools.count()
+    ids, looked_at = itertools.count(), 0
+
+    def write(source: int, found: Sequence[tuple[int, Head, Finding]]) -> None:
+        nonlocal looked_at
+        _write(formed, source, found)
+        looked_at += len(found)
+        reached(looked_at)
 
     def to_examine() -> Iterator[Sequence[Candidate]]:
         for number, source in enumerate(formed.sources):
             for some in _in_groups(source.heads()):
                 heads = [(next(ids), head) for head in some]
                 found = {} if source.is_erasable else known.known([head.row for _, head in heads])
-                _write(formed, number, [(id, head, found[head.row]) for id, head in heads if head.row in found])
+                write(number, [(id, head, found[head.row]) for id, head in heads if head.row in found])
                 unknown = [(id, head) for id, head in heads if head.row not in found]
                 if unknown:
                     waiting.append(_Group(number, unknown))
@@ -157,8 +172,7 @@ def _look(formed: Formed, examiner: Examiner, engine: Engine, known: KnownFindin
         group = waiting.popleft()
         if not formed.sources[group.source].is_erasable:
             known.add([head.row for _, head in group.heads], findings)
-        values = [(id, head, one) for (id, head), one in zip(group.heads, findings, strict=True)]
-        _write(formed, group.source, values)
+        write(group.source, [(id, head, one) for (id, head), one in zip(group.heads, findings, strict=True)])
 
 
 def _write(formed: Formed, source: int, found: Iterable[tuple[int, Head, Finding]]) -> None:

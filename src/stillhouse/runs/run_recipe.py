@@ -142,7 +142,7 @@ def run(
         prepared, got = _gather_rows(home, recipe, progress, judged=judged, source=source)
         started = time.monotonic()
         progress.start("form the dataset", 0)
-        formed = form_dataset(home, prepared, got)
+        formed = form_dataset(home, prepared, got, reached=progress.update)
         progress.finish(f"{formed.dataset.label}: {formed.dataset.rows} rows")
         stages = {**got.stages, "dataset": time.monotonic() - started}
     return RunOutcome(prepared, got, formed, stages)

@@ -230,6 +230,25 @@ def test_a_row_more_costs_that_row(store):
     assert store.keys() == sorted(one.key for one in [*found, candidate(2001, "one more")])
 
 
+def test_a_parent_whose_index_is_damaged(store):
+    found = [candidate(number, f"answer {number}") for number in range(20)]
+    store.form(found)
+    store.objects.discard(store.newest.index[0])
+    store.form([*found, candidate(20, "one more")])
+    assert store.keys() == sorted(one.key for one in [*found, candidate(20, "one more")])
+    assert len(store.indexed()) == 21
+
+
+def test_forming_says_how_far_it_is(tmp_path):
+    found = [candidate(number, f"answer {number}") for number in range(600)]
+    for _ in range(2):  # the second time all of it is known
+        told = []
+        form(
+            [ListSource(found)], FormingRules(Examiner(NOTHING), DECISIONS), InlineEngine(), tmp_path, told.append
+        ).database.close()
+        assert told[-1] == 600 and len(told) > 2 and told == sorted(told)
+
+
 def test_a_row_that_is_no_longer_allowed_is_in_no_shard(store):
     found = [candidate(number, f"answer {number}", stamps=1 + number % 2) for number in range(100)]
     store.form(found, {1: DECISIONS[1], 2: DECISIONS[1]})
