@@ -8,6 +8,7 @@ what is not distinct, writes a compressed log with a hash chain, an index, and P
 """
 
 import argparse
+import itertools
 import json
 import os
 import random
@@ -61,11 +62,11 @@ def write_rows(path: Path, count: int, size: int) -> None:
     chance = random.Random(size)
     letters = "etaoinshrdlucmfwypvbgkjqxz"
     words = ["".join(chance.choices(letters, range(26, 0, -1), k=chance.randint(2, 9))) for _ in range(_WORDS)]
-    weights = [1 / (rank + 10) for rank in range(_WORDS)]
+    weights = list(itertools.accumulate(1 / (rank + 10) for rank in range(_WORDS)))
     before = ""
     with path.open("w") as file:
         for number in range(count):
-            text = " ".join(chance.choices(words, weights, k=size // 7))
+            text = " ".join(chance.choices(words, cum_weights=weights, k=size // 7))
             if number % 50 == 0:
                 text += "\n```python\ndef f(x):\n    return [y * 2 for y in range(x) if y % 3 == 0 and y not in (4, 5)]\n```"
             asked = {"role": "user", "content": f"{number}: {text[:200]}?"}

@@ -535,11 +535,11 @@ def test_stamps_of_an_export_are_corrected_by_no_declaration(revoked, tmp_path_f
 
 def test_what_was_made_erasable_before_marks_changed_is_known(home, monkeypatch):
     from stillhouse.conversations import text_marks
-    from stillhouse.datasets import import_pass, recognition
+    from stillhouse.datasets import row_marks, row_reader
 
-    marked = recognition.mark_row
-    before = lambda row: marked(row)._replace(own=recognition._marks_before(row.messages, row.text))  # noqa: E731
-    monkeypatch.setattr(import_pass, "mark_row", before)
+    marked = row_marks.mark_row
+    before = lambda row: marked(row)._replace(own=row_marks.marks_before(row.messages, row.text))  # noqa: E731
+    monkeypatch.setattr(row_reader, "mark_row", before)
     bring(home, write(home, "rival.jsonl", answers(3)), "rival", *RIVAL, "--erasable", "s1", use="store")
     monkeypatch.undo()
     question = text_marks.marks_before_2026_12([("user", "Explain list number 0.")], "short")

@@ -12,12 +12,12 @@ import pytest
 
 from stillhouse import nouns
 from stillhouse.canon import canonical, digest_value, raw_digest
+from stillhouse.conversations.prompts import prompt_digest
 from stillhouse.datasets.content_tree import ContentTree
 from stillhouse.datasets.filter import Candidate, content_digest_before_2026_12, content_of
 from stillhouse.datasets.fingerprint import code_digest
 from stillhouse.home import facts
 from stillhouse.home.plans.planning import plan_digest
-from stillhouse.home.stamping import prompt_digest
 from stillhouse.permission import acts, chain
 from stillhouse.permission.signatures import is_signed
 from stillhouse.permission.stamp_sets import stamp_set

@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
+from stillhouse.conversations.prompts import prompt_digest
 from stillhouse.errors import HomeNewer, LedgerUnavailable, UnknownName
 from stillhouse.home import facts
 from stillhouse.home.ledger import answer_queries, lineage_graph, money_queries, origin_queries
@@ -13,7 +14,6 @@ from stillhouse.home.ledger.ledger import Ledger
 from stillhouse.home.ledger.lineage_graph import Edge, ancestry, impact
 from stillhouse.home.ledger.projection import tables
 from stillhouse.home.recorder import Recorder
-from stillhouse.home.stamping import prompt_digest
 from stillhouse.nouns import Channel, Message, Stamp, Teacher, TeacherKind, Usage, Verdict, VerdictStatus
 from stillhouse.permission.stamp_sets import stamp_set
 from stillhouse.vault.local import LocalBackend

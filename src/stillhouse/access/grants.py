@@ -21,7 +21,8 @@ from stillhouse.access.revocation_impact import (
 )
 from stillhouse.canon import digest_file
 from stillhouse.clock import now
-from stillhouse.datasets.recognition import Marks, alias_of, readable_sources
+from stillhouse.datasets.recognition import alias_of, readable_sources
+from stillhouse.datasets.row_marks import Marks
 from stillhouse.errors import CorruptObject, RuleError, StorageError, TermsError, UsageError
 from stillhouse.home import facts
 from stillhouse.home.current_permission import load, own_signatory

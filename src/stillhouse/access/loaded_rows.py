@@ -10,8 +10,9 @@ from typing import Any
 
 from stillhouse.conversations.content import decoded, read_message
 from stillhouse.conversations.text_marks import text_mark, turns_mark
+from stillhouse.datasets.corpora.carried_stamps import own_stamps
 from stillhouse.datasets.corpora.row_shapes import Skipped, read_row
-from stillhouse.datasets.recognition import answers_in, own_stamps
+from stillhouse.datasets.row_marks import answers_in
 
 # Of a table, so many rows are held as objects at a time.
 _ROWS_AT_ONCE = 1000

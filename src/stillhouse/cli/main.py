@@ -18,7 +18,8 @@ from stillhouse.errors import Interrupted, OutOfMemory, StillhouseError, Storage
 EPILOG = "Any command also takes --debug, which shows a traceback where something fails."
 
 # What libraries say where the system gives them no more memory, for threads and for themselves too.
-_NO_MEMORY = ("Cannot allocate memory", "failed to map segment", "can't start new thread", "cannot create std::")
+_NO_MEMORY = ("Cannot allocate memory", "failed to map segment", "can't start new thread", "cannot create std::",
+              "not enough memory")  # fmt: skip
 
 # Each is a module of this package.
 _NOUNS = (

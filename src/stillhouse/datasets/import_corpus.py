@@ -5,6 +5,7 @@ the rows in the files of a dataset. Files are read once, in bounded memory; the 
 comes last. Rows that policy does not let be stored stop it before they are.
 """
 
+import resource
 import shutil
 import time
 from collections.abc import Collection, Sequence
@@ -15,7 +16,7 @@ import msgspec
 
 from stillhouse.canon import digest_plain, digest_value, tagged_digest
 from stillhouse.clock import now
-from stillhouse.datasets.corpora.corpus_reading import LeftOutRows, corpus_digest
+from stillhouse.datasets.corpora.corpus_reading import LeftOutRows, Reading, corpus_digest
 from stillhouse.datasets.corpora.inventory import Inventory, take_inventory
 from stillhouse.datasets.corpora.origins import Declared
 from stillhouse.datasets.corpora.row_files import RowFile, files_of
@@ -24,7 +25,14 @@ from stillhouse.datasets.import_pass import KeepDecisions, Pass, look_through, s
 from stillhouse.datasets.import_staging import Counts, Staging
 from stillhouse.datasets.recognition import Recogniser
 from stillhouse.datasets.versions import VersionOf, form_version
-from stillhouse.errors import CorpusUnreadable, CorruptObject, PlanRefused, StorageError, TeacherContradiction
+from stillhouse.errors import (
+    CorpusUnreadable,
+    CorruptObject,
+    OutOfMemory,
+    PlanRefused,
+    StorageError,
+    TeacherContradiction,
+)
 from stillhouse.home import facts
 from stillhouse.home.erasable_sources import check_source, key_for, objects_of
 from stillhouse.home.ledger import answer_queries, dataset_queries, imported_rows, origin_queries
@@ -43,6 +51,8 @@ from stillhouse.vault.objects import Objects
 _STAYS = 1.2
 # A process takes less at any number of rows (measured there). Storing rows takes longer than looking at them: an estimate.
 _MEMORY, _TIMES_A_LOOK = 500_000_000, 1.7
+# Libraries map far more than they use, and some of them end the process where that is not granted.
+_ADDRESS_SPACE = 1200 << 20
 
 
 class Import(NamedTuple):
@@ -65,7 +75,7 @@ def inventory_of_files(
     home: Home, files: Sequence[RowFile], declared: Declared, progress: Progress, left_out: LeftOutRows
 ) -> Inventory:
     """Take stock of a corpus that is not in the home; nothing is written. ``left_out`` gets what is not read."""
-    found = look_through(home, files, declared, progress, left_out, Recogniser(home), is_withheld=False)
+    found = look_through(home, files, Reading(declared), progress, left_out, Recogniser(home))
     return take_inventory(found.counts.read, found.sets, home.policy, left_out.rows)
 
 
@@ -86,9 +96,7 @@ def plan_import(home: Home, request: ImportRequest, progress: Progress) -> Impor
     needed = _check_room(home, request, files)
     corpus = _corpus(request, files)
     started = time.perf_counter()
-    found = look_through(
-        home, files, request.declared, progress, LeftOutRows(), Recogniser(home), is_withheld=bool(request.erasable)
-    )
+    found = look_through(home, files, request.reading, progress, LeftOutRows(), Recogniser(home))
     seconds = round(_TIMES_A_LOOK * (time.perf_counter() - started), 1)
     for stamps in found.sets.values():
         home.doors.check(Door.USE, f"import {request.name}", stamps.stamps, Use.STORE)
@@ -125,7 +133,7 @@ def execute_import(home: Home, request: ImportRequest, progress: Progress, plann
         return counts.know == know and counts.decided == decisions.told()
 
     note = home.cache / "imports" / run.partition(":")[2]
-    staging = Staging(objects, home.objects, note, request.keep, still_holds, erasable=bool(request.erasable))
+    staging = Staging(objects, home.objects, note, still_holds, erasable=bool(request.erasable))
     staging.counts.know = know
     try:
         found = store(home, request, run, files, staging, decisions, progress)
@@ -158,7 +166,15 @@ def _check_request(home: Home, request: ImportRequest) -> None:
 
 
 def _check_room(home: Home, request: ImportRequest, files: Sequence[RowFile]) -> int:
-    """How many bytes an import will take, at most, in the home. Raises StorageError where its disk has not as much left."""
+    """How many bytes an import will take, at most, in the home. Raises StorageError where its disk has not as much left, and
+    OutOfMemory where this process may not map what it takes.
+    """
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY and limit < _ADDRESS_SPACE:
+        raise OutOfMemory(
+            f"An import maps up to {_ADDRESS_SPACE >> 20:,} MiB, and this process has a limit of {limit >> 20:,} MiB.",
+            next_step="Raise it (`ulimit -v`): most of that is never used.",
+        )
     with storage_errors(f"{request.path} could not be read"):
         given = sum(file.stat().st_size for file, why in files if not why)
         free = shutil.disk_usage(home.folder).free
@@ -229,8 +245,9 @@ def _written(
     stored, counts = staging.stored(), found.counts
     at, by = now(), home.recorder.by
     home.recorder.intern(found.sets.values(), {})
+    denied = decisions.told()
     shares = tuple(
-        facts.ImportedShare(id, rows, counts.new.get(id, 0), counts.tokens.get(id, 0), not decisions.told()[id])
+        facts.ImportedShare(id, rows, counts.new.get(id, 0), counts.tokens.get(id, 0), not denied[id])
         for id, rows in sorted(counts.read.items())
     )
     imported = facts.RowsImported(

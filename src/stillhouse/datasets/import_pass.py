@@ -1,14 +1,16 @@
 """One pass over a corpus: rows are read in groups, recognised, and counted or stored."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from pathlib import Path
 from typing import NamedTuple
 
-from stillhouse.datasets.corpora.corpus_reading import LeftOutRows, Read, as_said, read_lines
+from stillhouse.datasets.corpora.corpus_reading import CorpusLine, LeftOutRows, Reading, Unread, as_said, lines_in
 from stillhouse.datasets.corpora.origins import Declared, withheld
 from stillhouse.datasets.corpora.row_files import RowFile
 from stillhouse.datasets.import_staging import Counts, Staged, Staging
-from stillhouse.datasets.recognition import Recogniser, mark_row
+from stillhouse.datasets.recognition import Recogniser
+from stillhouse.datasets.row_reader import ReadRow, RowReader
+from stillhouse.errors import UsageError
 from stillhouse.home.ledger import answer_queries
 from stillhouse.home.open_home import Home
 from stillhouse.home.progress import Progress
@@ -16,6 +18,12 @@ from stillhouse.nouns import Decision, StampSet, Use
 from stillhouse.permission.decide import Door
 
 _ROWS_AT_ONCE, _TEXT_AT_ONCE = 2000, 8 << 20
+# Some of these are with each worker, and in memory here, too.
+_ROWS_A_BATCH, _TEXT_A_BATCH = 500, 1 << 20
+# So large a row counts as that was parsed when it was read, as those of tables are.
+_PARSED = 16_000
+# Each stamp set is decided, written down and held in memory by itself, in 4 kB.
+_MOST_SETS = 50_000
 
 
 class ImportRequest(NamedTuple):
@@ -27,6 +35,11 @@ class ImportRequest(NamedTuple):
     declared: Declared
     erasable: str = ""
     keep: tuple[str, ...] = ()
+
+    @property
+    def reading(self) -> Reading:
+        """How its rows are understood: of those that are to be erasable, words of their own are not written down."""
+        return Reading(self.declared, withheld if self.erasable else as_said)
 
 
 class Pass(NamedTuple):
@@ -63,23 +76,21 @@ class KeepDecisions:
 def look_through(
     home: Home,
     files: Sequence[RowFile],
-    declared: Declared,
+    reading: Reading,
     progress: Progress,
     left_out: LeftOutRows,
     recogniser: Recogniser,
-    *,
-    is_withheld: bool,
 ) -> Pass:
     """One pass over the rows, which keeps counts alone."""
     progress.start("scan rows", 0)
     counts, sets = Counts(), dict[int, StampSet]()
-    reads = read_lines(files, declared, left_out, withheld if is_withheld else as_said)
-    for group in _groups(reads):
-        for one in _recognised(recogniser, group):
+    for group in _groups(home, lines_in(files, left_out), RowReader(reading)):
+        for one in _recognised(recogniser, _read_of(group, left_out)):
             counts.rows += 1
             counts.read[one.stamps.id] = counts.read.get(one.stamps.id, 0) + 1
-            counts.shapes[one.read.said.shape] = counts.shapes.get(one.read.said.shape, 0) + 1
+            counts.shapes[one.row.read.said.shape] = counts.shapes.get(one.row.read.said.shape, 0) + 1
             sets.setdefault(one.stamps.id, one.stamps)
+        _check_sets(files[0].path, sets)
         progress.update(counts.rows)
     progress.finish(f"{counts.rows} rows")
     counts.recognised = recogniser.told()
@@ -106,13 +117,11 @@ def store(
     if counts.lines:
         progress.say(f"going on after line {counts.lines:,}")
     done = counts.lines
-    reads = read_lines(
-        files, request.declared, left_out, withheld if request.erasable else as_said, skip=counts.lines
-    )  # fmt: skip
-    for group in _groups(reads):
-        ready = list(_recognised(recogniser, group))
+    for group in _groups(home, lines_in(files, left_out, counts.lines), RowReader(request.reading, request.keep)):
+        ready = list(_recognised(recogniser, _read_of(group, left_out)))
         for one in ready:
             sets.setdefault(one.stamps.id, one.stamps)
+        _check_sets(request.path, sets)
         decisions.check(one.stamps for one in ready)
         named = [staging.key(one) for one in ready]
         known = answer_queries.known(home.ledger, [key for _, key in named], run)
@@ -129,14 +138,22 @@ def store(
     return Pass(counts, sets, left_out)
 
 
-def _groups(reads: Iterable[Read | None]) -> Iterator[list[Read | None]]:
-    """Rows in groups that are looked up together, and are in memory together."""
-    group: list[Read | None] = []
+def _check_sets(path: Path, sets: Sized) -> None:
+    """Origins that differ in every row are no origins: ids that stand in a column of models, or days with a time."""
+    if len(sets) > _MOST_SETS:
+        raise UsageError(
+            f"The rows of {path} have more than {_MOST_SETS:,} different origins (model, host, day, terms).",
+            next_step="Look at the columns that name the model: they may hold ids. Or import the files in parts.",
+        )
+
+
+def _groups(home: Home, lines: Iterable[CorpusLine], reader: RowReader) -> Iterator[list[ReadRow | Unread]]:
+    """Lines in groups that are looked up together; workers read them in smaller ones."""
+    group: list[ReadRow | Unread] = []
     size = 0
-    for read in reads:
-        group.append(read)
-        if read is not None:
-            size += len(read.said.text) + len(read.rest) + sum(len(turn.content) for turn in read.said.messages)
+    for batch in home.engine.map(reader.read, _batches(lines)):
+        group += batch.rows
+        size += batch.text
         if len(group) >= _ROWS_AT_ONCE or size >= _TEXT_AT_ONCE:
             yield group
             group, size = [], 0
@@ -144,9 +161,29 @@ def _groups(reads: Iterable[Read | None]) -> Iterator[list[Read | None]]:
         yield group
 
 
-def _recognised(recogniser: Recogniser, group: Sequence[Read | None]) -> Iterator[Staged]:
+def _batches(lines: Iterable[CorpusLine]) -> Iterator[list[CorpusLine]]:
+    batch: list[CorpusLine] = []
+    size = 0
+    for one in lines:
+        batch.append(one)
+        size += len(one.line.text) or _PARSED
+        if len(batch) >= _ROWS_A_BATCH or size >= _TEXT_A_BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _read_of(group: Iterable[ReadRow | Unread], left_out: LeftOutRows) -> list[ReadRow]:
+    """Those that were read; the others are counted."""
+    for one in group:
+        if isinstance(one, Unread):
+            left_out.row(*one)
+    return [one for one in group if isinstance(one, ReadRow)]
+
+
+def _recognised(recogniser: Recogniser, rows: Sequence[ReadRow]) -> Iterator[Staged]:
     """Rows with the stamps that the home knows of them."""
-    reads = [read for read in group if read is not None]
-    marked = [mark_row(read.said) for read in reads]
-    sets = recogniser.recognise([(row, read.stamps, read.own) for row, read in zip(marked, reads, strict=True)])
-    yield from map(Staged, reads, marked, sets)
+    sets = recogniser.recognise([(row.marks, row.read.stamps, row.read.own) for row in rows])
+    for row, stamps in zip(rows, sets, strict=True):
+        yield Staged(row, stamps)

@@ -6,16 +6,16 @@ whose disk was full, goes on there. The note holds counts and digests, and no wo
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from stillhouse.canon import digest_plain, raw_digest
-from stillhouse.conversations.finishes import incomplete, is_usable
+from stillhouse.conversations.prompts import prompt_digest
 from stillhouse.datasets.content_tree import ContentTree
-from stillhouse.datasets.corpora.corpus_reading import LeftOutRows, Read
+from stillhouse.datasets.corpora.corpus_reading import LeftOutRows
 from stillhouse.datasets.distinct import Distinct, same_text
 from stillhouse.datasets.filter import (
     ALLOWED,
@@ -26,25 +26,22 @@ from stillhouse.datasets.filter import (
     content_of,
     kind_of,
 )
-from stillhouse.datasets.recognition import MarkedRow, alias_of, turn_alias
+from stillhouse.datasets.recognition import alias_of, turn_alias
+from stillhouse.datasets.row_reader import ReadRow, imported_candidate
 from stillhouse.datasets.shards import DROPPED, ROWS, ShardWriter, candidate_of, read_shards
 from stillhouse.datasets.version_files import StoredVersion
 from stillhouse.datasets.versions import Counted, Index
 from stillhouse.errors import StillhouseError
 from stillhouse.home.row_index import IndexLine
-from stillhouse.home.stamping import prompt_digest
-from stillhouse.nouns import Decision, FunnelStep, Ground, StampSet, Task, Verdict, VerdictStatus
+from stillhouse.nouns import Decision, FunnelStep, Ground, StampSet
 from stillhouse.vault.files import storage_errors, write_whole
 from stillhouse.vault.objects import Objects
-
-UNJUDGED = Verdict(VerdictStatus.NOT_JUDGED, "it was imported")
 
 
 class Staged(NamedTuple):
     """A row that is ready to be stored."""
 
-    read: Read
-    marks: MarkedRow
+    row: ReadRow
     stamps: StampSet
 
 
@@ -83,7 +80,6 @@ class Staging:
         objects: Objects,
         vault: Objects,
         note: Path,
-        keep: Sequence[str],
         still_holds: Callable[[Counts], bool],
         *,
         erasable: bool,
@@ -92,7 +88,7 @@ class Staging:
         ``still_holds``.
         """
         self._objects, self._vault, self._note = objects, vault, note
-        self._keep, self._erasable = keep, erasable
+        self._erasable = erasable
         self._begin(self._resumed(still_holds))
         try:
             self._seen_again()
@@ -116,25 +112,22 @@ class Staging:
 
     def key(self, staged: Staged) -> tuple[str, str]:
         """The prompt of a row, and its key, as the log has them."""
-        said = staged.read.said
-        prompt = prompt_digest(said.messages)
+        said, prompt = staged.row.read.said, staged.row.prompt
         reasoning = [said.reasoning] if said.reasoning else []
         key = digest_plain(["import", prompt, said.text, staged.stamps.digest, *reasoning])
         return self._objects.alias(prompt), self._objects.alias(key)
 
     def take(self, staged: Staged, prompt: str, key: str, decision: Decision, *, is_known: bool) -> bool:
         """Store a row. Returns whether that completed a shard: then all that was taken is safe. Raises StorageError."""
-        said, counts, stamps = staged.read.said, self.counts, staged.stamps.id
+        row, counts, stamps = staged.row, self.counts, staged.stamps.id
+        said = row.read.said
         counts.rows += 1
         counts.shapes[said.shape] = counts.shapes.get(said.shape, 0) + 1
         counts.read[stamps] = counts.read.get(stamps, 0) + 1
-        task = Task(id=(not self._erasable and said.id) or prompt.partition(":")[2][:16], messages=said.messages)
-        tokens = said.usage.completion_tokens
-        candidate = Candidate(
-            key, task, 0, said.text, "", said.finish, stamps, UNJUDGED, said.reasoning, tokens
-        )  # fmt: skip
+        task = (not self._erasable and said.id) or prompt.partition(":")[2][:16]
+        candidate, tokens = imported_candidate(said, key, task, stamps), said.usage.completion_tokens
         is_new = self._distinct.is_new(key)
-        step, reason = self._dropped_at(candidate, prompt, decision, is_new=is_new)
+        step, reason = self._dropped_at(row, task, decision, is_new=is_new)
         if step == _SAME_ROW:
             return False
         counts.candidates += 1
@@ -142,17 +135,16 @@ class Staging:
         if is_new and not is_known:
             counts.new[stamps] = counts.new.get(stamps, 0) + 1
             counts.tokens[stamps] = counts.tokens.get(stamps, 0) + counted
-        content = content_of(candidate)
-        self._index.add(self._line(candidate, content, staged.marks, step, reason, counted))
+        self._index.add(self._line(candidate, row, step, reason, counted))
         if step:
             kinds = counts.dropped.setdefault(step, {})
             kind = kind_of(reason)
             kinds[kind] = kinds.get(kind, 0) + 1
-            return self._dropped.add(candidate, step, reason, staged.read.rest)
-        self._tree.add(raw_digest(content))
+            return self._dropped.add(candidate, step, reason, row.read.rest)
+        self._tree.add(raw_digest(row.content))
         counts.kept[stamps] = counts.kept.get(stamps, 0) + 1
         counts.kept_tokens[stamps] = counts.kept_tokens.get(stamps, 0) + max(0, tokens)
-        return self._rows.add(candidate, rest=staged.read.rest)
+        return self._rows.add(candidate, rest=row.read.rest)
 
     def save(self, lines: int, left_out: LeftOutRows, recognised: Mapping[str, dict[str, int]]) -> None:
         """Complete what is open, and note that so many lines are done. Raises StorageError."""
@@ -185,21 +177,19 @@ class Staging:
             self._digest_before_2026_12,
         )  # fmt: skip
 
-    def _dropped_at(self, candidate: Candidate, prompt: str, decision: Decision, *, is_new: bool) -> tuple[str, str]:
+    def _dropped_at(self, row: ReadRow, name: str, decision: Decision, *, is_new: bool) -> tuple[str, str]:
         """At which step a row is dropped, and why; empty where it is kept. One that is there already is none of either."""
-        if not is_usable(candidate.text, candidate.finish, self._keep):
-            ended = f"{incomplete(candidate.text, candidate.finish)}: it ended with {candidate.finish!r}"
-            return (COMPLETE, ended) if is_new else (_SAME_ROW, "")
-        first = self._distinct.first(same_text(prompt, candidate.text), candidate.task.id)
+        if row.incomplete:
+            return (COMPLETE, row.incomplete) if is_new else (_SAME_ROW, "")
+        first = self._distinct.first(row.same_as, name)
         if first is not None:
             return (DISTINCT, f"duplicate: the same code as sample 0 of {first}") if is_new else (_SAME_ROW, "")
         if decision.allowed:
             return "", ""
         return ALLOWED, f"{'quarantined' if Ground.REVOCATION in decision.grounds else 'denied'}: {decision.reason}"
 
-    def _line(
-        self, candidate: Candidate, content: str, marks: MarkedRow, step: str, reason: str, tokens: int
-    ) -> IndexLine:
+    def _line(self, candidate: Candidate, row: ReadRow, step: str, reason: str, tokens: int) -> IndexLine:
+        content, marks = row.content, row.marks
         aliases = [turn_alias(self._objects, mark) for mark in sorted(marks.earlier)]
         if not self._erasable:
             return IndexLine(
@@ -229,7 +219,7 @@ class Staging:
         for name, digest in self.counts.files.items():
             for row in read_shards(self._objects, [digest]):
                 candidate = candidate_of(row)
-                prompt = self._objects.alias(prompt_digest(candidate.task.messages))
+                prompt = prompt_digest(candidate.task.messages)
                 self._distinct.is_new(candidate.key)
                 if row.get("step") not in (COMPLETE, DISTINCT):
                     self._distinct.first(same_text(prompt, candidate.text), candidate.task.id)

@@ -12,7 +12,8 @@ import msgspec
 from stillhouse.datasets.corpora.corpus_reading import LeftOutRows, read_corpus
 from stillhouse.datasets.corpora.origins import Declared
 from stillhouse.datasets.corpora.row_files import files_of
-from stillhouse.datasets.recognition import MARKS, LiftedRow, Marks, answers_in, grouped, known_rows, read_lifted
+from stillhouse.datasets.recognition import MARKS, LiftedRow, grouped, known_rows, read_lifted
+from stillhouse.datasets.row_marks import Marks, answers_in
 from stillhouse.errors import CorruptObject, UsageError
 from stillhouse.generation.weights import tensor_digests, weights_digest
 from stillhouse.home import facts

@@ -10,17 +10,14 @@ functions are written by several people, each on their own). An earlier declarat
 unless there is a roster: then a signed finding (``policy not-a-copy``) lifts it, as it lifts every other match.
 """
 
-import functools
-import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from stillhouse.canon import digest_plain
-from stillhouse.conversations.content import decoded
-from stillhouse.conversations.text_marks import code_mark, marks_before_2026_12, text_mark, turns_mark
+from stillhouse.datasets.row_marks import MarkedRow, Marks, marks_before, marks_of
 from stillhouse.errors import KeyMissing, SourceErased
 from stillhouse.home.current_permission import load
 from stillhouse.home.erasable_sources import objects_of
@@ -44,83 +41,11 @@ ANSWER_ALONE = "an answer that is known under another question"
 CODE_ALONE = "code that models gave here, but for names and layout"
 
 
-# Below what tables put of a row that is no conversation.
-_ABOVE = frozenset({"metadata", "meta", "extra", "info", "additional_kwargs"})
 # Of a finding that rows are no copies: the object with these rows.
 MARKS = "rows"
 
 
-class Row(Protocol):
-    """What is to be known of a row of a corpus."""
-
-    @property
-    def messages(self) -> Sequence[Message]:
-        """What was asked."""
-
-    @property
-    def text(self) -> str:
-        """What was answered."""
-
-
-class Marks(NamedTuple):
-    """A row's marks: of its question, and of its answer ("" where that is too short)."""
-
-    question: str
-    answer: str
-
-
 AnyRow = TypeVar("AnyRow")
-
-
-def _marks_before(messages: Iterable[Message], text: str) -> Marks:
-    return Marks(*marks_before_2026_12(((message.role, message.content) for message in messages), text))
-
-
-def marks_of(messages: Iterable[Message], text: str) -> Marks:
-    """The marks by which a row is found again."""
-    return Marks(turns_mark((message.role, message.content) for message in messages), text_mark(text))
-
-
-class MarkedRow(NamedTuple):
-    """All marks of a row, each made once: its own; of every answer in it with what that answers (all that was said before, or the
-    question alone); of every text; of the earlier answers in what was asked; of its code ("" where there is too little).
-    """
-
-    own: Marks
-    answers: dict[Marks, tuple[Sequence[Message], str]]
-    texts: frozenset[str]
-    earlier: frozenset[str]
-    code: str
-
-
-def mark_row(row: Row) -> MarkedRow:
-    """The marks of a row."""
-    turns = [*row.messages, Message("assistant", row.text)]
-    marks = [text_mark(turn.content) for turn in turns]
-    found: dict[Marks, tuple[Sequence[Message], str]] = {}
-    question = ""
-    for place, turn in enumerate(turns):
-        if turn.role != "assistant":
-            continue
-        starts = (0, place - 1) if place > 1 and turns[place - 1].role == "user" else (0,)
-        for start in starts:
-            asked = turns_mark((message.role, message.content) for message in turns[start:place])
-            question = asked if start == 0 else question
-            if marks[place]:
-                found.setdefault(Marks(asked, marks[place]), (turns[start:place], turn.content))
-    reasoning = str(getattr(row, "reasoning", ""))
-    return MarkedRow(
-        Marks(question, marks[-1]),
-        found,
-        frozenset((*marks, text_mark(reasoning) if reasoning else "")) - {""},
-        frozenset(mark for turn, mark in zip(row.messages, marks, strict=False) if turn.role == "assistant") - {""},
-        code_mark(row.text),
-    )
-
-
-def answers_in(row: Row) -> dict[Marks, tuple[Sequence[Message], str]]:
-    """A row's answer, and every earlier one in it, by their marks: with all that was said before, and with its question alone."""
-    return mark_row(row).answers
 
 
 def alias_of(objects: Objects, marks: Marks) -> str:
@@ -142,6 +67,8 @@ class Recogniser:
         self._sources = readable_sources(home)
         permission = load(home.ledger, home.settings).state
         self._lifted = _lifted(home, permission)
+        # Making an alias of every mark takes a tenth of an import's time, and most homes have none.
+        self._any_aliases = answer_queries.any_aliases(home.ledger, but_run)
         self._corrects = permission.roster is None
         self.found: Counter[str] = Counter()
         self.inferred: Counter[str] = Counter()
@@ -177,9 +104,10 @@ class Recogniser:
         wanted = set().union(*(row.texts for row in rows))
         every = answer_queries.by_mark(self._home.ledger, wanted, self._but_run)
         known = {one.answer for one in every if self._is_by_model(one.stamps)}
-        turns = {turn_alias(store, mark): mark for store in (self._home.objects, *self._sources) for mark in wanted}
-        aliases = answer_queries.by_alias(self._home.ledger, turns, self._but_run)
-        known |= {turns[one.alias] for one in aliases if self._is_by_model(one.stamps)}
+        if self._any_aliases:
+            turns = {turn_alias(store, mark): mark for store in (self._home.objects, *self._sources) for mark in wanted}
+            aliases = answer_queries.by_alias(self._home.ledger, turns, self._but_run)
+            known |= {turns[one.alias] for one in aliases if self._is_by_model(one.stamps)}
         if known:
             self.inferred[ANSWER_ALONE] += sum(not known.isdisjoint(row.texts) for row in rows)
 
@@ -232,9 +160,9 @@ class Recogniser:
             pair = Marks(one.question, one.answer)
             if (pair, one.stamps) not in self._lifted:
                 known.setdefault(pair, []).append((one.at, one.stamps))
-        for objects in self._sources:
+        for objects in self._sources if self._any_aliases else ():
             aliases = {alias_of(objects, mark): mark for mark in marks}
-            aliases |= {alias_of(objects, _marks_before(*said)): mark for mark, said in marks.items()}
+            aliases |= {alias_of(objects, marks_before(*said)): mark for mark, said in marks.items()}
             for erasable in answer_queries.by_alias(self._home.ledger, aliases, self._but_run):
                 known.setdefault(aliases[erasable.alias], []).append((erasable.at, erasable.stamps))
         found = {pair: self._of_models(sorted(answers)) for pair, answers in known.items()}
@@ -261,54 +189,6 @@ class Recogniser:
 def _is_redeclared(stamp: Stamp, labs: Collection[str]) -> bool:
     """Is this no more than an earlier declaration, of a lab that is declared again?"""
     return stamp.grade is Grade.DECLARED and stamp.lab != "" and fold_lab(stamp.lab) in labs
-
-
-def own_stamps(row: Mapping[str, Any]) -> Any:
-    """What a row carries of an export's own column, in the forms that tables give it: an object, its JSON as text, a list with
-    it, its fields as columns, or below the row's metadata. None where there is none of it.
-    """
-    if _carry_no_stamps(tuple(row)):
-        return None
-    flat: dict[str, Any] = {}
-    for name, value in row.items():
-        *above, last = re.split(r"__|[._/]", str(name).casefold())
-        if last == "stillhouse" and set(above) <= _ABOVE:
-            read = _read_own(value)
-            if read is not None:
-                return read
-        elif last in ("stamps", "origins") and above[-1:] == ["stillhouse"] and set(above[:-1]) <= _ABOVE:
-            read = _parsed(value)
-            if read is not None:
-                flat[last] = read
-        elif not above and last in _ABOVE and isinstance(below := _parsed(value), Mapping):
-            read = own_stamps({name: given for name, given in below.items() if str(name).casefold() not in _ABOVE})
-            if read is not None:
-                return read
-    return flat or None
-
-
-@functools.lru_cache(maxsize=4096)
-def _carry_no_stamps(names: tuple[Any, ...]) -> bool:
-    """Can none of these columns be an export's own, or hold it? Told once for all rows with these columns."""
-    plain = [str(name).casefold() for name in names]
-    return not any("stillhouse" in name or name in _ABOVE for name in plain)
-
-
-def _read_own(value: Any) -> Any:
-    read = _parsed(value)
-    while isinstance(read, list | tuple) and len(read) == 1:
-        read = _parsed(read[0])
-    return read if read not in ("", [], {}) else None
-
-
-def _parsed(value: Any) -> Any:
-    """What text holds as JSON, which tables make of an object; else the value as it is."""
-    if not isinstance(value, str) or not value.strip().startswith(("{", "[")):
-        return value
-    try:
-        return decoded(value)
-    except (ValueError, RecursionError):
-        return value
 
 
 def known_rows(home: Home, marks: Sequence[Marks]) -> dict[Marks, set[int]]:

@@ -1,25 +1,17 @@
-"""Stamps: what a teacher's answers of today carry, and what stands for a prompt."""
-
-from collections.abc import Sequence
+"""The stamps that a teacher's answers of today carry."""
 
 import msgspec
 
-from stillhouse.canon import digest_plain
 from stillhouse.clock import now
 from stillhouse.home.ledger import origin_queries, training_queries
 from stillhouse.home.ledger.ledger import Ledger
-from stillhouse.nouns import Channel, Grade, Message, Origin, Stamp, Teacher, TeacherKind, Use
+from stillhouse.nouns import Channel, Grade, Origin, Stamp, Teacher, TeacherKind, Use
 from stillhouse.permission.decide import OWN_TERMS
 from stillhouse.permission.known_hosts import asked_at
 from stillhouse.permission.known_names import fold_lab
 
 # The lab of models that were trained here.
 OWN_LAB = "own"
-
-
-def prompt_digest(messages: Sequence[Message]) -> str:
-    """The digest that stands for a prompt."""
-    return digest_plain(tuple(messages))
 
 
 def stamps_of(ledger: Ledger, teacher: Teacher, *, purpose: Use, account: str = "") -> tuple[Stamp, ...]:

@@ -196,13 +196,15 @@ def closed_labs(model: str) -> frozenset[str]:
     name = fold_model(model)
     parts = [part for part in re.split(r"[/:@\s]+|--", name) if part and not _is_another(part)]
     parts += [piece for part in parts for piece in part.split(".") if piece and not _is_another(piece)]
-    tails = _tails(list(dict.fromkeys(parts)))
-    return frozenset(
-        lab.name
-        for lab in _names().lab
-        for pattern in lab.closed
-        if any(re.match(pattern, tail) for tail in tails if not tail.startswith(_names().others))
-    )
+    others = _names().others
+    tails = [tail for tail in _tails(list(dict.fromkeys(parts))) if not tail.startswith(others)]
+    return frozenset(lab for lab, closed in _closed() if any(map(closed.match, tails)))
+
+
+@functools.cache
+def _closed() -> list[tuple[str, re.Pattern[str]]]:
+    """Of each lab that alone has some models: what their names match."""
+    return [(lab.name, re.compile("|".join(f"(?:{one})" for one in lab.closed))) for lab in _names().lab if lab.closed]
 
 
 def _is_another(part: str) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import msgspec
 
 from stillhouse.canon import canonical, digest_bytes, digest_value
-from stillhouse.home.stamping import prompt_digest
+from stillhouse.conversations.prompts import prompt_digest
 from stillhouse.nouns import Ask, Message, Parameters, Task, Teacher
 
 # Is an answer to this task good enough to count? (task, key, text, finish)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stillhouse.canon import digest_value
-from stillhouse.home.stamping import prompt_digest
+from stillhouse.conversations.prompts import prompt_digest
 from stillhouse.nouns import Channel, Message, Parameters, Task, Teacher, TeacherKind
 from stillhouse.teachers.questions import Questions, key_of_ask, teacher_identity, unique
 

@@ -10,10 +10,10 @@ import msgspec
 from blake3 import blake3
 
 from stillhouse.canon import digest_file
+from stillhouse.datasets.corpora.carried_stamps import own_stamps
 from stillhouse.datasets.corpora.origins import Declared, stamps_of
-from stillhouse.datasets.corpora.row_files import RowFile, lines_of
+from stillhouse.datasets.corpora.row_files import RowFile, RowLine, unparsed_lines_of
 from stillhouse.datasets.corpora.row_shapes import ParsedRow, Skipped, read_row
-from stillhouse.datasets.recognition import own_stamps
 from stillhouse.errors import TeacherContradiction
 from stillhouse.nouns import Channel, Origin, StampSet
 from stillhouse.vault.files import readable
@@ -52,6 +52,21 @@ class Read(NamedTuple):
     stamps: StampSet
     rest: str
     own: Any = None
+
+
+class CorpusLine(NamedTuple):
+    """A line of a file of a corpus."""
+
+    path: Path
+    line: RowLine
+
+
+class Unread(NamedTuple):
+    """A row that is left out: where it stands, and why."""
+
+    path: Path
+    number: int
+    reason: str
 
 
 class LeftOutRows:
@@ -93,42 +108,42 @@ def as_said(said: ParsedRow) -> ParsedRow:
     return said
 
 
-def read_corpus(
-    files: Sequence[RowFile],
-    declared: Declared,
-    left_out: LeftOutRows,
-    heard: Callable[[ParsedRow], ParsedRow] = as_said,
-) -> Iterator[Read]:
-    """The rows of some files; what is not understood is counted by reason. ``heard`` is what counts of what a row says.
+class Reading(NamedTuple):
+    """How rows are understood. Pure, and sent to workers: ``heard`` is what counts of what a row says."""
 
-    Raises CorpusUnreadable, TeacherContradiction.
-    """
-    for each in read_lines(files, declared, left_out, heard):
-        if each is not None:
-            yield each
+    declared: Declared
+    heard: Callable[[ParsedRow], ParsedRow] = as_said
+
+    def read(self, given: CorpusLine) -> Read | Unread:
+        """A line's row, or why it is left out. Raises TeacherContradiction."""
+        line = given.line.parsed()
+        read = _read(line.row, self.declared, self.heard) if line.row is not None else line.problem
+        if not isinstance(read, str):
+            return read
+        # A role or a type that nobody knows may be anything: of rows that can be erased it is not written down.
+        return Unread(given.path, line.number, read if self.heard is as_said else _WORDS.sub(r"\1", read))
 
 
-def read_lines(
-    files: Sequence[RowFile],
-    declared: Declared,
-    left_out: LeftOutRows,
-    heard: Callable[[ParsedRow], ParsedRow] = as_said,
-    skip: int = 0,
-) -> Iterator[Read | None]:
-    """The same, with None for each row that is left out. The first ``skip`` are passed over unread: ``left_out`` has them."""
+def lines_in(files: Sequence[RowFile], left_out: LeftOutRows, skip: int = 0) -> Iterator[CorpusLine]:
+    """The lines of some files but for the first ``skip``; files are named in ``left_out``. Raises CorpusUnreadable."""
     for file, why in files:
         left_out.file(file, why)
-        for line in lines_of(file) if not why else ():
+        for line in unparsed_lines_of(file) if not why else ():
             if skip:
                 skip -= 1
-                continue
-            read = _read(line.row, declared, heard) if line.row is not None else line.problem
-            if isinstance(read, str):
-                # A role or a type that nobody knows may be anything: of rows that can be erased it is not written down.
-                left_out.row(file, line.number, read if heard is as_said else _WORDS.sub(r"\1", read))
-                yield None
             else:
-                yield read
+                yield CorpusLine(file, line)
+
+
+def read_corpus(files: Sequence[RowFile], declared: Declared, left_out: LeftOutRows) -> Iterator[Read]:
+    """The rows of some files; what is not understood is counted by reason. Raises CorpusUnreadable, TeacherContradiction."""
+    reading = Reading(declared)
+    for line in lines_in(files, left_out):
+        read = reading.read(line)
+        if isinstance(read, Unread):
+            left_out.row(*read)
+        else:
+            yield read
 
 
 def _read(row: dict[str, Any], declared: Declared, heard: Callable[[ParsedRow], ParsedRow]) -> Read | str:

@@ -44,11 +44,16 @@ _SEPARATED = {".csv": ",", ".tsv": "\t"}
 
 
 class RowLine(NamedTuple):
-    """One row of a file by its number, or why there is none."""
+    """One row of a file by its number, or why there is none; or its JSON as ``text``, which is not parsed yet."""
 
     number: int
     row: Row | None
     problem: str = ""
+    text: bytes = b""
+
+    def parsed(self) -> "RowLine":
+        """The same with its row. Pure, and most of the work of reading: whoever has workers leaves it to them."""
+        return RowLine(self.number, *_parsed(self.text)) if self.text else self
 
 
 class RowFile(NamedTuple):
@@ -77,6 +82,11 @@ def files_of(path: Path) -> list[RowFile]:
 
 def lines_of(path: Path) -> Iterator[RowLine]:
     """The rows of a file, in order, and what in it is none. Raises CorpusUnreadable where it is not there."""
+    return map(RowLine.parsed, unparsed_lines_of(path))
+
+
+def unparsed_lines_of(path: Path) -> Iterator[RowLine]:
+    """The same, before JSON lines are parsed but for the first."""
     try:
         with _opened(path) as file:
             yield from _lines_of(path, file)
@@ -161,8 +171,11 @@ def _json_lines(file: IO[bytes], *, single: bool) -> Iterator[RowLine]:
         text = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
         if not text.strip():
             continue
+        if first:
+            yield RowLine(number, None, "", text)
+            continue
         row, problem = _parsed(text)
-        if not first and _starts_with(text) == b"{" and row is None:
+        if _starts_with(text) == b"{" and row is None:
             rest = file.read(_LARGEST_OBJECT)  # an object that does not end with its line?
             whole, _ = _parsed(text + rest)
             if whole is not None:
@@ -172,7 +185,7 @@ def _json_lines(file: IO[bytes], *, single: bool) -> Iterator[RowLine]:
             following = io.BufferedReader(_Joined(rest, file))
             yield from (one._replace(number=one.number + number) for one in _json_lines(following, single=False))
             return
-        if single and not first and row is not None and isinstance(file, io.BufferedReader) and not file.peek(1):
+        if single and row is not None and isinstance(file, io.BufferedReader) and not file.peek(1):
             yield from _rows_in(row)
             return
         first = text

@@ -250,6 +250,13 @@ class KnownAlias(NamedTuple):
     stamps: int
 
 
+def any_aliases(ledger: Ledger, but_run: str = "") -> bool:
+    """Is there any answer, but for those of a run, whose mark is known by an alias?"""
+    marks = tables.marks
+    query = select(marks.c.mark).where(marks.c.run != but_run).limit(1)
+    return bool(list(all_rows(ledger, query))) or imported_rows.any_aliases(ledger, but_run)
+
+
 def by_alias(ledger: Ledger, aliases: Collection[str], but_run: str = "") -> list[KnownAlias]:
     """Every erasable answer whose mark has one of these aliases, but for those of a run."""
     answers, marks = tables.answers, tables.marks

@@ -61,15 +61,14 @@ class _Import(NamedTuple):
 def found(ledger: Ledger, by: str, marks: Iterable[str], but_runs: str | frozenset[str] = "") -> Iterator[ImportedRow]:
     """The rows with one of these marks (hex, or digests), but for those of a run, or of several. Raises CorruptObject."""
     left_out = {but_runs} if isinstance(but_runs, str) else but_runs
-    named = {_bytes(mark): mark for mark in marks}
+    imports = [one for one in _imports(ledger) if one.run not in left_out]
+    named = {_bytes(mark): mark for mark in marks} if imports else {}
     if not named:
         return
     import numpy
 
     wanted = numpy.frombuffer(b"".join(sorted(named)), dtype=_LINE[:2])
-    for one in _imports(ledger):
-        if one.run in left_out:
-            continue
+    for one in imports:
         for lines in _sorted_lines(ledger, one, by):
             start = numpy.searchsorted(lines["high"], wanted["high"], "left")
             end = numpy.searchsorted(lines["high"], wanted["high"], "right")
@@ -93,6 +92,12 @@ def knows(ledger: Ledger, but_run: str) -> str:
 def runs(ledger: Ledger) -> frozenset[str]:
     """The runs of all imports."""
     return frozenset(one.run for one in _imports(ledger))
+
+
+def any_aliases(ledger: Ledger, but_run: str) -> bool:
+    """Are any rows known by an alias, but for those of a run?"""
+    imports = (one for one in _imports(ledger) if one.run != but_run)
+    return any(len(lines) for one in imports for lines in _sorted_lines(ledger, one, ALIAS))
 
 
 def keys_brought_by(ledger: Ledger, keys: Collection[str], those: Collection[str]) -> set[str]:
