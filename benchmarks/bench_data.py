@@ -1,10 +1,12 @@
 """The path of data: import, import again, export, doctor, status, beside a script that does one pass with the same libraries.
 
 python benchmarks/bench_data.py [--rows 10000 100000 ...] [--bytes 2000 30000] [--tree SRC] [--only import export ...]
+                                [--datatrove PYTHON]
 
 Of each command: CPU seconds (its children's too), peak memory of the largest process, and bytes written to disk. ``--tree`` runs
 the commands of another source tree, to compare with. The peer reads each line, keeps the digest of its question and answer, drops
-what is not distinct, writes a compressed log with a hash chain, an index, and Parquet.
+what is not distinct, writes a compressed log with a hash chain, an index, and Parquet. ``--datatrove`` names an interpreter that
+has datatrove (it wants other versions of some libraries): there a pipeline of it reads, drops what is not distinct, writes Parquet.
 """
 
 import argparse
@@ -54,6 +56,28 @@ with source.open("rb") as lines, (target / "log").open("wb") as log, (target / "
     if batch:
         flush()
 print(len(seen))
+"""
+
+
+DATATROVE = """
+import sys
+from blake3 import blake3
+from datatrove.executor import LocalPipelineExecutor
+from datatrove.pipeline.filters import LambdaFilter
+from datatrove.pipeline.readers import JsonlReader
+from datatrove.pipeline.writers import ParquetWriter
+source, target = sys.argv[1:]
+seen = set()
+def adapt(self, data, path, id_in_file):
+    asked, said = data["messages"]
+    return {"text": said["content"], "id": f"{path}/{id_in_file}", "metadata": {"question": asked["content"]}}
+def is_new(document):
+    key = blake3((document.metadata["question"] + chr(0) + document.text).encode()).digest()
+    return key not in seen and not seen.add(key)
+LocalPipelineExecutor([
+    JsonlReader(source, adapter=adapt, glob_pattern="rows.jsonl", recursive=False), LambdaFilter(is_new),
+    ParquetWriter(target, compression="zstd"),
+], logging_dir=target + "/logs").run()
 """
 
 
@@ -111,10 +135,11 @@ def size_of(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def run(count: int, size: int, tree: Path, only: list[str], folder: Path) -> None:
+def run(count: int, size: int, given: argparse.Namespace, folder: Path) -> None:
+    tree, only = given.tree, given.only
     source, home = folder / "rows.jsonl", folder / "home"
     write_rows(source, count, size)
-    given = source.stat().st_size
+    size_given = source.stat().st_size
     environment = {**os.environ, "PYTHONPATH": str(tree), "STILLHOUSE_HOME": str(home)}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
 
@@ -122,6 +147,9 @@ def run(count: int, size: int, tree: Path, only: list[str], folder: Path) -> Non
         return measured([sys.executable, "-c", _COMMAND, *arguments], environment)
 
     ours("init")
+    # The system counts no CPU of workers, which are nobody's children when they end: here one process does all.
+    with (home / "config.toml").open("a") as config:
+        config.write("\n[engine]\nworkers = 1\n")
     steps = {
         "import": ("dataset", "import", str(source), "--name", "a", "--json"),
         "again": ("dataset", "import", str(source), "--name", "a", "--json"),
@@ -136,13 +164,29 @@ def run(count: int, size: int, tree: Path, only: list[str], folder: Path) -> Non
             found[name] = ours(*arguments)
             print(f"{count:>9,} x {size:>6,}  {name:8} {found[name]}", flush=True)
         if name == "import":
-            print(f"{'':20} stays    {(size_of(home)) / given:.2f} x the input", flush=True)
+            print(f"{'':20} stays    {size_of(home) / size_given:.2f} x the input", flush=True)
+    environment["STILLHOUSE_HOME"] = str(folder / "workers")
+    ours("init")
+    wall = ours(*steps["import"])["wall_s"]
+    print(
+        f"{count:>9,} x {size:>6,}  import with a worker for each processor: {wall} s, without {found['import']['wall_s']}"
+    )
+    shutil.rmtree(folder / "workers")
     peer = folder / "peer"
     peer.mkdir()
     cost = measured([sys.executable, "-c", _RUN + PEER, str(source), str(peer)], environment)
     print(f"{count:>9,} x {size:>6,}  {'peer':8} {cost}", flush=True)
-    print(f"{'':20} ratio    {found['import']['cpu_s'] / cost['cpu_s']:.2f} x the peer's CPU for an import; "
-          f"{given / 1e6 / found['import']['cpu_s']:.1f} MB/s a core, the peer {given / 1e6 / cost['cpu_s']:.1f}")  # fmt: skip
+    ratio = found["import"]["cpu_s"] / cost["cpu_s"]
+    speeds = [size_given / 1e6 / one["cpu_s"] for one in (found["import"], cost)]
+    print(
+        f"{'':20} ratio    {ratio:.2f} x the peer's CPU; {speeds[0]:.1f} MB/s a core, the peer {speeds[1]:.1f}",
+        flush=True,
+    )
+    if given.datatrove:
+        cost = measured(
+            [given.datatrove, "-c", _RUN + DATATROVE, str(folder), str(folder / "datatrove")], dict(os.environ)
+        )
+        print(f"{count:>9,} x {size:>6,}  datatrove {cost}", flush=True)
 
 
 def main() -> None:
@@ -150,13 +194,14 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--bytes", type=int, nargs="+", default=[2000])
     parser.add_argument("--tree", type=Path, default=Path(__file__).parents[1] / "src")
+    parser.add_argument("--datatrove", default="")
     parser.add_argument("--only", nargs="*", default=[])
     given = parser.parse_args()
     for size in given.bytes:
         for count in given.rows:
             folder = Path(tempfile.mkdtemp(prefix="bench_data-"))
             try:
-                run(count, size, given.tree, given.only, folder)
+                run(count, size, given, folder)
             finally:
                 shutil.rmtree(folder)
 
