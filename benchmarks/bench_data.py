@@ -6,7 +6,8 @@ python benchmarks/bench_data.py [--rows 10000 100000 ...] [--bytes 2000 30000] [
 Of each command: CPU seconds (its children's too), peak memory of the largest process, and bytes written to disk. ``--tree`` runs
 the commands of another source tree, to compare with. The peer reads each line, keeps the digest of its question and answer, drops
 what is not distinct, writes a compressed log with a hash chain, an index, and Parquet. ``--datatrove`` names an interpreter that
-has datatrove (it wants other versions of some libraries): there a pipeline of it reads, drops what is not distinct, writes Parquet.
+has datatrove, which wants other versions of some libraries: there a pipeline of it reads, drops what is not distinct, and
+writes Parquet.
 """
 
 import argparse

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 ROWS, DROPPED = "rows", "dropped"
 # While a shard is stored its bytes are in memory three times.
-_SHARD_TEXT, _SHARD_STORED = 256 << 20, 40 << 20
+_SHARD_TEXT, _SHARD_STORED = 256 << 20, 32 << 20
 # Its lines of the index are in memory together.
 _SHARD_ROWS = 200_000
 # Large enough to compress well, small enough that a reader holds little.

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from stillhouse.errors import StorageError
 
 # Pages that are kept in memory; the rest is read from disk.
-_CACHE_KIB = 65_536
+_CACHE_KIB = 32_768
 
 
 def temporary_database(schema: str) -> sqlite3.Connection:
