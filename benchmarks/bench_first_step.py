@@ -41,7 +41,8 @@ def ours(folder: Path) -> None:
         learning_rate=5e-5, epochs=1, seed=0, signal=Signal.TEXT, layers=0, gradient_checkpointing=False, processes=1,
     )  # fmt: skip
     asked = (
-        Record(str(n), (Message("user", said),), answer, 1) for n, (said, answer) in enumerate(rows(folder / "rows.jsonl"))
+        Record(str(n), (Message("user", said),), answer, 1)
+        for n, (said, answer) in enumerate(rows(folder / "rows.jsonl"))
     )
     ready = make_ready(job, lambda: asked)
     tell(f"{len(ready.steps):,} steps of {sum(len(one.tokens) for one in ready.documents):,} tokens")
