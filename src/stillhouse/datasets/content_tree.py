@@ -13,8 +13,8 @@ from blake3 import blake3
 
 SCHEME = "blake3-tree"
 _BYTES = 32
-# 32 MiB in memory; what is more is sorted and put aside.
-_AT_ONCE = 1 << 20
+# 4 MiB in memory; what is more is sorted and put aside.
+_AT_ONCE = 1 << 17
 _LEAVES = 256
 # Loading numpy takes as long as sorting so many without it.
 _FEW = 100_000
