@@ -9,7 +9,7 @@ from stillhouse.conversations.formats import atif, claude_code, pi_session, swe_
 from stillhouse.conversations.formats.format import CannotWrite
 from stillhouse.conversations.record import text_of
 from tests.conformance.test_formats import CALLING, conversations
-from tests.unit.conversations.formats.test_sessions import document, lines
+from tests.unit.conversations.formats.test_session_files import document, lines
 
 package = pytest.importorskip("atif")
 
