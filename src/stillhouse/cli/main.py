@@ -23,8 +23,8 @@ _NO_MEMORY = ("Cannot allocate memory", "failed to map segment", "can't start ne
 
 # Each is a module of this package.
 _NOUNS = (
-    "teacher", "gateway", "dataset", "model", "passport", "plan", "terms", "policy", "access", "identity", "lineage", "vault",
-    "delete", "drill", "guard", "compute",
+    "teacher", "gateway", "session", "dataset", "model", "passport", "plan", "terms", "policy", "access", "identity", "lineage",
+    "vault", "delete", "drill", "guard", "compute",
 )  # fmt: skip
 
 

@@ -42,7 +42,7 @@ def api_of(path: str) -> Api | None:
 
 
 def turn_of_body(api: Api, body: bytes | str) -> Turn:
-    """The turn of a whole answer. Raises CannotRead for what is none."""
+    """The turn of a whole answer; its key is the id that the server gave it. Raises CannotRead for what is none."""
     try:
         return _whole(api, mapping(decoded(body)))
     except (ValueError, RecursionError):
@@ -121,8 +121,8 @@ def _turn(parts: tuple[Part, ...], said: Any, usage: Usage, body: Mapping[str, A
         label = TOOL_CALLS
     if body.get("error"):
         label = ERROR
-    model = body.get("model")
-    turn = Turn(Role.ASSISTANT, parts, 0, label, usage, model=model if isinstance(model, str) else "")
+    named, id = (one if isinstance(one, str) else "" for one in (body.get("model"), body.get("id")))
+    turn = Turn(Role.ASSISTANT, parts, 0, label, usage, model=named, key=id)
     whole = in_turns([turn])
     if not whole or not whole[0].parts:
         raise CannotRead("the answer is an error" if label == ERROR else "nothing is said in it")
@@ -191,7 +191,7 @@ class _StreamedChat:
 
     def take(self, event: Mapping[str, Any]) -> None:
         """One chunk."""
-        self._body |= {name: event[name] for name in ("model", "error") if event.get(name)}
+        self._body |= {name: event[name] for name in ("model", "error", "id") if event.get(name)}
         self._usage = largest(self._usage, event.get("usage"))
         for given in items(event.get("choices")):
             choice = mapping(given)

@@ -117,6 +117,8 @@ class Assembly:
         end = digests[-1] if digests else bytes(32)
         if exchange.answer is not None:
             turns, (end,) = (*turns, exchange.answer), _prefixes(end, [exchange.answer])
+        # What was asked is in the turns: those of an earlier call are held once.
+        exchange = exchange._replace(asked=Conversation((), exchange.asked.tools))
         node = _Node(exchange, parent, root, shared, turns, end)
         self._nodes.append(node)
         self._remember(group, node, digests)
@@ -157,6 +159,10 @@ class Assembly:
 
     def sessions(self) -> list[Session]:
         """All of them, in the order of their first calls."""
+        return [session for _, session in self.sessions_by_group()]
+
+    def sessions_by_group(self) -> list[tuple[str, Session]]:
+        """The same, each with its group."""
         together: dict[tuple[str, str], list[_Node]] = {}
         for node in self._nodes:
             if node.root is node:
@@ -165,7 +171,7 @@ class Assembly:
         below: dict[int, list[_Node]] = {}
         for node in self._nodes:
             below.setdefault(id(node.root), []).append(node)
-        return [_session(roots, [below[id(root)] for root in roots]) for roots in together.values()]
+        return [(group, _session(roots, [below[id(root)] for root in roots])) for (group, _), roots in together.items()]
 
 
 def assemble(exchanges: Iterable[Exchange]) -> list[Session]:
@@ -236,7 +242,7 @@ def _tools(path: Sequence[_Node]) -> tuple[Tool, ...]:
 
 def _kind(tree: Sequence[_Node], main: Sequence[_Node]) -> LineKind:
     """What a line of its own is to the main one."""
-    first = [text_of(turn) for turn in tree[0].exchange.asked.turns if turn.role is Role.USER][:1]
+    first = [text_of(turn) for turn in tree[0].turns if turn.role is Role.USER][:1]
     asked = first[0].strip() if first else ""
     for node in main:
         answer = node.exchange.answer

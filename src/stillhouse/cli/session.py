@@ -1,0 +1,94 @@
+"""session list, show, find."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stillhouse.cli.options import HomeFolder, Json, opened
+from stillhouse.cli.output import emit, note, table
+
+if TYPE_CHECKING:
+    from stillhouse.runs.gateway_sessions import ProjectSession
+
+commands = typer.Typer(help="Sessions of agents, as the gateway recorded them.", no_args_is_help=True)
+Project = Annotated[str, typer.Option("--project", help="Sessions of this project's keys alone.")]
+
+
+@commands.command("list")
+def list_sessions(project: Project = "", home_folder: HomeFolder = None, as_json: Json = False) -> None:
+    """All sessions: their turns and calls, and which models answered."""
+    from stillhouse.runs.gateway_sessions import find_sessions
+
+    with opened(home_folder) as home:
+        found = find_sessions(home, project)
+    value = [_summary(one) for one in found.sessions]
+    for reason, count in found.left_out.items():
+        note(f"{count} calls are in no session: {reason}")
+    columns = ("session", "project", "turns", "calls", "lines", "models")
+    rows = [
+        [
+            ", ".join(one[name]) if name == "models" else len(one[name]) if name == "lines" else one[name]
+            for name in columns
+        ]
+        for one in value
+    ]
+    emit(value, as_json, table(columns, rows))
+
+
+def _summary(one: "ProjectSession") -> dict[str, Any]:
+    lines = one.session.lines
+    return {
+        "session": one.session.id,
+        "project": one.project,
+        "turns": len(lines[0].conversation.turns),
+        "calls": len({call for line in lines for call in line.calls}),
+        "outcome": "",
+        "models": sorted({turn.model for line in lines for turn in line.conversation.turns if turn.model}),
+        "lines": {line.conversation.id: str(line.kind) for line in lines},
+        "unmatched": sum(line.unmatched for line in lines),
+    }
+
+
+@commands.command()
+def show(
+    session: Annotated[str, typer.Argument(help="Its name, or how that begins.")],
+    line: Annotated[str, typer.Option(help="A fork, a sub-agent or a side call; `list --json` names them.")] = "",
+    home_folder: HomeFolder = None,
+    as_json: Json = False,
+) -> None:
+    """What was said in a session, like a chat."""
+    from stillhouse.errors import UnknownName
+    from stillhouse.runs.gateway_sessions import as_text, find_sessions, session_of
+
+    with opened(home_folder) as home:
+        found = session_of(find_sessions(home), session).session
+    wanted = next((one for one in found.lines if one.conversation.id == (line or found.id)), None)
+    if wanted is None:
+        raise UnknownName(f"{found.id} has no line {line!r}.", next_step="`stillhouse session list --json` names them.")
+    others = [[one.conversation.id, one.kind, len(one.conversation.turns)] for one in found.lines if one is not wanted]
+    text = as_text(wanted.conversation)
+    if others:
+        text += "\n\n" + table(["other lines", "what", "turns"], others)
+    value = {
+        "kind": wanted.kind,
+        "calls": wanted.calls,
+        "unmatched": wanted.unmatched,
+        "conversation": wanted.conversation,
+    }
+    emit(value, as_json, text)
+
+
+@commands.command()
+def find(
+    text: Annotated[str, typer.Argument(help="Words, in any case.")],
+    project: Project = "",
+    home_folder: HomeFolder = None,
+    as_json: Json = False,
+) -> None:
+    """Where a text stands in sessions; system texts are not looked at."""
+    from stillhouse.runs.gateway_sessions import find_sessions, matches
+
+    with opened(home_folder) as home:
+        found = list(matches(find_sessions(home, project), text))
+    value = [{"session": one, "line": line, "turn": turn, "text": around} for one, line, turn, around in found]
+    emit(value, as_json, table(["session", "line", "turn", "text"], found))

@@ -1,0 +1,170 @@
+"""What agents did through the gateway, read as sessions."""
+
+import json
+
+import pytest
+from aiohttp import web
+
+from tests.gateways import events, post, sse
+
+TOOLS = [{"type": "function", "function": {"name": "bash", "description": "Run it", "parameters": {"type": "object"}}}]
+
+JSON = {"Content-Type": "application/json"}
+
+
+async def agent_server(server, body):
+    """Orders a command until it has seen a result, in every dialect, whole or streamed."""
+    said = json.dumps(body.get("messages") or body.get("input"))
+    number = len(server.bodies)
+    if server.request.path.endswith("/responses"):
+        call = {"type": "function_call", "call_id": f"c{number}", "name": "bash", "arguments": '{"cmd": "ls"}'}
+        text = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": f"Done {number}"}]}
+        output = [text if "output" in said else call]
+        usage = {"input_tokens": 3, "output_tokens": 2}
+        value = {
+            "id": f"resp_{number}",
+            "object": "response",
+            "model": "m",
+            "status": "completed",
+            "output": output,
+            "usage": usage,
+        }
+        return web.json_response(value)
+    done = '"tool"' in said or "no tools" in said
+    call = {"id": f"c{number}", "type": "function", "function": {"name": "bash", "arguments": '{"cmd": "ls"}'}}
+    message = (
+        {"role": "assistant", "content": f"Done {number}"}
+        if done
+        else {"role": "assistant", "content": None, "tool_calls": [call]}
+    )
+    message["reasoning_content"] = f"thought {number}"
+    finish = "stop" if done else "tool_calls"
+    usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+    about = {"id": f"chat{number}", "model": "m"}
+    if not body.get("stream"):
+        choice = {"index": 0, "message": message, "finish_reason": finish}
+        return web.json_response({**about, "object": "chat.completion", "choices": [choice], "usage": usage})
+    deltas = [{"role": "assistant"}, {"reasoning_content": message["reasoning_content"]}]
+    if done:
+        deltas += [{"content": piece} for piece in ("Done", f" {number}")]
+    else:
+        whole = call["function"]["arguments"]
+        deltas.append({"tool_calls": [{**call, "index": 0, "function": {"name": "bash", "arguments": whole[:4]}}]})
+        deltas.append({"tool_calls": [{"index": 0, "function": {"arguments": whole[4:]}}]})
+    chunks = [{**about, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
+    chunks.append({**about, "choices": [{"index": 0, "delta": {}, "finish_reason": finish}], "usage": usage})
+    return await events(server, [*sse(*chunks), b"data: [DONE]\n\n"])
+
+
+@pytest.fixture
+def agent(start):
+    """Makes calls as an agent does: it keeps the history, without what was thought."""
+    upstream, running, key = start(agent_server)
+
+    def ask(messages, stream=False, **more):
+        body = {"model": "m", "messages": messages, "tools": TOOLS, "stream": stream, "max_tokens": 50, **more}
+        status, _, raw = post(running, key, json.dumps(body).encode(), **JSON)
+        assert status == 200, raw
+        number = len(upstream.bodies)
+        if "Done" in raw.decode():
+            return {"role": "assistant", "content": f"Done {number}"}
+        call = {"id": f"c{number}", "type": "function", "function": {"name": "bash", "arguments": '{"cmd":"ls"}'}}
+        return {"role": "assistant", "content": "", "tool_calls": [call]}
+
+    def session(task, stream=False):
+        said = [{"role": "system", "content": "You are an agent."}, {"role": "user", "content": task}]
+        said.append(ask(said, stream))
+        said.append({"role": "tool", "tool_call_id": said[-1]["tool_calls"][0]["id"], "content": f"add.py of {task}"})
+        said.append(ask(said, stream))
+        return said
+
+    ask.session, ask.running, ask.key = session, running, key
+    return ask
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_session_is_read_like_a_chat(home, agent, stream):
+    said = agent.session("mend it", stream)
+    said.append({"role": "user", "content": "and test it"})
+    agent(said, stream)
+    agent.running.ended()
+    (listed,) = home("session", "list", "--json").json
+    assert (listed["project"], listed["calls"], listed["turns"], listed["models"], listed["unmatched"]) == (
+        "p",
+        3,
+        7,
+        ["m"],
+        0,
+    )
+    shown = home("session", "show", listed["session"][:8]).out
+    for words in (
+        "--- user",
+        "mend it",
+        "[thinks] thought 1",
+        '[calls bash {"cmd": "ls"}]',
+        "add.py of mend it",
+        "Done 2",
+        "and test it",
+    ):
+        assert words in shown, shown
+    value = home("session", "show", listed["session"], "--json").json
+    turns = value["conversation"]["turns"]
+    assert [turn["role"] for turn in turns] == ["system", "user", "assistant", "tool", "assistant", "user", "assistant"]
+    answers = [turn for turn in turns if turn["role"] == "assistant"]
+    assert all(
+        turn["stamps"] and turn["key"].startswith("call:") and turn["usage"]["completion_tokens"] == 2
+        for turn in answers
+    )
+    assert [tool["name"] for tool in value["conversation"]["tools"]] == ["bash"] and len(value["calls"]) == 3
+
+
+def test_interleaved_sessions_forks_and_side_calls(home, agent):
+    first = agent.session("first task")
+    agent.session("second task", stream=True)
+    again = [*first[:3], {"role": "tool", "tool_call_id": "c1", "content": "another result"}]
+    agent(again)
+    agent([{"role": "user", "content": "no tools: a title"}], tools=[])
+    agent.running.ended()
+    listed = home("session", "list", "--json").json
+    assert [(one["calls"], sorted(one["lines"].values())) for one in listed] == [
+        (3, ["fork", "main"]), (2, ["main"]), (1, ["main"]),
+    ]  # fmt: skip
+    name = listed[0]["session"]
+    fork = next(line for line, kind in listed[0]["lines"].items() if kind == "fork")
+    shown = home("session", "show", name).out
+    assert "another result" in shown and "add.py of first task" not in shown, (
+        "of two ends the last one is the session's"
+    )
+    assert "add.py of first task" in home("session", "show", name, "--line", fork).out
+    found = home("session", "find", "ADD.py of second", "--json").json
+    assert [(one["session"], one["turn"]) for one in found] == [(listed[1]["session"], 3)]
+    assert home("session", "list", "--project", "other", "--json").json == []
+
+
+def test_history_at_the_server(home, agent):
+    def respond(**body):
+        status, _, raw = post(
+            agent.running,
+            agent.key,
+            json.dumps({"model": "m", "max_output_tokens": 50, **body}).encode(),
+            "/v1/responses",
+            **JSON,
+        )
+        assert status == 200, raw
+        return json.loads(raw)["id"]
+
+    first = respond(input="mend it", instructions="Be brief.")
+    respond(input=[{"type": "function_call_output", "call_id": "c1", "output": "x"}], previous_response_id=first)
+    agent.running.ended()
+    (listed,) = home("session", "list", "--json").json
+    assert (listed["calls"], listed["turns"]) == (2, 5)
+    shown = home("session", "show", listed["session"]).out
+    assert "Be brief." in shown and "Done 2" in shown
+
+
+def test_what_is_no_session_says_so(home, agent):
+    post(agent.running, agent.key, b'{"model": "m", "input": "x"}', "/v1/embeddings", **JSON)
+    agent.running.ended()
+    assert home("session", "list", "--json").json == []
+    assert "There is no session 'x'" in home("session", "show", "x", code=2).err
+    assert home("session", "find", "x").out.strip() == "(none)"
