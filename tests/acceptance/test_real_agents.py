@@ -63,8 +63,9 @@ async def teacher(server, body):
             "total_tokens": 14,
             "input_tokens_details": {"cached_tokens": 0},
         }
+        usage |= {"output_tokens_details": {"reasoning_tokens": 0}}
         value = {"id": f"resp_{len(server.bodies)}", "object": "response", "created_at": 1, "model": body["model"],
-                 "status": "completed", "output": [item], "usage": usage | {"output_tokens_details": {"reasoning_tokens": 0}}}  # fmt: skip
+                 "status": "completed", "output": [item], "usage": usage}  # fmt: skip
         said = [{"type": "response.created", "response": {**value, "output": [], "status": "in_progress"}},
                 {"type": "response.output_item.done", "output_index": 0, "item": item},
                 {"type": "response.completed", "response": value}]  # fmt: skip
