@@ -165,6 +165,8 @@ def test_history_at_the_server(home, agent):
 def test_what_is_no_session_says_so(home, agent):
     post(agent.running, agent.key, b'{"model": "m", "input": "x"}', "/v1/embeddings", **JSON)
     agent.running.ended()
-    assert home("session", "list", "--json").json == []
+    listed = home("session", "list", "--json")
+    assert listed.json == []
+    assert "1 calls are in no session: it asked no model for words" in listed.err
     assert "There is no session 'x'" in home("session", "show", "x", code=2).err
     assert home("session", "find", "x").out.strip() == "(none)"

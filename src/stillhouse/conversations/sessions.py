@@ -95,13 +95,15 @@ class Assembly:
         # Of all that was said so far in a group: the node that said it first, and how many turns it is.
         self._said: dict[tuple[str, bytes], tuple[_Node, int]] = {}
         self._by_response: dict[tuple[str, str], _Node] = {}
-        self._by_words: dict[tuple[str, str], _Node] = {}
+        self._by_words: dict[tuple[str, bytes], _Node] = {}
+        # Of turns that requests share, what they say: by their identity, while they are held here.
+        self._digests: dict[int, tuple[Turn, bytes]] = {}
 
     def take(self, exchange: Exchange) -> None:
         """One call; those that it goes on from came before."""
         group, said = exchange.group, exchange.asked.turns
         before = self._by_response.get((group, exchange.client.goes_on_from)) if exchange.client.goes_on_from else None
-        digests = _prefixes(before.end if before is not None else bytes(32), said)
+        digests = self._prefixes(before.end if before is not None else bytes(32), said)
         known: _Node | None
         if before is not None:
             known, shared, new = before, len(before.turns), said
@@ -116,12 +118,25 @@ class Assembly:
             parent = parent.parent
         end = digests[-1] if digests else bytes(32)
         if exchange.answer is not None:
-            turns, (end,) = (*turns, exchange.answer), _prefixes(end, [exchange.answer])
+            turns, (end,) = (*turns, exchange.answer), self._prefixes(end, [exchange.answer])
         # What was asked is in the turns: those of an earlier call are held once.
         exchange = exchange._replace(asked=Conversation((), exchange.asked.tools))
         node = _Node(exchange, parent, root, shared, turns, end)
         self._nodes.append(node)
         self._remember(group, node, digests)
+
+    def _digest(self, turn: Turn) -> bytes:
+        known = self._digests.get(id(turn))
+        if known is None:
+            known = self._digests[id(turn)] = (turn, raw_digest(said_digest(turn)))
+        return known[1]
+
+    def _prefixes(self, before: bytes, turns: Iterable[Turn]) -> list[bytes]:
+        found = []
+        for turn in turns:
+            before = blake3(before + self._digest(turn)).digest()
+            found.append(before)
+        return found
 
     def _begins_with(self, group: str, digests: Sequence[bytes], said: Sequence[Turn]) -> tuple[_Node | None, int]:
         """The node with the longest history that this begins with; a system text alone is no history."""
@@ -135,7 +150,7 @@ class Assembly:
         """Turns, with answers that calls gave as they gave them, though what stood before them is not the same any more."""
         found, seen = list(turns), list[_Node]()
         for place, turn in enumerate(turns):
-            node = self._by_words.get((group, said_digest(turn))) if turn.role is Role.ASSISTANT else None
+            node = self._by_words.get((group, self._digest(turn))) if turn.role is Role.ASSISTANT else None
             if node is not None and node.exchange.answer is not None:
                 found[place] = node.exchange.answer
                 seen.append(node)
@@ -153,7 +168,7 @@ class Assembly:
             self._said.setdefault((group, digest), (node, number))
         if answer is not None:
             self._said.setdefault((group, node.end), (node, len(node.turns)))
-            self._by_words[(group, said_digest(answer))] = node
+            self._by_words[(group, self._digest(answer))] = node
         if node.exchange.client.response:
             self._by_response.setdefault((group, node.exchange.client.response), node)
 
@@ -180,14 +195,6 @@ def assemble(exchanges: Iterable[Exchange]) -> list[Session]:
     for exchange in exchanges:
         assembly.take(exchange)
     return assembly.sessions()
-
-
-def _prefixes(before: bytes, turns: Iterable[Turn]) -> list[bytes]:
-    found = []
-    for turn in turns:
-        before = blake3(before + raw_digest(said_digest(turn))).digest()
-        found.append(before)
-    return found
 
 
 def _session(roots: Sequence[_Node], trees: Sequence[list[_Node]]) -> Session:

@@ -8,13 +8,12 @@ import base64
 import heapq
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from stillhouse.conversations.answer_turns import Api, answered, api_of, turn_of_body, turn_of_stream
 from stillhouse.conversations.clients import client_of
-from stillhouse.conversations.content import decoded
-from stillhouse.conversations.formats import anthropic_messages, openai_chat, prompt_completion, responses
-from stillhouse.conversations.formats.format import CannotRead, mapping
+from stillhouse.conversations.formats.format import CannotRead
+from stillhouse.conversations.histories import Histories
 from stillhouse.conversations.record import Conversation, Reasoning, Refusal, Result, Role, Text, Turn
 from stillhouse.conversations.sessions import Assembly, Exchange, Session
 from stillhouse.errors import UnknownName
@@ -24,7 +23,6 @@ from stillhouse.home.open_home import Home
 from stillhouse.nouns import Outcome
 
 _READ = (b'{"fact":"call-received"', b'{"fact":"call-returned"', b'{"fact":"chunk-received"')
-_READERS = {Api.CHAT: openai_chat.read, Api.MESSAGES: anthropic_messages.read, Api.RESPONSES: responses.read}
 _NOT_ASKED = (Outcome.NOT_SENT, Outcome.REFUSED)
 
 
@@ -50,7 +48,7 @@ class _Open(NamedTuple):
 def find_sessions(home: Home, project: str = "") -> FoundSessions:
     """The sessions of a project's calls, or of all; oldest first."""
     projects = {key.id: key.project for key in gateway_queries.gateway_keys(home.ledger)}
-    assembly, left_out, calls = Assembly(), Counter[str](), dict[str, _Open]()
+    assembly, histories, left_out, calls = Assembly(), Histories(), Counter[str](), dict[str, _Open]()
     for fact in _facts(home):
         if isinstance(fact, facts.CallReceived):
             if project in ("", projects.get(fact.key)):
@@ -60,7 +58,7 @@ def find_sessions(home: Home, project: str = "") -> FoundSessions:
                 calls[fact.call].pieces.append(_bytes(fact.data, is_base64=fact.base64))
         elif fact.call in calls:
             one = calls.pop(fact.call)
-            reason = _take(assembly, one, fact)
+            reason = _take(assembly, histories, one, fact)
             left_out.update([reason] if reason else [])
     left_out.update({"it was not seen to end": len(calls)} if calls else {})
     found = [ProjectSession(session, projects.get(group, "")) for group, session in assembly.sessions_by_group()]
@@ -78,7 +76,7 @@ def session_of(found: FoundSessions, name: str) -> ProjectSession:
     return same[0]
 
 
-def _take(assembly: Assembly, one: _Open, returned: facts.CallReturned) -> str:
+def _take(assembly: Assembly, histories: Histories, one: _Open, returned: facts.CallReturned) -> str:
     """Add a call to its session. Why it is in none; "" where it is."""
     received = one.received
     api = api_of(received.path)
@@ -87,25 +85,17 @@ def _take(assembly: Assembly, one: _Open, returned: facts.CallReturned) -> str:
     if returned.outcome in _NOT_ASKED:
         return f"it was {returned.outcome}" if returned.outcome is Outcome.NOT_SENT else "the teacher refused it"
     try:
-        body = mapping(decoded(_bytes(received.body, is_base64=received.base64)))
-        asked = _asked(api, body)
-    except (ValueError, RecursionError):
-        return "its request is no JSON"
+        asked, about = histories.read(api, _bytes(received.body, is_base64=received.base64))
     except CannotRead as failure:
         return f"its request: {failure}"
     answer = _answer(api, one, returned)
-    client = client_of(received.headers, body, answer.key if answer is not None else "")
+    client = client_of(received.headers, about, answer.key if answer is not None else "")
     turn = answered(answer, f"call:{received.call}", received.stamps, returned.at) if answer is not None else None
-    assembly.take(Exchange(received.call, asked, turn, client, received.key))
+    try:
+        assembly.take(Exchange(received.call, asked, turn, client, received.key))
+    except UnicodeEncodeError:
+        return "its text holds half of a surrogate pair"
     return ""
-
-
-def _asked(api: Api, body: Any) -> Conversation:
-    said = mapping(body)
-    if api is Api.COMPLETIONS:
-        asked = prompt_completion.read({"prompt": said.get("prompt"), "completion": "-"})[0]
-        return Conversation(asked.turns[:-1])
-    return _READERS[api](said)[0]
 
 
 def _answer(api: Api, one: _Open, returned: facts.CallReturned) -> Turn | None:
