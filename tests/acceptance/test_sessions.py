@@ -170,3 +170,31 @@ def test_what_is_no_session_says_so(home, agent):
     assert "1 calls are in no session: it asked no model for words" in listed.err
     assert "There is no session 'x'" in home("session", "show", "x", code=2).err
     assert home("session", "find", "x").out.strip() == "(none)"
+
+
+def test_outcomes_are_said_by_hand_and_by_file(home, agent):
+    agent.session("first task")
+    agent.session("second task")
+    agent.running.ended()
+    first, second = (one["session"] for one in home("session", "list", "--json").json)
+    home("session", "outcome", first[:10], "failed", "--why", "the tests did not pass")
+    home("session", "outcome", first, "passed", "--reward", "0.5", "--why", "they do now")
+    lines = [{"session": second, "outcome": "failed"}, {"session": "ghost", "outcome": "passed"}]
+    path = home.write("outcomes.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    done = home("session", "outcome", "--file", path, "--json", code=1)
+    assert done.json == {"written": 1, "unknown": ["ghost"]} and "ghost" in done.err
+    listed = home("session", "list", "--json").json
+    assert [(one["outcome"], one["reward"]) for one in listed] == [("passed", "0.5"), ("failed", "")], (
+        "what is said last counts"
+    )
+    assert "passed" in home("session", "show", first).out and "they do now" in home("session", "show", first).out
+    home("doctor", "--rebuild")
+    assert home("session", "list", "--json").json == listed
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("x",), ("x", "good"), ("x", "--why", "y"), ("x", "passed", "--file", "f"), ("--file", "bad.jsonl")]
+)
+def test_outcomes_that_say_nothing_are_refused(home, words):
+    home.write("bad.jsonl", '{"session": "s", "outcome": "good"}\n')
+    assert "stillhouse:" in home("session", "outcome", *words, code=2).err

@@ -1,6 +1,7 @@
-"""session list, show, find."""
+"""session list, show, find, outcome."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -24,7 +25,7 @@ def list_sessions(project: Project = "", home_folder: HomeFolder = None, as_json
     value = [_summary(one) for one in found.sessions]
     for reason, count in found.left_out.items():
         note(f"{count} calls are in no session: {reason}")
-    columns = ("session", "project", "turns", "calls", "lines", "models")
+    columns = ("session", "project", "turns", "calls", "lines", "outcome", "models")
     rows = [
         [
             ", ".join(one[name]) if name == "models" else len(one[name]) if name == "lines" else one[name]
@@ -42,7 +43,8 @@ def _summary(one: "ProjectSession") -> dict[str, Any]:
         "project": one.project,
         "turns": len(lines[0].conversation.turns),
         "calls": len({call for line in lines for call in line.calls}),
-        "outcome": "",
+        "outcome": one.outcome.verdict if one.outcome else "",
+        "reward": one.outcome.reward if one.outcome else "",
         "models": sorted({turn.model for line in lines for turn in line.conversation.turns if turn.model}),
         "lines": {line.conversation.id: str(line.kind) for line in lines},
         "unmatched": sum(line.unmatched for line in lines),
@@ -61,12 +63,18 @@ def show(
     from stillhouse.runs.gateway_sessions import as_text, find_sessions, session_of
 
     with opened(home_folder) as home:
-        found = session_of(find_sessions(home), session).session
+        whole = session_of(find_sessions(home), session)
+    found, ended = whole.session, whole.outcome
     wanted = next((one for one in found.lines if one.conversation.id == (line or found.id)), None)
     if wanted is None:
         raise UnknownName(f"{found.id} has no line {line!r}.", next_step="`stillhouse session list --json` names them.")
+    outcome_of = (
+        [ended.verdict, ended.reward and f"reward {ended.reward}", ended.why, f"said by {ended.by}"] if ended else []
+    )
     others = [[one.conversation.id, one.kind, len(one.conversation.turns)] for one in found.lines if one is not wanted]
     text = as_text(wanted.conversation)
+    if outcome_of:
+        text += "\n\noutcome: " + ", ".join(filter(None, outcome_of))
     if others:
         text += "\n\n" + table(["other lines", "what", "turns"], others)
     value = {
@@ -74,6 +82,7 @@ def show(
         "calls": wanted.calls,
         "unmatched": wanted.unmatched,
         "conversation": wanted.conversation,
+        "outcome": ended._asdict() if ended else None,
     }
     emit(value, as_json, text)
 
@@ -92,3 +101,40 @@ def find(
         found = list(matches(find_sessions(home, project), text))
     value = [{"session": one, "line": line, "turn": turn, "text": around} for one, line, turn, around in found]
     emit(value, as_json, table(["session", "line", "turn", "text"], found))
+
+
+@commands.command()
+def outcome(
+    session: Annotated[str, typer.Argument(help="Its name, or how that begins; leave it out with --file.")] = "",
+    verdict: Annotated[str, typer.Argument(metavar="[passed|failed]", help="How it ended.")] = "",
+    reward: Annotated[float | None, typer.Option(help="A number, such as the share of tests that pass.")] = None,
+    why: Annotated[str, typer.Option(help="Who or what says so, and why.")] = "",
+    file: Annotated[Path | None, typer.Option(help="JSON lines with session, outcome, reward and why.")] = None,
+    home_folder: HomeFolder = None,
+    as_json: Json = False,
+) -> None:
+    """Say how sessions ended. What is said last counts; all of it stays in the log."""
+    from stillhouse.errors import UsageError
+    from stillhouse.runs.gateway_sessions import Judgement, find_sessions, judge, read_judgements, session_of
+
+    if (
+        (file is None) == (not session)
+        or verdict not in ("", "passed", "failed")
+        or (session and not verdict and reward is None)
+    ):
+        raise UsageError(
+            "Say of one session `passed`, `failed` or --reward, or name a --file.", next_step="`--help` has both forms."
+        )
+    with opened(home_folder) as home:
+        if file is not None:
+            judgements = read_judgements(file)
+        else:
+            name = session_of(find_sessions(home), session).session.id
+            judgements = [Judgement(name, cast("Any", verdict), reward, why)]
+        unknown = judge(home, judgements)
+    for name in unknown:
+        note(f"There is no session {name!r}: nothing was written of it.")
+    written = len(judgements) - len(unknown)
+    emit({"written": written, "unknown": unknown}, as_json, f"{written} outcomes written")
+    if unknown:
+        raise typer.Exit(1)

@@ -7,30 +7,37 @@ read is named with its reason, and costs no other.
 import base64
 import heapq
 from collections import Counter
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
 
+import msgspec
+
+from stillhouse.clock import now
 from stillhouse.conversations.answer_turns import Api, answered, api_of, turn_of_body, turn_of_stream
 from stillhouse.conversations.clients import client_of
 from stillhouse.conversations.formats.format import CannotRead
 from stillhouse.conversations.histories import Histories
 from stillhouse.conversations.record import Conversation, Reasoning, Refusal, Result, Role, Text, Turn
 from stillhouse.conversations.sessions import Assembly, Exchange, Session
-from stillhouse.errors import UnknownName
+from stillhouse.errors import UnknownName, UsageError
 from stillhouse.home import facts
 from stillhouse.home.ledger import gateway_queries
+from stillhouse.home.ledger.gateway_queries import SessionOutcome
 from stillhouse.home.open_home import Home
 from stillhouse.nouns import Outcome
+from stillhouse.vault.files import storage_errors
 
 _READ = (b'{"fact":"call-received"', b'{"fact":"call-returned"', b'{"fact":"chunk-received"')
 _NOT_ASKED = (Outcome.NOT_SENT, Outcome.REFUSED)
 
 
 class ProjectSession(NamedTuple):
-    """A session, and the project whose key its calls were made with."""
+    """A session, the project whose key its calls were made with, and how it ended, if somebody said so."""
 
     session: Session
     project: str
+    outcome: SessionOutcome | None = None
 
 
 class FoundSessions(NamedTuple):
@@ -61,7 +68,11 @@ def find_sessions(home: Home, project: str = "") -> FoundSessions:
             reason = _take(assembly, histories, one, fact)
             left_out.update([reason] if reason else [])
     left_out.update({"it was not seen to end": len(calls)} if calls else {})
-    found = [ProjectSession(session, projects.get(group, "")) for group, session in assembly.sessions_by_group()]
+    outcomes = gateway_queries.session_outcomes(home.ledger)
+    found = [
+        ProjectSession(session, projects.get(group, ""), outcomes.get(session.id))
+        for group, session in assembly.sessions_by_group()
+    ]
     return FoundSessions(found, left_out)
 
 
@@ -74,6 +85,52 @@ def session_of(found: FoundSessions, name: str) -> ProjectSession:
         what = "Several sessions begin with" if same else "There is no session"
         raise UnknownName(f"{what} {name!r}.", next_step="`stillhouse session list` shows them.")
     return same[0]
+
+
+class Judgement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A line of a file of outcomes."""
+
+    session: str
+    outcome: Literal["passed", "failed", ""] = ""
+    reward: float | None = None
+    why: str = ""
+
+
+def judge(home: Home, judgements: Sequence[Judgement]) -> list[str]:
+    """Write down how sessions ended; the names of those that there are none of, of which nothing is written."""
+    found = find_sessions(home)
+    written, unknown = list[facts.SessionJudged](), list[str]()
+    for one in judgements:
+        try:
+            session = session_of(found, one.session).session
+        except UnknownName:
+            unknown.append(one.session)
+            continue
+        reward = "" if one.reward is None else repr(one.reward)
+        at, by, call = now(), home.recorder.by, session.lines[0].calls[-1]
+        said = facts.SessionJudged(
+            at=at, by=by, session=session.id, call=call, verdict=one.outcome, reward=reward, why=one.why
+        )  # fmt: skip
+        written.append(said)
+    if written:
+        home.recorder.record(*written)
+    return unknown
+
+
+def read_judgements(path: Path) -> list[Judgement]:
+    """The lines of a file of outcomes. Raises UsageError for one that is none, by its number."""
+    found = []
+    with storage_errors(f"{path} could not be read"), path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                try:
+                    found.append(msgspec.json.decode(line, type=Judgement))
+                except msgspec.MsgspecError as failure:
+                    raise UsageError(
+                        f"{path}, line {number}: {failure}.",
+                        next_step='A line is {"session": "...", "outcome": "passed" or "failed", "reward": 1.0, "why": "..."}.',
+                    ) from failure
+    return found
 
 
 def _take(assembly: Assembly, histories: Histories, one: _Open, returned: facts.CallReturned) -> str:

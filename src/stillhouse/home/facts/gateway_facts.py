@@ -93,3 +93,17 @@ class CallReturned(Fact, frozen=True, tag="call-returned"):
             without=("base64", "idempotency", "headers"),
         ),
     )
+
+
+class SessionJudged(Fact, frozen=True, tag="session-judged"):
+    """Somebody, or a test, says how a session ended. ``call`` is the last one of its main line then; ``verdict`` is "passed",
+    "failed" or empty; ``reward`` a decimal number as text, or empty. What is said later counts.
+    """
+
+    session: str
+    call: str
+    verdict: str
+    reward: str = ""
+    why: str = ""
+
+    tables = (Table("session_outcomes", indexes=("session",)),)

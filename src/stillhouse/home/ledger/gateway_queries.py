@@ -62,3 +62,19 @@ def calls_by_outcome(ledger: Ledger) -> dict[str, int]:
         .group_by(returns.c.outcome)
     )
     return {row.outcome or "no end was seen": int(row.times) for row in all_rows(ledger, query)}
+
+
+class SessionOutcome(NamedTuple):
+    """How a session ended, by whom it was said last, and when."""
+
+    verdict: str
+    reward: str
+    why: str
+    by: str
+    at: str
+
+
+def session_outcomes(ledger: Ledger) -> dict[str, SessionOutcome]:
+    """What was said last of how each session ended."""
+    rows = as_written(all_rows(ledger, ordered(tables.session_outcomes)))
+    return {row.session: SessionOutcome(row.verdict, row.reward, row.why, row.by, row.at) for row in rows}
