@@ -213,7 +213,6 @@ def prefix_digests(turns: Sequence[Turn]) -> list[str]:
 def why_no_row(conversation: Conversation) -> str:
     """Why no row can be formed of a conversation; "" where one can. Names kinds, never words of it."""
     open_calls: list[str] = []
-    seen: set[str] = set()
     for turn in conversation.turns:
         if open_calls and turn.role is not Role.TOOL:
             return "a call of a tool has no result"
@@ -223,8 +222,8 @@ def why_no_row(conversation: Conversation) -> str:
         else:
             calls = [part.id for part in turn.parts if isinstance(part, Call)]
             named = [id for id in calls if id]
-            reason = "two calls of tools have one id" if len(set(named)) < len(named) or seen & set(named) else ""
-            seen |= set(named)
+            # Some agents count from the start in each turn: results stand right behind their calls, so that is no harm.
+            reason = "two calls of tools have one id" if len(set(named)) < len(named) else ""
             open_calls = calls
         reason = reason or _why_not_parts(turn.parts)
         if reason:

@@ -87,6 +87,8 @@ def read_blocks(content: Any) -> list[Part]:
 
 
 def _read_block(given: Any) -> Part:
+    if isinstance(given, str):
+        return Text(given)
     block = {name: value for name, value in mapping(given).items() if name != "cache_control" and value is not None}
     kind = string(block.pop("type", "")) or "?"
     fields = set(block) - {"caller"}

@@ -18,10 +18,12 @@ from stillhouse.conversations.formats.format import (
     Detail,
     Format,
     as_json,
+    entries_of,
     items,
     made,
     mapping,
     string,
+    with_broken,
 )
 from stillhouse.conversations.record import (
     Call,
@@ -45,21 +47,27 @@ _SILENT = frozenset({"prompt_snapshot", "hook_success", "diagnostics"})
 
 def read(given: Any) -> list[Conversation]:
     """The conversations of a file's entries: the main one first. Raises CannotRead."""
-    entries = [mapping(one) for one in items(given)]
+    entries, broken = entries_of(given)
     said = {string(one.get("uuid")): one for one in entries if one.get("type") in _TURNS and one.get("uuid")}
     if not any(isinstance(one.get("message"), Mapping) for one in said.values()):
         raise CannotRead("it has no entries of a session")
     session = next((string(one["sessionId"]) for one in entries if one.get("sessionId")), "")
     results = _results(said.values())
     found: list[Conversation] = []
-    for leaf in _leaves(said):
-        path = _path(leaf, said)
+    for path in _paths(said):
         conversation = _conversation(path, results)
         if conversation is not None:
-            found.append(_placed(conversation, found, session, leaf))
+            found.append(_placed(conversation, found, session, string(path[-1]["uuid"])))
     if not found:
         raise CannotRead("nothing is said in it")
-    return found
+    return [with_broken(found[0], broken), *found[1:]]
+
+
+def _paths(said: Mapping[str, Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """The entries of each conversation, in order. Where no entry has a parent here, all of them follow each other."""
+    if not any(_parent(one) in said for one in said.values()):
+        return [list(said.values())]
+    return [_path(leaf, said) for leaf in _leaves(said)]
 
 
 def _leaves(said: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -155,14 +163,13 @@ def _in_order(turns: Sequence[Turn]) -> list[Turn]:
     """Turns, with results in the order of their calls."""
     found: list[Turn] = []
     for turn in turns:
-        if turn.role is Role.TOOL and found:
-            calls = [part.id for part in found[-1].parts if isinstance(part, Call)]
-            place = {id: number for number, id in enumerate(calls)}
-            parts = sorted(
-                turn.parts, key=lambda part: place.get(part.call, len(place)) if isinstance(part, Result) else 0
-            )
-            turn = msgspec.structs.replace(turn, parts=tuple(parts))  # noqa: PLW2901
-        found.append(turn)
+        if turn.role is not Role.TOOL or not found:
+            found.append(turn)
+            continue
+        calls = [part.id for part in found[-1].parts if isinstance(part, Call)]
+        place = {id: number for number, id in enumerate(calls)}
+        parts = sorted(turn.parts, key=lambda part: place.get(part.call, len(place)) if isinstance(part, Result) else 0)
+        found.append(msgspec.structs.replace(turn, parts=tuple(parts)))
     return found
 
 
@@ -187,8 +194,11 @@ def _entry(entry: Mapping[str, Any]) -> Iterator[Turn]:
     if entry.get("type") == "attachment":
         yield from _attachment(entry, time)
         return
-    message = entry.get("message")
-    if not isinstance(message, Mapping):
+    if "message" not in entry:
+        return
+    message = entry["message"]
+    if not isinstance(message, Mapping) or message.get("content") is None:
+        yield Turn(Role.USER, (Unknown("message without content", as_json(message)),), time=time)
         return
     for turn in anthropic_messages.read_message(message):
         if turn.role is Role.ASSISTANT:

@@ -9,7 +9,16 @@ from typing import Any
 import msgspec
 
 from stillhouse.conversations.formats import responses
-from stillhouse.conversations.formats.format import CannotRead, Detail, Format, items, made, mapping, string
+from stillhouse.conversations.formats.format import (
+    CannotRead,
+    Detail,
+    Format,
+    entries_of,
+    items,
+    made,
+    string,
+    with_broken,
+)
 from stillhouse.conversations.record import Conversation, Role, Text, Turn
 from stillhouse.conversations.usage import openai_usage
 from stillhouse.nouns import Usage
@@ -21,14 +30,15 @@ _KNOWN = frozenset({"session_meta", "response_item", "turn_context", "token_usag
 def read(given: Any) -> list[Conversation]:
     """The conversations of a file's entries, the last first: the one that the session ended with. Raises CannotRead."""
     reading = _Reading()
-    entries = [mapping(one) for one in items(given)]
+    entries, broken = entries_of(given)
     if not any(one.get("type") in _KNOWN and isinstance(one.get("payload"), Mapping) for one in entries):
         raise CannotRead("it has no entries of a rollout")
     for entry in entries:
         payload = entry.get("payload")
         if isinstance(payload, Mapping):
             reading.take(string(entry.get("type")), payload, string(entry.get("timestamp")))
-    return reading.conversations()
+    last, *before = reading.conversations()
+    return [with_broken(last, broken), *before]
 
 
 class _Reading:

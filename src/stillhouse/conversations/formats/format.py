@@ -20,6 +20,7 @@ from stillhouse.conversations.record import (
     Text,
     Tool,
     Turn,
+    Unknown,
     in_turns,
 )
 
@@ -204,6 +205,20 @@ def _laid_out(text: str) -> str:
         return as_json(as_object(text))
     except CannotWrite:
         return text
+
+
+def entries_of(given: Any) -> tuple[list[Mapping[str, Any]], list[Unknown]]:
+    """The entries of a session file; those that are no objects cost the others nothing, and stay as they came."""
+    every = items(given)
+    broken = [Unknown("entry that is no object", as_json(one)) for one in every if not isinstance(one, Mapping)]
+    return [one for one in every if isinstance(one, Mapping)], broken
+
+
+def with_broken(conversation: Conversation, broken: Sequence[Unknown]) -> Conversation:
+    """A conversation with what could not be read of its file, so that no row is formed of it in silence."""
+    if not broken:
+        return conversation
+    return msgspec.structs.replace(conversation, turns=(*conversation.turns, Turn(Role.USER, tuple(broken))))
 
 
 def string(value: Any) -> str:

@@ -4,6 +4,7 @@ A compaction goes on from a summary and the entries that it kept (``firstKeptEnt
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 import msgspec
@@ -16,10 +17,12 @@ from stillhouse.conversations.formats.format import (
     Format,
     as_json,
     as_object,
+    entries_of,
     items,
     made,
     mapping,
     string,
+    with_broken,
 )
 from stillhouse.conversations.record import (
     FUNCTION,
@@ -43,15 +46,23 @@ LEAVES_OUT = frozenset({
     Detail.MEDIA_TYPES,
 })  # fmt: skip
 _NO_TURNS = frozenset({"session", "model_change", "thinking_level_change", "label", "session_info", "custom"})
-_ROLES = {"user": Role.USER, "assistant": Role.ASSISTANT, "system": Role.SYSTEM, "developer": Role.DEVELOPER}
+_ROLES = {
+    "custom": Role.USER,
+    "hookMessage": Role.USER,
+    "user": Role.USER,
+    "assistant": Role.ASSISTANT,
+    "system": Role.SYSTEM,
+    "developer": Role.DEVELOPER,
+}
 
 
 def read(given: Any) -> list[Conversation]:
     """The conversations of a file's entries: the one that was written last first. Raises CannotRead."""
-    entries = [mapping(one) for one in items(given)]
+    entries, broken = entries_of(given)
     if not entries or not any(one.get("type") == "session" for one in entries):
         raise CannotRead("it has no entries of a session")
-    session = next(string(one.get("id")) for one in entries if one.get("type") == "session")
+    header = next(one for one in entries if one.get("type") == "session")
+    session, before = string(header.get("id")), string(header.get("parentSession"))
     tree = {string(one["id"]): one for one in entries if one.get("id") and one.get("type") != "session"}
     paths = _paths(tree) if tree else [[one for one in entries if one.get("type") != "session"]]
     found: list[Conversation] = []
@@ -59,7 +70,8 @@ def read(given: Any) -> list[Conversation]:
         turns = [turn for entry in _kept(path) for turn in _turns(entry)]
         conversation = made(turns)
         if not found:
-            found.append(msgspec.structs.replace(conversation, id=session))
+            whole = with_broken(conversation, broken)
+            found.append(msgspec.structs.replace(whole, id=session, parent=PurePath(before).stem))
             continue
         pairs = zip(prefix_digests(found[0].turns), prefix_digests(conversation.turns), strict=False)
         shared = sum(1 for one, other in pairs if one == other)
@@ -91,8 +103,10 @@ def _kept(path: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     last = next((place for place in range(len(path) - 1, -1, -1) if path[place].get("type") == "compaction"), None)
     if last is None:
         return list(path)
-    first = path[last].get("firstKeptEntryId")
-    start = next((place for place, entry in enumerate(path[:last]) if entry.get("id") == first), last)
+    first, number = path[last].get("firstKeptEntryId"), path[last].get("firstKeptEntryIndex")
+    start = next((place for place, entry in enumerate(path[:last]) if first and entry.get("id") == first), last)
+    if not first and isinstance(number, int):  # the first versions counted entries, with that of the session
+        start = max(0, number - 1)
     return [path[last], *(entry for entry in path[start:last] if entry.get("type") != "compaction"), *path[last + 1 :]]
 
 
@@ -112,6 +126,11 @@ def _turns(entry: Mapping[str, Any]) -> list[Turn]:
         inside = tuple(part for part in parts if isinstance(part, Text | Reference | Unknown))
         named = string(message.get("toolCallId")), string(message.get("toolName"))
         return [Turn(Role.TOOL, (Result(inside, *named, bool(message.get("isError"))),), time=time)]
+    if role == "bashExecution":  # the user's own command, which the model is told of, if it is not kept out
+        said = f"$ {string(message.get('command'))}\n{string(message.get('output'))}"
+        return [] if message.get("excludeFromContext") else [Turn(Role.USER, (Text(said),), time=time)]
+    if role in ("branchSummary", "compactionSummary"):
+        return [Turn(Role.USER, (Text(string(message.get("summary"))),), time=time)]
     if role not in _ROLES:
         return [Turn(Role.USER, (Unknown(role, as_json(dict(message))),), time=time)]
     stop, counts = message.get("stopReason"), message.get("usage")

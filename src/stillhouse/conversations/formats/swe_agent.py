@@ -23,9 +23,9 @@ _BESIDE = frozenset(
 def read(given: Any) -> list[Conversation]:
     """The conversation of a document. Raises CannotRead."""
     document = mapping(given)
-    history = [mapping(one) for one in items(document.get("history"))]
-    if not history or "trajectory" not in document:
-        raise CannotRead("there is no history of a trajectory")
+    history = [mapping(one) for one in items(document.get("history"))]  # demonstrations are files of a history alone
+    if not history:
+        raise CannotRead("there is no history")
     info = document.get("info")
     info = info if isinstance(info, Mapping) else {}
     model = _model(document.get("replay_config"))

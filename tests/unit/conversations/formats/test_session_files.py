@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from stillhouse.conversations import claude_tap
+from stillhouse.conversations.every_format import format_of_lines, format_of_row
 from stillhouse.conversations.finishes import TOOL_CALLS
 from stillhouse.conversations.formats import (
     claude_code,
@@ -16,7 +18,6 @@ from stillhouse.conversations.formats import (
     swe_agent,
     swe_smith,
 )
-from stillhouse.conversations.formats.every_format import format_of_lines, format_of_row
 from stillhouse.conversations.formats.format import CannotRead, without
 from stillhouse.conversations.record import Call, Reasoning, Result, Role, Unknown, text_of, why_no_row
 
@@ -234,3 +235,108 @@ def test_mini_swe_agent():
     (found,) = mini_swe_agent.read(newer)
     assert roles(found) == {"user": 1, "assistant": 1, "tool": 1} and found.outcome.why == "Submitted"
     assert found.turns[1].model == "openai/m" and why_no_row(found) == ""
+
+
+def test_entries_without_parents_follow_each_other_and_broken_ones_cost_no_other():
+    entries = [{**one, "parentUuid": None} for one in PARALLEL]
+    (found,) = claude_code.read(entries)
+    assert [str(turn.role) for turn in found.turns] == ["user", "assistant", "tool", "assistant"]
+    typo = {
+        "type": "user",
+        "uuid": "z",
+        "parentUuid": "b",
+        "sessionId": "s",
+        "message": {"role": "user", "contenst": "x"},
+    }
+    text = {"type": "user", "uuid": "y", "parentUuid": "z", "sessionId": "s", "message": "error"}
+    (found,) = claude_code.read([*PARALLEL, "a line", typo, text])
+    assert [part.kind for part in parts(found, Unknown)] == ["message without content"] * 2 + [
+        "entry that is no object"
+    ]
+    assert text_of(found.turns[3]) == "done" and "message without content" in why_no_row(found)
+    rollout = codex_rollout.read([*lines("codex_rollout.jsonl"), 5])
+    assert [part.kind for part in parts(rollout[0], Unknown)] == ["entry that is no object"]
+
+
+def test_pi_first_versions_and_what_the_user_ran():
+    def turn(role, text, **more):
+        return {"type": "message", "message": {"role": role, "content": [{"type": "text", "text": text}], **more}}
+
+    ran = {"type": "message", "message": {"role": "bashExecution", "command": "ls", "output": "a.py"}}
+    hidden = {"type": "message", "message": {**ran["message"], "output": "b.py", "excludeFromContext": True}}
+    header = {"type": "session", "id": "s", "parentSession": "/x/before.jsonl"}
+    compaction = {"type": "compaction", "summary": "so far", "firstKeptEntryIndex": 3}
+    said = [turn("user", "one"), turn("assistant", "1"), turn("user", "two"), turn("assistant", "2")]
+    entries = [header, *said, compaction, ran, hidden, turn("assistant", "3")]
+    (found,) = pi_session.read(entries)
+    assert [text_of(turn) for turn in found.turns] == [
+        "so far",
+        "two",
+        "2",
+        "$ ls\na.py",
+        "3",
+    ] and found.parent == "before"
+
+
+def test_a_history_alone_is_swe_agents_and_pairs_are_alpacas():
+    history = [
+        {"role": "user", "content": "go", "agent": "main"},
+        {"role": "assistant", "content": "gone", "agent": "main"},
+    ]
+    assert (
+        format_of_row({"history": history}) is swe_agent.FORMAT
+        and len(swe_agent.read({"history": history})[0].turns) == 2
+    )
+    pairs = {"instruction": "a", "input": "", "output": "b", "history": [["c", "d"]]}
+    assert format_of_row(pairs).name == "alpaca"
+
+
+def trace(path, body, answer):
+    request = {"path": path, "headers": {}, "body": body}
+    return {"request": request, "response": {"status": 200, "body": answer}, "timestamp": "t"}
+
+
+def test_claude_tap_calls_are_put_together():
+    asked = [{"role": "user", "content": "go"}]
+    first = {
+        "role": "assistant",
+        "content": [{"type": "tool_use", "id": "t", "name": "Bash", "input": {"command": "ls"}}],
+    }
+    result = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": "x"}]}
+    ordered = {"type": "message", "model": "m", **first, "stop_reason": "tool_use"}
+    done = {"type": "message", "model": "m", "content": [{"type": "text", "text": "done"}], "stop_reason": "end_turn"}
+    entries = [
+        trace("/v1/messages?beta=true", {"messages": asked}, ordered),
+        trace("/v1/messages/count_tokens", {}, {}),
+    ]
+    entries += [
+        trace("/v1/messages", {"messages": [*asked, first, result]}, done),
+        trace("/v1/messages", {"messages": 5}, {}),
+        7,
+    ]
+    assert format_of_lines(entries) is claude_tap.FORMAT
+    (found,) = claude_tap.read(entries)
+    assert [str(turn.role) for turn in found.turns] == ["user", "assistant", "tool", "assistant", "user"]
+    assert [part.kind for part in parts(found, Unknown)] == ["entry that is no object", "call that cannot be read"]
+    assert text_of(found.turns[3]) == "done" and found.turns[1].model == "m"
+
+
+def test_claude_tap_events_of_a_web_socket():
+    def done(number, *output):
+        response = {"id": f"resp_{number}", "status": "completed", "model": "m", "output": list(output)}
+        return {"type": "response.completed", "response": response}
+
+    call = {"type": "function_call", "call_id": "c", "name": "ls", "arguments": "{}"}
+    text = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "done"}]}
+    result = {"type": "function_call_output", "call_id": "c", "output": "x"}
+    creates = [
+        {"type": "response.create", "input": [], "generate": False},
+        {"type": "response.create", "input": [{"role": "user", "content": "go"}], "previous_response_id": "resp_0"},
+        {"type": "response.create", "input": [result], "previous_response_id": "resp_1"},
+    ]
+    events = [done(0), {"type": "codex.rate_limits"}, done(1, call), done(2, text)]
+    request = {"path": "/backend-api/codex/responses", "headers": {}, "body": creates[2], "ws_events": creates}
+    (found,) = claude_tap.read([{"request": request, "response": {"status": 101, "body": None, "ws_events": events}}])
+    assert [str(turn.role) for turn in found.turns] == ["user", "assistant", "tool", "assistant"] and why_no_row(
+        found
+    ) == ""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from stillhouse.conversations import claude_tap
 from stillhouse.conversations.formats import (
     alpaca,
     anthropic_messages,
@@ -27,7 +28,7 @@ ROW_FORMATS = (
     atif.FORMAT, swe_smith.FORMAT, mini_swe_agent.FORMAT, swe_agent.FORMAT,
 )  # fmt: skip
 # A file's lines are one session.
-SESSION_FORMATS = (claude_code.FORMAT, codex_rollout.FORMAT, pi_session.FORMAT)
+SESSION_FORMATS = (claude_code.FORMAT, codex_rollout.FORMAT, pi_session.FORMAT, claude_tap.FORMAT)
 EVERY_FORMAT = (*ROW_FORMATS, *SESSION_FORMATS)
 _BLOCKS = frozenset({"tool_use", "tool_result", "thinking", "redacted_thinking"})
 
@@ -46,7 +47,7 @@ def format_of_row(row: Any) -> Format | None:
         return None
     if str(row.get("schema_version") or "").startswith("ATIF"):
         return atif.FORMAT
-    if "history" in row and "trajectory" in row:
+    if ("history" in row and "trajectory" in row) or _is_history(row.get("history")):
         return swe_agent.FORMAT
     if row.get("messages"):
         return _of_messages(row)
@@ -57,6 +58,11 @@ def format_of_row(row: Any) -> Format | None:
     if isinstance(row.get("input"), list) or isinstance(row.get("output"), list):
         return responses.FORMAT
     return prompt_completion.FORMAT if row.get("prompt") and (row.get("completion") or row.get("response")) else None
+
+
+def _is_history(history: Any) -> bool:
+    """Messages, and not the pairs that Alpaca has under this name."""
+    return isinstance(history, list) and bool(history) and isinstance(history[0], Mapping) and "role" in history[0]
 
 
 def _of_messages(row: Mapping[str, Any]) -> Format:
@@ -82,6 +88,8 @@ def format_of_lines(entries: Sequence[Any]) -> Format | None:
     for entry in entries:
         if not isinstance(entry, Mapping):
             continue
+        if claude_tap.is_trace(entry):
+            return claude_tap.FORMAT
         if entry.get("type") == "session_meta" or (entry.get("type") == "response_item" and "payload" in entry):
             return codex_rollout.FORMAT
         if entry.get("type") == "session" and "id" in entry:
