@@ -154,7 +154,11 @@ def test_history_at_the_server(home, agent):
         return json.loads(raw)["id"]
 
     first = respond(input="mend it", instructions="Be brief.")
-    respond(input=[{"type": "function_call_output", "call_id": "c1", "output": "x"}], previous_response_id=first)
+    respond(
+        input=[{"type": "function_call_output", "call_id": "c1", "output": "x"}],
+        previous_response_id=first,
+        instructions="Be brief.",
+    )
     agent.running.ended()
     (listed,) = home("session", "list", "--json").json
     assert (listed["calls"], listed["turns"]) == (2, 5)

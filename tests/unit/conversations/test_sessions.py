@@ -160,9 +160,10 @@ def test_history_at_the_server_is_put_together_by_ids():
     world = []
     for number, (text, before) in enumerate([("one", ""), ("two", "r0"), ("three", "r1"), ("other", "r0")]):
         client = Client("", "", before, f"r{number}")
-        world.append(Exchange(f"call{number}", Conversation((user(text),)), answer(number), client, "key"))
+        # Instructions are sent with every request.
+        world.append(Exchange(f"call{number}", Conversation((SYSTEM, user(text))), answer(number), client, "key"))
     (session,) = assemble(world)
-    assert [told(line) for line in session.lines] == [
+    assert [told(line)[1:] for line in session.lines] == [
         ["one", "answer 0", "two", "answer 1", "three", "answer 2"], ["one", "answer 0", "other", "answer 3"],
     ]  # fmt: skip
 
