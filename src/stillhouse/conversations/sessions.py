@@ -93,7 +93,7 @@ class Assembly:
     def __init__(self) -> None:
         self._nodes: list[_Node] = []
         # Of all that was said so far in a group: the node that said it first, and how many turns it is.
-        self._said: dict[tuple[str, bytes], tuple[_Node, int]] = {}
+        self._said: dict[tuple[str, str, bytes], tuple[_Node, int]] = {}
         self._by_response: dict[tuple[str, str], _Node] = {}
         self._by_words: dict[tuple[str, bytes], _Node] = {}
         # Of turns that requests share, what they say: by their identity, while they are held here.
@@ -110,7 +110,7 @@ class Assembly:
         if before is not None:
             known, shared, new = before, len(before.turns), said
         else:
-            known, shared = self._begins_with(group, digests, said)
+            known, shared = self._begins_with(exchange, digests, said)
             new = said[shared:]
         new, seen = self._known_answers(group, new)
         root = known.root if known is not None else self._same_session(exchange, seen)
@@ -140,10 +140,13 @@ class Assembly:
             found.append(before)
         return found
 
-    def _begins_with(self, group: str, digests: Sequence[bytes], said: Sequence[Turn]) -> tuple[_Node | None, int]:
+    def _begins_with(
+        self, exchange: Exchange, digests: Sequence[bytes], said: Sequence[Turn]
+    ) -> tuple[_Node | None, int]:
         """The node with the longest history that this begins with; a system text alone is no history."""
+        answered = _first_answer(said)
         for length in range(len(said), 0, -1):
-            known = self._said.get((group, digests[length - 1]))
+            known = self._said.get(self._place(exchange, digests[length - 1], is_answered=length > answered))
             if known is not None:
                 return known if any(turn.role not in _SYSTEM for turn in said[:length]) else (None, 0)
         return None, 0
@@ -163,13 +166,18 @@ class Assembly:
         named = exchange.client.session
         return next((node.root for node in reversed(seen) if named in ("", node.root.exchange.client.session)), None)
 
+    def _place(self, exchange: Exchange, digest: bytes, *, is_answered: bool) -> tuple[str, str, bytes]:
+        """Where a history is remembered: sessions may begin with the same words; until an answer, names tell them apart."""
+        return exchange.group, "" if is_answered else exchange.client.session, digest
+
     def _remember(self, group: str, node: _Node, digests: Sequence[bytes]) -> None:
         answer = node.exchange.answer
         before = len(node.turns) - (answer is not None) - len(digests)
+        answered = _first_answer(node.turns)
         for number, digest in enumerate(digests, start=before + 1):
-            self._said.setdefault((group, digest), (node, number))
+            self._said.setdefault(self._place(node.exchange, digest, is_answered=number > answered), (node, number))
         if answer is not None:
-            self._said.setdefault((group, node.end), (node, len(node.turns)))
+            self._said.setdefault(self._place(node.exchange, node.end, is_answered=True), (node, len(node.turns)))
             self._by_words[(group, self._digest(answer))] = node
         if node.exchange.client.response:
             self._by_response.setdefault((group, node.exchange.client.response), node)
@@ -189,6 +197,10 @@ class Assembly:
         for node in self._nodes:
             below.setdefault(id(node.root), []).append(node)
         return [(group, _session(roots, [below[id(root)] for root in roots])) for (group, _), roots in together.items()]
+
+
+def _first_answer(turns: Sequence[Turn]) -> int:
+    return next((place for place, turn in enumerate(turns) if turn.role is Role.ASSISTANT), len(turns))
 
 
 def assemble(exchanges: Iterable[Exchange]) -> list[Session]:

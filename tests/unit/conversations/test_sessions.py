@@ -168,6 +168,24 @@ def test_history_at_the_server_is_put_together_by_ids():
     ]  # fmt: skip
 
 
+def test_sessions_that_begin_with_the_same_words_are_told_apart_by_their_names():
+    world = []
+    agents = [Agent(world, name, client=name) for name in ("s", "t")]
+    for text in ("mend it", "mend it more"):
+        for agent in agents:
+            agent.ask(text)
+    agents[1].fork(4).ask("mend it")
+    first, second = assemble(world)
+    assert (first.id, len(first.lines), second.id, len(second.lines)) == ("s", 1, "t", 2)
+    for session, agent in ((first, agents[0]), (second, agents[1])):
+        assert session.lines[0].conversation.turns[1:] == tuple(agent.said)
+    resumed = Agent(world, "u", agents[0].said, client="u").ask("go on in a session of another name")
+    first, *_ = assemble(world)
+    assert told(first.lines[0])[1:] == [text_of(turn) for turn in resumed.said], (
+        "a history with answers is the same session's"
+    )
+
+
 def test_keys_do_not_share_sessions():
     world = Agent([], "a").ask("first").ask("second").world
     other = [one._replace(group="other", call=f"o{n}") for n, one in enumerate(world)]
