@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from stillhouse.conversations.answer_turns import Api, api_of, turn_of_body, turn_of_stream
-from stillhouse.conversations.clients import client_of
+from stillhouse.conversations.client_names import client_of
 from stillhouse.conversations.formats import anthropic_messages, openai_chat, responses
 from stillhouse.conversations.formats.format import (
     ALL,

@@ -17,7 +17,7 @@ import msgspec
 from blake3 import blake3
 
 from stillhouse.canon import raw_digest
-from stillhouse.conversations.clients import Client
+from stillhouse.conversations.client_names import Client
 from stillhouse.conversations.record import Call, Conversation, Role, Tool, Turn, said_digest, text_of
 
 _SYSTEM = (Role.SYSTEM, Role.DEVELOPER)

@@ -15,7 +15,7 @@ import msgspec
 
 from stillhouse.clock import now
 from stillhouse.conversations.answer_turns import Api, answered, api_of, turn_of_body, turn_of_stream
-from stillhouse.conversations.clients import client_of
+from stillhouse.conversations.client_names import client_of
 from stillhouse.conversations.formats.format import CannotRead
 from stillhouse.conversations.histories import Histories
 from stillhouse.conversations.record import Conversation, Reasoning, Refusal, Result, Role, Text, Turn

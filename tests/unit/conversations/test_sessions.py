@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stillhouse.conversations.clients import Client, client_of
+from stillhouse.conversations.client_names import Client, client_of
 from stillhouse.conversations.record import Call, Conversation, Reasoning, Result, Role, Text, Tool, Turn, text_of
 from stillhouse.conversations.sessions import Exchange, LineKind, assemble
 
@@ -159,7 +159,7 @@ def test_lines_of_a_session_are_told_apart():
 def test_history_at_the_server_is_put_together_by_ids():
     world = []
     for number, (text, before) in enumerate([("one", ""), ("two", "r0"), ("three", "r1"), ("other", "r0")]):
-        client = Client("", "", before, f"r{number}")
+        client = Client("", before, f"r{number}")
         # Instructions are sent with every request.
         world.append(Exchange(f"call{number}", Conversation((SYSTEM, user(text))), answer(number), client, "key"))
     (session,) = assemble(world)
@@ -212,4 +212,4 @@ CLIENTS = [
 @pytest.mark.parametrize(("headers", "body", "session"), CLIENTS)
 def test_clients_name_their_sessions(headers, body, session):
     assert client_of(headers, body).session == session
-    assert client_of(headers, {**body, "previous_response_id": "r"}, "q")[2:] == ("r", "q")
+    assert client_of(headers, {**body, "previous_response_id": "r"}, "q")[1:] == ("r", "q")

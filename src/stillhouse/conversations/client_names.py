@@ -13,17 +13,15 @@ _HEADERS = (
     "x-claude-code-session-id", "session_id", "session-id", "conversation_id", "conversation-id", "x-session-id",
     "x-conversation-id", "x-session-affinity", "helicone-session-id", "x-litellm-session-id", "thread-id",
 )  # fmt: skip
-_AGENTS = ("x-claude-code-agent-id", "x-codex-window-id", "x-openai-subagent", "x-agent-id")
 _METADATA = ("session_id", "sessionId", "conversation_id", "thread_id")
 _IN_USER = re.compile(r"_session_([0-9A-Za-z-]{8,64})$")
 _LONGEST = 200
 
 
 class Client(NamedTuple):
-    """Of a call: its session and the agent in it, as the client names them; the answer that it goes on from, and its own id."""
+    """Of a call: its session, as the client names it; the answer that it goes on from, and the id of its own answer."""
 
     session: str = ""
-    agent: str = ""
     goes_on_from: str = ""
     response: str = ""
 
@@ -32,9 +30,8 @@ def client_of(headers: Mapping[str, str], body: Mapping[str, Any], answer_id: st
     """What is said of a call by its request, and by the id of its answer."""
     given = {name.lower(): value for name, value in headers.items()}
     session = next((given[name] for name in _HEADERS if given.get(name)), "") or _in_body(body)
-    agent = next((given[name] for name in _AGENTS if given.get(name)), "")
     before = body.get("previous_response_id")
-    return Client(session[:_LONGEST], agent[:_LONGEST], before if isinstance(before, str) else "", answer_id)
+    return Client(session[:_LONGEST], before if isinstance(before, str) else "", answer_id)
 
 
 def _in_body(body: Mapping[str, Any]) -> str:
