@@ -23,6 +23,8 @@ def list_sessions(project: Project = "", home_folder: HomeFolder = None, as_json
     with opened(home_folder) as home:
         found = find_sessions(home, project)
     value = [_summary(one) for one in found.sessions]
+    if found.unanswered:
+        note(f"{found.unanswered} calls brought no answer that can be read; what they asked is in their sessions.")
     for reason, count in found.left_out.items():
         note(f"{count} calls are in no session: {reason}")
     columns = ("session", "project", "turns", "calls", "lines", "outcome", "models")

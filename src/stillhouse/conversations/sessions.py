@@ -92,6 +92,7 @@ class Assembly:
 
     def __init__(self) -> None:
         self._nodes: list[_Node] = []
+        self.unanswered = 0
         # Of all that was said so far in a group: the node that said it first, and how many turns it is.
         self._said: dict[tuple[str, str, bytes], tuple[_Node, int]] = {}
         self._by_response: dict[tuple[str, str], _Node] = {}
@@ -125,6 +126,7 @@ class Assembly:
         exchange = exchange._replace(asked=Conversation((), exchange.asked.tools))
         node = _Node(exchange, parent, root, shared, turns, end)
         self._nodes.append(node)
+        self.unanswered += exchange.answer is None
         self._remember(group, node, digests)
 
     def _digest(self, turn: Turn) -> bytes:

@@ -90,7 +90,7 @@ def look_through(
             counts.read[one.stamps.id] = counts.read.get(one.stamps.id, 0) + 1
             counts.shapes[one.row.read.said.shape] = counts.shapes.get(one.row.read.said.shape, 0) + 1
             sets.setdefault(one.stamps.id, one.stamps)
-        _check_sets(files[0].path, sets)
+        _check_sets(sets)
         progress.update(counts.rows)
     progress.finish(f"{counts.rows} rows")
     counts.recognised = recogniser.told()
@@ -121,7 +121,7 @@ def store(
         ready = list(_recognised(recogniser, _read_of(group, left_out)))
         for one in ready:
             sets.setdefault(one.stamps.id, one.stamps)
-        _check_sets(request.path, sets)
+        _check_sets(sets)
         decisions.check(one.stamps for one in ready)
         named = [staging.key(one) for one in ready]
         known = answer_queries.known(home.ledger, [key for _, key in named], run)
@@ -138,11 +138,11 @@ def store(
     return Pass(counts, sets, left_out)
 
 
-def _check_sets(path: Path, sets: Sized) -> None:
+def _check_sets(sets: Sized) -> None:
     """Origins that differ in every row are no origins: ids that stand in a column of models, or days with a time."""
     if len(sets) > _MOST_SETS:
         raise UsageError(
-            f"The rows of {path} have more than {_MOST_SETS:,} different origins (model, host, day, terms).",
+            f"These rows have more than {_MOST_SETS:,} different origins (model, host, day, terms).",
             next_step="Look at the columns that name the model: they may hold ids. Or import the files in parts.",
         )
 

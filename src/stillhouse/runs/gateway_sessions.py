@@ -41,10 +41,11 @@ class ProjectSession(NamedTuple):
 
 
 class FoundSessions(NamedTuple):
-    """All sessions, and how many calls are in none, by reason."""
+    """All sessions; how many calls are in none, by reason; and how many are in one without an answer that could be read."""
 
     sessions: list[ProjectSession]
     left_out: Counter[str]
+    unanswered: int
 
 
 class _Open(NamedTuple):
@@ -73,7 +74,7 @@ def find_sessions(home: Home, project: str = "") -> FoundSessions:
         ProjectSession(session, projects.get(group, ""), outcomes.get(session.id))
         for group, session in assembly.sessions_by_group()
     ]
-    return FoundSessions(found, left_out)
+    return FoundSessions(found, left_out, assembly.unanswered)
 
 
 def session_of(found: FoundSessions, name: str) -> ProjectSession:

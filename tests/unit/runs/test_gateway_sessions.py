@@ -61,7 +61,9 @@ def test_what_cannot_be_read_costs_itself_alone(app, reason, bad):
 @pytest.mark.parametrize("body", ["", "<html>", "[]", '{"choices": []}', '{"error": {"message": "no"}}'])
 def test_an_answer_that_says_nothing_ends_its_line(app, body):
     app.recorder.record(received("a"), returned("a", body))
-    (one,) = find_sessions(app).sessions
+    found = find_sessions(app)
+    (one,) = found.sessions
+    assert found.unanswered == 1
     assert len(one.session.lines[0].conversation.turns) == 1
 
 

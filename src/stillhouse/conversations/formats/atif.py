@@ -112,6 +112,10 @@ def _read_step(step: Mapping[str, Any], model: str) -> list[Turn]:
     if role is None:
         raise CannotRead("a step has a source that is not known")
     ours, time = mapping(_extra(step)), string(step.get("timestamp"))
+    if role is Role.ASSISTANT and step.get(
+        "is_copied_context"
+    ):  # of another trajectory: it must not be learned from this one
+        return [Turn(role, (Unknown("copied context", as_json(dict(step))),), time=time)]
     parts: list[Part] = [Reasoning(string(step["reasoning_content"]))] if step.get("reasoning_content") else []
     if ours.get("thoughts"):
         parts = [Reasoning(**mapping(one)) for one in items(ours["thoughts"])]

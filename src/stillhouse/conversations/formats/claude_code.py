@@ -41,8 +41,8 @@ from stillhouse.conversations.usage import anthropic_usage
 
 LEAVES_OUT = anthropic_messages.LEAVES_OUT - {Detail.FINISH, Detail.USAGE, Detail.TIME, Detail.MODEL, Detail.IDS}
 _TURNS = ("user", "assistant", "attachment", "system")
-# What these entries say is told to nobody: they note when a context was cut, and what an edit changed.
-_SILENT = frozenset({"prompt_snapshot", "hook_success", "diagnostics"})
+# It is the system text and the tools, which are read apart.
+_SILENT = frozenset({"prompt_snapshot"})
 
 
 def read(given: Any) -> list[Conversation]:

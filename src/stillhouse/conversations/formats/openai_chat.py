@@ -41,10 +41,10 @@ LEAVES_OUT = frozenset({
 _ROLES = {**{str(role): role for role in Role}, "function": Role.TOOL, "human": Role.USER, "model": Role.ASSISTANT}
 _TEXT = frozenset({"text", "input_text", "output_text"})
 _SAID = frozenset({"role", "content", "tool_calls", "function_call", "tool_call_id", "name", "refusal", "reasoning_content",
-                   "reasoning", "reasoning_details"})  # fmt: skip
+                   "reasoning", "reasoning_details", "thinking_blocks"})  # fmt: skip
 # What says nothing of what was said: how it was billed, cut, counted or found.
 _BESIDE = frozenset({"cache_control", "id", "index", "timestamp", "prefix", "provider_specific_fields", "extra", "logprobs",
-                     "type", "status", "token_ids", "thinking_blocks"})  # fmt: skip
+                     "type", "status", "token_ids"})  # fmt: skip
 
 
 def read(given: Any) -> list[Conversation]:
@@ -163,6 +163,14 @@ def _reasoning(message: Mapping[str, Any]) -> list[Part]:
     details = message.get("reasoning_details")
     if details:
         return [_thought(mapping(one)) for one in items(details)]
+    blocks = [mapping(one) for one in items(message.get("thinking_blocks"))]
+    if blocks:  # LiteLLM's form, which has signatures; it repeats the text beside
+        return [
+            Reasoning(
+                string(one.get("thinking")), signature=string(one.get("signature")), encrypted=string(one.get("data"))
+            )
+            for one in blocks
+        ]
     said = message.get("reasoning_content") or message.get("reasoning")
     return [Reasoning(string(said))] if said else []
 

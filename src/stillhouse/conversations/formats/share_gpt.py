@@ -83,8 +83,13 @@ def _read_turn(given: Any) -> Turn:
     role = _ROLES.get(named)
     if role is None:
         raise CannotRead("a turn has a speaker that is not known")
+    # A weight of one says nothing; of nought, that the turn is not to be learned.
     beside = {
-        name for name, said in turn.items() if name not in ("from", "role", "value", "content", "weight") and said
+        name
+        for name, said in turn.items()
+        if name not in ("from", "role", "value", "content")
+        and said not in (None, "", [], {})
+        and (name, said) != ("weight", 1)
     }
     if beside:
         raise CannotRead("a turn says more than who says what")

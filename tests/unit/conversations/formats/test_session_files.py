@@ -340,3 +340,19 @@ def test_claude_tap_events_of_a_web_socket():
     assert [str(turn.role) for turn in found.turns] == ["user", "assistant", "tool", "assistant"] and why_no_row(
         found
     ) == ""
+
+
+def test_what_must_not_be_learned_or_lost_in_other_formats():
+    from stillhouse.conversations.formats import atif, openai_chat, share_gpt
+
+    blocks = [{"type": "thinking", "thinking": "hm", "signature": "s"}, {"type": "redacted_thinking", "data": "x"}]
+    said = {"role": "assistant", "content": "done", "reasoning_content": "hm", "thinking_blocks": blocks}
+    assert openai_chat.read_message(said).parts[:2] == (Reasoning("hm", signature="s"), Reasoning(encrypted="x"))
+    steps = [{"step_id": 1, "source": "user", "message": "go"}]
+    steps += [{"step_id": 2, "source": "agent", "message": "copied", "is_copied_context": True}]
+    (found,) = atif.read({"schema_version": "ATIF-v1.8", "agent": {"name": "a", "version": "1"}, "steps": steps})
+    assert "copied context" in why_no_row(found)
+    turns = [{"from": "human", "value": "go"}, {"from": "gpt", "value": "gone", "weight": 0}]
+    with pytest.raises(CannotRead, match="more than who says what"):
+        share_gpt.read({"conversations": turns})
+    assert share_gpt.read({"conversations": [turns[0], {**turns[1], "weight": 1}]})
