@@ -19,6 +19,7 @@ from stillhouse.cli.main import main
 from stillhouse.errors import SandboxUnavailable
 from stillhouse.sandbox.pool import best_rung
 from stillhouse.teachers.embedded import embedded_weights
+from tests.agents import agent as agent
 from tests.gateways import MANAGED, provider
 from tests.processes import Child
 from tests.server import Server

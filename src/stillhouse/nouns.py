@@ -359,6 +359,7 @@ class GatewayKey(msgspec.Struct, frozen=True, kw_only=True):
     ``uses`` are what its calls may be for, the first being meant where a call does not say; ``teachers`` those it may ask,
     none meaning all; ``budget`` is in USD, empty meaning that it may ask unmetered teachers only. ``expires`` is a day.
     ``max_tokens`` limits the answers of calls to metered teachers that set no limit themselves; 0: such calls are refused.
+    ``inputs`` are terms that bind what its clients send: questions, system texts, what tools gave back.
     """
 
     id: str
@@ -370,6 +371,7 @@ class GatewayKey(msgspec.Struct, frozen=True, kw_only=True):
     budget: str = ""
     expires: str = ""
     max_tokens: int = 0
+    inputs: tuple[str, ...] = ()
 
 
 class Outcome(StrEnum):

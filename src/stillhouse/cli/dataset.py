@@ -11,7 +11,11 @@ from stillhouse.cli.output import Watch, emit, note, progress, table
 from stillhouse.conversations.finishes import KEPT
 from stillhouse.nouns import Channel, Ground, Origin, Use
 
+# The values of `datasets.exporting.ExportFormat`, which is not loaded for every command.
+EXPORTED = ("openai", "trl", "anthropic", "responses", "sharegpt", "alpaca", "prompt-completion", "atif")
+
 if TYPE_CHECKING:
+    from stillhouse.conversations.redaction import Secrets
     from stillhouse.datasets.corpora.inventory import Inventory
     from stillhouse.datasets.corpora.origins import Declared
 
@@ -51,20 +55,31 @@ def export(
     label: Label,
     target: Annotated[Path, typer.Argument(help="A file that does not exist yet.", metavar="FILE.jsonl")],
     use: Annotated[Use, typer.Option(help="What for: where a row may not be used so, nothing is written.")] = Use.TRAIN,
+    format: Annotated[str, typer.Option(help=f"What a row is: {', '.join(EXPORTED)}.")] = EXPORTED[0],
     home_folder: HomeFolder = None,
     as_json: Json = False,
 ) -> None:
-    """Write a version's rows as chat JSONL, each with its record and stamp set (`policy check` and `access gate` read them)."""
+    """Write a version's rows as JSON lines (or OpenAI's columns in a .parquet), each with its record and stamps, which
+    `policy check` and `access gate` read.
+    """
     from stillhouse.access.grants import check_export
-    from stillhouse.datasets.versions import export_jsonl
+    from stillhouse.datasets.exporting import ExportFormat, export_rows
+    from stillhouse.errors import UsageError
     from stillhouse.home.erasable_sources import objects_of
     from stillhouse.home.ledger import dataset_queries
 
+    if format not in EXPORTED:
+        raise UsageError(f"--format takes {', '.join(EXPORTED)}, not {format!r}.")
     with opened(home_folder) as home:
         dataset = dataset_queries.dataset(home.ledger, label)
         check_export(home, dataset, use)
-        rows = export_jsonl(home.recorder, objects_of(home, dataset.erasable), dataset, target)
-    emit({"file": str(target), "rows": rows}, as_json, f"{rows} rows written to {target}")
+        done = export_rows(home.recorder, objects_of(home, dataset.erasable), dataset, target, ExportFormat(format))
+    value = {"file": str(target), "rows": done.rows, "left_out": dict(done.left_out), "leaves_out": done.leaves_out}
+    emit(value, as_json, f"{done.rows} rows written to {target}")
+    for why, count in done.left_out.items():
+        note(f"{count} rows left out: {why}.")
+    if format not in EXPORTED[:2]:
+        note(f"{format} does not say: {', '.join(done.leaves_out)}.")
 
 
 OriginOption = Annotated[Origin, typer.Option("--origin", help="Who or what wrote the answers, where rows do not say.")]
@@ -74,10 +89,21 @@ ChannelOption = Annotated[Channel, typer.Option("--channel", help="The access ch
 TermsOption = Annotated[
     list[str] | None, typer.Option("--terms", help="Terms that bind the answers; repeat for several.")
 ]
-PromptTermsOption = Annotated[list[str] | None, typer.Option("--prompt-terms", help="Terms that bind the prompts.")]
+InputsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--inputs",
+        "--prompt-terms",
+        help="Terms that bind what models were given: questions, system texts, results of tools; repeat for several.",
+    ),
+]
 KeepOption = Annotated[
     list[str] | None,
     typer.Option("--keep", help=f"A kind of incomplete answer to keep as rows: {', '.join(KEPT)}; repeat for several."),
+]
+SecretsOption = Annotated[
+    str,
+    typer.Option("--secrets", help="Keys and passwords in rows: keep, redact (their kind stands there), drop the row."),
 ]
 DayOption = Annotated[str, typer.Option("--day", help="When it was collected, where rows do not say (YYYY-MM-DD).")]
 
@@ -94,9 +120,10 @@ def import_corpus(
     model: ModelOption = "",
     channel: ChannelOption = Channel.UNKNOWN,
     terms: TermsOption = None,
-    prompt_terms: PromptTermsOption = None,
+    inputs: InputsOption = None,
     day: DayOption = "",
     keep: KeepOption = None,
+    secrets: SecretsOption = "keep",
     erasable: Erasable = "",
     home_folder: HomeFolder = None,
     as_json: Json = False,
@@ -108,9 +135,9 @@ def import_corpus(
     from stillhouse.datasets.import_corpus import ImportRequest, execute_import, plan_import
 
     _check_name(name)
-    declared = _declared(origin, lab, model, channel, terms, prompt_terms, day)
+    declared = _declared(origin, lab, model, channel, terms, inputs, day)
     with opened(home_folder) as home:
-        request = ImportRequest(path, name, use, declared, erasable, kept(keep))
+        request = ImportRequest(path, name, use, declared, erasable, kept(keep), with_secrets(secrets))
         if plan:
             looked_at = plan_import(home, request, progress(watch)).plan
             emit(looked_at, as_json, describe_plan(looked_at))
@@ -126,6 +153,8 @@ def import_corpus(
         "skipped": found.skipped,
         "unknown": found.unknown.rows,
         "left_out": dict(found.skipped) | dropped,
+        "shortened": planned.plan.does.get("shortened", {}),
+        "redacted": planned.plan.does.get("redacted", {}),
         "files": planned.left_out.files,
         "content_digest": dataset.content_digest,
     }
@@ -152,30 +181,39 @@ def gather(
     name: Annotated[str, typer.Option(help="The dataset's name.")],
     use: Annotated[Use, typer.Option(help="What every row must be allowed for.")] = Use.TRAIN,
     keep: KeepOption = None,
+    passed: Annotated[
+        bool, typer.Option("--passed", help="Only sessions that passed, as `session outcome` says.")
+    ] = False,
+    secrets: SecretsOption = "redact",
     home_folder: HomeFolder = None,
     as_json: Json = False,
     plan: PlanOnly = False,
 ) -> None:
-    """Make a dataset of what tools asked through the gateway: distinct, not held out, allowed."""
+    """Make a dataset of what tools asked through the gateway, a row for each line of a session: distinct, allowed."""
     from stillhouse.cli.run import describe_plan
     from stillhouse.runs.form_dataset import held_out_tasks
     from stillhouse.runs.gateway_dataset import execute_gather, gather_project
+    from stillhouse.runs.session_rows import GatherRequest
 
     _check_name(name)
     with opened(home_folder) as home:
-        made, calls = gather_project(home, project, name, use, kept(keep))
+        request = GatherRequest(project, name, use, kept(keep), passed, with_secrets(secrets))
+        made, rows = gather_project(home, request)
         if plan:
             emit(made, as_json, describe_plan(made))
             return
-        dataset = execute_gather(home, name, use, made, calls, held_out_tasks(), kept(keep))
+        dataset = execute_gather(home, request, made, rows, held_out_tasks())
     value = {
         "dataset": dataset.label,
         "rows": dataset.rows,
-        "answers": len(calls.answers) + calls.skipped.total(),
-        "skipped": dict(calls.skipped) | {why: rows for step in dataset.funnel for why, rows in step.dropped.items()},
+        "answers": rows.answers,
+        "sessions": rows.sessions,
+        "skipped": dict(rows.skipped) | {why: count for step in dataset.funnel for why, count in step.dropped.items()},
+        "shortened": dict(rows.shortened),
+        "redacted": dict(rows.redacted),
         "content_digest": dataset.content_digest,
     }
-    emit(value, as_json, "\n".join(f"{key:15} {content}" for key, content in value.items()))
+    emit(value, as_json, "\n".join(f"{key:15} {_shown(content)}" for key, content in value.items()))
 
 
 @commands.command()
@@ -191,7 +229,7 @@ def inventory(
     model: ModelOption = "",
     channel: ChannelOption = Channel.UNKNOWN,
     terms: TermsOption = None,
-    prompt_terms: PromptTermsOption = None,
+    inputs: InputsOption = None,
     day: DayOption = "",
     home_folder: HomeFolder = None,
     as_json: Json = False,
@@ -205,7 +243,7 @@ def inventory(
 
     with opened(home_folder) as home:
         if what and Path(what).exists():
-            declared = _declared(origin, lab, model, channel, terms, prompt_terms, day)
+            declared = _declared(origin, lab, model, channel, terms, inputs, day)
             left_out = LeftOutRows()
             found = inventory_of_files(home, files_of(Path(what)), declared, progress(watch), left_out)
             if left_out.told():
@@ -232,6 +270,17 @@ def kept(given: list[str] | None) -> tuple[str, ...]:
     return tuple(sorted(set(given or ())))
 
 
+def with_secrets(given: str) -> "Secrets":
+    """What is to be done with secrets. Raises UsageError."""
+    from stillhouse.conversations.redaction import Secrets
+    from stillhouse.errors import UsageError
+
+    try:
+        return Secrets(given)
+    except ValueError:
+        raise UsageError(f"--secrets takes {', '.join(Secrets)}, not {given!r}.") from None
+
+
 def _check_name(name: str) -> None:
     from stillhouse.errors import UsageError
 
@@ -245,14 +294,14 @@ def _declared(
     model: str,
     channel: Channel,
     terms: list[str] | None,
-    prompt_terms: list[str] | None,
+    inputs: list[str] | None,
     day: str,
 ) -> "Declared":
     from stillhouse.access.changes import utc_day
     from stillhouse.datasets.corpora.origins import Declared
 
     day = utc_day(day, "--day")
-    return Declared(origin, lab, model, channel, tuple(terms or ()), day, tuple(prompt_terms or ()))
+    return Declared(origin, lab, model, channel, tuple(terms or ()), day, tuple(inputs or ()))
 
 
 def _note_known(does: Mapping[str, Any]) -> None:

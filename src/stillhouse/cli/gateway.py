@@ -91,6 +91,10 @@ def add(
             help="The limit of an answer where a call to a metered teacher sets none; 0: such calls are refused.", min=0
         ),
     ] = 0,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(help="Terms that bind what its clients send: questions, system texts, results of tools; repeat."),
+    ] = None,
     home_folder: HomeFolder = None,
     as_json: Json = False,
 ) -> None:
@@ -98,7 +102,9 @@ def add(
     from stillhouse.teachers.gateway.issue_key import issue_key
 
     with opened(home_folder) as home:
-        key, secret = issue_key(home, name, project, tuple(use), tuple(teacher or ()), budget, expires, max_tokens)
+        key, secret = issue_key(
+            home, name, project, tuple(use), tuple(teacher or ()), budget, expires, max_tokens, tuple(inputs or ())
+        )
     value = {"id": key.id, "name": key.name, "secret": secret}
     emit(value, as_json, f"{secret}\nkey {key.id} for {name}: keep the line above, it is not shown again.")
 
@@ -116,7 +122,7 @@ def list_keys(home_folder: HomeFolder = None, as_json: Json = False) -> None:
     ]
     value = [
         {"id": k.id, "name": k.name, "project": k.project, "uses": list(k.uses), "teachers": list(k.teachers),
-         "budget": k.budget, "max_tokens": k.max_tokens, "expires": k.expires, "revoked": gone}
+         "budget": k.budget, "max_tokens": k.max_tokens, "expires": k.expires, "inputs": list(k.inputs), "revoked": gone}
         for k, gone in found.items()
     ]  # fmt: skip
     emit(value, as_json, table(["key", "name", "project", "uses", "teachers", "USD", "expires", "revoked"], rows))

@@ -44,7 +44,7 @@ def api_of(path: str) -> Api | None:
 def turn_of_body(api: Api, body: bytes | str) -> Turn:
     """The turn of a whole answer; its key is the id that the server gave it. Raises CannotRead for what is none."""
     try:
-        return _whole(api, mapping(decoded(body)))
+        return turn_of_value(api, mapping(decoded(body)))
     except (ValueError, RecursionError):
         raise CannotRead("the answer is no JSON") from None
 
@@ -62,7 +62,7 @@ def turn_of_stream(api: Api, pieces: Iterable[bytes]) -> Turn:
             _feed(stream, event.data)
     for event in events.close():
         _feed(stream, event.data)
-    return _whole(api, stream.body())
+    return turn_of_value(api, stream.body())
 
 
 class _Stream(Protocol):
@@ -92,7 +92,8 @@ def _feed(stream: _Stream, data: bytes) -> None:
             raise CannotRead("an event of the stream is of another form than its API's") from None
 
 
-def _whole(api: Api, body: Mapping[str, Any]) -> Turn:
+def turn_of_value(api: Api, body: Mapping[str, Any]) -> Turn:
+    """The turn of an answer that was parsed already. Raises CannotRead."""
     parts: tuple[Part, ...]
     if api is Api.MESSAGES:
         parts = tuple(anthropic_messages.read_blocks(body.get("content")))

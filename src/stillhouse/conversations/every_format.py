@@ -30,7 +30,10 @@ ROW_FORMATS = (
 # A file's lines are one session.
 SESSION_FORMATS = (claude_code.FORMAT, codex_rollout.FORMAT, pi_session.FORMAT, claude_tap.FORMAT)
 EVERY_FORMAT = (*ROW_FORMATS, *SESSION_FORMATS)
-_BLOCKS = frozenset({"tool_use", "tool_result", "thinking", "redacted_thinking"})
+# A file that is a list of messages is what an agent wrote down.
+MESSAGES_ALONE = mini_swe_agent.FORMAT.name
+# "image" is one that names its source.
+_BLOCKS = frozenset({"image", "tool_use", "tool_result", "thinking", "redacted_thinking"})
 
 
 def read_row(row: Any) -> tuple[Format, Sequence[Conversation]]:
@@ -73,14 +76,31 @@ def _of_messages(row: Mapping[str, Any]) -> Format:
         tools = items(row.get("tools"))
     except CannotRead:
         return openai_chat.FORMAT
+    if any(isinstance(message, Mapping) and message.get("role") == "exit" for message in messages):
+        return mini_swe_agent.FORMAT
     blocks = [
-        one.get("type") for message in messages if isinstance(message, Mapping) and isinstance(message.get("content"), list)
-        for one in message["content"] if isinstance(one, Mapping)
-    ]  # fmt: skip
+        "image" if "source" in one else one.get("type")
+        for message in messages
+        if isinstance(message, Mapping) and isinstance(message.get("content"), list)
+        for one in message["content"]
+        if isinstance(one, Mapping)
+    ]
     defined = [one for one in tools if isinstance(one, Mapping) and "input_schema" in one]
-    if not _BLOCKS.isdisjoint(map(str, blocks)) or defined or row.get("system"):
+    of_openai = any(
+        message.get("tool_calls") or message.get("role") in ("tool", "system", "developer")
+        for message in messages
+        if isinstance(message, Mapping)
+    )
+    if not _BLOCKS.isdisjoint(map(str, blocks)) or defined or (row.get("system") and not of_openai):
         return anthropic_messages.FORMAT
     return swe_smith.FORMAT if swe_smith.is_told(messages) else openai_chat.FORMAT
+
+
+def may_begin_session(entry: Mapping[str, Any]) -> bool:
+    """Can a file that begins with this object be one session? Rows of datasets have their turns in themselves."""
+    return ("type" in entry or claude_tap.is_trace(entry)) and not any(
+        entry.get(name) for name in ("messages", "conversations", "conversation", "instruction", "prompt", "steps")
+    )
 
 
 def format_of_lines(entries: Sequence[Any]) -> Format | None:

@@ -6,11 +6,15 @@ its text (``Filter``).
 
 import functools
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from stillhouse.canon import digest_plain, digest_value, raw_digest
 from stillhouse.conversations.finishes import incomplete, is_usable
+from stillhouse.conversations.record import Conversation, content_digest
+from stillhouse.conversations.redaction import Secrets
+from stillhouse.conversations.row_turns import incomplete_answer, last_answer, said_bytes, words_of
+from stillhouse.conversations.secrets_in_text import find_secrets
 from stillhouse.datasets.distinct import SAME_AS_BYTES, Distinct
 from stillhouse.datasets.fingerprint import code_digest, common_ngrams, ngrams, shared_ngram
 from stillhouse.nouns import Decision, FunnelStep, Ground, Task, Verdict, VerdictStatus
@@ -22,7 +26,10 @@ COMMON_SHARE = 0.02
 
 
 class Candidate(NamedTuple):
-    """An answer that might become a row; ``tokens`` are the answer's where somebody counted them, else -1."""
+    """An answer that might become a row; ``tokens`` are the answer's where somebody counted them, else -1.
+
+    Where more than text was said, ``conversation`` is all of it, its answers among it; ``task`` and ``text`` have its words.
+    """
 
     key: str
     task: Task
@@ -34,6 +41,15 @@ class Candidate(NamedTuple):
     verdict: Verdict
     reasoning: str = ""
     tokens: int = -1
+    conversation: Conversation | None = None
+
+    def words(self) -> Iterator[str]:
+        """Every text in it."""
+        if self.conversation is not None:
+            yield from map(words_of, self.conversation.turns)
+            return
+        yield from (message.content for message in self.task.messages)
+        yield from (self.text, self.reasoning, self.code)
 
 
 class Protected(NamedTuple):
@@ -91,6 +107,7 @@ class Examiner(NamedTuple):
 
     protected: Protected
     keep: tuple[str, ...] = ()
+    secrets: Secrets = Secrets.KEEP
 
     def examine(self, candidates: Sequence[Candidate]) -> list[Finding]:
         """What each of them is."""
@@ -98,7 +115,7 @@ class Examiner(NamedTuple):
 
     def _finding(self, candidate: Candidate) -> Finding:
         return Finding(
-            _incomplete(candidate, self.keep),
+            _secret(candidate, self.secrets) or _incomplete(candidate, self.keep),
             _unverified(candidate),
             _held_out(candidate, self.protected),
             _same_as(candidate),
@@ -173,6 +190,9 @@ def content_digest_before_2026_12(rows: Sequence[Candidate]) -> str:
 
 
 def _content(row: Candidate) -> list[object]:
+    if row.conversation is not None:
+        judged = [str(row.verdict.status), row.verdict.check, row.verdict.checks, row.verdict.checks_passed]
+        return ["conversation", content_digest(row.conversation), row.conversation.fork, judged]
     return [
         [[message.role, message.content] for message in row.task.messages],
         *([row.text, row.reasoning] if row.reasoning else [row.text]),
@@ -181,9 +201,20 @@ def _content(row: Candidate) -> list[object]:
 
 
 def _incomplete(candidate: Candidate, keep: Collection[str]) -> str:
+    if candidate.conversation is not None:
+        turns = candidate.conversation.turns
+        kind = incomplete_answer(turns[last_answer(candidate.conversation)]) if turns else None
+        return "" if kind is None or kind in keep else f"{kind}: it ended with {candidate.finish!r}"
     if is_usable(candidate.text, candidate.finish, keep):
         return ""
     return f"{incomplete(candidate.text, candidate.finish)}: it ended with {candidate.finish!r}"
+
+
+def _secret(candidate: Candidate, secrets: Secrets) -> str:
+    if secrets is not Secrets.DROP:
+        return ""
+    kinds = sorted({secret.kind for text in candidate.words() for secret in find_secrets(text)})
+    return f"it holds a secret: {', '.join(kinds)}" if kinds else ""
 
 
 def _unverified(candidate: Candidate) -> str:
@@ -196,6 +227,8 @@ def _unverified(candidate: Candidate) -> str:
 
 
 def _same_as(candidate: Candidate) -> bytes:
+    if candidate.conversation is not None:
+        return said_bytes(candidate.conversation)[:SAME_AS_BYTES]
     normal_form = code_digest(candidate.code) if candidate.code else digest_value(candidate.text)
     question = [[message.role, message.content] for message in candidate.task.messages]
     return raw_digest(digest_plain([question, normal_form]))[:SAME_AS_BYTES]
@@ -207,12 +240,7 @@ def _held_out(candidate: Candidate, protected: Protected) -> str:
     same = protected.codes.get(code_digest(candidate.code)) if candidate.code else None
     if same:
         return f"same code as the held-out: {same}"
-    for text in (
-        *(message.content for message in candidate.task.messages),
-        candidate.text,
-        candidate.reasoning,
-        candidate.code,
-    ):
+    for text in candidate.words():
         gram = shared_ngram(text, protected.ngrams, protected.starts, NGRAM)
         if gram is not None:
             return f"shares words with the held-out: {protected.ngrams[gram]} ({' '.join(gram)})"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
+from stillhouse.conversations.redaction import Secrets
 from stillhouse.datasets.candidates import examining_code
 from stillhouse.datasets.distinct import SAME_AS_BYTES
 from stillhouse.datasets.filter import Examiner, Finding
@@ -108,6 +109,7 @@ def _scope(examiner: Examiner) -> str:
     protected, hasher = examiner.protected, blake3()
     hasher.update(examining_code())
     said = [sorted(protected.ngrams.items()), sorted(protected.codes.items()), sorted(examiner.keep)]
+    said += [str(examiner.secrets)] if examiner.secrets is not Secrets.KEEP else []
     hasher.update(repr(said).encode("utf-8", "surrogatepass"))
     return hasher.hexdigest(_NAME_BYTES)
 

@@ -16,6 +16,7 @@ import msgspec
 
 from stillhouse.canon import digest_plain, digest_value, tagged_digest
 from stillhouse.clock import now
+from stillhouse.conversations.redaction import Secrets
 from stillhouse.datasets.corpora.corpus_reading import LeftOutRows, Reading, corpus_digest
 from stillhouse.datasets.corpora.inventory import Inventory, take_inventory
 from stillhouse.datasets.corpora.origins import Declared
@@ -24,6 +25,7 @@ from stillhouse.datasets.import_pass import ImportRequest as ImportRequest
 from stillhouse.datasets.import_pass import KeepDecisions, Pass, look_through, store
 from stillhouse.datasets.import_staging import Counts, Staging
 from stillhouse.datasets.recognition import Recogniser
+from stillhouse.datasets.row_reader import RowReader
 from stillhouse.datasets.versions import VersionOf, form_version
 from stillhouse.errors import (
     CorpusUnreadable,
@@ -75,7 +77,7 @@ def inventory_of_files(
     home: Home, files: Sequence[RowFile], declared: Declared, progress: Progress, left_out: LeftOutRows
 ) -> Inventory:
     """Take stock of a corpus that is not in the home; nothing is written. ``left_out`` gets what is not read."""
-    found = look_through(home, files, Reading(declared), progress, left_out, Recogniser(home))
+    found = look_through(home, files, RowReader(Reading(declared)), progress, left_out, Recogniser(home))
     return take_inventory(found.counts.read, found.sets, home.policy, left_out.rows)
 
 
@@ -96,7 +98,7 @@ def plan_import(home: Home, request: ImportRequest, progress: Progress) -> Impor
     needed = _check_room(home, request, files)
     corpus = _corpus(request, files)
     started = time.perf_counter()
-    found = look_through(home, files, request.reading, progress, LeftOutRows(), Recogniser(home))
+    found = look_through(home, files, request.reader, progress, LeftOutRows(), Recogniser(home))
     seconds = round(_TIMES_A_LOOK * (time.perf_counter() - started), 1)
     for stamps in found.sets.values():
         home.doors.check(Door.USE, f"import {request.name}", stamps.stamps, Use.STORE)
@@ -197,6 +199,7 @@ def _run_of(request: ImportRequest, corpus: str) -> str:
     the log is for ever, and no digest may stand in it by which a guess at the rows could be tried.
     """
     name = [request.name, request.use, request.declared, request.erasable, request.keep, corpus]
+    name += [request.secrets] if request.secrets is not Secrets.KEEP else []
     return f"import:{digest_plain(name).partition(':')[2][:12]}"
 
 
@@ -224,6 +227,8 @@ def _planned(home: Home, request: ImportRequest, corpus: str, found: Pass) -> Im
         "channels": {share.what: share.rows for share in inventory.by_channel},
         f"may be used to {request.use}": {share.what: share.rows for share in inventory.by_decision[str(request.use)]},
         **counts.recognised,
+        **({"shortened": dict(counts.shortened)} if counts.shortened else {}),
+        **({"redacted": dict(counts.redacted)} if counts.redacted else {}),
         **({"erasable as": request.erasable} if request.erasable else {}),
     }
     subject = f"import:{digest.partition(':')[2][:12]}"

@@ -4,9 +4,11 @@ from collections.abc import Iterable, Iterator, Sequence, Sized
 from pathlib import Path
 from typing import NamedTuple
 
+from stillhouse.conversations.redaction import Secrets
 from stillhouse.datasets.corpora.corpus_reading import CorpusLine, LeftOutRows, Reading, Unread, as_said, lines_in
 from stillhouse.datasets.corpora.origins import Declared, withheld
 from stillhouse.datasets.corpora.row_files import RowFile
+from stillhouse.datasets.filter import kind_of
 from stillhouse.datasets.import_staging import Counts, Staged, Staging
 from stillhouse.datasets.recognition import Recogniser
 from stillhouse.datasets.row_reader import ReadRow, RowReader
@@ -35,11 +37,24 @@ class ImportRequest(NamedTuple):
     declared: Declared
     erasable: str = ""
     keep: tuple[str, ...] = ()
+    secrets: Secrets = Secrets.KEEP
+
+    @property
+    def reader(self) -> RowReader:
+        """What reads its rows."""
+        return RowReader(self.reading, self.keep, self.secrets)
 
     @property
     def reading(self) -> Reading:
         """How its rows are understood: of those that are to be erasable, words of their own are not written down."""
         return Reading(self.declared, withheld if self.erasable else as_said)
+
+
+class Group(NamedTuple):
+    """Rows that are looked up together, and of how many lines they are."""
+
+    rows: list[ReadRow | Unread]
+    lines: int
 
 
 class Pass(NamedTuple):
@@ -76,7 +91,7 @@ class KeepDecisions:
 def look_through(
     home: Home,
     files: Sequence[RowFile],
-    reading: Reading,
+    reader: RowReader,
     progress: Progress,
     left_out: LeftOutRows,
     recogniser: Recogniser,
@@ -84,9 +99,11 @@ def look_through(
     """One pass over the rows, which keeps counts alone."""
     progress.start("scan rows", 0)
     counts, sets = Counts(), dict[int, StampSet]()
-    for group in _groups(home, lines_in(files, left_out), RowReader(reading)):
-        for one in _recognised(recogniser, _read_of(group, left_out)):
+    for group in _groups(home, lines_in(files, left_out), reader):
+        for one in _recognised(recogniser, _read_of(group.rows, left_out)):
             counts.rows += 1
+            _count_end(counts, one)
+            sets |= {stamps.id: stamps for stamps in _turn_sets(one)}
             counts.read[one.stamps.id] = counts.read.get(one.stamps.id, 0) + 1
             counts.shapes[one.row.read.said.shape] = counts.shapes.get(one.row.read.said.shape, 0) + 1
             sets.setdefault(one.stamps.id, one.stamps)
@@ -117,18 +134,22 @@ def store(
     if counts.lines:
         progress.say(f"going on after line {counts.lines:,}")
     done = counts.lines
-    for group in _groups(home, lines_in(files, left_out, counts.lines), RowReader(request.reading, request.keep)):
-        ready = list(_recognised(recogniser, _read_of(group, left_out)))
-        for one in ready:
-            sets.setdefault(one.stamps.id, one.stamps)
-        _check_sets(sets)
+    reader = request.reader
+    for group in _groups(home, lines_in(files, left_out, counts.lines), reader):
+        ready = list(_recognised(recogniser, _read_of(group.rows, left_out)))
+        decisions.check(stamps for one in ready for stamps in (one.stamps, *one.row.read.answers))
+        ready = [_before_denied(one, reader, decisions) for one in ready]
         decisions.check(one.stamps for one in ready)
+        for one in ready:
+            sets |= {stamps.id: stamps for stamps in (one.stamps, *_turn_sets(one))}
+            _count_end(counts, one)
+        _check_sets(sets)
         named = [staging.key(one) for one in ready]
         known = answer_queries.known(home.ledger, [key for _, key in named], run)
         full = False
         for one, (prompt, key) in zip(ready, named, strict=True):
             full |= staging.take(one, prompt, key, decisions.of(one.stamps), is_known=key in known)
-        done += len(group)
+        done += group.lines
         progress.update(counts.rows)
         if full:
             counts.sets, counts.decided = list(sets.values()), decisions.told()
@@ -136,6 +157,35 @@ def store(
     progress.finish(f"{sum(counts.kept.values()):,} rows kept of {counts.rows:,}")
     counts.recognised = recogniser.told()
     return Pass(counts, sets, left_out)
+
+
+def _turn_sets(one: Staged) -> Iterator[StampSet]:
+    """The sets that turns of a row carry: what they stand for is written down with the row's own."""
+    yield from one.row.read.answers
+    if one.row.read.inputs is not None:
+        yield one.row.read.inputs
+
+
+def _count_end(counts: Counts, one: Staged) -> None:
+    for secret in one.row.redacted:
+        counts.redacted[secret] = counts.redacted.get(secret, 0) + 1
+    if one.row.ends:
+        kind = kind_of(one.row.ends)
+        counts.shortened[kind] = counts.shortened.get(kind, 0) + 1
+
+
+def _before_denied(one: Staged, reader: RowReader, decisions: KeepDecisions) -> Staged:
+    """A row that is denied, up to its first denied answer; the row itself where that leaves nothing, or denies nothing."""
+    if not one.row.read.answers or decisions.of(one.stamps).allowed:
+        return one
+
+    def denied(stamps: int) -> str:
+        reason = decisions.told().get(stamps, "")
+        return f"denied: {reason}" if reason else ""
+
+    told = {stamp for stamps in _turn_sets(one) for stamp in stamps.stamps}
+    shorter = reader.before_denied(one.row, denied) if told.issuperset(one.stamps.stamps) else None
+    return Staged(shorter, shorter.read.stamps) if shorter is not None else one
 
 
 def _check_sets(sets: Sized) -> None:
@@ -147,18 +197,19 @@ def _check_sets(sets: Sized) -> None:
         )
 
 
-def _groups(home: Home, lines: Iterable[CorpusLine], reader: RowReader) -> Iterator[list[ReadRow | Unread]]:
+def _groups(home: Home, lines: Iterable[CorpusLine], reader: RowReader) -> Iterator[Group]:
     """Lines in groups that are looked up together; workers read them in smaller ones."""
-    group: list[ReadRow | Unread] = []
-    size = 0
+    rows: list[ReadRow | Unread] = []
+    size = read = 0
     for batch in home.engine.map(reader.read, _batches(lines)):
-        group += batch.rows
+        rows += batch.rows
         size += batch.text
-        if len(group) >= _ROWS_AT_ONCE or size >= _TEXT_AT_ONCE:
-            yield group
-            group, size = [], 0
-    if group:
-        yield group
+        read += batch.lines
+        if len(rows) >= _ROWS_AT_ONCE or size >= _TEXT_AT_ONCE:
+            yield Group(rows, read)
+            rows, size, read = [], 0, 0
+    if read:
+        yield Group(rows, read)
 
 
 def _batches(lines: Iterable[CorpusLine]) -> Iterator[list[CorpusLine]]:

@@ -13,10 +13,9 @@ from typing import NamedTuple
 import msgspec
 
 from stillhouse.canon import digest_plain, raw_digest
-from stillhouse.conversations.prompts import prompt_digest
 from stillhouse.datasets.content_tree import ContentTree
 from stillhouse.datasets.corpora.corpus_reading import LeftOutRows
-from stillhouse.datasets.distinct import Distinct, same_text
+from stillhouse.datasets.distinct import Distinct
 from stillhouse.datasets.filter import (
     ALLOWED,
     COMPLETE,
@@ -27,7 +26,7 @@ from stillhouse.datasets.filter import (
     kind_of,
 )
 from stillhouse.datasets.recognition import alias_of, turn_alias
-from stillhouse.datasets.row_reader import ReadRow, imported_candidate
+from stillhouse.datasets.row_reader import ReadRow, asked_of, imported_candidate, same_as
 from stillhouse.datasets.shards import DROPPED, ROWS, ShardWriter, candidate_of, read_shards
 from stillhouse.datasets.version_files import StoredVersion
 from stillhouse.datasets.versions import Counted, Index
@@ -70,6 +69,8 @@ class Counts(msgspec.Struct):
     know: str = ""
     sets: list[StampSet] = []
     decided: dict[int, str] = {}
+    shortened: dict[str, int] = {}
+    redacted: dict[str, int] = {}
 
 
 class Staging:
@@ -114,7 +115,10 @@ class Staging:
         """The prompt of a row, and its key, as the log has them."""
         said, prompt = staged.row.read.said, staged.row.prompt
         reasoning = [said.reasoning] if said.reasoning else []
-        key = digest_plain(["import", prompt, said.text, staged.stamps.digest, *reasoning])
+        if said.conversation is not None:
+            key = digest_plain(["import", staged.row.content, staged.stamps.digest])
+        else:
+            key = digest_plain(["import", prompt, said.text, staged.stamps.digest, *reasoning])
         return self._objects.alias(prompt), self._objects.alias(key)
 
     def take(self, staged: Staged, prompt: str, key: str, decision: Decision, *, is_known: bool) -> bool:
@@ -219,10 +223,9 @@ class Staging:
         for name, digest in self.counts.files.items():
             for row in read_shards(self._objects, [digest]):
                 candidate = candidate_of(row)
-                prompt = prompt_digest(candidate.task.messages)
                 self._distinct.is_new(candidate.key)
                 if row.get("step") not in (COMPLETE, DISTINCT):
-                    self._distinct.first(same_text(prompt, candidate.text), candidate.task.id)
+                    self._distinct.first(same_as(candidate, asked_of(candidate)), candidate.task.id)
                 if name.startswith(ROWS):
                     self._tree.add(raw_digest(content_of(candidate)))
 

@@ -6,6 +6,10 @@ from typing import NamedTuple, Protocol
 from stillhouse.conversations.text_marks import code_mark, marks_before_2026_12, text_mark, turns_mark
 from stillhouse.nouns import Message
 
+# Of a long session the first answers are known by all that was said before them, later ones by what was said last: all of them
+# would take the square of its length.
+_MOST_HISTORIES = 16
+
 
 class Row(Protocol):
     """What is to be known of a row of a corpus."""
@@ -54,13 +58,16 @@ def mark_row(row: Row) -> MarkedRow:
     marks = [text_mark(turn.content) for turn in turns]
     found: dict[Marks, tuple[Sequence[Message], str]] = {}
     question = ""
+    last, histories = len(turns) - 1, 0
     for place, turn in enumerate(turns):
-        if turn.role != "assistant":
+        if turn.role != "assistant" or not (marks[place] or place == last):
             continue
-        starts = (0, place - 1) if place > 1 and turns[place - 1].role == "user" else (0,)
+        starts = [0] if histories < _MOST_HISTORIES or place == last else []
+        starts += [place - 1] if place > 1 and turns[place - 1].role in ("user", "tool") else []
         for start in starts:
             asked = turns_mark((message.role, message.content) for message in turns[start:place])
             question = asked if start == 0 else question
+            histories += start == 0
             if marks[place]:
                 found.setdefault(Marks(asked, marks[place]), (turns[start:place], turn.content))
     reasoning = str(getattr(row, "reasoning", ""))

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from stillhouse.conversations.record import decode, encode
+from stillhouse.datasets.conversation_rows import conversation_candidate
 from stillhouse.datasets.filter import Candidate
 from stillhouse.nouns import DatasetVersion, Message, Task, Verdict, VerdictStatus
 from stillhouse.vault.objects import Objects
@@ -44,9 +46,10 @@ class ShardWriter:
     def add(self, candidate: Candidate, step: str = "", reason: str = "", rest: str = "") -> bool:
         """Take a row; ``rest`` is what it says besides, as JSON. Returns whether that completed a shard."""
         task, verdict, group = candidate.task, candidate.verdict, self._group
+        said = candidate.conversation
         row = (
-            candidate.key, task.id, task.family, candidate.text, candidate.reasoning, candidate.code, candidate.finish,
-            str(verdict.status), verdict.reason, verdict.trust,
+            candidate.key, task.id, task.family, candidate.text if said is None else "", candidate.reasoning, candidate.code,
+            candidate.finish, str(verdict.status), verdict.reason, verdict.trust,
         )  # fmt: skip
         for name, value in zip(_TEXTS, row, strict=False):  # as many, by the line above
             group[name].append(value)
@@ -54,11 +57,13 @@ class ShardWriter:
         group["stamps"].append(candidate.stamps)
         group["tokens"].append(candidate.tokens)
         group["rest"].append(rest)
+        group["conversation"].append(encode(said).decode() if said is not None else "")
         if self._kind == DROPPED:
             group["step"].append(step)
             group["reason"].append(reason)
         size = len(candidate.text) + len(candidate.reasoning) + len(candidate.code) + len(rest)
-        for message in task.messages:
+        size += len(group["conversation"][-1])
+        for message in task.messages if said is None else ():
             group["role"].append(message.role)
             group["content"].append(message.content)
             size += len(message.content)
@@ -99,6 +104,7 @@ class ShardWriter:
             "stamps",
             "tokens",
             "rest",
+            "conversation",
             "role",
             "content",
             *(("step", "reason") * (self._kind == DROPPED)),
@@ -148,7 +154,7 @@ def _schema(kind: str) -> "pyarrow.Schema":
     fields = [(name, text) for name in ("key", "task", "family")]
     fields += [("sample", pyarrow.int32()), ("messages", pyarrow.list_(message))]
     fields += [(name, text) for name in _TEXTS[3:]]
-    fields += [("stamps", pyarrow.int64()), ("tokens", pyarrow.int64()), ("rest", text)]
+    fields += [("stamps", pyarrow.int64()), ("tokens", pyarrow.int64()), ("rest", text), ("conversation", text)]
     fields += [("step", text), ("reason", text)] if kind == DROPPED else []
     return pyarrow.schema(fields)
 
@@ -196,8 +202,11 @@ def read_shard(objects: Objects, digest: str, columns: Sequence[str] = ()) -> "I
 def candidate_of(row: Mapping[str, Any]) -> Candidate:
     """A row of a version as a candidate for another one."""
     messages = tuple(Message(**message) for message in row["messages"])
-    task = Task(id=row["task"], messages=messages, family=row["family"])
     verdict = Verdict(VerdictStatus(row["verdict"]), row["verdict_reason"], trust=row["trust"])
+    if row.get("conversation"):
+        said = decode(row["conversation"].encode())
+        return conversation_candidate(row["key"], row["task"], said, row["stamps"], verdict, row["tokens"])
+    task = Task(id=row["task"], messages=messages, family=row["family"])
     return Candidate(
         row["key"], task, row["sample"], row["response"], row["code"], row["finish"], row["stamps"], verdict,
         row.get("reasoning") or "", row.get("tokens", -1),

@@ -1,21 +1,16 @@
 """Write a dataset version, read it, export it."""
 
-import contextlib
-import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 
-from stillhouse.canon import digest_file, digest_value
+from stillhouse.canon import digest_value
 from stillhouse.clock import now
 from stillhouse.datasets.forming import Formed
-from stillhouse.datasets.shards import read_rows
 from stillhouse.datasets.version_files import StoredVersion, store_version
-from stillhouse.errors import StorageError, UsageError
 from stillhouse.home import facts
-from stillhouse.home.ledger import dataset_queries, origin_queries
+from stillhouse.home.ledger import dataset_queries
 from stillhouse.home.ledger.ledger import Ledger
 from stillhouse.home.recorder import Recorder
 from stillhouse.home.row_index import IndexLine, encode_index
@@ -160,54 +155,3 @@ def write_version(
 
 def _by_id(counts: Mapping[int, int]) -> dict[str, int]:
     return dict(sorted((str(id), count) for id, count in counts.items()))
-
-
-@contextlib.contextmanager
-def _removed_where_it_fails(target: Path) -> Iterator[None]:
-    """Half a file looks like a whole one, and would be in the way of the next try."""
-    try:
-        yield
-    except BaseException as failure:
-        if not isinstance(failure, FileExistsError):
-            target.unlink(missing_ok=True)
-        raise
-
-
-def export_jsonl(recorder: Recorder, objects: Objects, dataset: DatasetVersion, target: Path) -> int:
-    """Write rows as chat JSONL: ``messages`` with the answer as last turn, and where it comes from. Returns the rows.
-
-    That it left the home is written down with the file's digest, so that it can be named when a source is revoked.
-    """
-    if target.exists():
-        raise UsageError(f"{target} exists already.", next_step="Name a file that does not exist yet.")
-    if not dataset.rows:
-        raise UsageError(
-            f"{dataset.label} holds no rows.", next_step="`stillhouse dataset list` shows its other versions: name one."
-        )
-    count = 0
-    origins = {
-        id: msgspec.to_builtins(known.stamps) for id, known in origin_queries.stamp_sets(recorder.ledger).items()
-    }
-    try:
-        with _removed_where_it_fails(target), target.open("xb") as file:
-            for row in read_rows(objects, dataset):
-                answer = {"role": "assistant", "content": row["response"]}
-                if row.get("reasoning"):
-                    answer["reasoning_content"] = row["reasoning"]
-                origin = {"key": row["key"], "task": row["task"], "stamps": row["stamps"], "dataset": dataset.label}
-                # The whole set: another home can resolve it, and check it by its number.
-                origin["origins"] = origins[row["stamps"]]
-                if dataset.erasable and not count:  # or the file's digest, which stays in the log, would prove a guess
-                    origin["nonce"] = secrets.token_hex(16)
-                file.write(msgspec.json.encode({"messages": [*row["messages"], answer], "stillhouse": origin}) + b"\n")
-                count += 1
-    except OSError as failure:
-        raise StorageError(f"{target} could not be written: {failure.strerror}.") from failure
-    digest = digest_file(target)
-    exported = facts.Exported(
-        at=now(), by=recorder.by, dataset=dataset.label, digest=digest, name=target.name, rows=count
-    )
-    edge = {"parent": f"dataset:{dataset.label}", "child": f"export:{digest}", "kind": "exported"}
-    recorder.record(exported, facts.Derived(at=now(), by=recorder.by, **edge))
-    recorder.refresh()
-    return count

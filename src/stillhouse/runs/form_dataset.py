@@ -12,6 +12,7 @@ from stillhouse.canon import digest_value
 from stillhouse.datasets.candidates import ROW_BYTES, CandidateSource, Head, VersionSource, examining_code
 from stillhouse.datasets.filter import DISTINCT, STEPS, VERIFIED, Candidate, Examiner, protect
 from stillhouse.datasets.forming import Formed, FormingRules, form
+from stillhouse.datasets.secret_rows import source_without
 from stillhouse.datasets.tasks.extract import code_of
 from stillhouse.datasets.tasks.suites import BUILT_IN, load_suite
 from stillhouse.datasets.versions import VersionOf, write_version
@@ -111,7 +112,9 @@ def form_recipe(
         for id, known in origin_queries.stamp_sets(home.ledger).items()
     }
     prompts = [task.messages[-1].content for suite in BUILT_IN[:1] for task in load_suite(suite)]
-    examiner = Examiner(protect(held_out_tasks(), prompts), tuple(recipe.dataset.keep))
+    secrets = recipe.dataset.secrets
+    sources = [source_without(source, secrets) for source in sources]
+    examiner = Examiner(protect(held_out_tasks(), prompts), tuple(recipe.dataset.keep), secrets)
     rules = FormingRules(examiner, decisions, wanted, 0 if variant else recipe.dataset.rows)
     return form(sources, rules, home.engine, home.cache / "findings", reached)
 

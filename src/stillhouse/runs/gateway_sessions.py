@@ -33,10 +33,11 @@ _NOT_ASKED = (Outcome.NOT_SENT, Outcome.REFUSED)
 
 
 class ProjectSession(NamedTuple):
-    """A session, the project whose key its calls were made with, and how it ended, if somebody said so."""
+    """A session, the project and the gateway key that its calls were made with, and how it ended, if somebody said so."""
 
     session: Session
     project: str
+    key: str = ""
     outcome: SessionOutcome | None = None
 
 
@@ -71,7 +72,7 @@ def find_sessions(home: Home, project: str = "") -> FoundSessions:
     left_out.update({"it was not seen to end": len(calls)} if calls else {})
     outcomes = gateway_queries.session_outcomes(home.ledger)
     found = [
-        ProjectSession(session, projects.get(group, ""), outcomes.get(session.id))
+        ProjectSession(session, projects.get(group, ""), group, outcomes.get(session.id))
         for group, session in assembly.sessions_by_group()
     ]
     return FoundSessions(found, left_out, assembly.unanswered)

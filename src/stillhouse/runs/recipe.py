@@ -11,6 +11,7 @@ import msgspec
 
 from stillhouse.canon import digest_value
 from stillhouse.conversations.finishes import KEPT
+from stillhouse.conversations.redaction import Secrets
 from stillhouse.errors import RecipeError
 from stillhouse.home.plans.prices import parse_usd
 from stillhouse.nouns import Method, Signal, Use
@@ -68,7 +69,7 @@ class CollectSection(_Section, frozen=True):
 class DatasetSection(_Section, frozen=True):
     """``name`` of the dataset; ``use`` is what it must be allowed for; ``verified`` false keeps what failed, too; ``rows``
     above 0 asks until the dataset has exactly so many; ``mix`` are other dataset versions whose rows join it; ``keep`` names
-    the kinds of incomplete answers that become rows all the same.
+    the kinds of incomplete answers that become rows all the same; ``secrets`` in rows are kept, redacted, or drop the row.
     """
 
     name: str
@@ -77,6 +78,7 @@ class DatasetSection(_Section, frozen=True):
     rows: int = 0
     mix: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
+    secrets: Secrets = Secrets.KEEP
 
 
 class Target(StrEnum):
@@ -179,7 +181,8 @@ class Recipe(_Section, frozen=True):
 
 
 # Keys that came after recipes were first written down: where they are not used, a recipe is the one that it was.
-_LATER = (("teacher", ("limit_field", "rejects")), ("dataset", ("keep",)), ("train", ("chat_template",)))
+_LATER = (("teacher", ("limit_field", "rejects")), ("dataset", ("keep", "secrets")), ("train", ("chat_template",)))
+_UNUSED: tuple[object, ...] = ("", [], (), Secrets.KEEP)
 
 
 def recipe_digest(recipe: Recipe) -> str:
@@ -187,7 +190,7 @@ def recipe_digest(recipe: Recipe) -> str:
     content = msgspec.to_builtins(recipe)
     for section, names in _LATER:
         for name in names:
-            if content[section] and not content[section][name]:
+            if content[section] and content[section][name] in _UNUSED:
                 del content[section][name]
     if recipe.sandbox == SandboxSection():
         del content["sandbox"]

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 # What the comparison's dataset and model are called.
 UNVERIFIED = "unverified"
+_CONVERSATION = (
+    "a conversation with calls of tools is not trained on here yet (`dataset export --format trl` writes it)"
+)
 
 
 class Trained(NamedTuple):
@@ -195,10 +198,14 @@ def _records(objects: Objects, dataset: DatasetVersion, target: Target) -> "Iter
     from stillhouse.students.documents import Record
 
     for row in read_rows(objects, dataset):
+        place = (row["task"], row["sample"])
+        if row.get("conversation"):
+            yield Record(row["key"], (), row["conversation"], row["stamps"], place, _CONVERSATION)
+            continue
         code = target is Target.CODE and row["code"]
         response = f"```python\n{row['code'].rstrip()}\n```" if code else row["response"]
         messages = tuple(Message(**message) for message in row["messages"])
-        yield Record(row["key"], messages, response, row["stamps"], (row["task"], row["sample"]))
+        yield Record(row["key"], messages, response, row["stamps"], place)
 
 
 def _name(recipe: Recipe, like: Trained | None) -> str:

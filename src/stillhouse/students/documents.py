@@ -19,13 +19,14 @@ STEPS_PER_EPOCH, BATCH_TOKENS = 16, (1024, 131_072)
 
 
 class Record(NamedTuple):
-    """A row of a dataset, as a student needs it; ``place`` is its task and sample."""
+    """A row of a dataset, as a student needs it; ``place`` is its task and sample. One that is ``unusable`` says why."""
 
     key: str
     messages: tuple[Message, ...]
     response: str
     stamps: int
     place: tuple[str, int] = ("", 0)
+    unusable: str = ""
 
 
 class Document(NamedTuple):
@@ -112,6 +113,8 @@ def tokenise(record: Record, language: Language) -> Document | LeftOutRecords:
     Prompt and answer are encoded apart, as they are when the model answers. A record that does not fit into the context
     is left out whole: a cut answer would teach to stop in the middle.
     """
+    if record.unusable:
+        return LeftOutRecords(record.key, record.unusable)
     try:
         prompt = language.encode(language.render(record.messages))
     except TemplateRefused as failure:

@@ -69,12 +69,27 @@ def check_media(row: Mapping[str, Any]) -> None:
 
 def check_tools(row: Mapping[str, Any]) -> None:
     """Raises CannotHold for a row, or a request, that offers or calls tools."""
-    for values in (row, *(row[name] for name in _NESTED if isinstance(row.get(name), Mapping))):
+    for values in _with_nested(row):
         for name, value in values.items():
             if _is_tools(str(name)) and defines_tools(value):
                 raise CannotHold("definitions of tools")
         if any(values.get(name) for name in _CALLS):
             raise CannotHold("calls of tools and their results")
+
+
+def calls_beside(row: Mapping[str, Any]) -> bool:
+    """Does a row name calls of tools in a column of their own?"""
+    return any(values.get(name) for values in _with_nested(row) for name in _CALLS)
+
+
+def tools_beside(row: Mapping[str, Any]) -> Any:
+    """The tools that a row, or the request in it, defines in a column of their own; None where it defines none."""
+    columns = ((str(name), value) for values in _with_nested(row) for name, value in values.items())
+    return next((value for name, value in columns if _is_tools(name) and defines_tools(value)), None)
+
+
+def _with_nested(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [row, *(row[name] for name in _NESTED if isinstance(row.get(name), Mapping))]
 
 
 def defines_tools(value: Any) -> bool:

@@ -11,9 +11,10 @@ from blake3 import blake3
 
 from stillhouse.canon import digest_file
 from stillhouse.datasets.corpora.carried_stamps import own_stamps
-from stillhouse.datasets.corpora.origins import Declared, stamps_of
+from stillhouse.datasets.corpora.conversation_shapes import read_rows, read_session
+from stillhouse.datasets.corpora.origins import Declared, answer_stamps, input_stamps, stamps_of
 from stillhouse.datasets.corpora.row_files import RowFile, RowLine, unparsed_lines_of
-from stillhouse.datasets.corpora.row_shapes import ParsedRow, Skipped, read_row
+from stillhouse.datasets.corpora.row_shapes import ParsedRow, Skipped
 from stillhouse.errors import TeacherContradiction
 from stillhouse.nouns import Channel, Origin, StampSet
 from stillhouse.vault.files import readable
@@ -40,18 +41,22 @@ TEXT_COLUMNS = frozenset(
 # So many different reasons are counted apart; what stands in them may be of the rows' own making.
 _MOST_REASONS = 100
 _OTHER_REASONS = "for other reasons"
-_WORDS = re.compile(r"(the role|content of type|it stands under) .*")
+_WORDS = re.compile(r"(the role|content of type|part of type|it stands under) .*")
 
 
 class Read(NamedTuple):
     """A row that was understood: what it says, its stamps, what it says besides (``rest``, as JSON), and the stamps that it says
-    it has (``own``).
+    it has (``own``). Of a conversation the stamps of each answer (``answers``), and of what was given to them (``inputs``).
     """
 
     said: ParsedRow
     stamps: StampSet
     rest: str
     own: Any = None
+    answers: tuple[StampSet, ...] = ()
+    inputs: StampSet | None = None
+    path: Path = Path()
+    number: int = 0
 
 
 class CorpusLine(NamedTuple):
@@ -114,14 +119,34 @@ class Reading(NamedTuple):
     declared: Declared
     heard: Callable[[ParsedRow], ParsedRow] = as_said
 
-    def read(self, given: CorpusLine) -> Read | Unread:
-        """A line's row, or why it is left out. Raises TeacherContradiction."""
+    def read(self, given: CorpusLine) -> list[Read | Unread]:
+        """A line's rows (one, but for sessions), or why they are left out. Raises TeacherContradiction."""
         line = given.line.parsed()
-        read = _read(line.row, self.declared, self.heard) if line.row is not None else line.problem
-        if not isinstance(read, str):
-            return read
-        # A role or a type that nobody knows may be anything: of rows that can be erased it is not written down.
-        return Unread(given.path, line.number, read if self.heard is as_said else _WORDS.sub(r"\1", read))
+        if line.entries:
+            said = read_session(line.session, line.entries)
+        else:
+            said = read_rows(line.row) if line.row is not None else Skipped(line.problem)
+        found: list[Read | Unread] = [self.unread(given, line.problem)] if line.entries and line.problem else []
+        if isinstance(said, Skipped):
+            return [*found, self.unread(given, said.reason)]
+        for one in said:
+            read = _read(one, line.row or {}, self.declared, self.heard)
+            found.append(
+                self.unread(given, read)
+                if isinstance(read, str)
+                else read._replace(path=given.path, number=line.number)
+            )
+        return found
+
+    def unread(self, given: CorpusLine, reason: str) -> Unread:
+        """A line that is left out: a role or a type that nobody knows may be anything, and of rows that can be erased it is not
+        written down.
+        """
+        return self.unread_at(given.path, given.line.number, reason)
+
+    def unread_at(self, path: Path, number: int, reason: str) -> Unread:
+        """The same for a row of a line."""
+        return Unread(path, number, reason if self.heard is as_said else _WORDS.sub(r"\1", reason))
 
 
 def lines_in(files: Sequence[RowFile], left_out: LeftOutRows, skip: int = 0) -> Iterator[CorpusLine]:
@@ -139,31 +164,30 @@ def read_corpus(files: Sequence[RowFile], declared: Declared, left_out: LeftOutR
     """The rows of some files; what is not understood is counted by reason. Raises CorpusUnreadable, TeacherContradiction."""
     reading = Reading(declared)
     for line in lines_in(files, left_out):
-        read = reading.read(line)
-        if isinstance(read, Unread):
-            left_out.row(*read)
-        else:
-            yield read
+        for read in reading.read(line):
+            if isinstance(read, Unread):
+                left_out.row(*read)
+            else:
+                yield read
 
 
-def _read(row: dict[str, Any], declared: Declared, heard: Callable[[ParsedRow], ParsedRow]) -> Read | str:
+def _read(
+    said: ParsedRow, row: Mapping[str, Any], declared: Declared, heard: Callable[[ParsedRow], ParsedRow]
+) -> Read | str:
     """A row as it is understood, or why it is left out."""
-    said = read_row(row)
-    if isinstance(said, Skipped):
-        return said.reason
     rest = _rest_of(row, said)
     if rest is None:
         return "it cannot be written down (half of a surrogate pair, or too deep)"
     said = heard(said)
-    stamps = stamps_of(said, declared)
+    stamps, answers = stamps_of(said, declared), answer_stamps(said, declared)
     _check(said, stamps, declared)
-    return Read(said, stamps, rest, own_stamps(row))
+    return Read(said, stamps, rest, own_stamps(row), answers, input_stamps(declared) if answers else None)
 
 
 def _rest_of(row: Mapping[str, Any], said: ParsedRow) -> str | None:
     """What a row says besides its conversation, as JSON; "" for nothing, None where it cannot be written down."""
     texts = {said.text, said.reasoning, *(message.content for message in said.messages)} - {""}
-    rest = {name: value for name, value in row.items() if not _is_said(name, value, texts)}
+    rest = {name: value for name, value in row.items() if name not in said.columns and not _is_said(name, value, texts)}
     if not rest:
         return ""
     try:

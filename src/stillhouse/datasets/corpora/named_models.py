@@ -14,7 +14,9 @@ from stillhouse.permission.known_names import closed_labs, is_known_model
 _USUAL = ("model", "model_name", "generator", "teacher", "source_model", "api_model")
 _UNUSUAL = (
     "modelname", "model_id", "modelid", "model_slug", "modelversion", "model_version", "generation_model", "response_model",
-    "teacher_model", "engine", "llm", "generated_by", "completion_model", "deployment",
+    "teacher_model", "original_teacher", "teacher_name", "teacher_id", "source_teacher", "source_llm", "llm_name", "model_path",
+    "model_used", "synthesizer", "annotator_model", "solution_model", "agent_model", "engine", "llm", "generated_by",
+    "completion_model", "deployment",
 )  # fmt: skip
 # Below these a row keeps what it says of itself: as an object, or as its JSON in a table's cell.
 _ABOUT = ("metadata", "meta", "extra", "info")

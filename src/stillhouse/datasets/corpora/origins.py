@@ -43,6 +43,7 @@ def withheld(said: ParsedRow) -> ParsedRow:
         via=said.via if not said.via or known_provider(said.via) else _OTHER,
         provider=said.provider if not said.provider or known_provider(said.provider) else _OTHER,
         finish=said.finish if said.finish in LABELS else _OTHER,
+        speakers=tuple((model if not model or is_known_model(model) else _OTHER, day) for model, day in said.speakers),
     )
 
 
@@ -81,14 +82,34 @@ def stamp_of(said: Told, declared: Declared) -> Stamp:
 
 
 def stamps_of(said: ParsedRow, declared: Declared) -> StampSet:
-    """The stamp set of a row: its answer's, and its prompt's where something is declared of it."""
-    return _stamps_of(Told(said.model, said.via, said.provider, said.day), declared)
+    """The stamp set of a row: those of its answers, and of what was given to them where something is declared of that."""
+    speakers = said.speakers if said.conversation is not None else ()
+    told = {Told(model, said.via, said.provider, day) for model, day in speakers}
+    return _stamps_of(tuple(sorted(told)) or (Told(said.model, said.via, said.provider, said.day),), declared)
+
+
+def answer_stamps(said: ParsedRow, declared: Declared) -> tuple[StampSet, ...]:
+    """The stamp set of each answer of a conversation, in order; none where a row is text alone."""
+    if said.conversation is None:
+        return ()
+    alone = declared._replace(prompt_terms=())
+    return tuple(_stamps_of((Told(model, said.via, said.provider, day),), alone) for model, day in said.speakers)
 
 
 @functools.lru_cache(maxsize=65_536)  # a million rows have some dozens
-def _stamps_of(said: Told, declared: Declared) -> StampSet:
-    members: Iterable[Stamp] = [stamp_of(said, declared)]
-    if declared.prompt_terms:
-        prompt = Stamp(origin=Origin.PROMPT_SEED, terms=declared.prompt_terms, day=declared.day, grade=Grade.DECLARED)
-        members = [*members, prompt]
-    return stamp_set(members)
+def _stamps_of(told: tuple[Told, ...], declared: Declared) -> StampSet:
+    members: Iterable[Stamp] = [stamp_of(said, declared) for said in told]
+    inputs = input_stamps(declared)
+    return stamp_set([*members, *(inputs.stamps if inputs is not None else ())])
+
+
+def input_stamps(declared: Declared) -> StampSet | None:
+    """The stamp set of what answers were given: questions, system texts, results of tools. None where nothing is declared."""
+    if not declared.prompt_terms:
+        return None
+    return inputs_under(declared.prompt_terms, declared.day)
+
+
+def inputs_under(terms: tuple[str, ...], day: str) -> StampSet:
+    """The stamp set of inputs that are under these terms."""
+    return stamp_set([Stamp(origin=Origin.PROMPT_SEED, terms=terms, day=day, grade=Grade.DECLARED)])

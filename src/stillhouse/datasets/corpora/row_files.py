@@ -24,6 +24,7 @@ from typing import IO, Any, NamedTuple
 import msgspec
 import zstandard
 
+from stillhouse.conversations.every_format import MESSAGES_ALONE, format_of_lines, may_begin_session
 from stillhouse.errors import CorpusUnreadable
 
 Row = dict[str, Any]
@@ -40,19 +41,28 @@ _UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdErro
 _PACKED: dict[bytes, str] = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz"}
 # Under these names a file of JSON objects is one object with the rows in a list.
 _CONTAINERS = ("data", "rows", "examples", "instances", "records", "items", "samples", "train", "results")
+# Of a session so many lines may come before one that says what it is.
+_ENTRIES_TO_KNOW = 64
+_LARGEST_SESSION = 512 << 20
 _SEPARATED = {".csv": ",", ".tsv": "\t"}
 
 
 class RowLine(NamedTuple):
-    """One row of a file by its number, or why there is none; or its JSON as ``text``, which is not parsed yet."""
+    """One row of a file by its number, or why there is none; or its JSON as ``text``, which is not parsed yet. Where all lines
+    are one ``session`` (the name of its format), its ``entries`` are the row.
+    """
 
     number: int
     row: Row | None
     problem: str = ""
     text: bytes = b""
+    session: str = ""
+    entries: tuple[Any, ...] = ()
 
     def parsed(self) -> "RowLine":
         """The same with its row. Pure, and most of the work of reading: whoever has workers leaves it to them."""
+        if self.session:
+            return self._replace(**_entries(self.text), text=b"") if self.text else self
         return RowLine(self.number, *_parsed(self.text)) if self.text else self
 
 
@@ -189,7 +199,55 @@ def _json_lines(file: IO[bytes], *, single: bool) -> Iterator[RowLine]:
             yield from _rows_in(row)
             return
         first = text
+        session, begun = ("", b"") if row is None or not may_begin_session(row) else _session(text, file)
+        if session:
+            rest = file.read(_LARGEST_SESSION)
+            if file.read(1):
+                yield RowLine(number, None, f"a session of more than {_LARGEST_SESSION >> 20} MB")
+            else:
+                yield RowLine(number, None, "", begun + rest, session)
+            return
         yield RowLine(number, row, problem)
+        if begun:
+            following = io.BufferedReader(_Joined(begun[len(text) :], file))
+            yield from (one._replace(number=one.number + number) for one in _rest_of_lines(following))
+            return
+
+
+def _rest_of_lines(file: IO[bytes]) -> Iterator[RowLine]:
+    for number, line in _numbered(file):
+        if line is None:
+            yield RowLine(number, None, f"longer than {_LONGEST_LINE >> 20} MB")
+        elif line.strip():
+            yield RowLine(number, None, "", line)
+
+
+def _session(first: bytes, file: IO[bytes]) -> tuple[str, bytes]:
+    """The format of a session that begins with a line, "" where each line is a row; and the lines that were read to know."""
+    begun, entries = first, [_parsed(first)[0]]
+    format = format_of_lines(entries)
+    while format is None and len(entries) < _ENTRIES_TO_KNOW and len(begun) < _LONGEST_LINE:
+        line = file.readline(_LONGEST_LINE)
+        if not line:
+            break
+        begun += line
+        entries.append(_parsed(line)[0])
+        format = format_of_lines(entries[-1:])
+    return format.name if format is not None else "", begun
+
+
+def _entries(text: bytes) -> dict[str, Any]:
+    """The entries of a session's lines. A last line that is no JSON was being written when it ended: it costs itself."""
+    entries: list[Any] = []
+    problem = ""
+    lines = [line for line in text.removeprefix(codecs.BOM_UTF8).split(b"\n") if line.strip()]
+    for number, line in enumerate(lines, start=1):
+        row, why = _parsed(line)
+        if row is None and number == len(lines) > 1:
+            problem = f"the last line of a session is {why}"
+        else:
+            entries.append(row if row is not None else line.decode("utf-8", "replace"))
+    return {"entries": tuple(entries), "problem": problem}
 
 
 class _Joined(io.RawIOBase):
@@ -268,6 +326,9 @@ def _rows_in(value: Row) -> Iterator[RowLine]:
 
 
 def _listed(rows: list[Any]) -> Iterator[RowLine]:
+    if rows and all(isinstance(row, dict) and _is_turn(row) for row in rows):  # the messages of one conversation
+        yield RowLine(1, None, session=MESSAGES_ALONE, entries=tuple(rows))
+        return
     for number, row in enumerate(rows, start=1):
         yield RowLine(number, row) if isinstance(row, dict) else RowLine(number, None, "not a JSON object")
 
@@ -355,6 +416,10 @@ def _arrow(file: IO[bytes]) -> Iterator[RowLine]:
                 yield line
     except (pyarrow.ArrowException, OSError, ValueError) as failure:
         yield RowLine(number + 1, None, f"the file cannot be read any further ({failure})")
+
+
+def _is_turn(row: Row) -> bool:
+    return isinstance(row.get("role"), str) and "content" in row and "messages" not in row
 
 
 _SAVED = ("state.json", "dataset_info.json", "dataset_dict.json")

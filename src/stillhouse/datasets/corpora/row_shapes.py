@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from stillhouse.conversations.answers import Answer, Reader, read_chat, read_completion, read_messages, read_response
 from stillhouse.conversations.content import Content, read_message
 from stillhouse.conversations.finishes import ERROR, REFUSAL, TOOL_CALLS, finish_label
-from stillhouse.conversations.requests import asked_turns
+from stillhouse.conversations.record import Conversation, Outcome
 from stillhouse.conversations.troubles import Trouble
 from stillhouse.datasets.corpora.columns import (
     ABOUT,
@@ -54,6 +54,9 @@ _LONGEST_RESPONSE = 10_000_000
 class ParsedRow(NamedTuple):
     """A conversation and its answer. What a row does not say is empty; ``via`` is the service that it names, ``provider`` the
     one that this service named.
+
+    Where it says more than text, ``conversation`` is all of it, of which ``messages`` and ``text`` are the words; ``speakers``
+    are the model and the day of each answer in it, and ``columns`` those of the row that it was read from.
     """
 
     messages: tuple[Message, ...]
@@ -67,6 +70,10 @@ class ParsedRow(NamedTuple):
     usage: Usage = Usage()
     id: str = ""
     reasoning: str = ""
+    conversation: Conversation | None = None
+    speakers: tuple[tuple[str, str], ...] = ()
+    columns: frozenset[str] = frozenset()
+    outcome: Outcome | None = None
 
 
 class Skipped(NamedTuple):
@@ -93,7 +100,7 @@ def _plain_chat(row: Mapping[str, Any]) -> ParsedRow | None:
     last = said.pop()
     if last.role != "assistant":
         return None
-    return ParsedRow(tuple(said), last.content, "chat", **_told(row))
+    return ParsedRow(tuple(said), last.content, "chat", **told_of(row))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -148,7 +155,8 @@ def _with_columns(said: ParsedRow, row: Mapping[str, Any]) -> ParsedRow:
     messages = with_about(said.messages, row) if said.messages else ()
     before = (*_system(row, messages), *_history(row)) if messages else ()
     known = {message.content for message in messages}
-    if any(message.content in known for message in before if message.role == "user"):
+    is_chat = sum(message.role == "user" for message in messages) > 1
+    if is_chat and any(message.content in known for message in before if message.role == "user"):
         before = _system(row, messages)  # the conversation has it already
     if messages and messages[0].role in ("system", "developer"):
         messages = (messages[0], *before, *messages[1:])
@@ -159,29 +167,9 @@ def _with_columns(said: ParsedRow, row: Mapping[str, Any]) -> ParsedRow:
     )
 
 
-def read_request(body: Mapping[str, Any]) -> tuple[Message, ...] | Skipped:
-    """The conversation of a request in OpenAI's or Anthropic's dialect. What is not text alone is left out: a dataset of
-    texts would say something else.
-    """
-    turns = asked_turns(body)
-    if not turns:
-        return Skipped("no conversation")
-    if body.get("previous_response_id") or body.get("conversation"):
-        return Skipped("what was said before stands with the provider")
-    if isinstance(body.get("n"), int) and body["n"] > 1:
-        return Skipped("a row cannot hold several answers to one question yet")
-    try:
-        check_tools(body)
-        return _messages(turns)
-    except CannotHold as failure:
-        return Skipped(f"a row cannot hold {failure} yet")
-    except (KeyError, TypeError, AttributeError, ValueError):
-        return Skipped("no conversation")
-
-
 def _raw_response(row: Mapping[str, Any]) -> ParsedRow | None:
     """An API's own answer, kept with its question."""
-    named = (_response(row.get(name)) for name in ("raw_response", "response", "answer", "completion", "output"))
+    named = (response_of(row.get(name)) for name in ("raw_response", "response", "answer", "completion", "output"))
     response = next((found for found in named if found is not None), None)
     if response is None:
         return None
@@ -203,7 +191,7 @@ def _raw_response(row: Mapping[str, Any]) -> ParsedRow | None:
         str(response.get("model") or row.get("api_model") or row.get("model") or ""),
         through.lower(),
         str(response.get("provider") or ""),
-        _day(row.get("timestamp") or response.get("created")),
+        day_of(row.get("timestamp") or response.get("created")),
         answer.usage,
         str(row.get("question_id") or row.get("id") or response.get("id") or ""),
         answer.reasoning,
@@ -220,8 +208,8 @@ def _curator(row: Mapping[str, Any]) -> ParsedRow | None:
     finish, usage, provider, model = finish_label(row.get("finish_reason")), Usage(), "", str(request["model"])
     reasoning = ""
     # Newer versions keep the whole answer there; structured output is an object of the user's own.
-    is_answer = _response(message) is not None
-    raw = _response(message) or _response(row.get("raw_response"))
+    is_answer = response_of(message) is not None
+    raw = response_of(message) or response_of(row.get("raw_response"))
     text = message if isinstance(message, str) and not is_answer else ""
     if isinstance(message, dict) and not is_answer:
         text = json.dumps(message, ensure_ascii=False)
@@ -230,7 +218,7 @@ def _curator(row: Mapping[str, Any]) -> ParsedRow | None:
         finish, usage, reasoning = said.finish, said.usage, said.reasoning
         text, provider = text or said.text, str(raw.get("provider") or "")
         model = model if is_answer else str(raw.get("model") or model)
-    day = _day(row.get("created_at"))
+    day = day_of(row.get("created_at"))
     number = str(request.get("original_row_idx", ""))
     via = "openrouter" if provider else ""
     return ParsedRow(
@@ -278,7 +266,7 @@ def _share_gpt(row: Mapping[str, Any]) -> ParsedRow | None:
 
 
 def _conversation(turns: list[Any], shape: str, told: Mapping[str, Any]) -> ParsedRow:
-    said = _told(told)
+    said = told_of(told)
     asked = _messages(turns[:-1])
     role, read = _read_turn(turns[-1])
     if role != "assistant":
@@ -293,7 +281,7 @@ def _pair(row: Mapping[str, Any]) -> ParsedRow | None:
         if isinstance(row.get(question), str) and isinstance(row.get(answer), str):
             asked = (Message("user", row[question]),) if row[question] else ()
             names = ABOUT if "input" in (question, answer) else ("input", *ABOUT)
-            return ParsedRow(with_about(asked, row, names), row[answer], "columns", **_told(row))
+            return ParsedRow(with_about(asked, row, names), row[answer], "columns", **told_of(row))
     return None
 
 
@@ -322,7 +310,7 @@ def _system(row: Mapping[str, Any], messages: Sequence[Message]) -> tuple[Messag
     return (Message("system", given),)
 
 
-def _response(value: Any) -> Mapping[str, Any] | None:
+def response_of(value: Any) -> Mapping[str, Any] | None:
     """An API's own answer, as a value or as JSON text; None for anything else."""
     is_text = isinstance(value, str)
     if is_text and value.lstrip()[:1] == "{" and len(value) < _LONGEST_RESPONSE:
@@ -346,7 +334,7 @@ _READERS: tuple[Callable[[Mapping[str, Any]], ParsedRow | None], ...] = (
 )  # fmt: skip
 
 
-def _told(row: Mapping[str, Any]) -> dict[str, Any]:
+def told_of(row: Mapping[str, Any]) -> dict[str, Any]:
     """What plain rows say of their origin, under the names that are usual."""
     model = next(
         (row[name] for name in ("model", "model_name", "generator", "teacher", "source_model") if row.get(name)), ""
@@ -355,7 +343,7 @@ def _told(row: Mapping[str, Any]) -> dict[str, Any]:
         "model": str(model) if isinstance(model, str) else "",
         "via": str(row.get("api_provider") or row.get("via") or "").lower(),
         "provider": str(row.get("provider") or ""),
-        "day": _day(row.get("timestamp") or row.get("created_at") or row.get("date")),
+        "day": day_of(row.get("timestamp") or row.get("created_at") or row.get("date")),
         "id": str(row.get("id") or row.get("uuid") or ""),
         "finish": finish_label(row.get("finish_reason") or row.get("stop_reason")),
     }
@@ -416,7 +404,7 @@ def _tokens(count: Any) -> int:
     return count if isinstance(count, int) and not isinstance(count, bool) and 0 <= count < 2**40 else -1
 
 
-def _day(moment: Any) -> str:
+def day_of(moment: Any) -> str:
     """The UTC day of a timestamp in ISO 8601 or in Unix seconds; empty where it is neither."""
     if isinstance(moment, int | float) and 0 < moment < 2**33:
         return datetime.fromtimestamp(moment, UTC).date().isoformat()

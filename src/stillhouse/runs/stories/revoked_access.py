@@ -20,9 +20,9 @@ from stillhouse.access.grants import gate, plan_change, quarantine
 from stillhouse.access.revocation_impact import RevocationImpact
 from stillhouse.approvals import propose
 from stillhouse.datasets.corpora.origins import Declared
+from stillhouse.datasets.exporting import export_rows
 from stillhouse.datasets.import_corpus import ImportRequest, execute_import
 from stillhouse.datasets.tasks.suites import load_suite
-from stillhouse.datasets.versions import export_jsonl
 from stillhouse.errors import PolicyRefusal
 from stillhouse.home.ledger import dataset_queries, lineage_graph, training_queries
 from stillhouse.home.open_home import Home
@@ -196,7 +196,7 @@ class _Telling:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.unlink(missing_ok=True)
         dataset = dataset_queries.dataset(self._home.ledger, training_queries.model(self._home.ledger, model).dataset)
-        export_jsonl(self._home.recorder, self._home.objects, dataset, target)
+        export_rows(self._home.recorder, self._home.objects, dataset, target)
         self.steps.append(
             StoryStep("Given out", f"The dataset and the passport of {model}.", (target.name, passport.name))
         )

@@ -22,6 +22,7 @@ def issue_key(
     budget: str,
     expires: str,
     max_tokens: int = 0,
+    inputs: tuple[str, ...] = (),
 ) -> tuple[GatewayKey, str]:
     """A new key and its secret. Raises UsageError, UnknownName."""
     for what, word in (("name", name), ("project", project)):
@@ -44,7 +45,7 @@ def issue_key(
         )
     scopes = GatewayKey(
         id="", name=name, digest="", project=project, uses=uses, teachers=teachers, budget=budget, expires=expires,
-        max_tokens=max_tokens,
+        max_tokens=max_tokens, inputs=inputs,
     )  # fmt: skip
     return issue(home.recorder, home.marker, scopes)
 
