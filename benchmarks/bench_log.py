@@ -10,7 +10,7 @@ import threading
 import time
 from pathlib import Path
 
-from stillhouse.nouns import Durability
+from stillhouse.vault.durability import Durability
 from stillhouse.vault.local import LocalBackend
 from stillhouse.vault.log import Log
 from stillhouse.vault.objects import Objects

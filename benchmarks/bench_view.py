@@ -15,7 +15,8 @@ from sqlalchemy import create_engine, text
 from stillhouse.home import facts
 from stillhouse.home.ledger import ledger as ledger_module
 from stillhouse.home.ledger.ledger import Ledger
-from stillhouse.nouns import Durability, Usage, Verdict, VerdictStatus
+from stillhouse.nouns import Usage, Verdict, VerdictStatus
+from stillhouse.vault.durability import Durability
 from stillhouse.vault.local import LocalBackend
 from stillhouse.vault.log import Log
 from stillhouse.vault.objects import Objects

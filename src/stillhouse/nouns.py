@@ -357,9 +357,8 @@ class GatewayKey(msgspec.Struct, frozen=True, kw_only=True):
     """A client's key to the gateway. The secret is not in it, only its digest.
 
     ``uses`` are what its calls may be for, the first being meant where a call does not say; ``teachers`` those it may ask,
-    none meaning all; ``budget`` is in USD, empty meaning that it may ask unmetered teachers only. ``expires`` is a day.
-    ``max_tokens`` limits the answers of calls to metered teachers that set no limit themselves; 0: such calls are refused.
-    ``inputs`` are terms that bind what its clients send: questions, system texts, what tools gave back.
+    none meaning all; ``budget`` is in USD, empty: unmetered teachers only; ``expires`` is a day; ``inputs`` are terms that bind
+    what is sent. ``max_tokens`` limits answers of calls to metered teachers that set no limit; 0: such calls are refused.
     """
 
     id: str
@@ -414,13 +413,6 @@ class Verdict(msgspec.Struct, frozen=True):
     checks: int = 0
     checks_passed: int = 0
     cpu_seconds: float = 0.0
-
-
-class Durability(StrEnum):
-    """What a fact survives once it was written down."""
-
-    KILL = "kill"
-    POWER = "power"
 
 
 # --- plans, receipts, datasets -------------------------------------------------------------------------------------
@@ -489,8 +481,9 @@ class FunnelStep(msgspec.Struct, frozen=True):
 
 
 class DatasetVersion(msgspec.Struct, frozen=True, kw_only=True):
-    """An immutable dataset. ``files`` maps names to objects; ``index`` says where each record ended, without words. ``tokens``
-    of each stamp set are those that were counted. ``erasable``: the source with whose key its files are encrypted, if any.
+    """An immutable dataset. ``files`` maps names to objects; ``index`` says where each record ended, without words. ``tokens`` of
+    each stamp set are those that were counted, ``answer_tokens`` those by the sets of answers, where rows hold several sets.
+    ``erasable``: the source with whose key its files are encrypted.
     """
 
     name: str
@@ -506,6 +499,7 @@ class DatasetVersion(msgspec.Struct, frozen=True, kw_only=True):
     tokens: dict[str, int] = {}
     erasable: str = ""
     index: tuple[str, ...] = ()
+    answer_tokens: dict[str, int] = {}
 
     @property
     def label(self) -> str:

@@ -323,3 +323,21 @@ def test_secrets_are_taken_out_before_a_row_exists(home, agent):
     assert left["rows"] == 0 and left["skipped"] == {"it holds a secret": 1}
     whole = home("dataset", "gather", "p", "--name", "whole", "--secrets", "keep", "--json").json
     assert whole["redacted"] == {} and TOKEN in str(rows_of(home, "whole@1"))
+
+
+def test_tokens_are_counted_by_the_turns_that_gave_them(home):
+    def step(number, model, tokens):
+        return {"step_id": number, "source": "agent", "message": f"By {model}.", "model_name": model,
+                "metrics": {"prompt_tokens": 5, "completion_tokens": tokens}}  # fmt: skip
+
+    user = {"step_id": 1, "source": "user", "message": "Go"}
+    agent = {"name": "a", "version": "1"}
+    rows = [
+        {"schema_version": atif.VERSION, "session_id": "s", "agent": agent,
+         "steps": [user, step(2, "qwen2.5-coder", 7), {**user, "step_id": 3}, step(4, "deepseek-v3", 30)]},
+        {"schema_version": atif.VERSION, "session_id": "t", "agent": agent,
+         "steps": [user, step(2, "qwen2.5-coder", 100)]},
+    ]  # fmt: skip
+    imported(home, rows, "--channel", "open-weights", "--terms", "licence/apache-2.0", "--origin", "teacher")
+    shown = home("dataset", "show", "d", "--json").json
+    assert sum(shown["tokens"].values()) == 137 and sorted(shown["answer_tokens"].values()) == [30, 107]

@@ -17,7 +17,7 @@ from stillhouse.errors import StillhouseError
 from stillhouse.home.open_home import create_home, open_home
 from stillhouse.home.progress import Silence
 from stillhouse.home.settings import Settings, read_settings
-from stillhouse.nouns import Durability
+from stillhouse.vault.durability import Durability
 from stillhouse.vault.local import LocalBackend
 from stillhouse.vault.objects import Objects
 from tests.crash_points import Disk, Recorder

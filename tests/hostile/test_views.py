@@ -11,7 +11,7 @@ import pytest
 from stillhouse.home import facts
 from stillhouse.home.ledger import view_queries
 from stillhouse.home.ledger.ledger import Ledger
-from stillhouse.nouns import Durability
+from stillhouse.vault.durability import Durability
 from stillhouse.vault.log import Log
 from stillhouse.vault.memory import MemoryBackend
 from stillhouse.vault.objects import Objects

@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from stillhouse.cli.output import LineProgress, Watch
-from stillhouse.nouns import Durability
+from stillhouse.vault.durability import Durability
 
 if TYPE_CHECKING:
     from stillhouse.home.open_home import Home

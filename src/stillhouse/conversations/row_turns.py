@@ -152,6 +152,15 @@ def last_answer(conversation: Conversation) -> int:
     return answers[-1] if answers else -1
 
 
+def tokens_by_stamps(conversation: Conversation) -> dict[int, int]:
+    """What was counted of a conversation's own answers, by their stamp sets; nothing where they have one set."""
+    found: dict[int, int] = {}
+    for turn in conversation.turns[conversation.fork :]:
+        if turn.role is Role.ASSISTANT:
+            found[turn.stamps] = found.get(turn.stamps, 0) + max(0, turn.usage.completion_tokens if turn.usage else 0)
+    return found if len(found) > 1 else {}
+
+
 def own_usage(conversation: Conversation) -> Usage:
     """What was counted of a conversation's own answers, those that it shares with another one left out; -1 where one was not."""
     own = [turn for turn in conversation.turns[conversation.fork :] if turn.role is Role.ASSISTANT]

@@ -35,7 +35,8 @@ class Head(NamedTuple):
     """What is known of a candidate without its text.
 
     ``row`` is 16 bytes that stand for all that its row is made of: what was found of it once holds for ever, and a row of an
-    earlier version with the same 16 bytes is the same. ``tokens`` are its answer's where somebody counted them, else -1.
+    earlier version with the same 16 bytes is the same. ``tokens`` are its answer's where somebody counted them, else -1;
+    ``answers`` are those of a conversation by stamp set, as ``Candidate`` has them.
     """
 
     place: int
@@ -45,6 +46,7 @@ class Head(NamedTuple):
     key: str
     stamps: int
     tokens: int
+    answers: str = ""
 
 
 class CandidateSource(Protocol):
@@ -73,7 +75,7 @@ class ListSource:
         """Every candidate's head."""
         for place, one in enumerate(self._candidates):
             row = blake3(b"%d/" % place + repr(one).encode("utf-8", "surrogatepass")).digest(ROW_BYTES)
-            yield Head(place, row, one.task.id, one.sample, one.key, one.stamps, one.tokens)
+            yield Head(place, row, one.task.id, one.sample, one.key, one.stamps, one.tokens, one.answers)
 
     def read(self, places: Sequence[int]) -> Iterator[Candidate]:
         """The candidates at some places."""
@@ -97,14 +99,14 @@ class VersionSource:
 
     def heads(self) -> Iterator[Head]:
         """Every row's head. Raises CorruptObject."""
-        columns = ("key", "task", "sample", "stamps", "tokens")
+        columns = ("key", "task", "sample", "stamps", "tokens", "answers")
         place = 0
         for digest in shards_of(self._version):
             number = 0
             for batch in read_shard(self._objects, digest, columns):
-                for key, task, sample, stamps, tokens in self._rows(batch, columns):
+                for key, task, sample, stamps, tokens, answers in self._rows(batch, columns):
                     row = blake3(f"{digest} {number}".encode()).digest(ROW_BYTES)
-                    yield Head(place, row, task, sample, key, stamps, tokens)
+                    yield Head(place, row, task, sample, key, stamps, tokens, answers)
                     place, number = place + 1, number + 1
 
     def read(self, places: Sequence[int]) -> Iterator[Candidate]:
@@ -133,14 +135,16 @@ class VersionSource:
         if here:
             yield from map(candidate_of, self._batch.take(here).to_pylist())
 
-    def _rows(self, batch: "pyarrow.RecordBatch", names: Sequence[str]) -> Iterator[tuple[str, str, int, int, int]]:
+    def _rows(
+        self, batch: "pyarrow.RecordBatch", names: Sequence[str]
+    ) -> Iterator[tuple[str, str, int, int, int, str]]:
         """Rows as tuples; files of before do not say the tokens, the answers do."""
         found = {name: batch.column(name).to_pylist() for name in names if name in batch.schema.names}
-        tokens = found.get("tokens")
+        tokens, answers = found.get("tokens"), found.get("answers") or [""] * batch.num_rows
         if tokens is None or -1 in tokens:
             counted = answer_queries.answer_tokens(self._ledger, found["key"])
             said = tokens or [-1] * batch.num_rows
             tokens = [
                 count if count >= 0 else counted.get(key, -1) for key, count in zip(found["key"], said, strict=True)
             ]
-        yield from zip(found["key"], found["task"], found["sample"], found["stamps"], tokens, strict=True)
+        yield from zip(found["key"], found["task"], found["sample"], found["stamps"], tokens, answers, strict=True)

@@ -5,6 +5,7 @@ its text (``Filter``).
 """
 
 import functools
+import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -13,7 +14,7 @@ from stillhouse.canon import digest_plain, digest_value, raw_digest
 from stillhouse.conversations.finishes import incomplete, is_usable
 from stillhouse.conversations.record import Conversation, content_digest
 from stillhouse.conversations.redaction import Secrets
-from stillhouse.conversations.row_turns import incomplete_answer, last_answer, said_bytes, words_of
+from stillhouse.conversations.row_turns import incomplete_answer, last_answer, said_bytes, tokens_by_stamps, words_of
 from stillhouse.conversations.secrets_in_text import find_secrets
 from stillhouse.datasets.distinct import SAME_AS_BYTES, Distinct
 from stillhouse.datasets.fingerprint import code_digest, common_ngrams, ngrams, shared_ngram
@@ -42,6 +43,12 @@ class Candidate(NamedTuple):
     reasoning: str = ""
     tokens: int = -1
     conversation: Conversation | None = None
+
+    @property
+    def answers(self) -> str:
+        """The tokens of its answers by their stamp sets, as JSON; "" where all have one set."""
+        found = tokens_by_stamps(self.conversation) if self.conversation is not None else {}
+        return json.dumps(found) if found else ""
 
     def words(self) -> Iterator[str]:
         """Every text in it."""

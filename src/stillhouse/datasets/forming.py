@@ -6,6 +6,7 @@ alone, in the order of task, sample and key. Texts are read again only to be wri
 """
 
 import itertools
+import json
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,7 +27,7 @@ _AT_ONCE = 256
 _SCHEMA = """
 CREATE TABLE found (
     id INTEGER PRIMARY KEY, source INTEGER, place INTEGER, row BLOB, task BLOB, sample INTEGER, key TEXT, stamps INTEGER,
-    tokens INTEGER, incomplete BLOB, unverified BLOB, held_out BLOB, same_as BLOB, content BLOB
+    tokens INTEGER, incomplete BLOB, unverified BLOB, held_out BLOB, same_as BLOB, content BLOB, answers TEXT
 );
 CREATE TABLE drops (id INTEGER PRIMARY KEY, step TEXT, reason BLOB);
 """
@@ -65,6 +66,7 @@ class Formed:
         self.rows, self.content_digest = 0, ""
         self.funnel: tuple[FunnelStep, ...] = ()
         self.stamp_sets, self.tokens = Counter[int](), Counter[int]()
+        self.answer_tokens, self.has_several = Counter[int](), False
         self.rows_of_source = Counter[int]()
         self.database = temporary_database(_SCHEMA)
 
@@ -75,6 +77,12 @@ class Formed:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.database.close()
+
+    def count_answers(self, stamps: int, tokens: int, answers: str) -> None:
+        """Count the tokens of a row by the sets of its answers."""
+        self.has_several = self.has_several or bool(answers)
+        by_set = {int(id): count for id, count in json.loads(answers).items()} if answers else {stamps: max(0, tokens)}
+        self.answer_tokens.update(by_set)
 
     def placed(self, where: str = "TRUE") -> Iterator[Placed]:
         """Where each candidate ended, in the order of the sources; ``where`` is a condition on ``found`` and ``drops``."""
@@ -179,22 +187,24 @@ def _write(formed: Formed, source: int, found: Iterable[tuple[int, Head, Finding
     values = [
         (
             id, source, head.place, head.row, _blob(head.task), head.sample, head.key, head.stamps, head.tokens,
-            _blob(one.incomplete), _blob(one.unverified), _blob(one.held_out), one.same_as, one.content,
+            _blob(one.incomplete), _blob(one.unverified), _blob(one.held_out), one.same_as, one.content, head.answers,
         )
         for id, head, one in found
     ]  # fmt: skip
-    formed.database.executemany("INSERT INTO found VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+    formed.database.executemany("INSERT INTO found VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
 
 
 def _decide(formed: Formed, rules: FormingRules) -> None:
     """Go through all candidates in order: which are dropped, and what stands for the others."""
     filtering, tree = Filter(rules.decisions, rules.wanted, rules.most), ContentTree()
     query = """
-        SELECT id, source, task, sample, stamps, tokens, incomplete, unverified, held_out, same_as, content
+        SELECT id, source, task, sample, stamps, tokens, incomplete, unverified, held_out, same_as, content, answers
         FROM found ORDER BY task, sample, key, id
     """
     try:
-        for id, source, task, sample, stamps, tokens, *reasons, same_as, content in formed.database.execute(query):
+        for id, source, task, sample, stamps, tokens, *reasons, same_as, content, answers in formed.database.execute(
+            query
+        ):
             incomplete, unverified, held_out = map(_text, reasons)
             finding = Finding(incomplete, unverified, held_out, same_as, content)
             step, reason = filtering.drops_at(finding, stamps, f"sample {sample} of {_text(task)}")
@@ -204,6 +214,7 @@ def _decide(formed: Formed, rules: FormingRules) -> None:
                 tree.add(content)
                 formed.stamp_sets[stamps] += 1
                 formed.tokens[stamps] += max(0, tokens)
+                formed.count_answers(stamps, tokens, answers)
                 formed.rows_of_source[source] += 1
     finally:
         filtering.close()

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from stillhouse.canon import digest_plain, raw_digest
+from stillhouse.conversations.row_turns import tokens_by_stamps
 from stillhouse.datasets.content_tree import ContentTree
 from stillhouse.datasets.corpora.corpus_reading import LeftOutRows
 from stillhouse.datasets.distinct import Distinct
@@ -71,6 +72,8 @@ class Counts(msgspec.Struct):
     decided: dict[int, str] = {}
     shortened: dict[str, int] = {}
     redacted: dict[str, int] = {}
+    answer_tokens: dict[int, int] = {}
+    has_several: bool = False
 
 
 class Staging:
@@ -148,6 +151,10 @@ class Staging:
         self._tree.add(raw_digest(row.content))
         counts.kept[stamps] = counts.kept.get(stamps, 0) + 1
         counts.kept_tokens[stamps] = counts.kept_tokens.get(stamps, 0) + max(0, tokens)
+        several = tokens_by_stamps(candidate.conversation) if candidate.conversation is not None else {}
+        counts.has_several = counts.has_several or bool(several)
+        for id, count in (several or {stamps: max(0, tokens)}).items():
+            counts.answer_tokens[id] = counts.answer_tokens.get(id, 0) + count
         return self._rows.add(candidate, rest=row.read.rest)
 
     def save(self, lines: int, left_out: LeftOutRows, recognised: Mapping[str, dict[str, int]]) -> None:
@@ -178,7 +185,7 @@ class Staging:
             funnel.append(FunnelStep(step, left, dropped))
         return Counted(
             left, self._tree.root(), tuple(funnel), _by_name(counts.kept), _by_name(counts.kept_tokens),
-            self._digest_before_2026_12,
+            self._digest_before_2026_12, _by_name(counts.answer_tokens) if counts.has_several else {},
         )  # fmt: skip
 
     def _dropped_at(self, row: ReadRow, name: str, decision: Decision, *, is_new: bool) -> tuple[str, str]:

@@ -57,6 +57,7 @@ class ShardWriter:
         group["stamps"].append(candidate.stamps)
         group["tokens"].append(candidate.tokens)
         group["rest"].append(rest)
+        group["answers"].append(candidate.answers)
         group["conversation"].append(encode(said).decode() if said is not None else "")
         if self._kind == DROPPED:
             group["step"].append(step)
@@ -105,6 +106,7 @@ class ShardWriter:
             "tokens",
             "rest",
             "conversation",
+            "answers",
             "role",
             "content",
             *(("step", "reason") * (self._kind == DROPPED)),
@@ -154,7 +156,13 @@ def _schema(kind: str) -> "pyarrow.Schema":
     fields = [(name, text) for name in ("key", "task", "family")]
     fields += [("sample", pyarrow.int32()), ("messages", pyarrow.list_(message))]
     fields += [(name, text) for name in _TEXTS[3:]]
-    fields += [("stamps", pyarrow.int64()), ("tokens", pyarrow.int64()), ("rest", text), ("conversation", text)]
+    fields += [
+        ("stamps", pyarrow.int64()),
+        ("tokens", pyarrow.int64()),
+        ("rest", text),
+        ("conversation", text),
+        ("answers", text),
+    ]
     fields += [("step", text), ("reason", text)] if kind == DROPPED else []
     return pyarrow.schema(fields)
 

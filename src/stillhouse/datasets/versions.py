@@ -51,6 +51,7 @@ class Counted(NamedTuple):
     stamp_sets: dict[str, int]
     tokens: dict[str, int]
     digest_before_2026_12: Callable[[], str]
+    answer_tokens: dict[str, int] = {}  # noqa: RUF012 - never changed
 
 
 def known_version(ledger: Ledger, objects: Objects, name: str, counted: Counted) -> DatasetVersion | None:
@@ -111,6 +112,7 @@ def form_version(
         tokens=counted.tokens if any(counted.tokens.values()) else {},
         erasable=of.erasable,
         index=stored.index_objects,
+        answer_tokens=counted.answer_tokens if any(counted.answer_tokens.values()) else {},
     )
     dataset = msgspec.structs.replace(dataset, manifest_digest=dataset_queries.manifest_digest(dataset))
     recorder.record(*before, *_edges(recorder, of, dataset, made), _formed(recorder, of, dataset, made))
@@ -143,7 +145,7 @@ def write_version(
     """
     counted = Counted(
         formed.rows, formed.content_digest, formed.funnel, _by_id(formed.stamp_sets), _by_id(formed.tokens),
-        formed.digest_before_2026_12,
+        formed.digest_before_2026_12, _by_id(formed.answer_tokens) if formed.has_several else {},
     )  # fmt: skip
     known = known_version(recorder.ledger, objects, of.name, counted)
     if known is not None and _is_there(objects, known):

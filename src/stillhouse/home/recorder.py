@@ -20,7 +20,8 @@ from stillhouse.home import facts
 from stillhouse.home.ledger import origin_queries
 from stillhouse.home.ledger.ledger import Ledger
 from stillhouse.interrupts import shielded
-from stillhouse.nouns import Durability, Message, Signature, StampSet
+from stillhouse.nouns import Message, Signature, StampSet
+from stillhouse.vault.durability import Durability
 from stillhouse.vault.log import Log
 from stillhouse.vault.writer import Position, Writer
 

@@ -11,8 +11,8 @@ import msgspec
 
 from stillhouse.engine.choice import EngineSettings
 from stillhouse.errors import HomeError, UsageError
-from stillhouse.nouns import Durability
 from stillhouse.permission.decide import Organisation
+from stillhouse.vault.durability import Durability
 
 # Every variable that Stillhouse itself reads (a teacher's key is read by the name that its registration gives).
 ENVIRONMENT = {

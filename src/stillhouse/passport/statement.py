@@ -1,5 +1,6 @@
 """The statement of a passport: an in-toto Statement (v1) over a model's files and its dataset's. Pure."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -86,6 +87,7 @@ class Made(NamedTuple):
     dataset: DatasetVersion | None
     stamps: StampSet
     rows_by_stamps: Mapping[str, StampSet]
+    sets_of_answers: Mapping[str, StampSet]
     decisions: Sequence[Decision]
     evaluations: Sequence[Evaluation]
     terms: Sequence[TermsVersion]
@@ -117,7 +119,7 @@ def make_statement(
         "rows_by_origins": _rows_by_origins(dataset, made.rows_by_stamps) if dataset else [],
         "teachers": _distinct(f"{stamp.lab}: {stamp.model}" for stamp in stamps if stamp.model),
         "channels": _distinct(str(stamp.channel) for stamp in stamps if stamp.model),
-        "shares": shares(dataset, made.rows_by_stamps) if dataset else [],
+        "shares": shares(dataset, made.rows_by_stamps, made.sets_of_answers) if dataset else [],
         "terms": _distinct(terms for stamp in stamps for terms in stamp.terms),
         "terms_versions": [_version(version) for version in made.terms],
         "decisions": msgspec.to_builtins(tuple(made.decisions)),
@@ -155,17 +157,20 @@ def _rows_by_origins(dataset: DatasetVersion, rows_by_stamps: Mapping[str, Stamp
     ]
 
 
-def shares(dataset: DatasetVersion, rows_by_stamps: Mapping[str, StampSet]) -> list[dict[str, Any]]:
-    """Which part of the rows, and of their tokens where all were counted, each lab's models gave, and how well that is known."""
-    rows: dict[tuple[str, str], int] = {}
-    tokens: dict[tuple[str, str], int] = {}
+def shares(
+    dataset: DatasetVersion, rows_by_stamps: Mapping[str, StampSet], sets_of_answers: Mapping[str, StampSet]
+) -> list[dict[str, Any]]:
+    """Which part of the rows, and of their tokens where all were counted, each lab's models gave, and how well that is known.
+
+    A row of several labs counts for each of them; its tokens count for those that gave them, answer by answer.
+    """
+    rows, tokens = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
     for id, found in rows_by_stamps.items():
-        for lab, grade in {
-            (stamp.lab or str(stamp.origin), str(stamp.grade)) for stamp in found.stamps if _gave(stamp)
-        }:
-            rows[lab, grade] = rows.get((lab, grade), 0) + dataset.stamp_sets[id]
-            tokens[lab, grade] = tokens.get((lab, grade), 0) + dataset.tokens.get(id, 0)
-    total = sum(dataset.tokens.values())
+        rows.update(dict.fromkeys(_givers(found), dataset.stamp_sets[id]))
+    counted = dataset.answer_tokens or dataset.tokens
+    for id, found in (sets_of_answers if dataset.answer_tokens else rows_by_stamps).items():
+        tokens.update(dict.fromkeys(_givers(found), counted.get(id, 0)))
+    total = sum(counted.values())
     return [
         {
             "lab": lab,
@@ -177,6 +182,11 @@ def shares(dataset: DatasetVersion, rows_by_stamps: Mapping[str, StampSet]) -> l
         }
         for (lab, grade), count in sorted(rows.items())
     ]
+
+
+def _givers(found: StampSet) -> set[tuple[str, str]]:
+    """The labs whose models gave what carries a set, and how well that is known."""
+    return {(stamp.lab or str(stamp.origin), str(stamp.grade)) for stamp in found.stamps if _gave(stamp)}
 
 
 class _RowsOfOrigins(msgspec.Struct):

@@ -106,6 +106,7 @@ def _made(home: Home, model: Model, dataset: DatasetVersion | None) -> Made:
         dataset=dataset,
         stamps=stamps,
         rows_by_stamps={id: sets[int(id)] for id in (dataset.stamp_sets if dataset else {})},
+        sets_of_answers={id: sets[int(id)] for id in (dataset.answer_tokens if dataset else {})},
         decisions=decisions,
         evaluations=training_queries.evaluations(home.ledger, model.label),
         terms=_terms(home, stamps),

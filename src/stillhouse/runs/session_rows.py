@@ -102,7 +102,7 @@ class SessionCandidates:
             said = encode(one.conversation) if one.conversation is not None else b""
             own = one._replace(conversation=None)
             row = blake3(code + repr(own).encode("utf-8", "surrogatepass") + said).digest(ROW_BYTES)
-            yield Head(place, row, one.task.id, one.sample, one.key, one.stamps, one.tokens)
+            yield Head(place, row, one.task.id, one.sample, one.key, one.stamps, one.tokens, one.answers)
 
     def read(self, places: Sequence[int]) -> Iterator[Candidate]:
         """The rows at some places."""

@@ -14,7 +14,7 @@ import msgspec
 import zstandard
 
 from stillhouse.errors import CorruptLog
-from stillhouse.nouns import Durability
+from stillhouse.vault.durability import Durability
 from stillhouse.vault.entries import Frame, SegmentHeader, count_frames, read_frames, read_header
 from stillhouse.vault.files import make_folder, read_regular, storage_errors
 from stillhouse.vault.locks import try_for

@@ -10,7 +10,7 @@ import msgspec
 import zstandard
 
 from stillhouse.errors import CorruptLog
-from stillhouse.nouns import Durability
+from stillhouse.vault.durability import Durability
 from stillhouse.vault.entries import GENESIS, LARGEST_PAYLOAD, SegmentHeader, frame, read_frames, read_header
 from stillhouse.vault.files import storage_errors, write_whole
 from stillhouse.vault.locks import Lock

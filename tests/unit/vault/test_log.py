@@ -12,9 +12,9 @@ import zstandard
 
 from stillhouse import interrupts
 from stillhouse.errors import CorruptLog, CorruptObject, StorageError
-from stillhouse.nouns import Durability
 from stillhouse.vault import writer as writer_module
 from stillhouse.vault.checkpoints import audit, load_checkpoints, save_checkpoint
+from stillhouse.vault.durability import Durability
 from stillhouse.vault.local import LocalBackend
 from stillhouse.vault.log import Log
 from stillhouse.vault.memory import MemoryBackend

@@ -17,9 +17,10 @@ from stillhouse.conversations.answers import Answer
 from stillhouse.home import facts
 from stillhouse.home.plans.prices import cost, is_metered, usd
 from stillhouse.home.recorder import Recorder
-from stillhouse.nouns import Durability, GatewayKey, Outcome
+from stillhouse.nouns import GatewayKey, Outcome
 from stillhouse.teachers.client import FREE
 from stillhouse.teachers.gateway.admission import Admitted, run_of
+from stillhouse.vault.durability import Durability
 
 _FREE_OUTCOMES = (Outcome.NOT_SENT,)
 

@@ -21,7 +21,7 @@ from stillhouse.canon import digest_bytes, digest_value
 from stillhouse.errors import StillhouseError
 from stillhouse.home.ledger import gateway_queries
 from stillhouse.home.recorder import Recorder
-from stillhouse.nouns import Durability, GatewayKey, Outcome, TeacherKind
+from stillhouse.nouns import GatewayKey, Outcome, TeacherKind
 from stillhouse.teachers.connections import tracing
 from stillhouse.teachers.dialect import Dialect
 from stillhouse.teachers.gateway.admission import PURPOSE_HEADER, Admission, Refused
@@ -39,6 +39,7 @@ from stillhouse.teachers.gateway.endpoints import (
 )
 from stillhouse.teachers.gateway.journal import Journal, as_bytes, new_call
 from stillhouse.teachers.gateway.keyring import Keyring
+from stillhouse.vault.durability import Durability
 from stillhouse.vault.locks import try_for
 
 LARGEST_REQUEST = 32 << 20

@@ -11,7 +11,7 @@ from stillhouse.home.ledger import imported_rows
 from stillhouse.home.ledger.imported_rows import ALIAS, ANSWER, CODE, KEY
 from stillhouse.home.ledger.ledger import Ledger
 from stillhouse.home.row_index import IndexLine, encode_index
-from stillhouse.nouns import Durability
+from stillhouse.vault.durability import Durability
 from stillhouse.vault.log import Log
 from stillhouse.vault.memory import MemoryBackend
 from stillhouse.vault.objects import Objects
