@@ -11,9 +11,12 @@ import pytest
 from stillhouse.conversations.formats import atif
 from stillhouse.conversations.record import Call, Role, decode
 from stillhouse.datasets.shards import read_rows
-from stillhouse.home.ledger import dataset_queries
+from stillhouse.home.ledger import dataset_queries, origin_queries
 from stillhouse.home.open_home import open_home
 from stillhouse.home.settings import read_settings
+
+from tests.agents import JSON
+from tests.gateways import post
 
 TRAJECTORIES = Path(__file__).parent.parent / "fixtures" / "trajectories"
 OWN = ("--origin", "teacher", "--lab", "testlab", "--model", "m", "--channel", "open-weights", "--terms", "licence/mit",
@@ -206,15 +209,28 @@ def test_words_of_another_lab_in_a_history_end_the_row(home, agent):
     assert len(held.turns) == 5 and "pasted" not in str(held)
 
 
-def test_inputs_of_a_key_bind_its_rows(home, agent):
-    key = home("gateway", "key", "add", "bound", "--project", "bound", "--use", "train", "--inputs", "proprietary/none",
-               "--json").json["secret"]  # fmt: skip
-    agent.use(key)
+def bound_key(home, name, terms):
+    words = ("gateway", "key", "add", name, "--project", name, "--use", "train", "--inputs", terms, "--json")
+    return home(*words).json["secret"]
+
+
+def test_inputs_of_a_key_bind_its_calls_and_rows(home, agent):
+    agent.use(bound_key(home, "bound", "licence/mit"))
     agent.session("mend it")
+    closed = bound_key(home, "closed", "nobody/knows-these")
+    status, _, raw = post(agent.running, closed, json.dumps({"model": "m", "max_tokens": 5, "messages": []}).encode(), **JSON)
+    assert status == 403 and b"policy_refusal" in raw
     agent.running.ended()
     done = home("dataset", "gather", "bound", "--name", "asked", "--json").json
-    assert done["rows"] == 0 and any("denied" in why for why in done["skipped"]), done
-    assert home("gateway", "key", "list", "--json").json[-1]["inputs"] == ["proprietary/none"]
+    assert done["rows"] == 1, done
+    ((row, said),) = rows_of(home, "asked@1")
+    with open_home(read_settings(home.home)) as opened:
+        sets = origin_queries.stamp_sets(opened.ledger)
+    given = [sets[turn.stamps].stamps for turn in said.turns if turn.role is not Role.ASSISTANT]
+    assert {stamp.terms for stamps in given for stamp in stamps} == {("licence/mit",)}
+    assert ("licence/mit",) in {stamp.terms for stamp in sets[row["stamps"]].stamps}
+    keys = {key["name"]: key["inputs"] for key in home("gateway", "key", "list", "--json").json}
+    assert (keys["bound"], keys["closed"]) == (["licence/mit"], ["nobody/knows-these"])
 
 
 def test_a_table_for_the_libraries_of_the_field(home):

@@ -76,7 +76,7 @@ class Admission:
         self._doors, self._recorder = doors, doors.recorder
         self._locks, self._load, self._caps = locks, upstreams, caps
         self._budgets: dict[tuple[str, str], BudgetLease] = {}
-        self._decided: dict[tuple[str, Use, str], StampSet] = {}
+        self._decided: dict[tuple[str, Use, str, tuple[str, ...]], StampSet] = {}
         self._upstreams: Mapping[str, Upstream] = {}
         self._linked: set[tuple[str, str]] = set()
         self._day = now()[:10]
@@ -120,7 +120,7 @@ class Admission:
             raise Refused(
                 Refusal(400, "background_not_recorded", "Answers to background requests would not pass here.")
             )
-        stamps = self._stamps(teacher, use)
+        stamps = self._stamps(teacher, use, key.inputs)
         self._link(teacher, key.project)
         if not is_metered(teacher) or not endpoint.billed:
             return Admitted(teacher, body, use, stamps, Decimal(0), "", None)
@@ -181,25 +181,25 @@ class Admission:
         uses = ", ".join(key.uses)
         raise Refused(Refusal(403, "use_not_allowed", f"This key is for {uses}, not for {purpose[:80]!r}."))
 
-    def _stamps(self, teacher: Teacher, use: Use) -> StampSet:
-        """The stamps of today's answers, once policy has allowed them."""
+    def _stamps(self, teacher: Teacher, use: Use, inputs: tuple[str, ...]) -> StampSet:
+        """The stamps of today's answers to what is under these terms, once policy has allowed them."""
         day = now()[:10]
         if day != self._day:  # waivers and agreements end with a day
             self._day = day
             self.reload()
-        known = self._decided.get((teacher.name, use, day))
+        known = self._decided.get((teacher.name, use, day, inputs))
         if known is not None:
             return known
         account = self._upstreams[teacher.name].account
         by_teacher = stamps_of(self._recorder.ledger, teacher, purpose=use, account=account)
-        by_client = Stamp(origin=Origin.PROMPT_SEED, terms=(OWN_TERMS,), day=day, grade=Grade.DECLARED)
+        by_client = Stamp(origin=Origin.PROMPT_SEED, terms=inputs or (OWN_TERMS,), day=day, grade=Grade.DECLARED)
         stamps = stamp_set([*by_teacher, by_client])
         try:
             self._doors.check(Door.ASK, f"teacher {teacher.name}", stamps.stamps, use)
         except PolicyRefusal as failure:
             raise Refused(Refusal(403, "policy_refusal", f"{failure} {failure.next_step}")) from failure
         self._recorder.intern([stamps], {})
-        self._decided[teacher.name, use, day] = stamps
+        self._decided[teacher.name, use, day, inputs] = stamps
         return stamps
 
     def _link(self, teacher: Teacher, project: str) -> None:

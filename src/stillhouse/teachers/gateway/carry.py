@@ -22,6 +22,7 @@ from stillhouse.errors import StillhouseError
 from stillhouse.nouns import GatewayKey, Outcome, TeacherKind
 from stillhouse.permission.known_hosts import address_of
 from stillhouse.teachers.connections import post
+from stillhouse.teachers.gateway.azure_paths import without_version
 from stillhouse.teachers.dialect import Dialect
 from stillhouse.teachers.gateway.admission import Admission, Admitted, Refused
 from stillhouse.teachers.gateway.body_memory import Memory
@@ -101,8 +102,8 @@ class Carrier:
                 headers[name] = value
         headers["Accept-Encoding"] = "identity"
         base = address_of(admitted.teacher).rstrip("/")
-        query = f"?{request.rel_url.raw_query_string}" if request.rel_url.raw_query_string else ""
-        url = URL(base + endpoint.upstream + query, encoded=True)
+        query = without_version(request.rel_url.raw_query_string)
+        url = URL(base + endpoint.upstream + (f"?{query}" if query else ""), encoded=True)
         assert self.fresh is not None
         answer = await post(self.session, self.fresh, url, data=body, headers=headers)
         async with answer:

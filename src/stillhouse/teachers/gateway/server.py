@@ -25,6 +25,7 @@ from stillhouse.nouns import GatewayKey, Outcome, TeacherKind
 from stillhouse.teachers.connections import tracing
 from stillhouse.teachers.dialect import Dialect
 from stillhouse.teachers.gateway.admission import PURPOSE_HEADER, Admission, Refused
+from stillhouse.teachers.gateway.azure_paths import KEY_HEADER, plain_path, with_deployment
 from stillhouse.teachers.gateway.body_memory import MemoryShare
 from stillhouse.teachers.gateway.carry import Carried, Carrier, forwarded, refuse
 from stillhouse.teachers.gateway.counters import Counters
@@ -163,14 +164,15 @@ class Gateway:
         if path == MODELS and request.method == "GET":
             body = models_body(kind, self._admission.models(key, kind))
             return web.Response(body=body, content_type="application/json")
-        endpoint = ENDPOINTS.get(path)
+        plain, deployment = plain_path(path)
+        endpoint = ENDPOINTS.get(plain)
         if endpoint is None or request.method != "POST":
             served = ", ".join(("GET " + MODELS, *(f"POST {name}" for name in ENDPOINTS)))
             raise Refused(Refusal(404, "not_served", f"This gateway serves {served}."))
         if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
             request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         async with self._carrier.memory.growing() as memory:
-            return await self._call(request, key, endpoint, await self._body(request, memory))
+            return await self._call(request, key, endpoint, await self._body(request, memory), deployment)
 
     def _authenticate(self, request: web.BaseRequest) -> GatewayKey:
         address = str(request.remote or "")
@@ -178,7 +180,7 @@ class Gateway:
         if wait:
             raise Refused(Refusal(429, "too_many_guesses", f"Too many keys that open nothing; wait {wait:.0f} s."))
         given = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
-        key = self._keyring.find(given or request.headers.get("x-api-key", ""))
+        key = self._keyring.find(given or request.headers.get("x-api-key", "") or request.headers.get(KEY_HEADER, ""))
         if key is None:
             self._keyring.guessed(address)
             self._counters.add("bad_keys_total")
@@ -204,10 +206,13 @@ class Gateway:
         return b"".join(pieces)
 
     async def _call(
-        self, request: web.BaseRequest, key: GatewayKey, endpoint: Endpoint, body: bytes
+        self, request: web.BaseRequest, key: GatewayKey, endpoint: Endpoint, body: bytes, deployment: str = ""
     ) -> web.StreamResponse:
         try:
             asked = read_request(body)
+            if deployment:
+                body = with_deployment(body, deployment)
+                asked = read_request(body)
         except (msgspec.MsgspecError, ValueError, RecursionError) as failure:
             raise Refused(Refusal(400, "not_json", f"The body is not a request: {failure}.")) from failure
         idempotency = request.headers.get("Idempotency-Key", "")
@@ -316,7 +321,7 @@ def _session(timeout: aiohttp.ClientTimeout, connector: aiohttp.TCPConnector) ->
 
 def _kind_of(request: web.BaseRequest) -> TeacherKind:
     """The dialect that a client speaks, by the path, or by the header that only one of them has."""
-    endpoint = ENDPOINTS.get(request.rel_url.raw_path)
+    endpoint = ENDPOINTS.get(plain_path(request.rel_url.raw_path)[0])
     if endpoint is not None:
         return endpoint.kind
     return TeacherKind.ANTHROPIC if "anthropic-version" in request.headers else TeacherKind.OPENAI
