@@ -14,7 +14,6 @@ from stillhouse.datasets.shards import read_rows
 from stillhouse.home.ledger import dataset_queries, origin_queries
 from stillhouse.home.open_home import open_home
 from stillhouse.home.settings import read_settings
-
 from tests.agents import JSON
 from tests.gateways import post
 
@@ -218,7 +217,9 @@ def test_inputs_of_a_key_bind_its_calls_and_rows(home, agent):
     agent.use(bound_key(home, "bound", "licence/mit"))
     agent.session("mend it")
     closed = bound_key(home, "closed", "nobody/knows-these")
-    status, _, raw = post(agent.running, closed, json.dumps({"model": "m", "max_tokens": 5, "messages": []}).encode(), **JSON)
+    status, _, raw = post(
+        agent.running, closed, json.dumps({"model": "m", "max_tokens": 5, "messages": []}).encode(), **JSON
+    )
     assert status == 403 and b"policy_refusal" in raw
     agent.running.ended()
     done = home("dataset", "gather", "bound", "--name", "asked", "--json").json

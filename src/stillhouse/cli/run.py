@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from stillhouse.runs.run_recipe import RunOutcome
 
 
-_STORIES = ("revoked", "deleted", "idle", "all")
+_STORIES = ("revoked", "deleted", "idle", "agent", "all")
 
 
 def add_to(cli: typer.Typer) -> None:
@@ -35,8 +35,8 @@ def demo(
     story: Annotated[
         str,
         typer.Option(
-            help="revoked: a lab takes access away. deleted: someone deletes the training data. idle: GPUs stand idle. all: "
-            "the three days, one after the other."
+            help="revoked: a lab takes access away. deleted: someone deletes the training data. idle: GPUs stand idle. "
+            "agent: agents are recorded. all: the three days, one after the other."
         ),
     ] = "",
 ) -> None:
@@ -64,12 +64,13 @@ def demo(
 
 
 def _tell(story: str, home_folder: Path | None, durability: Safety, as_json: bool, started: float) -> None:
-    from stillhouse.runs.stories import deleted_data, idle_gpus, revoked_access, three_days
+    from stillhouse.runs.stories import deleted_data, idle_gpus, recorded_agents, revoked_access, three_days
 
     tell = {
         "revoked": revoked_access.tell,
         "deleted": deleted_data.tell,
         "idle": idle_gpus.tell,
+        "agent": recorded_agents.tell,
         "all": three_days.tell,
     }
     with opened(home_folder, durability) as home:

@@ -57,12 +57,15 @@ def _summary(one: "ProjectSession") -> dict[str, Any]:
 def show(
     session: Annotated[str, typer.Argument(help="Its name, or how that begins.")],
     line: Annotated[str, typer.Option(help="A fork, a sub-agent or a side call; `list --json` names them.")] = "",
+    html: Annotated[Path | None, typer.Option(help="Write it as a page into this file.", metavar="FILE.html")] = None,
     home_folder: HomeFolder = None,
     as_json: Json = False,
 ) -> None:
     """What was said in a session, like a chat."""
     from stillhouse.errors import UnknownName
     from stillhouse.runs.gateway_sessions import as_text, find_sessions, session_of
+    from stillhouse.runs.report.session_page import session_page
+    from stillhouse.vault.files import write_whole
 
     with opened(home_folder) as home:
         whole = session_of(find_sessions(home), session)
@@ -73,6 +76,11 @@ def show(
     outcome_of = (
         [ended.verdict, ended.reward and f"reward {ended.reward}", ended.why, f"said by {ended.by}"] if ended else []
     )
+    if html is not None:
+        ending = ", ".join(filter(None, outcome_of))
+        write_whole(html, session_page(found.id, wanted.conversation, ending, wanted.unmatched).encode())
+        emit({"file": str(html)}, as_json, f"written to {html}")
+        return
     others = [[one.conversation.id, one.kind, len(one.conversation.turns)] for one in found.lines if one is not wanted]
     text = as_text(wanted.conversation)
     if outcome_of:

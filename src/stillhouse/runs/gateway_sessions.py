@@ -116,6 +116,7 @@ def judge(home: Home, judgements: Sequence[Judgement]) -> list[str]:
         written.append(said)
     if written:
         home.recorder.record(*written)
+        home.recorder.refresh()
     return unknown
 
 

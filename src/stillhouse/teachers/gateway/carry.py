@@ -22,9 +22,9 @@ from stillhouse.errors import StillhouseError
 from stillhouse.nouns import GatewayKey, Outcome, TeacherKind
 from stillhouse.permission.known_hosts import address_of
 from stillhouse.teachers.connections import post
-from stillhouse.teachers.gateway.azure_paths import without_version
 from stillhouse.teachers.dialect import Dialect
 from stillhouse.teachers.gateway.admission import Admission, Admitted, Refused
+from stillhouse.teachers.gateway.azure_paths import without_version
 from stillhouse.teachers.gateway.body_memory import Memory
 from stillhouse.teachers.gateway.counters import Counters
 from stillhouse.teachers.gateway.endpoints import Endpoint, Refusal, error_body
