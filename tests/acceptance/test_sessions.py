@@ -128,3 +128,31 @@ def test_outcomes_are_said_by_hand_and_by_file(home, agent):
 def test_outcomes_that_say_nothing_are_refused(home, words):
     home.write("bad.jsonl", '{"session": "s", "outcome": "good"}\n')
     assert "stillhouse:" in home("session", "outcome", *words, code=2).err
+
+
+def test_a_harness_says_how_its_session_ended(home, agent):
+    def say(value, key=agent.key):
+        body = value if isinstance(value, bytes) else json.dumps(value).encode()
+        return post(agent.running, key, body, "/v1/outcomes", **JSON)[0]
+
+    agent.session("first task")
+    body = json.dumps({"model": "m", "max_tokens": 50, "messages": [{"role": "user", "content": "no tools"}]}).encode()
+    _, headers, _ = post(agent.running, agent.key, body, **JSON)
+    call = headers["x-stillhouse-call"]
+    other = home("gateway", "key", "add", "other", "--project", "p", "--use", "train", "--json").json["secret"]
+    assert say({"call": call, "outcome": "failed"}) == 200
+    assert say({"call": call, "outcome": "passed", "reward": 0.25, "why": "3 of 12"}) == 200
+    assert say({"call": call, "outcome": "passed"}, other) == 404, "another key's calls are not its to judge"
+    assert say({"call": "nothing", "outcome": "passed"}) == 404
+    bad = [{"call": call}, {"call": call, "outcome": "good"}, {"outcome": "passed"}, b"[]", b"{", {"call": call, "x": 1},
+           b'{"call": "c", "reward": 1e999}', b'{"call": "c", "reward": NaN}']  # fmt: skip
+    assert [say(one) for one in bad] == [400] * len(bad)
+    assert say({"call": call, "outcome": "passed"}, "sth-no") == 401
+    agent.running.ended()
+    listed = home("session", "list", "--json").json
+    assert [(one["outcome"], one["reward"]) for one in listed] == [("", ""), ("passed", "0.25")]
+    home("doctor", "--rebuild")
+    assert home("session", "list", "--json").json == listed
+    home("session", "outcome", listed[1]["session"], "failed")
+    assert home("session", "list", "--json").json[1]["outcome"] == "failed", "what is said last counts"
+    home("session", "outcome", listed[1]["session"], "--reward", "nan", code=2)

@@ -12,6 +12,7 @@ import pytest
 
 from stillhouse import nouns
 from stillhouse.canon import canonical, digest_value, raw_digest
+from stillhouse.conversations import record
 from stillhouse.conversations.prompts import prompt_digest
 from stillhouse.datasets.content_tree import ContentTree
 from stillhouse.datasets.filter import Candidate, content_digest_before_2026_12, content_of
@@ -22,7 +23,7 @@ from stillhouse.permission import acts, chain
 from stillhouse.permission.signatures import is_signed
 from stillhouse.permission.stamp_sets import stamp_set
 from stillhouse.teachers.questions import key_of_ask, teacher_identity
-from tests.fixtures.golden.make import CODE, SIGNATORY
+from tests.fixtures.golden.make import CODE, SIGNATORY, said_of
 from tests.older_homes import holds
 
 GOLDEN = Path(__file__).parents[1] / "fixtures" / "golden"
@@ -69,6 +70,11 @@ def test_every_kind_of_act_is_pinned():
 @pytest.mark.parametrize("value,was", of("plan"))
 def test_the_digest_of_a_plan(value, was):
     assert plan_digest(read(nouns.Plan, value["plan"])) == was["digest"]
+
+
+@pytest.mark.parametrize("value,was", of("conversation"))
+def test_a_conversation_is_written_and_digested_as_ever(value, was):
+    assert said_of(record.decode(value["bytes"].encode())) == was
 
 
 @pytest.mark.parametrize("value,was", of("ask"))

@@ -1,5 +1,6 @@
 """session list, show, find, outcome."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -130,6 +131,7 @@ def outcome(
     if (
         (file is None) == (not session)
         or verdict not in ("", "passed", "failed")
+        or not math.isfinite(reward or 0)
         or (session and not verdict and reward is None)
     ):
         raise UsageError(

@@ -71,10 +71,10 @@ def find_sessions(home: Home, project: str = "") -> FoundSessions:
             left_out.update([reason] if reason else [])
     left_out.update({"it was not seen to end": len(calls)} if calls else {})
     outcomes = gateway_queries.session_outcomes(home.ledger)
-    found = [
-        ProjectSession(session, projects.get(group, ""), group, outcomes.get(session.id))
-        for group, session in assembly.sessions_by_group()
-    ]
+    found = []
+    for group, session in assembly.sessions_by_group():
+        outcome = outcomes.of(session.id, (call for line in session.lines for call in line.calls))
+        found.append(ProjectSession(session, projects.get(group, ""), group, outcome))
     return FoundSessions(found, left_out, assembly.unanswered)
 
 

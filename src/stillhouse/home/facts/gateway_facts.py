@@ -96,8 +96,9 @@ class CallReturned(Fact, frozen=True, tag="call-returned"):
 
 
 class SessionJudged(Fact, frozen=True, tag="session-judged"):
-    """Somebody, or a test, says how a session ended. ``call`` is the last one of its main line then; ``verdict`` is "passed",
-    "failed" or empty; ``reward`` a decimal number as text, or empty. What is said later counts.
+    """Somebody, or a test, says how a session ended. ``call`` is the last one of its main line then, or any call of it where no
+    ``session`` is named (a client knows its calls); ``verdict`` is "passed", "failed" or empty; ``reward`` a decimal number as
+    text, or empty. What is said later counts.
     """
 
     session: str

@@ -1,5 +1,6 @@
 """The gateway's keys and calls."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import msgspec
@@ -64,6 +65,12 @@ def calls_by_outcome(ledger: Ledger) -> dict[str, int]:
     return {row.outcome or "no end was seen": int(row.times) for row in all_rows(ledger, query)}
 
 
+def key_of_call(ledger: Ledger, call: str) -> str:
+    """The gateway key that a call was made with; "" where there is no such call."""
+    rows = all_rows(ledger, select(tables.calls.c.key).where(tables.calls.c.call == call))
+    return next((str(row.key) for row in rows), "")
+
+
 class SessionOutcome(NamedTuple):
     """How a session ended, by whom it was said last, and when."""
 
@@ -74,7 +81,26 @@ class SessionOutcome(NamedTuple):
     at: str
 
 
-def session_outcomes(ledger: Ledger) -> dict[str, SessionOutcome]:
+class SaidOutcomes(NamedTuple):
+    """What was said last of each session, by its name, or by one of its calls."""
+
+    of_session: dict[str, SessionOutcome]
+    of_call: dict[str, SessionOutcome]
+
+    def of(self, session: str, calls: Iterable[str]) -> SessionOutcome | None:
+        """What was said last of a session with these calls."""
+        said = [self.of_call[call] for call in calls if call in self.of_call]
+        said += [self.of_session[session]] if session in self.of_session else []
+        return max(said, key=lambda one: one.at) if said else None
+
+
+def session_outcomes(ledger: Ledger) -> SaidOutcomes:
     """What was said last of how each session ended."""
-    rows = as_written(all_rows(ledger, ordered(tables.session_outcomes)))
-    return {row.session: SessionOutcome(row.verdict, row.reward, row.why, row.by, row.at) for row in rows}
+    said = SaidOutcomes({}, {})
+    for row in as_written(all_rows(ledger, ordered(tables.session_outcomes))):
+        outcome = SessionOutcome(row.verdict, row.reward, row.why, row.by, row.at)
+        if row.session:
+            said.of_session[row.session] = outcome
+        else:
+            said.of_call[row.call] = outcome
+    return said

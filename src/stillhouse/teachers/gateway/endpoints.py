@@ -1,6 +1,7 @@
 """The paths that the gateway serves, and what stands in their requests. No I/O."""
 
-from typing import Any, NamedTuple
+import math
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -56,6 +57,7 @@ ENDPOINTS = {
     "/v1/messages/count_tokens": Endpoint(_ANTHROPIC, "/v1/messages/count_tokens", None, billed=False),
 }
 MODELS = "/v1/models"
+OUTCOMES = "/v1/outcomes"
 _OPENAI_TYPES: dict[int, str] = {
     400: "invalid_request_error", 401: "authentication_error", 402: "insufficient_quota", 403: "permission_error",
     404: "not_found_error", 413: "invalid_request_error", 429: "rate_limit_error",
@@ -88,6 +90,25 @@ def read_request(body: bytes) -> GatewayRequest:
         limits=limits,
         fields=fields,
     )
+
+
+class SaidOutcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a client says of the session that one of its calls belongs to."""
+
+    call: str
+    outcome: Literal["passed", "failed", ""] = ""
+    reward: float | None = None
+    why: str = ""
+
+
+def read_outcome(body: bytes) -> SaidOutcome:
+    """An outcome. Raises ValueError for what is none, or says nothing."""
+    said = msgspec.json.decode(body, type=SaidOutcome)
+    if not said.call or not (said.outcome or said.reward is not None):
+        raise ValueError("it needs a call, and an outcome or a reward")
+    if said.reward is not None and not math.isfinite(said.reward):
+        raise ValueError("a reward is a number")
+    return said
 
 
 def limit_of(request: GatewayRequest, endpoint: Endpoint) -> int | None:

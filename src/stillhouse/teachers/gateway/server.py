@@ -18,7 +18,9 @@ import msgspec
 from aiohttp import web
 
 from stillhouse.canon import digest_bytes, digest_value
+from stillhouse.clock import now
 from stillhouse.errors import StillhouseError
+from stillhouse.home import facts
 from stillhouse.home.ledger import gateway_queries
 from stillhouse.home.recorder import Recorder
 from stillhouse.nouns import GatewayKey, Outcome, TeacherKind
@@ -32,10 +34,12 @@ from stillhouse.teachers.gateway.counters import Counters
 from stillhouse.teachers.gateway.endpoints import (
     ENDPOINTS,
     MODELS,
+    OUTCOMES,
     Endpoint,
     GatewayRequest,
     Refusal,
     models_body,
+    read_outcome,
     read_request,
 )
 from stillhouse.teachers.gateway.journal import Journal, as_bytes, new_call
@@ -164,15 +168,47 @@ class Gateway:
         if path == MODELS and request.method == "GET":
             body = models_body(kind, self._admission.models(key, kind))
             return web.Response(body=body, content_type="application/json")
+        if path == OUTCOMES and request.method == "POST":
+            async with self._carrier.memory.growing() as memory:
+                return await self._outcome(key, await self._body(request, memory))
         plain, deployment = plain_path(path)
         endpoint = ENDPOINTS.get(plain)
         if endpoint is None or request.method != "POST":
-            served = ", ".join(("GET " + MODELS, *(f"POST {name}" for name in ENDPOINTS)))
+            served = ", ".join(("GET " + MODELS, "POST " + OUTCOMES, *(f"POST {name}" for name in ENDPOINTS)))
             raise Refused(Refusal(404, "not_served", f"This gateway serves {served}."))
         if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
             request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         async with self._carrier.memory.growing() as memory:
             return await self._call(request, key, endpoint, await self._body(request, memory), deployment)
+
+    async def _outcome(self, key: GatewayKey, body: bytes) -> web.Response:
+        """Write down how the session of a call ended, as the client that made the call says."""
+        try:
+            said = read_outcome(body)
+        except (msgspec.MsgspecError, ValueError) as failure:
+            raise Refused(Refusal(400, "not_an_outcome", f"The body is no outcome: {failure}.")) from failure
+
+        def write() -> None:
+            self._recorder.refresh()
+            if gateway_queries.key_of_call(self._recorder.ledger, said.call) != key.id:
+                raise Refused(
+                    Refusal(404, "no_such_call", "This key made no such call (x-stillhouse-call names each).")
+                )
+            reward = "" if said.reward is None else repr(said.reward)
+            self._recorder.record(
+                facts.SessionJudged(
+                    at=now(),
+                    by=self._recorder.by,
+                    session="",
+                    call=said.call,
+                    verdict=said.outcome,
+                    reward=reward,
+                    why=said.why,
+                )
+            )
+
+        await asyncio.to_thread(write)
+        return web.json_response({"call": said.call, "outcome": said.outcome, "reward": said.reward})
 
     def _authenticate(self, request: web.BaseRequest) -> GatewayKey:
         address = str(request.remote or "")
