@@ -95,6 +95,8 @@ class Assembly:
         self.unanswered = 0
         # Of all that was said so far in a group: the node that said it first, and how many turns it is.
         self._said: dict[tuple[str, str, bytes], tuple[_Node, int]] = {}
+        # Of requests without an answer in them: the node that asked first.
+        self._asked: dict[tuple[str, str, bytes], tuple[_Node, int]] = {}
         self._by_response: dict[tuple[str, str], _Node] = {}
         self._by_words: dict[tuple[str, bytes], _Node] = {}
         # Of turns that requests share, what they say: by their identity, while they are held here.
@@ -145,12 +147,15 @@ class Assembly:
     def _begins_with(
         self, exchange: Exchange, digests: Sequence[bytes], said: Sequence[Turn]
     ) -> tuple[_Node | None, int]:
-        """The node with the longest history that this begins with; a system text alone is no history."""
+        """The node with the longest history that this begins with. Before an answer, only the same request is the same history:
+        many sessions begin with the same texts, and differ in what they ask then.
+        """
         answered = _first_answer(said)
         for length in range(len(said), 0, -1):
-            known = self._said.get(self._place(exchange, digests[length - 1], is_answered=length > answered))
-            if known is not None:
-                return known if any(turn.role not in _SYSTEM for turn in said[:length]) else (None, 0)
+            place = self._place(exchange, digests[length - 1], is_answered=length > answered)
+            known = self._said.get(place) if length > answered else self._asked.get(place)
+            if known is not None and (length > answered or length == len(said)):
+                return known
         return None, 0
 
     def _known_answers(self, group: str, turns: tuple[Turn, ...]) -> tuple[tuple[Turn, ...], list[_Node]]:
@@ -177,7 +182,11 @@ class Assembly:
         before = len(node.turns) - (answer is not None) - len(digests)
         answered = _first_answer(node.turns)
         for number, digest in enumerate(digests, start=before + 1):
-            self._said.setdefault(self._place(node.exchange, digest, is_answered=number > answered), (node, number))
+            if number > answered:
+                self._said.setdefault(self._place(node.exchange, digest, is_answered=True), (node, number))
+        if digests and before + len(digests) <= answered:
+            asked = self._place(node.exchange, digests[-1], is_answered=False)
+            self._asked.setdefault(asked, (node, before + len(digests)))
         if answer is not None:
             self._said.setdefault(self._place(node.exchange, node.end, is_answered=True), (node, len(node.turns)))
             self._by_words[(group, self._digest(answer))] = node

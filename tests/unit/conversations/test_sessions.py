@@ -213,3 +213,14 @@ CLIENTS = [
 def test_clients_name_their_sessions(headers, body, session):
     assert client_of(headers, body).session == session
     assert client_of(headers, {**body, "previous_response_id": "r"}, "q")[1:] == ("r", "q")
+
+
+def test_sessions_that_begin_with_the_same_files_and_ask_something_else_are_two():
+    files = [Turn(Role.SYSTEM, (Text("Be an agent."),)), Turn(Role.USER, (Text("a file"),))]
+    calls = []
+    for number, task in enumerate(("one", "two", "one")):
+        asked = Conversation((*files, Turn(Role.USER, (Text(task),))))
+        answer = Turn(Role.ASSISTANT, (Text(f"answer {number}"),), key=f"k{number}")
+        calls.append(Exchange(f"c{number}", asked, answer))
+    found = assemble(calls)
+    assert [[line.calls for line in session.lines] for session in found] == [[("c2",), ("c0",)], [("c1",)]]
