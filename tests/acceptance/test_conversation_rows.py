@@ -358,3 +358,53 @@ def test_tokens_are_counted_by_the_turns_that_gave_them(home):
     imported(home, rows, "--channel", "open-weights", "--terms", "licence/apache-2.0", "--origin", "teacher")
     shown = home("dataset", "show", "d", "--json").json
     assert sum(shown["tokens"].values()) == 137 and sorted(shown["answer_tokens"].values()) == [30, 107]
+
+
+@pytest.mark.slow  # a row of 100 MB
+def test_a_result_of_100_megabytes(home):
+    row = chat("Done with it.")
+    row["messages"][2]["content"] = "one line of what it printed\n" * (100_000_000 // 28)
+    assert imported(home, [chat("before"), row, chat("after")], *OWN).json["rows"] == 3
+    longer = chat("Done with it.")
+    longer["messages"][2]["content"] = "x" * (129 << 20)
+    done = imported(home, [chat("before"), longer, chat("after")], *OWN, name="longer").json
+    assert (done["rows"], done["skipped"]) == (2, {"longer than 128 MB": 1})
+
+
+def test_two_agents_at_once_on_one_key(home, agent):
+    """Their calls come in turns; each goes on from its own."""
+    first = [{"role": "system", "content": "You are an agent."}, {"role": "user", "content": "mend one"}]
+    second = [{"role": "system", "content": "You are an agent."}, {"role": "user", "content": "mend two"}]
+    for _ in range(2):
+        for said in (first, second):
+            answer = agent(said)
+            said.append(answer)
+            if answer.get("tool_calls"):
+                said.append({"role": "tool", "tool_call_id": answer["tool_calls"][0]["id"], "content": "ok"})
+    agent.running.ended()
+    done = home("dataset", "gather", "p", "--name", "asked", "--json").json
+    assert (done["rows"], done["sessions"]) == (2, 2)
+    for _, said in rows_of(home, "asked@1"):
+        assert [str(turn.role) for turn in said.turns] == ["system", "user", "assistant", "tool", "assistant"]
+
+
+def test_a_session_that_spans_a_revocation(home):
+    """What was answered before stays; a row ends before what the revocation is about."""
+
+    def step(number, source, text, day):
+        model = {"model_name": "somelab-coder"} if source == "agent" else {}
+        return {"step_id": number, "source": source, "message": text, "timestamp": f"{day}T10:00:00Z", **model}
+
+    row = {
+        "schema_version": atif.VERSION, "session_id": "s", "agent": {"name": "a", "version": "1"},
+        "steps": [
+            step(1, "user", "Go", "2026-01-02"), step(2, "agent", "Before.", "2026-01-02"),
+            step(3, "user", "On", "2026-03-02"), step(4, "agent", "After.", "2026-03-02"),
+        ],
+    }  # fmt: skip
+    home("access", "revoke", "somelab", "--even-if-nothing", "--since", "2026-02-01")
+    words = ("--lab", "somelab", "--channel", "open-weights", "--terms", "licence/mit", "--use", "train")
+    done = imported(home, [row], *words).json
+    assert (done["rows"], done["shortened"]) == (1, {"denied": 1}), done
+    ((stored, said),) = rows_of(home, "d@1")
+    assert (stored["response"], said) == ("Before.", None)

@@ -28,8 +28,8 @@ from stillhouse.conversations.every_format import MESSAGES_ALONE, format_of_line
 from stillhouse.errors import CorpusUnreadable
 
 Row = dict[str, Any]
-# A line that is longer is no row of a conversation; reading one takes four times its length.
-_LONGEST_LINE = 64 << 20
+# What a tool gave back may have 100 MB; reading such a row takes eight times its length.
+_LONGEST_LINE = 128 << 20
 # A file's first line may be all of its rows.
 _LARGEST_OBJECT = 256 << 20
 _ROWS_AT_ONCE = 256
