@@ -145,7 +145,19 @@ def one_session(home, running):
     assert len(answers) == 2 and all(turn["stamps"] and turn["key"] for turn in answers)
     kinds = [part["type"] for turn in turns for part in turn["parts"]]
     assert kinds.count("call") >= 1 and "result" in kinds
+    done = home("dataset", "gather", "p", "--name", "asked", "--json").json
+    assert (done["rows"], done["shortened"]) == (1, {}), done
+    home("dataset", "export", "asked", "rows.jsonl", "--format", "trl")
+    (row,) = map(json.loads, (home.folder / "rows.jsonl").read_text().splitlines())
+    calls = [call for message in row["messages"] for call in message.get("tool_calls") or ()]
+    assert calls and row["tools"] and len(row["stillhouse"]["answers"]) == 2
     return listed, turns
+
+
+def is_a_row(home, file):
+    """The session file that the agent itself wrote is a row, too."""
+    done = home("dataset", "import", file, "--name", "own", "--lab", "testlab", "--json").json
+    assert (done["rows"], done["skipped"]) == (1, {}), done
 
 
 def parts(conversation, kind):
@@ -168,6 +180,7 @@ def test_claude_code(home, running, tmp_path):
     (own_file,) = claude_code.read([json.loads(line) for line in file.read_text().splitlines()])
     assert len(parts(own_file, Call)) == len(parts(own_file, Result)) == 1, "its own file says the same"
     assert own_file.turns[-1].parts[0].text == turns[-1]["parts"][0]["text"]
+    is_a_row(home, file)
 
 
 def test_codex(home, running, tmp_path):
@@ -194,6 +207,7 @@ def test_codex(home, running, tmp_path):
     assert own_file.id == listed["session"], "as the client names it"
     assert [str(turn.role) for turn in own_file.turns][-4:] == [turn["role"] for turn in turns][-4:]
     assert said_digest(own_file.turns[-1])
+    is_a_row(home, file)
 
 
 def test_mini_swe_agent(home, running, tmp_path):

@@ -1,8 +1,9 @@
 """Claude Code's session files: JSON lines, a tree by ``uuid`` and ``parentUuid``.
 
 One answer is spread over several lines (one a block, with one ``message.id``); what each tool gave back is a line of its own;
-attachments are lines, too, with the text that the model saw (``rendered``). The line that was written last ends the main
-conversation; other ends are forks of it, and side chains are the conversations of sub-agents. Written and read as of 2.1.332.
+attachments are lines, too, with the text that the model saw (``rendered``); where that is not in the file, what they hold stands
+in its place as a reminder. The line that was written last ends the main conversation; other ends are forks of it, and side chains
+are the conversations of sub-agents. Written and read as of 2.1.332.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -43,6 +44,8 @@ LEAVES_OUT = anthropic_messages.LEAVES_OUT - {Detail.FINISH, Detail.USAGE, Detai
 _TURNS = ("user", "assistant", "attachment", "system")
 # It is the system text and the tools, which are read apart.
 _SILENT = frozenset({"prompt_snapshot"})
+# What stands in an attachment that is no text.
+_FILES = ('"base64"', '"type":"image"', '"type":"pdf"', '"type":"document"')
 
 
 def read(given: Any) -> list[Conversation]:
@@ -224,9 +227,23 @@ def _attachment(entry: Mapping[str, Any], time: str) -> Iterator[Turn]:
     role = Role.SYSTEM if entry.get("renderedRole") == "system" else Role.USER
     rendered = items(entry.get("rendered"))
     if not rendered and "rendered" not in entry:
-        yield Turn(role, (Unknown(f"attachment {kind}"[:80], as_json(entry["attachment"])),), time=time)
+        attached = mapping(entry.get("attachment") or {})
+        said = as_json(attached)
+        is_text = not any(sign in said for sign in _FILES)
+        part = Text(_reminder(attached)) if is_text else Unknown(f"attachment {kind}"[:80], said)
+        yield Turn(role, (part,), time=time)
     for one in rendered:
         yield Turn(role, tuple(anthropic_messages.read_blocks(mapping(one).get("content"))), time=time)
+
+
+def _reminder(attached: Mapping[str, Any]) -> str:
+    """What an attachment tells the model, where the file has not the words in which it was told."""
+    told = attached.get("content")
+    if not isinstance(told, str):
+        lines = attached.get("addedLines")
+        plain = isinstance(lines, list) and all(isinstance(line, str) for line in lines)
+        told = "\n".join(lines) if isinstance(lines, list) and plain else as_json(dict(attached))
+    return f"<system-reminder>\n{told}\n</system-reminder>"
 
 
 def _placed(conversation: Conversation, before: Sequence[Conversation], session: str, leaf: str) -> Conversation:

@@ -120,7 +120,13 @@ def test_claude_code_says_what_it_cannot_know():
     """An attachment of which the model saw a text that the file does not have."""
     attached = {"type": "attachment", "uuid": "x", "parentUuid": "u", "attachment": {"type": "todo"}, "sessionId": "s"}
     (found,) = claude_code.read([PARALLEL[0], attached, entry("b", "x", "assistant", said("done"))])
-    assert parts(found, Unknown)[0].kind == "attachment todo" and "attachment todo" in why_no_row(found)
+    assert "todo" in found.turns[1].parts[-1].text and not parts(found, Unknown), "it stands as a reminder"
+    attached["attachment"] = {
+        "type": "file",
+        "content": {"type": "image", "source": {"type": "base64", "data": "eA=="}},
+    }
+    (found,) = claude_code.read([PARALLEL[0], attached, entry("b", "x", "assistant", said("done"))])
+    assert parts(found, Unknown)[0].kind == "attachment file" and "attachment file" in why_no_row(found)
 
 
 @pytest.mark.parametrize("read", [claude_code.read, pi_session.read])
