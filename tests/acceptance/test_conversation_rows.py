@@ -408,3 +408,146 @@ def test_a_session_that_spans_a_revocation(home):
     assert (done["rows"], done["shortened"]) == (1, {"denied": 1}), done
     ((stored, said),) = rows_of(home, "d@1")
     assert (stored["response"], said) == ("Before.", None)
+
+
+def entry(uuid, parent, kind, content, **more):
+    said = {
+        "message": {"role": kind, "content": content, **({"id": uuid, "model": "m"} if kind == "assistant" else {})}
+    }
+    said = said if kind in ("user", "assistant") else {"subtype": "turn_duration"}
+    return {"uuid": uuid, "parentUuid": parent, "type": kind, "sessionId": "s", **said, **more}
+
+
+def session(home, entries, name="session"):
+    path = home.write(f"{name}.jsonl", "".join(json.dumps(one) + "\n" for one in entries))
+    return home("dataset", "import", path, "--name", name, "--json", "--lab", "testlab").json
+
+
+def texts(said):
+    return [part.text for turn in said.turns for part in turn.parts]
+
+
+CALL = [{"type": "tool_use", "id": "t", "name": "f", "input": {}}]
+RESULT = [{"type": "tool_result", "tool_use_id": "t", "content": "ok"}]
+
+
+def test_notes_of_the_client_between_and_after_turns_are_no_ends(home):
+    entries = [
+        entry("1", None, "user", "Go"), entry("2", "1", "assistant", CALL), entry("p", "2", "progress", ""),
+        entry("3", "p", "user", RESULT), entry("4", "3", "assistant", "Done."), entry("q", "4", "progress", ""),
+        entry("5", "q", "user", "Again"), entry("6", "5", "assistant", "Done again."), entry("7", "6", "system", ""),
+    ]  # fmt: skip
+    assert session(home, entries)["rows"] == 1
+    ((_, said),) = rows_of(home, "session@1")
+    assert [str(turn.role) for turn in said.turns][:6] == [
+        "user",
+        "assistant",
+        "tool",
+        "assistant",
+        "user",
+        "assistant",
+    ]
+
+
+def test_what_a_fork_shares_counts_in_it_where_its_main_line_is_no_row(home):
+    image = [{"type": "image", "source": {"type": "url", "url": "x"}}]
+    entries = [entry("1", None, "user", "Go"), entry("2", "1", "assistant", CALL), entry("3", "2", "user", RESULT),
+               entry("4", "3", "assistant", "One."), entry("5", "4", "user", "Fork"), entry("6", "5", "assistant", "Two."),
+               entry("7", "4", "user", image), entry("8", "7", "assistant", "Three.")]  # fmt: skip
+    done = session(home, entries)
+    assert (done["rows"], done["skipped"]) == (1, {"it holds a part of type image": 1})
+    ((_, said),) = rows_of(home, "session@1")
+    assert said.fork == 0
+
+
+BROKEN = {
+    "surrogate": {**chat("x"), "messages": [{"role": "user", "content": "cut \ud83d"}, *chat("x")["messages"][1:]]},
+    "types": {"schema_version": atif.VERSION, "agent": {"name": "a", "version": "1"}, "session_id": "s",
+              "extra": {"stillhouse": {"outcome": {"passed": "yes", "reward": "x"}}},
+              "steps": [{"step_id": 1, "source": "user", "message": "Go"},
+                        {"step_id": 2, "source": "agent", "message": "x", "extra": {"stillhouse": {"thoughts": [{"text": 5}]}}}]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", BROKEN.values(), ids=BROKEN)
+def test_what_cannot_be_written_down_costs_its_row_alone(home, row):
+    done = imported(home, [chat("before"), row, chat("after")], *OWN).json
+    assert (done["rows"], sum(done["skipped"].values())) == (2, 1), done
+    home("dataset", "export", "d", "out.jsonl", "--use", "store")
+
+
+def test_counts_beyond_any_answer_are_unknown(home):
+    def row(tokens):
+        steps = [{"step_id": 1, "source": "user", "message": "Go"},
+                 {"step_id": 2, "source": "agent", "message": f"x {tokens}", "reasoning_content": "hm", "model_name": "m",
+                  "metrics": {"prompt_tokens": tokens, "completion_tokens": tokens}}]  # fmt: skip
+        return {
+            "schema_version": atif.VERSION,
+            "agent": {"name": "a", "version": "1"},
+            "session_id": "s",
+            "steps": steps,
+        }
+
+    assert imported(home, [row(10**30), row(True), row(-4), row(9 * 10**18), row(7)], *OWN).json["rows"] == 5
+    assert sorted(stored["tokens"] for stored, _ in rows_of(home, "d@1")) == [-1, -1, -1, -1, 7]
+
+
+def test_a_history_of_turns_is_no_trajectory_and_plain_rows_are_no_session(home):
+    history = [{"role": "user", "content": "Q1"}, {"role": "assistant", "content": "A1"}]
+    rows = [{"instruction": "Q2?", "input": "", "output": "A2", "history": history}]
+    imported(home, rows, *OWN)
+    ((stored, _),) = rows_of(home, "d@1")
+    assert (stored["response"], [one["content"] for one in stored["messages"]]) == ("A2", ["Q1", "A1", "Q2?"])
+    plain = [{"type": "chat", "sessionId": f"s{n}", "question": f"q{n}", "answer": f"a{n}"} for n in range(3)]
+    assert imported(home, plain, *OWN, name="plain").json["rows"] == 3
+
+
+def test_a_row_that_names_a_closed_model_is_of_it_whatever_its_answer_names(home):
+    answer = {"model": "qwen/qwen3-32b", "choices": [{"message": {"role": "assistant", "tool_calls": [call()]},
+                                                      "finish_reason": "tool_calls"}]}  # fmt: skip
+    row = {"question": "q", "teacher": "gpt-4o", "response": answer}
+    words = ("--channel", "open-weights", "--terms", "licence/mit", "--use", "train")
+    assert imported(home, [row], *words).json["rows"] == 0
+
+
+def test_columns_beside_an_apis_answer_are_taken_or_leave_the_row_out(home):
+    answer = {
+        "model": "m",
+        "choices": [{"message": {"role": "assistant", "tool_calls": [call()]}, "finish_reason": "tool_calls"}],
+    }
+    asked = {"question": "q", "response": answer}
+    request = {"request": {"model": "m", "messages": [{"role": "user", "content": "q"}]}, "response": answer}
+    rows = [{**asked, "system_prompt": "SYS"}, {**request, "answer": "gold 42"}, {**asked, "context": "a passage"},
+            {**asked, "history": [["a", "b"]]}, {**request, "images": ["i.png"]}]  # fmt: skip
+    done = imported(home, rows, "--lab", "testlab").json
+    assert (done["rows"], sum(done["skipped"].values())) == (2, 3), done
+    first, second = rows_of(home, "d@1")
+    assert str(first[1].turns[0].role) == "system" and "gold 42" in second[0]["rest"]
+
+
+@pytest.mark.parametrize("wanted", ["responses", "prompt-completion", "sharegpt", "openai"])
+def test_rows_of_text_come_back_from_every_format(home, wanted):
+    rows = [{"messages": [{"role": "system", "content": "s"}, {"role": "user", "content": f"q{n}"},
+                          {"role": "assistant", "content": f"a{n}"}]} for n in range(4)]  # fmt: skip
+    imported(home, rows, *OWN)
+    home("dataset", "export", "d", "out.jsonl", "--format", wanted, "--use", "store")
+    assert home("dataset", "import", "out.jsonl", "--name", "back", "--json").json["rows"] == 4
+
+
+def test_fields_of_a_message_that_nobody_knows_leave_the_row_out(home):
+    weighted = [chat("a"), chat("b"), chat("c")]
+    weighted[0]["messages"][-1]["weight"] = 1
+    weighted[1]["messages"][-1]["weight"] = 0
+    weighted[2]["messages"][1] |= {"content": [{"type": "thinking", "thinking": "hm", "signature": "s"}]}
+    done = imported(home, weighted, *OWN).json
+    assert done["rows"] in (1, 2) and done["skipped"].get("it holds a part of type weight") == 1, done
+
+
+def test_names_and_ids_are_redacted(home):
+    row = chat("a", id=f"https://bob:{TOKEN}@db.example.com/x")
+    row["messages"][1]["tool_calls"][0]["id"] = row["messages"][2]["tool_call_id"] = TOKEN
+    row["tools"][0] = {"type": "function", "function": {"name": TOKEN, "parameters": {}, "description": TOKEN}}
+    row["messages"][0]["name"] = TOKEN
+    assert imported(home, [row], *OWN, "--secrets", "redact").json["rows"] == 1
+    home("dataset", "export", "d", "out.jsonl", "--use", "store")
+    assert (home.folder / "out.jsonl").read_text().count(TOKEN) == 0

@@ -33,6 +33,9 @@ EVERY_FORMAT = (*ROW_FORMATS, *SESSION_FORMATS)
 # A file that is a list of messages is what an agent wrote down.
 MESSAGES_ALONE = mini_swe_agent.FORMAT.name
 # "image" is one that names its source.
+# What entries of Claude Code are called that are no turns.
+_CLAUDE_CODE = frozenset({"queue-operation", "last-prompt", "summary", "file-history-snapshot", "user", "assistant", "system",
+                          "attachment", "progress", "cost-state", "api-request", "custom-title", "agent-name"})  # fmt: skip
 _BLOCKS = frozenset({"image", "tool_use", "tool_result", "thinking", "redacted_thinking"})
 
 
@@ -50,10 +53,12 @@ def format_of_row(row: Any) -> Format | None:
         return None
     if str(row.get("schema_version") or "").startswith("ATIF"):
         return atif.FORMAT
-    if ("history" in row and "trajectory" in row) or _is_history(row.get("history")):
+    if "history" in row and "trajectory" in row:
         return swe_agent.FORMAT
     if row.get("messages"):
         return _of_messages(row)
+    if _is_history(row.get("history")) and "instruction" not in row:
+        return swe_agent.FORMAT
     if row.get("conversations") or row.get("conversation"):
         return share_gpt.FORMAT
     if "instruction" in row and "output" in row:
@@ -114,6 +119,6 @@ def format_of_lines(entries: Sequence[Any]) -> Format | None:
             return codex_rollout.FORMAT
         if entry.get("type") == "session" and "id" in entry:
             return pi_session.FORMAT
-        if "sessionId" in entry and ("uuid" in entry or "type" in entry):
+        if "sessionId" in entry and ("uuid" in entry or entry.get("type") in _CLAUDE_CODE):
             return claude_code.FORMAT
     return None

@@ -54,14 +54,15 @@ class Redaction:
         """A conversation with its tools and its outcome."""
         outcome = said.outcome and msgspec.structs.replace(said.outcome, why=self.text(said.outcome.why))
         return msgspec.structs.replace(
-            said, turns=tuple(map(self._turn, said.turns)), tools=tuple(map(self._tool, said.tools)), outcome=outcome
-        )
+            said, turns=tuple(map(self._turn, said.turns)), tools=tuple(map(self._tool, said.tools)), outcome=outcome,
+            id=self.text(said.id), parent=self.text(said.parent),
+        )  # fmt: skip
 
     def _turn(self, turn: Turn) -> Turn:
-        return msgspec.structs.replace(turn, parts=tuple(map(self._part, turn.parts)))
+        return msgspec.structs.replace(turn, parts=tuple(map(self._part, turn.parts)), name=self.text(turn.name))
 
     def _tool(self, tool: Tool) -> Tool:
-        texts = {name: self.text(getattr(tool, name)) for name in ("description", "parameters", "extra")}
+        texts = {name: self.text(getattr(tool, name)) for name in ("name", "description", "parameters", "extra")}
         return msgspec.structs.replace(tool, **texts)
 
     def _part(self, part: Part) -> Any:
@@ -70,9 +71,11 @@ class Redaction:
         if isinstance(part, Reasoning):
             return msgspec.structs.replace(part, text=self.text(part.text), summary=self.text(part.summary))
         if isinstance(part, Call):
-            return msgspec.structs.replace(part, arguments=self.text(part.arguments))
+            texts = {name: self.text(getattr(part, name)) for name in ("name", "arguments", "id")}
+            return msgspec.structs.replace(part, **texts)
         if isinstance(part, Result):
-            return msgspec.structs.replace(part, parts=tuple(map(self._part, part.parts)))
+            inside = tuple(map(self._part, part.parts))
+            return msgspec.structs.replace(part, parts=inside, call=self.text(part.call), name=self.text(part.name))
         if isinstance(part, Unknown):
             return msgspec.structs.replace(part, raw=self.text(part.raw))
         return msgspec.structs.replace(part, url=self.text(part.url))

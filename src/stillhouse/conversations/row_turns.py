@@ -26,6 +26,7 @@ from stillhouse.conversations.record import (
     said_digest,
     text_of,
 )
+from stillhouse.conversations.usage import count
 from stillhouse.nouns import Message, Usage
 
 NO_RESULT = "a call of a tool has no result"
@@ -166,4 +167,4 @@ def own_usage(conversation: Conversation) -> Usage:
     own = [turn for turn in conversation.turns[conversation.fork :] if turn.role is Role.ASSISTANT]
     counted = [turn.usage or Usage() for turn in own]
     said = [usage.completion_tokens for usage in counted]
-    return Usage(counted[-1].prompt_tokens if counted else -1, sum(said) if said and min(said) >= 0 else -1)
+    return Usage(counted[-1].prompt_tokens if counted else -1, count(sum(said)) if said and min(said) >= 0 else -1)

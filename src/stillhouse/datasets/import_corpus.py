@@ -132,7 +132,9 @@ def execute_import(home: Home, request: ImportRequest, progress: Progress, plann
     def still_holds(counts: Counts) -> bool:
         """Nothing is taken from an earlier process that would come out otherwise today."""
         decisions.check(counts.sets)
-        return counts.know == know and counts.decided == decisions.told()
+        told = decisions.told()
+        same = all(told.get(id) == reason for id, reason in counts.decided.items())
+        return counts.know == know and same
 
     note = home.cache / "imports" / run.partition(":")[2]
     staging = Staging(objects, home.objects, note, still_holds, erasable=bool(request.erasable))

@@ -137,7 +137,9 @@ def store(
     reader = request.reader
     for group in _groups(home, lines_in(files, left_out, counts.lines), reader):
         ready = list(_recognised(recogniser, _read_of(group.rows, left_out)))
-        decisions.check(stamps for one in ready for stamps in (one.stamps, *one.row.read.answers))
+        every = [stamps for one in ready for stamps in (one.stamps, *one.row.read.answers)]
+        decisions.check(every)
+        sets |= {stamps.id: stamps for stamps in every}
         ready = [_before_denied(one, reader, decisions) for one in ready]
         decisions.check(one.stamps for one in ready)
         for one in ready:

@@ -59,13 +59,17 @@ class RowReader(NamedTuple):
         rows: list[ReadRow | Unread] = []
         text = 0
         for line in lines:
-            for read in self.reading.read(line):
-                if isinstance(read, Unread):
-                    rows.append(read)
+            main: bool | None = None
+            for one in self.reading.read(line):
+                if isinstance(one, Unread):
+                    rows.append(one)
                     continue
+                read = _alone(one) if main is False else one
                 said = read.said
                 text += len(said.text) + len(read.rest) + sum(len(turn.content) for turn in said.messages)
-                rows += self._without_secrets(read) if self.secrets is not Secrets.KEEP else self._rows(read)
+                made = list(self._without_secrets(read) if self.secrets is not Secrets.KEEP else self._rows(read))
+                main = any(isinstance(row, ReadRow) for row in made) if main is None else main
+                rows += made
         return ReadBatch(rows, len(lines), text)
 
     def before_denied(self, row: ReadRow, denied: Callable[[int], str]) -> ReadRow | None:
@@ -89,7 +93,8 @@ class RowReader(NamedTuple):
         said, redaction = read.said, Redaction()
         made = said._replace(
             messages=redaction.messages(said.messages), text=redaction.text(said.text),
-            reasoning=redaction.text(said.reasoning),
+            reasoning=redaction.text(said.reasoning), id=redaction.text(said.id),
+            outcome=said.outcome and msgspec.structs.replace(said.outcome, why=redaction.text(said.outcome.why)),
             conversation=said.conversation and redaction.conversation(said.conversation),
         )  # fmt: skip
         rest, kinds = redaction.text(read.rest), tuple(sorted(set(redaction.kinds)))
@@ -135,6 +140,14 @@ def same_as(candidate: Candidate, prompt: str) -> bytes:
     """Equal for imported rows that ask and answer the same; ``prompt`` is the digest of what it answers."""
     said = candidate.conversation
     return same_text(prompt, candidate.text if said is None else said_digest(said.turns[last_answer(said)]))
+
+
+def _alone(read: Read) -> Read:
+    """A fork whose main line is no row: what they share counts here."""
+    said = read.said.conversation
+    if said is None or not said.fork:
+        return read
+    return read._replace(said=read.said._replace(conversation=msgspec.structs.replace(said, fork=0)))
 
 
 def _holding(read: Read, held: Conversation) -> Read:

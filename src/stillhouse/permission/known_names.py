@@ -149,7 +149,7 @@ def lab_of_model(model: str) -> str:
 def is_known_model(model: str) -> bool:
     """Is it called like a model of a lab that is known, and nothing else besides?"""
     plain = all(letter.isascii() and (letter.isalnum() or letter in "-._:/@") for letter in model)
-    return plain and lab_of_model(model) in {lab.name for lab in _names().lab}
+    return plain and lab_of_model(model) in {lab.name for lab in _names().lab} - {""}
 
 
 def unknown_labs(names: Iterable[str]) -> tuple[str, ...]:

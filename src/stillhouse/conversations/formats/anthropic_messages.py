@@ -38,6 +38,11 @@ LEAVES_OUT = frozenset({
     Detail.STAMPS, Detail.KEYS, Detail.FINISH, Detail.USAGE, Detail.TIME, Detail.MODEL, Detail.NAMES, Detail.RESULT_NAMES,
     Detail.LAYOUT, Detail.OUTCOME, Detail.LINEAGE, Detail.IDS, Detail.MEDIA_TYPES, Detail.REFUSALS, Detail.DEVELOPER,
 })  # fmt: skip
+# What says nothing of what was said: how it was counted, found or named.
+_BESIDE = frozenset({
+    "role", "content", "id", "type", "model", "usage", "stop_reason", "stop_sequence", "stop_details", "container",
+    "context_management", "cache_control", "timestamp", "index", "name", "diagnostics",
+})  # fmt: skip
 _ROLES = {"user": Role.USER, "assistant": Role.ASSISTANT, "system": Role.SYSTEM}
 
 
@@ -73,6 +78,10 @@ def read_message(given: Any) -> list[Turn]:
     if role is None:
         raise CannotRead("a message has a role that is not known")
     parts = read_blocks(message.get("content"))
+    parts += [
+        Unknown(name, as_json(value)) for name, value in message.items()
+        if name not in _BESIDE and value not in (None, "", [], {})
+    ]  # fmt: skip
     if role is not Role.USER:
         return [Turn(role, tuple(parts))]
     runs = itertools.groupby(parts, lambda part: isinstance(part, Result))

@@ -37,6 +37,7 @@ from stillhouse.conversations.record import (
     Turn,
     Unknown,
 )
+from stillhouse.conversations.usage import count
 from stillhouse.nouns import Usage
 
 LEAVES_OUT = frozenset({
@@ -170,9 +171,7 @@ def _read_result(given: Any) -> Part:
 def _read_usage(metrics: Any) -> Usage | None:
     if not isinstance(metrics, Mapping):
         return None
-    counts = [metrics.get(name) for name in ("prompt_tokens", "completion_tokens")]
-    prompt, said = (one if isinstance(one, int) else -1 for one in counts)
-    return Usage(prompt, said)
+    return Usage(*(count(metrics.get(name)) for name in ("prompt_tokens", "completion_tokens")))
 
 
 def _write_turn(turn: Turn) -> dict[str, Any]:

@@ -51,7 +51,7 @@ _FILES = ('"base64"', '"type":"image"', '"type":"pdf"', '"type":"document"')
 def read(given: Any) -> list[Conversation]:
     """The conversations of a file's entries: the main one first. Raises CannotRead."""
     entries, broken = entries_of(given)
-    said = {string(one.get("uuid")): one for one in entries if one.get("type") in _TURNS and one.get("uuid")}
+    said = _linked(entries)
     if not any(isinstance(one.get("message"), Mapping) for one in said.values()):
         raise CannotRead("it has no entries of a session")
     session = next((string(one["sessionId"]) for one in entries if one.get("sessionId")), "")
@@ -66,6 +66,20 @@ def read(given: Any) -> list[Conversation]:
     return [with_broken(found[0], broken), *found[1:]]
 
 
+def _linked(entries: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """The entries that say something, by name; each has the nearest one before it as its parent, whatever stands between."""
+    every = {string(one.get("uuid")): one for one in entries if one.get("uuid")}
+    found: dict[str, Mapping[str, Any]] = {}
+    for uuid, one in every.items():
+        if one.get("type") in _TURNS:
+            parent, seen = _parent(one), {uuid}
+            while parent in every and every[parent].get("type") not in _TURNS and parent not in seen:
+                seen.add(parent)
+                parent = _parent(every[parent])
+            found[uuid] = {**one, "parentUuid": parent} if parent != _parent(one) else one
+    return found
+
+
 def _paths(said: Mapping[str, Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
     """The entries of each conversation, in order. Where no entry has a parent here, all of them follow each other."""
     if not any(_parent(one) in said for one in said.values()):
@@ -75,12 +89,27 @@ def _paths(said: Mapping[str, Mapping[str, Any]]) -> list[list[Mapping[str, Any]
 
 def _leaves(said: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Where conversations end: the main one's end first. A result is no end where its call's answer went on without it."""
-    parents = {_parent(one) for one in said.values()}
+    parents = _answered(said)
     leaves = [uuid for uuid, one in said.items() if uuid not in parents and one.get("type") in ("user", "assistant")]
     ends = [uuid for uuid in leaves if not (_is_result(said[uuid]) and _goes_on(said[uuid], said))] or leaves
     main = [uuid for uuid in ends if not said[uuid].get("isSidechain")]
     ordered = [uuid for uuid in ends if uuid not in main[-1:]]
     return main[-1:] + ordered
+
+
+def _answered(said: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """What is said by users and models that a user or a model has gone on from; the client's notes between and after do not."""
+    found: set[str] = set()
+    for one in said.values():
+        if one.get("type") not in ("user", "assistant"):
+            continue
+        parent = _parent(one)
+        while parent in said and parent not in found:
+            found.add(parent)
+            if said[parent].get("type") in ("user", "assistant"):
+                break
+            parent = _parent(said[parent])
+    return found
 
 
 def _parent(entry: Mapping[str, Any]) -> str:

@@ -71,7 +71,7 @@ class _Reading:
 
     def _add(self, turn: Turn, time: str) -> None:
         last = self._turns[-1] if self._turns else None
-        if last is not None and last.role is turn.role is Role.ASSISTANT:
+        if last is not None and last.role is turn.role is Role.ASSISTANT and last.model == self._model:
             self._turns[-1] = msgspec.structs.replace(last, parts=last.parts + turn.parts)
         else:
             model = self._model if turn.role is Role.ASSISTANT else ""

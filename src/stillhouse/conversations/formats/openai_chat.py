@@ -53,7 +53,7 @@ def read(given: Any) -> list[Conversation]:
     messages = items(row.get("messages"))
     if not messages:
         raise CannotRead("there are no messages")
-    tools = items(row.get("tools")) or [{"type": FUNCTION, FUNCTION: one} for one in items(row.get("functions"))]
+    tools = [*items(row.get("tools")), *({"type": FUNCTION, FUNCTION: one} for one in items(row.get("functions")))]
     return [made(map(read_message, messages), map(read_tool, tools))]
 
 
@@ -80,7 +80,7 @@ def read_message(given: Any) -> Turn:
         parts.append(_read_function(mapping(message["function_call"]), ""))
     parts += [
         Unknown(name, as_json(value)) for name, value in message.items()
-        if name not in _SAID and name not in _BESIDE and value not in (None, "", [], {}, False)
+        if name not in _SAID and name not in _BESIDE and not _says_nothing(name, value)
     ]  # fmt: skip
     name = string(message.get("name"))
     if role is not Role.TOOL:
@@ -89,6 +89,13 @@ def read_message(given: Any) -> Turn:
     if len(inside) < len(parts):
         raise CannotRead("a tool's message holds more than a result")
     return Turn(role, (Result(inside, string(message.get("tool_call_id")), name),))
+
+
+def _says_nothing(name: str, value: Any) -> bool:
+    """Is a field empty, or what it is where nobody sets it? A weight of 0 says that a turn is not to be learned."""
+    if name == "weight":
+        return value is None or value == 1
+    return value is None or value is False or value in ("", [], {})
 
 
 def read_content(content: Any) -> list[Part]:

@@ -39,6 +39,7 @@ from stillhouse.conversations.record import (
     Unknown,
     prefix_digests,
 )
+from stillhouse.conversations.usage import count
 from stillhouse.nouns import Usage
 
 LEAVES_OUT = frozenset({
@@ -136,8 +137,8 @@ def _turns(entry: Mapping[str, Any]) -> list[Turn]:
     stop, counts = message.get("stopReason"), message.get("usage")
     usage = None
     if isinstance(counts, Mapping):
-        prompt = [counts.get(name) or 0 for name in ("input", "cacheRead", "cacheWrite")]
-        usage = Usage(sum(one for one in prompt if isinstance(one, int)), int(counts.get("output") or 0))
+        prompt = [count(counts.get(name) or 0) for name in ("input", "cacheRead", "cacheWrite")]
+        usage = Usage(count(sum(prompt)) if min(prompt) >= 0 else -1, count(counts.get("output") or 0))
     finish = finish_label(_STOPS.get(str(stop), stop)) if stop else ""
     return [Turn(_ROLES[role], tuple(parts), 0, finish, usage, time, string(message.get("model")))]
 

@@ -24,6 +24,8 @@ from stillhouse.conversations.record import (
     Text,
     Tool,
     Turn,
+    decode,
+    encode,
     is_plain,
 )
 from stillhouse.conversations.row_turns import as_text_row, last_answer, messages_of, own_usage, spoken
@@ -38,7 +40,16 @@ from stillhouse.datasets.corpora.columns import (
     tools_beside,
 )
 from stillhouse.datasets.corpora.named_models import named_model
-from stillhouse.datasets.corpora.row_shapes import ParsedRow, Skipped, day_of, read_row, response_of, told_of
+from stillhouse.datasets.corpora.row_shapes import (
+    UNKNOWN_SHAPE,
+    ParsedRow,
+    Skipped,
+    day_of,
+    read_row,
+    response_of,
+    told_of,
+)
+from stillhouse.permission.known_names import closed_labs
 
 # What an agent did, which is no question with its answer: the end need not be an answer.
 _TRAJECTORIES = ("atif", "swe-smith", "mini-swe-agent", "swe-agent")
@@ -93,7 +104,7 @@ def read_rows(row: Mapping[str, Any]) -> Sequence[ParsedRow] | Skipped:
     if format is not None and format.name in _TRAJECTORIES:
         return found
     plain = all(one.conversation is None or is_plain(one.conversation) for one in found)
-    if text is None or not plain or all(map(_goes_on, found)):
+    if text is None or text.reason == UNKNOWN_SHAPE or not plain or all(map(_goes_on, found)):
         return found
     return text  # of text alone, the reader of texts has said why not
 
@@ -109,11 +120,21 @@ def read_session(name: str, entries: Sequence[Any]) -> Sequence[ParsedRow] | Ski
     """The conversations of a session file: of the format with this ``name``."""
     format = next(one for one in EVERY_FORMAT if one.name == name)
     try:
-        return [with_conversation(ParsedRow((), "", name), said) for said in format.read(list(entries))]
+        return [with_conversation(ParsedRow((), "", name), _storable(said)) for said in format.read(list(entries))]
     except RecursionError:
         return Skipped("nested too deeply")
     except _BROKEN as failure:
         return Skipped(_reason(failure))
+
+
+def _storable(said: Conversation) -> Conversation:
+    """A conversation that is read again as it is written. Raises CannotRead."""
+    try:
+        if decode(encode(said)) == said and 0 <= said.fork <= len(said.turns):
+            return said
+    except (msgspec.MsgspecError, UnicodeEncodeError, ValueError, OverflowError):
+        pass
+    raise CannotRead("it holds half of a surrogate pair, or a value of another type than its field")
 
 
 def _reason(failure: Exception) -> str:
@@ -133,15 +154,16 @@ def with_conversation(said: ParsedRow, conversation: Conversation) -> ParsedRow:
         turns = (*conversation.turns[:place], last, *conversation.turns[place + 1 :])
         conversation = msgspec.structs.replace(conversation, turns=turns)
     speakers = tuple(
-        (turn.model or said.model, day_of(turn.time) or said.day)
+        (_model(turn.model, said.model), day_of(turn.time) or said.day)
         for turn in conversation.turns
         if turn.role is Role.ASSISTANT
     )
     counted = own_usage(conversation)
     usage = counted if counted.completion_tokens >= 0 else said.usage
     model, day = speakers[-1]
+    one_model = model if len({name for name, _ in speakers}) == 1 else ""
     row = said._replace(
-        finish=finish, model=said.model or model, day=said.day or day, usage=usage, speakers=speakers,
+        finish=finish, model=said.model or one_model, day=said.day or day, usage=usage, speakers=speakers,
         id=said.id or conversation.id,
     )  # fmt: skip
     text = as_text_row(conversation)
@@ -155,6 +177,11 @@ def with_conversation(said: ParsedRow, conversation: Conversation) -> ParsedRow:
     )  # fmt: skip
 
 
+def _model(turn: str, row: str) -> str:
+    """The model of an answer: as it says itself, unless the row names one of a closed model."""
+    return row if row and closed_labs(row) and not closed_labs(turn) else turn or row
+
+
 def _rows_of(row: Mapping[str, Any]) -> Sequence[ParsedRow]:
     """The conversations of a row in one of the formats, with what its columns say beside them."""
     format = format_of_row(row)
@@ -163,7 +190,7 @@ def _rows_of(row: Mapping[str, Any]) -> Sequence[ParsedRow]:
     check_media(row)
     columns = frozenset(_COLUMNS[format.name])
     said = _said(row, format.name)._replace(columns=columns)
-    return [with_conversation(said, _with_columns(one, row, columns)) for one in format.read(row)]
+    return [with_conversation(said, _storable(_with_columns(one, row, columns))) for one in format.read(row)]
 
 
 def _said(row: Mapping[str, Any], shape: str) -> ParsedRow:
@@ -228,6 +255,7 @@ def _answered_row(row: Mapping[str, Any]) -> Sequence[ParsedRow]:
     requests = (row.get(name) for name in ("generic_request", "request", "raw_request"))
     request: Mapping[str, Any] = next((one for one in requests if isinstance(one, Mapping)), row)
     check_media(request)
+    check_media(row)
     api = Api.CHAT if "choices" in response else Api.MESSAGES if "content" in response else Api.RESPONSES
     answer = turn_of_value(api, response)
     asked = _asked(request, row)
@@ -240,12 +268,23 @@ def _answered_row(row: Mapping[str, Any]) -> Sequence[ParsedRow]:
     whole = msgspec.structs.replace(
         asked, turns=(*asked.turns, msgspec.structs.replace(answer, key="", model=answer.model or model))
     )
-    read = said._replace(via=via.lower(), provider=provider, model=model, day=day, id=id, columns=_ANSWERED)
-    return [with_conversation(read, whole)]
+    columns = frozenset(name for name, value in row.items() if value is request or _holds(value, response)) | (
+        frozenset({"messages", "question", "prompt", "tools", "functions"}) if request is row else frozenset({"tools"})
+    )
+    columns |= {"messages"} if not request.get("messages") and not request.get("input") else frozenset()
+    read = said._replace(via=via.lower(), provider=provider, model=model, day=day, id=id, columns=columns)
+    beside = {name: value for name, value in row.items() if value is not message}
+    return [with_conversation(read, _storable(_with_columns(whole, beside, columns)))]
 
 
-_ANSWERED = frozenset({"raw_response", "response_message", "response", "answer", "completion", "generic_request",
-                       "request", "raw_request", "messages", "tools", "functions", "system"})  # fmt: skip
+def _holds(value: Any, response: Mapping[str, Any]) -> bool:
+    """Is a column's value the answer, as an object or as its JSON, or the message in it?"""
+    if response_of(value) == response:
+        return True
+    choices = response.get("choices")
+    return (
+        isinstance(value, Mapping) and isinstance(choices, list) and any(value is one.get("message") for one in choices)
+    )
 
 
 def _asked(request: Mapping[str, Any], row: Mapping[str, Any]) -> Conversation:

@@ -51,6 +51,9 @@ _SAYINGS = ("value", "content", "text", "val", "message", "utterance", "parts")
 _LONGEST_RESPONSE = 10_000_000
 
 
+UNKNOWN_SHAPE = "of no known shape"
+
+
 class ParsedRow(NamedTuple):
     """A conversation and its answer. What a row does not say is empty; ``via`` is the service that it names, ``provider`` the
     one that this service named.
@@ -130,7 +133,7 @@ def read_row(row: Mapping[str, Any]) -> ParsedRow | Skipped:
             continue
         if said is not None:
             return _checked(said)
-    return Skipped("of no known shape")
+    return Skipped(UNKNOWN_SHAPE)
 
 
 def _checked(said: ParsedRow) -> ParsedRow | Skipped:
