@@ -551,3 +551,19 @@ def test_names_and_ids_are_redacted(home):
     assert imported(home, [row], *OWN, "--secrets", "redact").json["rows"] == 1
     home("dataset", "export", "d", "out.jsonl", "--use", "store")
     assert (home.folder / "out.jsonl").read_text().count(TOKEN) == 0
+
+
+def test_a_table_loses_no_field_of_a_message(home):
+    refused = chat("fine")
+    refused["messages"][-1] = {"role": "assistant", "content": "No.", "refusal": "I will not."}
+    imported(home, [chat("a"), refused], *OWN, "--keep", "refused")
+    done = home("dataset", "export", "d", "rows.parquet", "--use", "store", "--json").json
+    assert done["rows"] == 1 and sum(done["left_out"].values()) == 1, done
+
+
+def test_an_expected_answer_behind_results_is_not_taken_for_what_was_said(home):
+    row = chat("x", answer="gold 42")
+    row["messages"] = row["messages"][:3]
+    imported(home, [row], *OWN)
+    ((stored, said),) = rows_of(home, "d@1")
+    assert len(said.turns) == 3 and json.loads(stored["rest"]) == {"answer": "gold 42"}

@@ -219,7 +219,7 @@ class _Table:
         """One row. Raises CannotWrite."""
         for message in row["messages"]:
             custom = any("function" not in call for call in message.get("tool_calls") or ())
-            if custom or set(message) > self._names or not isinstance(message.get("content") or "", str):
+            if custom or set(message) - self._names or not isinstance(message.get("content") or "", str):
                 raise CannotWrite("parts of other types than text, reasoning and calls of functions in a table")
         texts = [
             json.dumps(row[name], ensure_ascii=False) if row.get(name) else None for name in ("tools", "stillhouse")

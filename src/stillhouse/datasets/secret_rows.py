@@ -1,7 +1,7 @@
 """Rows without the secrets in them: ``[github token]`` stands where one was, in every text of the row. Pure."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 from blake3 import blake3
@@ -50,6 +50,12 @@ class RedactedSource:
                 self._seen.add(place)
                 self.found.update(set(kinds))
             yield made
+
+
+def redacted_in(sources: Iterable[CandidateSource]) -> dict[str, int]:
+    """How many of the rows that were read had secrets, by their kinds: rows of an earlier version are not read again."""
+    found = [source.found for source in sources if isinstance(source, RedactedSource)]
+    return dict(sum(found, Counter[str]()))
 
 
 def source_without(source: CandidateSource, secrets: Secrets) -> CandidateSource:

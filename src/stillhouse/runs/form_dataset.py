@@ -12,7 +12,7 @@ from stillhouse.canon import digest_value
 from stillhouse.datasets.candidates import ROW_BYTES, CandidateSource, Head, VersionSource, examining_code
 from stillhouse.datasets.filter import DISTINCT, STEPS, VERIFIED, Candidate, Examiner, protect
 from stillhouse.datasets.forming import Formed, FormingRules, form
-from stillhouse.datasets.secret_rows import source_without
+from stillhouse.datasets.secret_rows import redacted_in, source_without
 from stillhouse.datasets.tasks.extract import code_of
 from stillhouse.datasets.tasks.suites import BUILT_IN, load_suite
 from stillhouse.datasets.versions import VersionOf, write_version
@@ -163,6 +163,8 @@ def form_dataset(
             of = VersionOf(name, prepared.options.run, recipe_digest(recipe), tuple(has_rows), erasable)
             dataset = write_version(home.recorder, objects, home.objects, of, formed)
             result.update({"dataset": dataset.label, "rows": dataset.rows, "content_digest": dataset.content_digest})
+            if redacted := redacted_in(formed.sources):
+                result["redacted"] = redacted
         return FormedDataset(dataset, *_examples(formed, erasable))
 
 

@@ -68,6 +68,7 @@ _COLUMNS = {
 }
 # What rows of text cannot hold, and conversations can.
 _HELD_HERE = ("calls of tools", "definitions of tools", "reasoning")
+_GIVEN = ("generation", "response", "completion")
 _WRITTEN = ("generation", "response", "completion", "answer", "output")
 _BROKEN = (
     CannotRead,
@@ -234,8 +235,8 @@ def _written_beside(row: Mapping[str, Any]) -> Sequence[ParsedRow]:
     turns = items(row.get("messages")) if isinstance(row.get("messages"), list) else []
     last = turns[-1] if turns and isinstance(turns[-1], Mapping) else {}
     name = next((name for name in _WRITTEN if isinstance(row.get(name), str) and row[name]), "")
-    if not name or last.get("role") in (None, "assistant"):
-        return []
+    if not name or last.get("role") not in (("user", "human", "tool") if name in _GIVEN else ("user", "human")):
+        return []  # behind results of tools, an answer in a column may be what was expected, and not what was said
     whole = {**row, "messages": [*turns, {"role": "assistant", "content": row[name]}]}
     return [one._replace(columns=one.columns | {name}) for one in _rows_of(whole)]
 
