@@ -567,3 +567,23 @@ def test_an_expected_answer_behind_results_is_not_taken_for_what_was_said(home):
     imported(home, [row], *OWN)
     ((stored, said),) = rows_of(home, "d@1")
     assert len(said.turns) == 3 and json.loads(stored["rest"]) == {"answer": "gold 42"}
+
+
+def test_a_row_that_a_denial_shortens_does_not_end_with_half_an_answer(home):
+    def step(number, source, text, model="", finish=""):
+        ours = {"extra": {"stillhouse": {"finish": finish}}} if finish else {}
+        named = {"model_name": model} if model else {}
+        return {"step_id": number, "source": source, "message": text, **named, **ours}
+
+    row = {
+        "schema_version": atif.VERSION, "session_id": "s", "agent": {"name": "a", "version": "1"},
+        "steps": [
+            step(1, "user", "Go"), step(2, "agent", "Whole.", "qwen2.5-coder"), step(3, "user", "On"),
+            step(4, "agent", "Cut o", "qwen2.5-coder", "length"), step(5, "user", "Go on"),
+            step(6, "agent", "Theirs.", "claude-opus-4"),
+        ],
+    }  # fmt: skip
+    words = ("--channel", "open-weights", "--terms", "licence/apache-2.0", "--use", "train")
+    assert imported(home, [row], *words).json["rows"] == 1
+    ((stored, said),) = rows_of(home, "d@1")
+    assert (stored["response"], said) == ("Whole.", None)

@@ -84,9 +84,10 @@ class RowReader(NamedTuple):
             return None
         places = [place for place, turn in enumerate(said.turns) if turn.role is Role.ASSISTANT]
         shorter = msgspec.structs.replace(said, turns=said.turns[: places[first - 1] + 1])
-        if len(shorter.turns) <= shorter.fork:
+        held = row_turns(shorter, self.keep).conversation  # it may end now with an answer that is no whole one
+        if last_answer(held) < 0 or len(held.turns) <= held.fork:
             return None
-        return self._row(_holding(row.read, shorter))._replace(ends=why[first])
+        return self._row(_holding(row.read, held))._replace(ends=why[first])
 
     def _without_secrets(self, read: Read) -> Iterator[ReadRow | Unread]:
         """The rows of what was read, after its secrets were taken out of it; or why it is left out."""
